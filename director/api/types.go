@@ -1,0 +1,200 @@
+// Package api serves the director's HTTP interface (JSON and server-sent
+// events) and has the client that the CLI uses. It decides nothing: what it
+// shows and does comes through Director.
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/spec"
+)
+
+// Director is what stands behind the API.
+type Director interface {
+	Status() Status
+	// Explain says what the client at addr (an address or prefix; "" for a
+	// client of unknown place) is told for host, step by step.
+	Explain(host, addr string) (Explanation, error)
+	Spec() []spec.Raw
+	// Do commits a command and waits until every registered director has it, ctx
+	// ends, or it is refused. progress is called at each change of the outcome.
+	Do(ctx context.Context, c core.Command, progress func(Outcome)) (Outcome, error)
+	// Init and Recover are `divert store init|recover`.
+	Init(ctx context.Context) (Outcome, error)
+	Recover(ctx context.Context) (Outcome, error)
+	// Changed is closed at the next change of Status.
+	Changed() <-chan struct{}
+	// Ready is nil once the director answers from a plan. It never fails for
+	// isolation (S8).
+	Ready() error
+}
+
+// Status is what `divert status` shows.
+type Status struct {
+	Director   string          `json:"director"`
+	Version    string          `json:"version"`
+	Now        time.Time       `json:"now"`
+	Waiting    string          `json:"waiting,omitempty"` // no plan yet: for whom or what
+	Plan       *Plan           `json:"plan,omitempty"`
+	Behind     bool            `json:"behind,omitempty"` // answers from an older plan than is known (S3)
+	Leader     string          `json:"leader,omitempty"`
+	Store      string          `json:"store"`              // "ok", or why commands are refused
+	Isolated   bool            `json:"isolated,omitempty"` // S8: frozen
+	Abstaining string          `json:"abstaining,omitempty"`
+	Quorum     Quorum          `json:"quorum"`
+	Frozen     *Override       `json:"frozen,omitempty"`
+	Clusters   []Cluster       `json:"clusters"`
+	Services   []Service       `json:"services"`
+	Directors  []DirectorState `json:"directors"`
+	Overrides  []Override      `json:"overrides,omitempty"`
+	Pending    []spec.Change   `json:"pending,omitempty"` // folder changes that wait for a person (S19)
+	Problems   []string        `json:"problems,omitempty"`
+	Alerts     []string        `json:"alerts,omitempty"`
+}
+
+// Plan names the plan in force.
+type Plan struct {
+	Fleet    string        `json:"fleet"`
+	Epoch    uint64        `json:"epoch"`
+	Revision uint64        `json:"revision"`
+	Hash     string        `json:"hash"`
+	Writer   string        `json:"writer"`
+	Written  time.Time     `json:"written"`
+	Age      time.Duration `json:"age"` // nanoseconds since this director last heard from the store that it is the newest
+}
+
+// Quorum says how many must agree.
+type Quorum struct {
+	Directors int    `json:"directors"` // N
+	Observers int    `json:"observers"` // k
+	Needed    int    `json:"needed"`    // q
+	Domains   int    `json:"domains"`   // fault domains needed
+	Hears     int    `json:"hears"`     // directors heard within 1 s, itself included
+	Note      string `json:"note,omitempty"`
+}
+
+// Cluster is one cluster's roll-up, for display.
+type Cluster struct {
+	Name         string `json:"name"`
+	FaultDomain  string `json:"faultDomain"`
+	Location     string `json:"location"`
+	Health       string `json:"health"`  // healthy degraded failed unknown
+	Serving      int    `json:"serving"` // services that send clients here
+	Endpoints    int    `json:"endpoints"`
+	Drained      string `json:"drained,omitempty"`
+	ControlPlane string `json:"controlPlane,omitempty"` // ok, or "impaired: …"; never steers
+	Why          string `json:"why,omitempty"`
+}
+
+// Service is one service and its sites.
+type Service struct {
+	Name      string   `json:"name"`
+	Hosts     []string `json:"hosts"`
+	Policy    string   `json:"policy"`
+	Observing bool     `json:"observing,omitempty"`
+	Sites     []Site   `json:"sites"`
+	Alerts    []string `json:"alerts,omitempty"`
+}
+
+// Site is one endpoint: observed health and drain side by side.
+type Site struct {
+	Cluster   string    `json:"cluster"`
+	Health    string    `json:"health"`
+	Serving   bool      `json:"serving"`
+	Drained   string    `json:"drained,omitempty"`
+	Addresses []Address `json:"addresses"`
+	Why       string    `json:"why,omitempty"`
+	// Returns says when a site that is well again may come back, and why it waits.
+	Returns string `json:"returns,omitempty"`
+}
+
+// Address is one address of an endpoint and its subjects.
+type Address struct {
+	Address  string    `json:"address"`
+	Live     bool      `json:"live"`
+	Subjects []Subject `json:"subjects"`
+}
+
+// Subject is one thing that is voted on.
+type Subject struct {
+	Subject    string            `json:"subject"`
+	Probe      string            `json:"probe"` // for people: "http :8080/healthz", "fast :8080"
+	State      string            `json:"state"`
+	Transition uint64            `json:"transition"`
+	Since      *time.Time        `json:"since,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
+	Votes      map[string]string `json:"votes,omitempty"` // director -> up, down, unknown, stale
+}
+
+// DirectorState is one director as this one sees it.
+type DirectorState struct {
+	Name     string        `json:"name"`
+	Site     string        `json:"site"`
+	Standing string        `json:"standing"` // active, pending, removed
+	Heard    bool          `json:"heard"`
+	Silent   time.Duration `json:"silent,omitempty"` // since last heard
+	Plan     string        `json:"plan,omitempty"`   // epoch.revision that it acknowledged
+	DNS      string        `json:"dns,omitempty"`    // ok, mute, witness, or what it answered
+	Key      string        `json:"key,omitempty"`
+	Alarm    string        `json:"alarm,omitempty"` // changed key, two live boots, …
+	Address  string        `json:"address,omitempty"`
+}
+
+// Override is one drain, freeze, observation or readmission.
+type Override struct {
+	ID         string     `json:"id"`
+	Kind       string     `json:"kind"`
+	Scope      string     `json:"scope"`
+	Author     string     `json:"author"`
+	Reason     string     `json:"reason"`
+	Start      time.Time  `json:"start"`
+	End        *time.Time `json:"end,omitempty"`
+	LastResort bool       `json:"lastResort,omitempty"`
+	Forced     bool       `json:"forced,omitempty"`
+	Overdue    bool       `json:"overdue,omitempty"`
+	Revision   uint64     `json:"revision"`
+}
+
+// Outcome is what became of a command so far.
+type Outcome struct {
+	ID       string        `json:"id"`
+	Code     int           `json:"code"` // exit code: 0 done, 1 refused, 3 not complete in time
+	Summary  string        `json:"summary"`
+	Error    string        `json:"error,omitempty"`
+	Remedy   string        `json:"remedy,omitempty"`
+	CanForce bool          `json:"canForce,omitempty"`
+	Revision uint64        `json:"revision,omitempty"`
+	Override *Override     `json:"override,omitempty"`
+	Preview  core.Preview  `json:"preview"`
+	Applied  []string      `json:"applied,omitempty"` // directors that have it, in order of arrival
+	Missing  []Missing     `json:"missing,omitempty"`
+	Took     time.Duration `json:"took,omitempty"`
+}
+
+// Missing is a registered director that does not have a plan yet.
+type Missing struct {
+	Director string `json:"director"`
+	Why      string `json:"why"` // "silent 6m, may still answer"
+}
+
+// Explanation is what `divert explain` shows.
+type Explanation struct {
+	Host    string   `json:"host"`
+	Service string   `json:"service,omitempty"`
+	Client  string   `json:"client"`
+	Place   string   `json:"place"`
+	Plan    string   `json:"plan"`
+	Answers []Family `json:"answers"`
+}
+
+// Family is the explanation for one address family.
+type Family struct {
+	Type      string   `json:"type"` // A, AAAA
+	Addresses []string `json:"addresses"`
+	Clusters  []string `json:"clusters"`
+	TTL       uint32   `json:"ttl"`
+	Scope     int      `json:"scope"` // of a client-subnet answer
+	Steps     []string `json:"steps"`
+}

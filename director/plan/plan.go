@@ -1,0 +1,99 @@
+// Package plan owns the fenced document of intent: its encoding, identity,
+// order and signature. It never decides what a plan should say (director/core
+// does) and never stores one (director/store does).
+package plan
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// Format is the envelope format that this code writes and the newest it reads.
+const Format = 1
+
+// Hash is the SHA-256 of a payload as it was written.
+type Hash [sha256.Size]byte
+
+// Sum hashes a payload.
+func Sum(payload []byte) Hash { return sha256.Sum256(payload) }
+
+// String gives the hash in full, in hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Short gives the first eight octets in hexadecimal, for people.
+func (h Hash) Short() string { return hex.EncodeToString(h[:8]) }
+
+// Identity names one plan (S3): two plans are the same when all four fields
+// are. The zero Identity is "no plan".
+type Identity struct {
+	Fleet    string
+	Epoch    uint64
+	Revision uint64
+	Hash     Hash
+}
+
+// IsZero tells whether the identity names no plan.
+func (i Identity) IsZero() bool { return i == Identity{} }
+
+// Compare orders by epoch, then revision: our own counters, never etcd's (S3).
+// The fleet and the hash take no part; callers refuse another fleet, and the
+// same order with another hash, before they compare.
+func (i Identity) Compare(o Identity) int {
+	return cmp.Or(cmp.Compare(i.Epoch, o.Epoch), cmp.Compare(i.Revision, o.Revision))
+}
+
+// String is what `plan.divert. CH TXT` answers and ParseIdentity reads:
+// "fleet=… epoch=… revision=… hash=…", the hash in full.
+func (i Identity) String() string {
+	return fmt.Sprintf("fleet=%s epoch=%d revision=%d hash=%s", i.Fleet, i.Epoch, i.Revision, i.Hash)
+}
+
+// ParseIdentity reads what String wrote.
+func ParseIdentity(s string) (Identity, error) {
+	var i Identity
+	var sum string
+	if _, err := fmt.Sscanf(s, "fleet=%s epoch=%d revision=%d hash=%s", &i.Fleet, &i.Epoch, &i.Revision, &sum); err != nil {
+		return Identity{}, fmt.Errorf("plan identity %q: %w", s, err)
+	}
+	raw, err := hex.DecodeString(sum)
+	if err != nil || len(raw) != len(i.Hash) {
+		return Identity{}, fmt.Errorf("plan identity %q: the hash is not %d hexadecimal octets", s, len(i.Hash))
+	}
+	copy(i.Hash[:], raw)
+	return i, nil
+}
+
+// Director finds a roster entry by name; nil when there is none.
+func (p *Plan) Director(name string) *Director {
+	for _, d := range p.GetRoster() {
+		if d.GetName() == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// Active lists the roster entries that count in N: every name not removed,
+// those without a key too.
+func (p *Plan) Active() []*Director {
+	var out []*Director
+	for _, d := range p.GetRoster() {
+		if d.GetStanding() == Director_ACTIVE {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// Holder finds the active director that owns a public key; nil when none does.
+func (p *Plan) Holder(key []byte) *Director {
+	for _, d := range p.Active() {
+		if len(key) > 0 && bytes.Equal(d.GetKey(), key) {
+			return d
+		}
+	}
+	return nil
+}

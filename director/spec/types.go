@@ -1,0 +1,250 @@
+package spec
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// APIVersion is the only one there is.
+const APIVersion = "divert.dev/v1alpha1"
+
+// The kinds of resource.
+const (
+	KindCluster       = "Cluster"
+	KindZone          = "Zone"
+	KindGlobalService = "GlobalService"
+	KindFleet         = "Fleet"
+)
+
+// Set is a whole spec with its defaults filled in, each list ordered by name.
+// It is immutable once made.
+type Set struct {
+	Clusters []*Cluster
+	Zones    []*Zone
+	Services []*GlobalService
+	Fleet    Fleet // the defaults where no Fleet was given
+}
+
+// Cluster is a Kubernetes cluster that can receive traffic.
+type Cluster struct {
+	Name         string
+	Labels       map[string]string
+	Location     Location
+	FaultDomain  string // what fails together; default: Name
+	Environment  string // default "prod"
+	Capacity     int64  // any one unit, the same across the fleet; default 100
+	ControlPlane *ControlPlane
+}
+
+// Location says where a cluster is.
+type Location struct {
+	Country   string // ISO 3166-1 alpha-2, upper case
+	Region    string // free text
+	Latitude  float64
+	Longitude float64
+	Exact     bool // latitude and longitude were given; else the country's centroid serves
+}
+
+// ControlPlane explains; it never steers (S17).
+type ControlPlane struct {
+	Kubeconfig string // path
+	Context    string
+	Endpoints  []string // https URLs, one for each API server
+}
+
+// Zone is a DNS zone that the directors are authoritative for.
+type Zone struct {
+	Name        string // lower case, no last dot
+	Nameservers []string
+	Hostmaster  string
+	SOA         SOA
+	Records     string // zone-file text, `file:` already read in
+	File        string // where it came from, "" for inline
+}
+
+// SOA holds the timers of RFC 1035 section 3.3.13.
+type SOA struct {
+	Refresh, Retry, Expire, Minimum time.Duration
+}
+
+// GlobalService is a service that several clusters serve under the same hosts.
+type GlobalService struct {
+	Name             string   // fleet name: namespace/name in Kubernetes, else name
+	Hosts            []string // lower case, no last dot; "*." in front for a wildcard
+	SiteNames        bool
+	Environment      string
+	TTL              time.Duration
+	Endpoints        []Endpoint
+	Probes           []Probe
+	Steering         Steering
+	Pins             []Pin
+	Residency        []ResidencyRule
+	ResidencyUnknown ResidencyUnknown
+	MinHealthy       int
+	AllDown          AllDown
+	Fallback         []netip.Addr // allDown: fallback
+	Automation       Automation
+}
+
+// Endpoint is one cluster's addresses for a service.
+type Endpoint struct {
+	Cluster   string
+	Addresses []netip.Addr // in the order given
+	Weight    int64        // default 100; 0 means absent under `weighted`
+	Capacity  int64        // default: the cluster's
+}
+
+// Probe is one check of every address of a service. Exactly one of HTTP and
+// TCP is set.
+type Probe struct {
+	HTTP     *HTTPProbe
+	TCP      *TCPProbe
+	Interval time.Duration // of the deep probe, default 1 s
+	Timeout  time.Duration // at most Interval, default 1 s
+	Fast     time.Duration // of the fast signal to the same address and port; 0 = off, default 100 ms
+}
+
+// HTTPProbe asks for a page.
+type HTTPProbe struct {
+	Scheme   string // http or https
+	Port     uint16
+	Method   string // default GET
+	Path     string // default /
+	Host     string // Host header and, with https, SNI; default: the service's first host
+	Statuses []int  // default 200
+	Body     string // substring wanted in the first 64 KiB; "" = any
+}
+
+// TCPProbe opens a connection.
+type TCPProbe struct {
+	Port uint16
+}
+
+// Policy is how a service prefers one healthy site over another.
+type Policy int
+
+// The policies. PolicyLatency is parsed and refused until it is built.
+const (
+	PolicyUnknown Policy = iota
+	PolicyGeo
+	PolicyFailover
+	PolicyWeighted
+)
+
+// Steering says which site a client should have.
+type Steering struct {
+	Policy  Policy
+	Order   []string // clusters; complete: those not named follow by name
+	Regions []Region
+	Answers int // addresses in a reply, default 1
+}
+
+// Region is a rule before distance: these clients, in this order.
+type Region struct {
+	Clients Clients
+	Order   []string // clusters; those not named follow by distance
+}
+
+// Clients is a set of clients. The keys are OR-ed.
+type Clients struct {
+	Continents []string // AF AN AS EU NA OC SA
+	Countries  []string // ISO 3166-1 alpha-2
+	Prefixes   []netip.Prefix
+}
+
+// Pin gives the clients of a prefix one cluster.
+type Pin struct {
+	Prefix  netip.Prefix
+	Cluster string
+}
+
+// ResidencyRule names the clusters that may serve some clients (S11).
+type ResidencyRule struct {
+	Clients  Clients
+	Clusters map[string]string // labels that a cluster must have
+}
+
+// ResidencyUnknown is what a client of unknown place may have.
+type ResidencyUnknown int
+
+// The zero value is not valid in a Set.
+const (
+	ResidencyUnknownUnset ResidencyUnknown = iota
+	ResidencyUnknownIntersect
+	ResidencyUnknownAllow
+)
+
+// AllDown is what a service answers when no site of it is healthy or degraded.
+type AllDown int
+
+// The zero value is not valid in a Set.
+const (
+	AllDownUnknown AllDown = iota
+	AllDownAlive
+	AllDownAll
+	AllDownFallback
+)
+
+// Automation is whether Divert acts on what it sees.
+type Automation int
+
+// The zero value is not valid in a Set.
+const (
+	AutomationUnknown Automation = iota
+	AutomationAct
+	AutomationObserve
+)
+
+// Fleet holds what concerns all directors.
+type Fleet struct {
+	Name            string
+	Directors       []RosterEntry
+	QuorumObservers int // raises SEMANTICS' q, never lowers it
+	DegradedEjected int // per cent, safety.maxDegradedEjected, default 50
+	TargetUtilised  int // per cent, safety.targetUtilisation, default 75
+	MaxDrain        time.Duration
+	Automation      Automation
+}
+
+// RosterEntry names a director. A missing key is pinned at first join.
+type RosterEntry struct {
+	Name string
+	Site string
+	Key  []byte // Ed25519, 32 octets; nil = not given
+}
+
+// Raw is one resource as it was written, as JSON, with zone files inlined and
+// defaults not filled in: what is stored, compared and hashed. Its encoding is
+// canonical: sorted keys, no insignificant space.
+type Raw struct {
+	Kind string          `json:"kind"`
+	Name string          `json:"name"`
+	JSON json.RawMessage `json:"object"`
+}
+
+// Settings is a director's own file.
+type Settings struct {
+	Name    string
+	Site    string
+	DataDir string
+	DNS     struct{ Listen []string } // empty and not nil: a witness
+	Gossip  struct {
+		Listen, Advertise string
+		Join              []string
+		KeyFile           string
+	}
+	Etcd struct {
+		Embedded  bool
+		Endpoints []string
+		TLS       struct{ CA, Cert, Key string }
+	}
+	API   struct{ Listen string }
+	Probe struct {
+		Source netip.Addr
+		Allow  []netip.Prefix
+	}
+	Controls []string // control points, host:port
+	Spec     []string // files and folders
+	File     string   // where it was read from, "" for none
+}

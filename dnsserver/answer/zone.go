@@ -1,0 +1,103 @@
+// Package answer owns what a query is told: a Zone in records becomes a Table
+// in bytes, and Table.Reply turns a packet into a packet. It is pure: no
+// socket, clock, lock or log, and Reply allocates nothing. It never knows why a
+// site was chosen.
+package answer
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Zone is one zone in records: what Compile takes.
+type Zone struct {
+	Origin  string   // fully qualified, lower case
+	Records []dns.RR // everything static: SOA and apex NS included, the SOA's serial set
+	Steered []Steered
+}
+
+// Steered is a name whose addresses depend on the client.
+type Steered struct {
+	Name    string // fully qualified, lower case; "*." in front for a wildcard
+	Service string // for the metrics' label
+	TTL     uint32 // seconds
+	Answers int    // addresses in a reply, at least 1
+	A, AAAA View
+}
+
+// View is what one address family of a steered name answers to whom. The zero
+// View has no address configured: NODATA.
+type View struct {
+	Sets     []Set
+	ByPlace  []uint16 // place index (geo.Table's; 0 is the unknown place) -> index in Sets
+	ByPrefix []PrefixPlaces
+}
+
+// PrefixPlaces overrides ByPlace for the clients of a prefix; the longest
+// matching prefix of the View alone counts.
+type PrefixPlaces struct {
+	Prefix  netip.Prefix
+	ByPlace []uint16
+}
+
+// Set is one answer: sites in order of preference, or weighted. A Set without
+// sites is NODATA (residency allows this client none of them).
+type Set struct {
+	Sites    []Site
+	Weighted bool // order by rendezvous hashing of the client's /24 or /48, by Weight
+	FailOpen bool // all down: EDE 0 with text
+}
+
+// Site is one endpoint's live addresses of the view's family.
+type Site struct {
+	Cluster string // for the metrics' label
+	Domain  string // fault domain: no two addresses of one before all are used
+	Weight  uint32
+	Addrs   []netip.Addr // several share by hash of the client's /24 or /48
+}
+
+// Transport is how a query came.
+type Transport uint8
+
+// The transports.
+const (
+	TransportUnknown Transport = iota
+	UDP
+	TCP
+)
+
+// Client is who asked.
+type Client struct {
+	Addr      netip.AddrPort
+	Transport Transport
+	Now       time.Time
+}
+
+// Reject says why a packet got no proper answer.
+type Reject uint8
+
+// The classes of rejection.
+const (
+	RejectNone     Reject = iota
+	RejectShort           // shorter than a header: dropped
+	RejectResponse        // QR=1: dropped (S14)
+	RejectFormat          // FORMERR
+	RejectOpcode          // NOTIMP
+	RejectVersion         // BADVERS
+	RejectZone            // REFUSED, out of zone
+	RejectNotReady        // REFUSED, no plan yet (EDE 14)
+)
+
+// Tally is what a reply counts as, so that nobody parses one to count it.
+type Tally struct {
+	Rcode  uint16 // extended
+	Reject Reject
+	Label  uint32 // index in Table.Labels
+}
+
+// Label is one set of metric labels; index 0 is the empty one.
+type Label struct {
+	Zone, Service, Cluster, Continent string
+}
