@@ -1,0 +1,199 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/divertdns/divert/election"
+)
+
+const (
+	// DefaultTTL is the session's life without an answered keep-alive.
+	DefaultTTL = 5 * time.Second
+
+	retryFirst = 100 * time.Millisecond
+	// L3 leaves two seconds over the TTL; a candidate must be back in the
+	// queue well inside them.
+	retryMost = time.Second
+)
+
+// Options say who campaigns, and where.
+type Options struct {
+	Client     *clientv3.Client
+	Prefix     string        // of the candidates' keys, such as "divert/election/"
+	Name       string        // director
+	TTL        time.Duration // whole seconds; default DefaultTTL
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
+}
+
+// Campaign is one director's standing in the election. Run owns the session;
+// the mutex guards what others read.
+type Campaign struct {
+	o       Options
+	changed chan struct{}
+	kick    chan struct{} // wakes Run after Resign
+	metrics *metrics
+
+	mu      sync.Mutex
+	status  election.Status
+	expires time.Time // by the monotonic clock; what Mine ends at
+	aside   time.Time // no candidate before this
+}
+
+// New makes a campaign. Nothing is asked of etcd before Run.
+func New(o Options) (*Campaign, error) {
+	if o.Client == nil || o.Name == "" || o.Prefix == "" {
+		return nil, errors.New("campaign: client, name and prefix are wanted")
+	}
+	o.Prefix = strings.TrimSuffix(o.Prefix, "/") + "/"
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
+	if o.TTL < time.Second || o.TTL%time.Second != 0 {
+		return nil, fmt.Errorf("campaign: a TTL of %s is not a number of whole seconds", o.TTL)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("campaign: %w", err)
+	}
+	return &Campaign{o: o, changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), metrics: m}, nil
+}
+
+// Status says who leads as far as this director knows. Mine holds only while
+// the lease has time left by this process's own monotonic clock, counted from
+// when the last answered keep-alive was *sent*: a director that was paused
+// past its lease reads false at its first look (F11), whoever ran first.
+func (c *Campaign) Status() election.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status.Mine && !time.Now().Before(c.expires) {
+		return election.Status{}
+	}
+	return c.status
+}
+
+// Changed gives a wake-up when Status may have changed. It has room for one:
+// one reader, who looks at Status again.
+func (c *Campaign) Changed() <-chan struct{} { return c.changed }
+
+// Resign gives up the leadership, or the place in the queue, at once, and
+// stands aside for one TTL from now. Who may not lead (isolated, abstaining,
+// a wrong clock) calls it again and again.
+func (c *Campaign) Resign() {
+	c.mu.Lock()
+	c.aside = time.Now().Add(c.o.TTL)
+	was := c.status.Mine
+	c.mu.Unlock()
+	if was {
+		c.set(election.Status{})
+	}
+	wake(c.kick)
+}
+
+// Run campaigns until ctx ends, through every loss of etcd, and returns nil.
+// It gives the lease back at the end, so that another leads at once.
+func (c *Campaign) Run(ctx context.Context) error {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		if !c.standAside(ctx) {
+			break
+		}
+		start := time.Now()
+		err := c.session(ctx)
+		c.set(election.Status{})
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			c.metrics.lost.Inc()
+			c.o.Log.Debug("election session ended", slog.Any("error", err))
+		}
+		if time.Since(start) > c.o.TTL {
+			wait = retryFirst
+		}
+		sleep(ctx, wait/2+rand.N(wait))
+		wait = min(2*wait, retryMost)
+	}
+	return nil
+}
+
+// standAside waits until this director may be a candidate; false: ctx ended.
+func (c *Campaign) standAside(ctx context.Context) bool {
+	for {
+		c.mu.Lock()
+		left := time.Until(c.aside)
+		c.mu.Unlock()
+		if left <= 0 {
+			return ctx.Err() == nil
+		}
+		sleep(ctx, left)
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+func (c *Campaign) mayStand() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !time.Now().Before(c.aside)
+}
+
+// set publishes a status, unless Resign came in between, and logs a change.
+func (c *Campaign) set(s election.Status) {
+	c.mu.Lock()
+	if s.Mine && time.Now().Before(c.aside) {
+		s = election.Status{}
+	}
+	old := c.status
+	c.status = s
+	c.mu.Unlock()
+	c.metrics.mine.Set(0)
+	if s.Mine {
+		c.metrics.mine.Set(1)
+	}
+	if old == s {
+		return
+	}
+	if old.Leader != s.Leader || old.Mine != s.Mine {
+		c.metrics.changes.Inc()
+		c.o.Log.Info("leadership", slog.String("leader", s.Leader), slog.String("was", old.Leader), slog.Bool("mine", s.Mine))
+	}
+	wake(c.changed)
+}
+
+// renew moves the moment that Mine ends at.
+func (c *Campaign) renew(expires time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expires = expires
+}
+
+func wake(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

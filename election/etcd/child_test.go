@@ -1,0 +1,89 @@
+package etcd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A killed child comes back with what it held, and none is left at the end.
+func TestChildIsRestarted(t *testing.T) {
+	var pid int
+	t.Run("run", func(t *testing.T) {
+		child, data := startChild(t)
+		first := pidOf(t, data, 0)
+		c := client(t, child.Endpoint())
+		if _, err := c.Put(t.Context(), "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		pid = pidOf(t, data, first)
+		until(t, "the key after the kill", func() bool {
+			resp, err := c.Get(t.Context(), "k")
+			return err == nil && len(resp.Kvs) == 1
+		})
+	})
+	if !gone(pid) {
+		t.Errorf("etcd %d outlived its supervisor", pid)
+	}
+}
+
+// A director that is killed takes its etcd with it.
+func TestChildDiesWithItsParent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has a parent-death signal")
+	}
+	data := t.TempDir()
+	director := exec.CommandContext(t.Context(), os.Args[0], data)
+	director.Env = append(os.Environ(), "DIVERT_TEST_ROLE=director")
+	director.Stderr = t.Output()
+	if err := director.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := pidOf(t, data, 0)
+	if err := director.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = director.Wait()
+	until(t, "the child to die with its parent", func() bool { return gone(pid) })
+}
+
+func TestChildSocketPath(t *testing.T) {
+	tests := map[string]struct {
+		data string
+		temp bool
+	}{
+		"short": {data: "/var/lib/divert/etcd"},
+		"long":  {data: "/var/lib/" + strings.Repeat("x", 120), temp: true},
+		"odd":   {data: "/var/lib/100%", temp: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TMPDIR", t.TempDir())
+			c, err := NewChild(ChildOptions{Data: tc.data})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.temp != ""; got != tc.temp {
+				t.Errorf("temporary folder: %v, want %v (%s)", got, tc.temp, c.Endpoint())
+			}
+			if _, err := parseListen(c.Endpoint(), TLS{}); err != nil {
+				t.Errorf("endpoint: %v", err)
+			}
+			if c.temp == "" {
+				return
+			}
+			info, err := os.Stat(filepath.Dir(c.socket))
+			if err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("folder: %v %v, want mode 0700", info.Mode(), err)
+			}
+			_ = os.RemoveAll(c.temp)
+		})
+	}
+}
