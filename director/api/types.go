@@ -19,9 +19,11 @@ type Director interface {
 	Explain(host, addr string) (Explanation, error)
 	Spec() []spec.Raw
 	// Do commits a command and waits until every registered director has it, ctx
-	// ends, or it is refused. progress is called at each change of the outcome.
+	// ends, or it is refused. progress is called at each change of the outcome, by
+	// Do's own goroutine and never after Do has returned. The error of a refusal is
+	// a *core.Refusal; the server makes the outcome's code and text of any error.
 	Do(ctx context.Context, c core.Command, progress func(Outcome)) (Outcome, error)
-	// Init and Recover are `divert store init|recover`.
+	// Init and Recover are `divert store init|recover`; User(ctx) says who asks.
 	Init(ctx context.Context) (Outcome, error)
 	Recover(ctx context.Context) (Outcome, error)
 	// Changed is closed at the next change of Status.
@@ -29,6 +31,26 @@ type Director interface {
 	// Ready is nil once the director answers from a plan. It never fails for
 	// isolation (S8).
 	Ready() error
+}
+
+// Auditor is a Director that can also show the audit log.
+type Auditor interface {
+	// Audit lists at most limit records, oldest first: those from a revision on,
+	// or with from = 0 the newest.
+	Audit(ctx context.Context, from uint64, limit int) ([]AuditRecord, error)
+}
+
+// AuditRecord is one effective change of intent (S15).
+type AuditRecord struct {
+	Revision uint64    `json:"revision"`
+	At       time.Time `json:"at"`
+	Who      string    `json:"who"` // person or director
+	Via      string    `json:"via"` // the director that committed it
+	What     string    `json:"what"`
+	Why      string    `json:"why,omitempty"`
+	Command  string    `json:"command,omitempty"` // its ID
+	Forced   bool      `json:"forced,omitempty"`
+	Plan     string    `json:"plan,omitempty"` // SHA-256 of the plan's payload, hexadecimal
 }
 
 // Status is what `divert status` shows.
@@ -171,6 +193,7 @@ type Outcome struct {
 	Applied  []string      `json:"applied,omitempty"` // directors that have it, in order of arrival
 	Missing  []Missing     `json:"missing,omitempty"`
 	Took     time.Duration `json:"took,omitempty"`
+	Final    bool          `json:"final,omitempty"` // set by the server: the last word, no more progress
 }
 
 // Missing is a registered director that does not have a plan yet.

@@ -1,0 +1,259 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/divertdns/divert/director/spec"
+)
+
+// route maps methods to what answers them. There are no wildcards in paths, so
+// that a map is all the router needed, and every answer is JSON.
+type route map[string]http.HandlerFunc
+
+func (s *Server) table(registry *prometheus.Registry) map[string]route {
+	read := func(h http.HandlerFunc) route { return route{http.MethodGet: h, http.MethodHead: h} }
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4,
+		ErrorLog:            logged{s.log},
+	})
+	return map[string]route{
+		"/v1/status":        read(s.status),
+		"/v1/explain":       read(s.explain),
+		"/v1/spec":          read(s.spec),
+		"/v1/audit":         read(s.audit),
+		"/v1/events":        {http.MethodGet: s.events},
+		"/v1/commands":      {http.MethodPost: s.command},
+		"/v1/store/init":    {http.MethodPost: s.storeInit},
+		"/v1/store/recover": {http.MethodPost: s.storeRecover},
+		"/metrics":          read(metrics.ServeHTTP),
+		"/healthz":          read(s.healthz),
+		"/readyz":           read(s.readyz),
+	}
+}
+
+// handler guards a listener, finds the route and counts.
+func (s *Server) handler(via string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		route, known := s.routes[path]
+		if !known {
+			path = "other"
+		}
+		counted := &counter{ResponseWriter: w, code: http.StatusOK}
+		defer func() {
+			s.metrics.requests.WithLabelValues(via, path, strconv.Itoa(counted.code)).Inc()
+		}()
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'")
+		if refusal := s.guard(via, r); refusal != nil {
+			fail(counted, http.StatusForbidden, refusal.Error, refusal.Remedy)
+			return
+		}
+		serve, allowed := route[r.Method]
+		switch {
+		case !known:
+			fail(counted, http.StatusNotFound, fmt.Sprintf("there is nothing at %q", r.URL.Path), "")
+		case !allowed:
+			methods := strings.Join(slices.Sorted(maps.Keys(route)), ", ")
+			h.Set("Allow", methods)
+			fail(counted, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", path, methods, r.Method), "")
+		default:
+			serve(counted, r)
+		}
+	})
+}
+
+// guard refuses what a listener must not take. On TCP: changes, and requests
+// that a web page elsewhere made a browser send, by DNS rebinding (a foreign
+// Host) or straight across (a foreign Origin).
+func (s *Server) guard(via string, r *http.Request) *failure {
+	if origin := r.Header.Get("Origin"); origin != "" && (via == viaSocket || !sameOrigin(origin, r.Host)) {
+		return &failure{Error: fmt.Sprintf("requests from a page of %q are refused", origin)}
+	}
+	if via == viaSocket {
+		return nil
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if !loopbackHost(strings.ToLower(strings.Trim(host, "[]"))) {
+		return &failure{
+			Error:  fmt.Sprintf("requests for host %q are refused", r.Host),
+			Remedy: "use the loopback address itself, such as http://127.0.0.1:8053",
+		}
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return nil
+	}
+	return &failure{
+		Error:  "this listener is read only until access control comes",
+		Remedy: fmt.Sprintf("send changes over the unix socket: --server unix:%s on the director's machine, as the user that runs it", s.socket),
+	}
+}
+
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Scheme == "http" && strings.EqualFold(u.Host, host)
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, s.director.Status())
+}
+
+func (s *Server) spec(w http.ResponseWriter, _ *http.Request) {
+	raws := s.director.Spec()
+	if raws == nil {
+		raws = []spec.Raw{}
+	}
+	reply(w, http.StatusOK, raws)
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	q, err := query(r, "host", "client")
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error(), "")
+		return
+	}
+	host, client := strings.ToLower(strings.TrimSuffix(q["host"], ".")), q["client"]
+	if host == "" || len(host) > 253 {
+		fail(w, http.StatusBadRequest, "host must be a name of 1 to 253 octets", "ask for /v1/explain?host=shop.example.org&client=192.0.2.1")
+		return
+	}
+	if client != "" && !address(client) {
+		fail(w, http.StatusBadRequest, fmt.Sprintf("client %q is neither an IP address nor a prefix", client), "")
+		return
+	}
+	e, err := s.director.Explain(host, client)
+	if err != nil {
+		fail(w, http.StatusNotFound, err.Error(), "")
+		return
+	}
+	reply(w, http.StatusOK, e)
+}
+
+func address(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	_, err := netip.ParsePrefix(s)
+	return err == nil
+}
+
+// audit shows the newest records, or those from a revision on.
+func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
+	auditor, ok := s.director.(Auditor)
+	if !ok {
+		fail(w, http.StatusNotImplemented, "this director cannot show the audit log", "")
+		return
+	}
+	q, err := query(r, "from", "limit")
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error(), "")
+		return
+	}
+	from, limit := uint64(0), 20
+	if v, given := q["from"]; given {
+		if from, err = strconv.ParseUint(v, 10, 64); err != nil {
+			fail(w, http.StatusBadRequest, fmt.Sprintf("from %q is not a revision", v), "")
+			return
+		}
+	}
+	if v, given := q["limit"]; given {
+		if limit, err = strconv.Atoi(v); err != nil || limit < 1 || limit > 1000 {
+			fail(w, http.StatusBadRequest, fmt.Sprintf("limit %q is not a number from 1 to 1000", v), "")
+			return
+		}
+	}
+	records, err := auditor.Audit(r.Context(), from, limit)
+	if err != nil {
+		fail(w, http.StatusServiceUnavailable, err.Error(), "")
+		return
+	}
+	if records == nil {
+		records = []AuditRecord{}
+	}
+	reply(w, http.StatusOK, records)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if err := s.director.Ready(); err != nil {
+		fail(w, http.StatusServiceUnavailable, err.Error(), "")
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// query reads parameters strictly: an unknown or doubled one is a mistake that
+// its author should hear of.
+func query(r *http.Request, names ...string) (map[string]string, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("the query cannot be read: %w", err)
+	}
+	out := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("unknown parameter %q, want any of %s", name, strings.Join(names, ", "))
+		}
+		if len(values[name]) > 1 {
+			return nil, fmt.Errorf("parameter %q is given %d times", name, len(values[name]))
+		}
+		out[name] = values[name][0]
+	}
+	return out, nil
+}
+
+// failure is the body of every answer that is not a success.
+type failure struct {
+	Error  string `json:"error"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+func fail(w http.ResponseWriter, code int, message, remedy string) {
+	reply(w, code, failure{Error: message, Remedy: remedy})
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		code, data = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(data, '\n')) // a client that left misses nothing
+}
+
+// counter remembers the status code.
+type counter struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader notes the code.
+func (c *counter) WriteHeader(code int) {
+	c.code = code
+	c.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController find the connection.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }

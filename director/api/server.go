@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// The limits of both listeners (C3). They are constants: nobody needs another
+// value, and a director that can be told to have none can be told to be an
+// outage.
+const (
+	maxConnections = 128             // per listener; later ones wait in the kernel's queue
+	maxStreams     = 32              // event streams at once
+	maxCommands    = 16              // commands under way at once
+	maxHeader      = 16 << 10        // octets
+	maxBody        = 16 << 20        // octets of a command: a spec with its zone files
+	headerTimeout  = 5 * time.Second // from the first octet of a request to the last of its header
+	readTimeout    = 20 * time.Second
+	writeTimeout   = 20 * time.Second
+	idleTimeout    = 30 * time.Second
+	stopTimeout    = 3 * time.Second // for requests under way when Run ends; more than the grace of a command
+)
+
+// Options is what a Server needs.
+type Options struct {
+	Director Director
+	Listen   string               // loopback TCP, read only; "" = none
+	Socket   string               // path of the unix socket, mode 0600: reads and changes; "" = none
+	Registry *prometheus.Registry // shown at /metrics; the server adds its own; nil = a private one
+	Log      *slog.Logger         // nil = silent
+}
+
+// Server serves the API on its two listeners.
+type Server struct {
+	director Director
+	socket   string
+	log      *slog.Logger
+	metrics  *metrics
+	routes   map[string]route
+	tcp      net.Listener // nil where there is none
+	unix     net.Listener // nil where there is none
+
+	streams  chan struct{} // a slot for each event stream
+	commands chan struct{} // a slot for each command
+
+	// Fixed by NewServer, shortened by tests.
+	keepAlive time.Duration // between comments on a quiet event stream
+	gap       time.Duration // least time between two events of a stream
+	grace     time.Duration // what a command still has once its client is gone
+}
+
+// NewServer binds both listeners, so that a taken port or a foreign socket
+// shows at start. Run must be called to serve and to let go of them.
+func NewServer(o Options) (*Server, error) {
+	if o.Director == nil {
+		return nil, errors.New("api: no director to serve")
+	}
+	s := &Server{
+		director: o.Director, socket: o.Socket, log: o.Log,
+		streams: make(chan struct{}, maxStreams), commands: make(chan struct{}, maxCommands),
+		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	registry := o.Registry
+	if registry == nil {
+		registry = prometheus.NewRegistry()
+	}
+	var err error
+	if s.metrics, err = newMetrics(registry); err != nil {
+		return nil, err
+	}
+	s.routes = s.table(registry)
+	if o.Listen != "" {
+		if s.tcp, err = listenLoopback(o.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if o.Socket != "" {
+		if s.unix, err = listenSocket(o.Socket); err != nil {
+			if s.tcp != nil {
+				err = errors.Join(err, s.tcp.Close())
+			}
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Addr is the bound TCP address, "" where there is none.
+func (s *Server) Addr() string {
+	if s.tcp == nil {
+		return ""
+	}
+	return s.tcp.Addr().String()
+}
+
+// Run serves until ctx ends, then gives requests under way a moment and lets go
+// of both listeners.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range []struct {
+		listener net.Listener
+		via      string
+	}{{s.tcp, viaTCP}, {s.unix, viaSocket}} {
+		if l.listener == nil {
+			continue
+		}
+		server := s.httpServer(ctx, l.via)
+		listener := newCapped(l.listener, maxConnections, s.metrics.connections.WithLabelValues(l.via))
+		group.Go(func() error {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serving the API on %s: %w", l.listener.Addr(), err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			return stop(context.WithoutCancel(ctx), server)
+		})
+	}
+	return group.Wait()
+}
+
+// stop waits a moment for requests under way; their contexts have ended, so
+// that only a stuck one is cut off.
+func stop(ctx context.Context, server *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close()
+	}
+	return nil
+}
+
+func (s *Server) httpServer(ctx context.Context, via string) *http.Server {
+	return &http.Server{
+		Handler:           s.handler(via),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withConn,
+	}
+}
