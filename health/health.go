@@ -140,8 +140,14 @@ type Ballot struct {
 	Boot     uint64
 	Seq      uint64
 	Votes    []Vote
+	Cover    *Range // nil: only the votes named; else all of the author's votes in this range
 	Raw      []byte
 }
+
+// Range is an interval of subject hashes, both ends included. A ballot that
+// covers one says that its author has no other votes there, so that what a
+// peer missed long ago is cleared too.
+type Range struct{ Low, High uint64 }
 
 // Heartbeat renews what has not changed, each 250 ms.
 type Heartbeat struct {

@@ -1,0 +1,276 @@
+package health
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+)
+
+// The bounds of what a book holds and for how long it counts.
+const (
+	fresh = time.Second // a vote, a heartbeat and a heard message count for so long
+
+	maxVotesHeld = 8192           // of one author, subjects unknown here included
+	maxRetired   = 4096           // chains of subjects no longer in the spec
+	retiredLife  = 24 * time.Hour // so that old proofs find n where it was
+
+	differGrace = 250 * time.Millisecond // a digest differs for so long before summaries are sent
+	differWait  = 500 * time.Millisecond // between summaries to one peer, doubling …
+	differMost  = 8 * time.Second        // … up to this while neither side moves
+)
+
+// What a message is refused for.
+var (
+	ErrForeign = errors.New("author is not in the roster")
+	ErrStale   = errors.New("message is older than what is known of its author")
+)
+
+// Book is what one director knows of everybody's votes, and the transitions in
+// force that follow. The director's loop owns it; it is not for concurrent use.
+type Book struct {
+	self       string
+	roster     []Director
+	observers  int
+	quorum     Quorum
+	authors    []*author // by name
+	byName     map[string]*author
+	topics     map[Subject]*topic
+	pending    map[*topic]struct{} // someone votes for their next transition
+	digest     uint64              // of the transitions in force of known subjects
+	moved      []Subject           // transitions since the observer last looked
+	states     map[Subject]State   // nil: to be rebuilt
+	abstaining bool
+	boots      map[string]mark // of directors that are not in the roster, or not yet
+}
+
+// author is one director of the roster, as its messages tell.
+type author struct {
+	Director
+	index  int
+	boot   uint64
+	seq    uint64 // highest seen
+	at     time.Time
+	floor  mark   // messages below are more than a second late
+	marks  []mark // when which sequence was the highest, a few a second
+	held   int
+	digest uint64 // of the votes held
+
+	beat    Heartbeat
+	beatAt  time.Time
+	renewed time.Time // its heartbeat last matched what is held
+
+	differs  time.Time // its certificates digest differs since
+	asked    time.Time // a summary last went to it
+	wait     time.Duration
+	askedFor [2]uint64
+}
+
+// mark is a point in one author's numbering of its messages.
+type mark struct {
+	boot uint64
+	seq  uint64
+	at   time.Time
+}
+
+// topic is what is known of one subject.
+type topic struct {
+	subject  Subject
+	hash     uint64
+	known    bool      // in the spec
+	retired  time.Time // not known since
+	chain    Chain
+	cert     Certificate // in force; no proof if adopted by report
+	votes    []held      // by author
+	reported []uint64    // by author: the transition it last reported in force
+	own      Vote        // what this director thinks
+	why      string
+	thought  bool
+}
+
+// held is one author's latest word on one subject. Withdrawn votes are kept
+// too, as Unknown, so that an old message cannot bring them back.
+type held struct {
+	n   uint64
+	to  State
+	seq uint64 // 0: nothing held
+	at  time.Time
+	raw []byte // the signed ballot; only of votes that could serve in a proof
+}
+
+// NewBook makes an empty book for one director. Observers is the spec's
+// quorum.observers: it may raise the quorum, never lower it.
+func NewBook(self string, roster []Director, observers int) *Book {
+	b := &Book{self: self, byName: map[string]*author{}, topics: map[Subject]*topic{}, pending: map[*topic]struct{}{}, boots: map[string]mark{}}
+	b.SetRoster(roster, observers)
+	return b
+}
+
+// SetRoster gives the plan's roster. What is held of a director that stays is
+// kept, what another said is forgotten; transitions in force stay in force.
+func (b *Book) SetRoster(roster []Director, observers int) {
+	roster = slices.Clone(roster)
+	slices.SortFunc(roster, func(x, y Director) int { return cmp.Compare(x.Name, y.Name) })
+	roster = slices.CompactFunc(roster, func(x, y Director) bool { return x.Name == y.Name })
+	if b.byName != nil && observers == b.observers && slices.Equal(roster, b.roster) {
+		return
+	}
+	old := b.byName
+	b.roster, b.observers, b.quorum = roster, observers, QuorumOf(roster, observers)
+	b.authors, b.byName = make([]*author, len(roster)), make(map[string]*author, len(roster))
+	from := make([]int, len(roster)) // new index -> old index
+	for i, d := range roster {
+		a := old[d.Name]
+		from[i] = -1
+		if a == nil {
+			m := b.boots[d.Name]
+			a = &author{boot: m.boot, seq: m.seq, floor: mark{seq: m.seq}}
+		} else {
+			from[i] = a.index
+			delete(old, d.Name)
+		}
+		a.Director, a.index = d, i
+		b.authors[i], b.byName[d.Name] = a, a
+	}
+	for name, a := range old {
+		b.boots[name] = mark{boot: a.boot, seq: a.seq} // a replay must not begin where a removed name comes back
+	}
+	for _, t := range b.topics {
+		votes, reported := make([]held, len(roster)), make([]uint64, len(roster))
+		for i, was := range from {
+			if was >= 0 {
+				votes[i], reported[i] = t.votes[was], t.reported[was]
+			}
+		}
+		t.votes, t.reported = votes, reported
+		b.consider(t)
+		b.sweep(t)
+	}
+}
+
+// SetSubjects gives all subjects of the spec. The chain of one that is gone is
+// kept for a day, out of every digest, and goes on if it comes back.
+func (b *Book) SetSubjects(subjects []Subject, now time.Time) {
+	want := make(map[Subject]struct{}, len(subjects))
+	for _, s := range subjects {
+		if s.Valid() {
+			want[s] = struct{}{}
+		}
+	}
+	for s, t := range b.topics {
+		if _, ok := want[s]; !ok && t.known {
+			t.known, t.retired, b.states = false, now, nil
+			b.digest ^= transitionHash(t.hash, t.chain.N)
+			b.consider(t)
+		}
+	}
+	for s := range want {
+		t := b.topics[s]
+		if t == nil {
+			t = b.open(s)
+		}
+		if !t.known {
+			t.known, b.states = true, nil
+			b.digest ^= transitionHash(t.hash, t.chain.N)
+			b.moved = append(b.moved, s)
+			b.consider(t)
+		}
+	}
+	b.collect(now)
+}
+
+func (b *Book) open(s Subject) *topic {
+	t := &topic{subject: s, hash: subjectHash(s), chain: Chain{Subject: s}, votes: make([]held, len(b.authors)), reported: make([]uint64, len(b.authors))}
+	b.topics[s] = t
+	return t
+}
+
+// collect forgets what is retired for long, or too much of it, the oldest
+// first.
+func (b *Book) collect(now time.Time) {
+	var retired []*topic
+	for _, t := range b.topics {
+		switch {
+		case t.known:
+		case t.chain.N == 0 || now.Sub(t.retired) >= retiredLife:
+			b.drop(t)
+		default:
+			retired = append(retired, t)
+		}
+	}
+	if len(retired) <= maxRetired {
+		return
+	}
+	slices.SortFunc(retired, func(x, y *topic) int {
+		return cmp.Or(x.retired.Compare(y.retired), x.subject.Compare(y.subject))
+	})
+	for _, t := range retired[:len(retired)-maxRetired] {
+		b.drop(t)
+	}
+}
+
+// drop forgets a chain; the votes on it stay while their author holds them, so
+// that digests can agree.
+func (b *Book) drop(t *topic) {
+	t.chain, t.cert, t.own, t.why, t.thought = Chain{Subject: t.subject}, Certificate{}, Vote{}, "", false
+	clear(t.reported)
+	for _, h := range t.votes {
+		if h.to != Unknown {
+			return
+		}
+	}
+	for i, h := range t.votes {
+		if h.seq > 0 {
+			b.authors[i].held--
+		}
+	}
+	delete(b.topics, t.subject)
+	delete(b.pending, t)
+}
+
+// sweep deletes a topic that exists for nothing any more.
+func (b *Book) sweep(t *topic) {
+	if t.known || t.chain.N > 0 || slices.ContainsFunc(t.votes, func(h held) bool { return h.seq > 0 }) {
+		return
+	}
+	delete(b.topics, t.subject)
+	delete(b.pending, t)
+}
+
+// consider decides whether the topic needs judging: does anyone vote for the
+// transition that comes next?
+func (b *Book) consider(t *topic) {
+	n := t.chain.N + 1
+	if t.known {
+		for i := range t.votes {
+			if t.votes[i].n == n && t.votes[i].to == After(n) {
+				b.pending[t] = struct{}{}
+				return
+			}
+		}
+	}
+	delete(b.pending, t)
+}
+
+// advance puts a transition in force.
+func (b *Book) advance(t *topic, c Certificate, now time.Time) {
+	b.digest ^= transitionHash(t.hash, t.chain.N) ^ transitionHash(t.hash, c.N)
+	t.chain, t.cert, b.states = t.chain.next(c.N, now), c, nil
+	b.moved = append(b.moved, t.subject)
+	b.consider(t)
+}
+
+// think notes this director's own opinion: a ballot of its own that says
+// otherwise no longer counts here.
+func (b *Book) think(v Vote, why string) {
+	if t := b.topics[v.Subject]; t != nil {
+		t.own, t.why, t.thought = v, why, true
+	}
+}
+
+// takeMoved hands the subjects with new transitions to the observer, once.
+func (b *Book) takeMoved() []Subject {
+	out := b.moved
+	b.moved = b.moved[:0]
+	return out
+}

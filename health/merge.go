@@ -1,0 +1,181 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Merge takes in certificates from a peer. Those that say nothing new cost no
+// verification; those on subjects not in the spec, or not proven, are refused.
+// Applied are the ones that changed what is in force. An isolated director
+// applies proven ones too.
+func (b *Book) Merge(certs []Certificate, verify Verify, now time.Time) (applied []Certificate, refused int) {
+	opened := map[string]*Ballot{}
+	open := func(raw []byte) *Ballot {
+		v, ok := opened[string(raw)]
+		if !ok && len(opened) < maxOpened {
+			if ballot, err := verify(raw); err == nil {
+				v = &ballot
+			}
+			opened[string(raw)] = v
+		}
+		return v
+	}
+	for _, c := range certs {
+		t := b.topics[c.Subject]
+		if t == nil || !t.known || c.N == 0 || len(c.Proof) == 0 || len(c.Proof) > maxProof {
+			refused++
+			continue
+		}
+		c.Reason = printable(c.Reason, maxReason)
+		if c.N < t.chain.N || (c.N == t.chain.N && compareProofs(c, t.cert) >= 0) {
+			continue
+		}
+		if !b.proven(t, c, open, now) {
+			refused++
+			continue
+		}
+		if c.N == t.chain.N {
+			t.cert = c
+			continue
+		}
+		b.advance(t, c, now)
+		applied = append(applied, c)
+	}
+	return applied, refused
+}
+
+// proven reports whether the proof holds the votes of a quorum: of directors in
+// the roster, each counted once, none of whom is known to have withdrawn since.
+func (b *Book) proven(t *topic, c Certificate, open func([]byte) *Ballot, now time.Time) bool {
+	votes, sites := 0, domains{}
+	seen := make([]bool, len(b.authors))
+	want := Vote{Subject: c.Subject, N: c.N, To: c.To()}
+	for _, raw := range c.Proof {
+		v := open(raw)
+		if v == nil {
+			continue
+		}
+		a := b.byName[v.Director]
+		if a == nil || seen[a.index] || !slices.Contains(v.Votes, want) || b.withdrawn(a, t, v, c.N, now) {
+			continue
+		}
+		seen[a.index] = true
+		votes++
+		sites.add(a.domain())
+	}
+	return votes >= b.quorum.Votes && sites.count() >= b.quorum.Domains
+}
+
+// withdrawn reports whether the author is known to have taken back its vote for
+// transition n since it signed the ballot: by another word on it, by a restart,
+// or because what it stands by now, all of which is held, has no such vote. Who
+// has gone on to vote on a later transition has seen this one in force.
+func (b *Book) withdrawn(a *author, t *topic, v *Ballot, n uint64, now time.Time) bool {
+	if v.Boot != a.boot {
+		return v.Boot < a.boot
+	}
+	h := &t.votes[a.index]
+	if h.seq > v.Seq || (h.seq > 0 && h.n > n) {
+		return h.n < n || (h.n == n && h.to != After(n))
+	}
+	complete := !a.renewed.IsZero() && now.Sub(a.renewed) <= fresh && a.beat.Seq > v.Seq && a.beat.Votes == a.digest
+	return complete && (h.seq == 0 || h.n < n || (h.n == n && h.to != After(n)))
+}
+
+// Standing is one transition in force, without its proof.
+type Standing struct {
+	Subject Subject
+	N       uint64
+}
+
+// Summary gives the transitions in force of the subjects in the spec, ordered
+// by subject: what is sent to a peer that differs.
+func (b *Book) Summary() []Standing {
+	var out []Standing
+	for s, t := range b.topics {
+		if t.known && t.chain.N > 0 {
+			out = append(out, Standing{Subject: s, N: t.chain.N})
+		}
+	}
+	slices.SortFunc(out, func(x, y Standing) int { return x.Subject.Compare(y.Subject) })
+	return out
+}
+
+// MergeSummary takes in what a peer, by a signed message, reports in force, and
+// adopts what a quorum of current directors in enough fault domains reports:
+// the way out for one who cannot verify a proof. A report of a later transition
+// is one of those before it too.
+func (b *Book) MergeSummary(from string, summary []Standing, now time.Time) []Certificate {
+	a := b.byName[from]
+	if a == nil || from == b.self {
+		return nil
+	}
+	var out []Certificate
+	for _, s := range summary {
+		t := b.topics[s.Subject]
+		if t == nil || !t.known {
+			continue
+		}
+		t.reported[a.index] = s.N
+		if s.N <= t.chain.N {
+			continue
+		}
+		if c, ok := b.reported(t); ok {
+			b.advance(t, c, now)
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(x, y Certificate) int { return x.Subject.Compare(y.Subject) })
+	return out
+}
+
+// reported finds the latest transition that a quorum reports in force.
+func (b *Book) reported(t *topic) (Certificate, bool) {
+	best := uint64(0)
+	for _, n := range t.reported {
+		if n <= t.chain.N || n <= best {
+			continue
+		}
+		votes, sites := 0, domains{}
+		for _, a := range b.authors {
+			if t.reported[a.index] >= n {
+				votes++
+				sites.add(a.domain())
+			}
+		}
+		if votes >= b.quorum.Votes && sites.count() >= b.quorum.Domains {
+			best = n
+		}
+	}
+	if best == 0 {
+		return Certificate{}, false
+	}
+	var names []string
+	for _, a := range b.authors {
+		if t.reported[a.index] >= best {
+			names = append(names, a.Name)
+		}
+	}
+	reason := fmt.Sprintf("%s, as %s report it in force", After(best), strings.Join(names, ", "))
+	return Certificate{Subject: t.subject, N: best, Reason: printable(reason, maxReason)}, true
+}
+
+// Lacking gives the proven transitions in force here that a peer with this
+// summary has not reached, ordered by subject.
+func (b *Book) Lacking(summary []Standing) []Certificate {
+	has := make(map[Subject]uint64, len(summary))
+	for _, s := range summary {
+		has[s.Subject] = s.N
+	}
+	var out []Certificate
+	for s, t := range b.topics {
+		if t.known && t.chain.N > has[s] && len(t.cert.Proof) > 0 {
+			out = append(out, t.cert)
+		}
+	}
+	slices.SortFunc(out, func(x, y Certificate) int { return x.Subject.Compare(y.Subject) })
+	return out
+}

@@ -1,0 +1,138 @@
+package health
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// States gives the state by certificate of every subject in the spec. The map
+// is never changed once given; a new one is made after a transition.
+func (b *Book) States() map[Subject]State {
+	if b.states == nil {
+		b.states = make(map[Subject]State, len(b.topics))
+		for s, t := range b.topics {
+			if t.known {
+				b.states[s] = t.chain.State()
+			}
+		}
+	}
+	return b.states
+}
+
+// Chain gives the transitions of a subject.
+func (b *Book) Chain(s Subject) Chain {
+	if t := b.topics[s]; t != nil {
+		return t.chain
+	}
+	return Chain{Subject: s}
+}
+
+// InForce gives the transition in force of a subject. False: there is none.
+func (b *Book) InForce(s Subject) (Transition, bool) {
+	t := b.topics[s]
+	if t == nil || t.chain.N == 0 {
+		return Transition{}, false
+	}
+	return Transition{Certificate: t.cert, Since: t.chain.Since()}, true
+}
+
+// Digest covers the transitions in force of the subjects in the spec, for the
+// heartbeat.
+func (b *Book) Digest() uint64 { return b.digest }
+
+// Quorum gives how many votes a transition needs.
+func (b *Book) Quorum() Quorum { return b.quorum }
+
+// Pending lists the subjects for whose next transition some director votes:
+// the ones to probe harder now.
+func (b *Book) Pending() []Subject {
+	if len(b.pending) == 0 {
+		return nil
+	}
+	out := make([]Subject, 0, len(b.pending))
+	for t := range b.pending {
+		out = append(out, t.subject)
+	}
+	slices.SortFunc(out, Subject.Compare)
+	return out
+}
+
+// Assigned names the directors that probe the subject.
+func (b *Book) Assigned(s Subject) []string { return Assign(b.roster, s.Addr) }
+
+// Peer gives a director's latest heartbeat and when it arrived. False: none
+// since its last boot or ours.
+func (b *Book) Peer(name string) (Heartbeat, time.Time, bool) {
+	a := b.byName[name]
+	if a == nil || a.beatAt.IsZero() {
+		return Heartbeat{}, time.Time{}, false
+	}
+	return a.beat, a.beatAt, true
+}
+
+// Opinion is one director's standing on one subject, for people.
+type Opinion struct {
+	Director string
+	State    State  // its latest word; Unknown: withdrawn, or never given
+	Counted  bool   // fresh, and on the transition that comes next
+	Why      string // of this director alone
+}
+
+// Opinions lists what each director of the roster thinks of a subject, by name.
+func (b *Book) Opinions(s Subject, now time.Time) []Opinion {
+	t := b.topics[s]
+	if t == nil {
+		return nil
+	}
+	out := make([]Opinion, 0, len(b.authors))
+	for _, a := range b.authors {
+		h := &t.votes[a.index]
+		o := Opinion{Director: a.Name, State: h.to}
+		o.Counted = h.to != Unknown && h.n == t.chain.N+1 && b.counts(a, t, h, now)
+		if a.Name == b.self && t.thought {
+			o.State, o.Why = t.own.To, t.why
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// Size says how much a book holds, for metrics and for the tests of its bounds.
+type Size struct {
+	Subjects int // in the spec
+	Retired  int // others: chains that are kept, and votes on unknown subjects
+	Votes    int // held, of all directors
+	Pending  int
+}
+
+// Size counts what the book holds.
+func (b *Book) Size() Size {
+	s := Size{Pending: len(b.pending)}
+	for _, t := range b.topics {
+		if t.known {
+			s.Subjects++
+		} else {
+			s.Retired++
+		}
+	}
+	for _, a := range b.authors {
+		s.Votes += a.held
+	}
+	return s
+}
+
+// printable bounds what people are shown of what others sent: no control
+// characters, valid UTF-8, at most so many octets.
+func printable(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
+}
