@@ -1,0 +1,299 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/election"
+)
+
+const (
+	// commitPatience bounds a commit whose outcome is open: it is repeated,
+	// which is safe, until an answer says how it stands.
+	commitPatience = 6 * time.Second
+	// unsentPatience bounds a commit that never left: a person who drains
+	// while etcd is gone wants a quick, clear refusal (F10).
+	unsentPatience = 1500 * time.Millisecond
+	commitRetry    = 50 * time.Millisecond
+)
+
+// Commit is one change of intent, decided on the plan that was read.
+type Commit struct {
+	Parent int64          // Snapshot.ModRevision as read; 0: there was no plan
+	Next   *plan.Sealed   // the plan that replaces it
+	Chunks [][]byte       // blobs of its spec that the store may lack
+	Audit  *plan.Audit    // revision, plan and command are filled in
+	Result *plan.Result   // ID and command are the caller's; epoch, revision and plan are filled in
+	Leader *election.Term // the leader's own writes: the fence; nil for a person's command
+}
+
+// Commit writes a plan, its audit record and its command's result in one
+// transaction, fenced as S4 says: the plan's key has the mod-revision that was
+// read, the ID is new, the audit record is new, the leader still leads where
+// the write is the leader's own, and every blob that the plan names is there,
+// so that collection can never take one from under it.
+//
+// The errors say what is known: ErrConflict, ErrNotLeader, ErrUnavailable,
+// ErrReused, ErrTooLarge and *Missing wrote nothing; ErrDone comes with the
+// result of the earlier commit of that ID; *UnknownOutcome says that it cannot
+// be known.
+func (s *Store) Commit(ctx context.Context, c Commit) (*plan.Result, error) {
+	done := s.metrics.start("commit")
+	tx, err := s.prepare(c)
+	if err != nil {
+		return nil, done(err)
+	}
+	if err := s.ensure(ctx, c.Chunks); err != nil {
+		return nil, done(fmt.Errorf("writing the spec's blobs: %w", err))
+	}
+	r, err := s.settle(ctx, tx)
+	return r, done(err)
+}
+
+// transaction is a commit, ready to be sent as often as it takes.
+type transaction struct {
+	Commit
+	result *plan.Result
+	audit  []byte
+	stored []byte // result, marshalled
+	blobs  []plan.Hash
+}
+
+func (s *Store) prepare(c Commit) (*transaction, error) {
+	switch {
+	case c.Next == nil || c.Audit == nil || c.Result == nil:
+		return nil, errors.New("commit: plan, audit record and result are wanted")
+	case len(c.Next.Raw) > MaxPlan:
+		return nil, fmt.Errorf("plan of %d octets, at most %d: %w", len(c.Next.Raw), MaxPlan, ErrTooLarge)
+	case c.Leader != nil && (c.Leader.Key == "" || c.Leader.CreateRevision <= 0):
+		return nil, fmt.Errorf("commit: %w", ErrNotLeader)
+	}
+	if err := checkName("command ID", c.Result.GetId()); err != nil {
+		return nil, err
+	}
+	blobs, err := references(c.Next.Plan.GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	tx := &transaction{Commit: c, blobs: unique(blobs)}
+	id := c.Next.Identity
+	tx.result = proto.CloneOf(c.Result)
+	tx.result.Epoch, tx.result.Revision, tx.result.Plan = id.Epoch, id.Revision, id.Hash[:]
+	audit := proto.CloneOf(c.Audit)
+	audit.Revision, audit.Plan, audit.Command = id.Revision, id.Hash[:], c.Result.GetId()
+	if tx.stored, err = proto.Marshal(tx.result); err != nil {
+		return nil, fmt.Errorf("encoding the result: %w", err)
+	}
+	if tx.audit, err = proto.Marshal(audit); err != nil {
+		return nil, fmt.Errorf("encoding the audit record: %w", err)
+	}
+	return tx, nil
+}
+
+// settle sends a transaction until its outcome is known, or time is up.
+// Sending it again is always safe: if an earlier attempt was done, or is done
+// later, then either it or this one fails on the plan's mod-revision, and the
+// command's own record tells which.
+func (s *Store) settle(ctx context.Context, tx *transaction) (*plan.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitPatience)
+	defer cancel()
+	start := time.Now()
+	open := false // an attempt left, and nobody knows what became of it
+	for {
+		resp, sent, err := s.attempt(ctx, tx)
+		var r *plan.Result
+		switch {
+		case err == nil && resp.Succeeded:
+			return tx.result, nil
+		case err == nil:
+			r, err = tx.judge(resp)
+			switch missing := (*Missing)(nil); {
+			case errors.Is(err, ErrDone) && open && bytes.Equal(r.GetPlan(), tx.result.GetPlan()):
+				return r, nil // it was our own attempt
+			case errors.As(err, &missing) && tx.brings(missing):
+				// Collected between ensure and now.
+				if err = s.ensure(ctx, tx.Chunks); err == nil {
+					continue
+				}
+			default:
+				return r, err
+			}
+		case errors.Is(err, rpctypes.ErrNoSpace):
+			// Said before the write, or after it: etcd applies the write that
+			// passes the quota. It has answered, so a read tells which.
+			r, rerr := s.Result(ctx, tx.result.GetId())
+			switch {
+			case rerr == nil && r != nil && bytes.Equal(r.GetPlan(), tx.result.GetPlan()):
+				return r, nil
+			case rerr == nil && !open:
+				return nil, unavailable("committing (free space in etcd, then disarm its alarm)", err)
+			}
+			open = true
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			s.dropLease() // another store, or a lease that was revoked
+		case refused(err):
+			if !open && final(err) {
+				return nil, unavailable("committing", err)
+			}
+		case sent:
+			open = true
+		}
+		pause(ctx, commitRetry)
+		switch over := ctx.Err() != nil; {
+		case over && open:
+			return nil, &UnknownOutcome{ID: tx.result.GetId(), Err: err}
+		case over, !open && time.Since(start) > unsentPatience:
+			return nil, unavailable("committing", err)
+		}
+	}
+}
+
+// attempt sends the transaction once; sent tells whether it left.
+func (s *Store) attempt(ctx context.Context, tx *transaction) (resp *clientv3.TxnResponse, sent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	lease, err := s.commandLease(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	ctx, left := watchSent(clientv3.WithRequireLeader(ctx))
+	resp, err = s.client.Txn(ctx).If(tx.compares(s.keys)...).Then(
+		clientv3.OpPut(s.keys.plan(), string(tx.Next.Raw)),
+		clientv3.OpPut(s.keys.audit(tx.result.GetRevision()), string(tx.audit)),
+		clientv3.OpPut(s.keys.command(tx.result.GetId()), string(tx.stored), clientv3.WithLease(lease)),
+	).Else(tx.questions(s.keys)...).Commit()
+	return resp, left.Load(), err
+}
+
+func (tx *transaction) compares(k keys) []clientv3.Cmp {
+	out := []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(k.plan()), "=", tx.Parent),
+		clientv3.Compare(clientv3.CreateRevision(k.command(tx.result.GetId())), "=", 0),
+		clientv3.Compare(clientv3.CreateRevision(k.audit(tx.result.GetRevision())), "=", 0),
+	}
+	if tx.Leader != nil {
+		out = append(out, clientv3.Compare(clientv3.CreateRevision(tx.Leader.Key), "=", tx.Leader.CreateRevision))
+	}
+	for _, h := range tx.blobs {
+		out = append(out, clientv3.Compare(clientv3.CreateRevision(k.blob(h)), ">", 0))
+	}
+	return out
+}
+
+// questions ask, in the same transaction, which of the compares failed.
+func (tx *transaction) questions(k keys) []clientv3.Op {
+	out := []clientv3.Op{
+		clientv3.OpGet(k.plan(), clientv3.WithKeysOnly()),
+		clientv3.OpGet(k.command(tx.result.GetId())),
+		clientv3.OpGet(k.audit(tx.result.GetRevision()), clientv3.WithKeysOnly()),
+	}
+	for _, h := range tx.blobs {
+		out = append(out, clientv3.OpGet(k.blob(h), clientv3.WithKeysOnly()))
+	}
+	if tx.Leader != nil {
+		out = append(out, clientv3.OpGet(tx.Leader.Key, clientv3.WithKeysOnly()))
+	}
+	return out
+}
+
+// judge reads the answers to questions. What is settled for good comes first.
+func (tx *transaction) judge(resp *clientv3.TxnResponse) (*plan.Result, error) {
+	answer := resp.Responses
+	if kvs := answer[1].GetResponseRange().GetKvs(); len(kvs) > 0 {
+		held, err := readResult(kvs[0])
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(held.GetCommand(), tx.result.GetCommand()) {
+			return nil, fmt.Errorf("command %s: %w", held.GetId(), ErrReused)
+		}
+		return held, fmt.Errorf("command %s: %w", held.GetId(), ErrDone)
+	}
+	if tx.Leader != nil {
+		kvs := answer[len(answer)-1].GetResponseRange().GetKvs()
+		if len(kvs) == 0 || kvs[0].CreateRevision != tx.Leader.CreateRevision {
+			return nil, ErrNotLeader
+		}
+	}
+	var mod int64
+	if kvs := answer[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
+		mod = kvs[0].ModRevision
+	}
+	if mod != tx.Parent {
+		return nil, ErrConflict
+	}
+	if len(answer[2].GetResponseRange().GetKvs()) > 0 {
+		return nil, fmt.Errorf("the audit log already has a record of revision %d, which the store's plan has not reached: run `divert store recover`", tx.result.GetRevision())
+	}
+	missing := &Missing{}
+	for i, h := range tx.blobs {
+		if len(answer[3+i].GetResponseRange().GetKvs()) == 0 {
+			missing.Hashes = append(missing.Hashes, h)
+		}
+	}
+	if len(missing.Hashes) == 0 {
+		return nil, errors.New("the store refused a transaction without a reason")
+	}
+	return nil, missing
+}
+
+// brings tells whether the commit's own chunks are all that the store lacks.
+func (tx *transaction) brings(m *Missing) bool {
+	have := map[plan.Hash]bool{}
+	for _, c := range tx.Chunks {
+		have[plan.Sum(c)] = true
+	}
+	for _, h := range m.Hashes {
+		if !have[h] {
+			return false
+		}
+	}
+	return true
+}
+
+// refused tells which errors etcd gives before it proposes a write.
+func refused(err error) bool {
+	return errors.Is(err, rpctypes.ErrNoLeader) || errors.Is(err, rpctypes.ErrTooManyRequests) || final(err)
+}
+
+// final tells which of them no patience cures.
+func final(err error) bool {
+	for _, e := range []error{
+		rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyOps, rpctypes.ErrPermissionDenied,
+		rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthFailed,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func unique(in []plan.Hash) []plan.Hash {
+	seen := make(map[plan.Hash]bool, len(in))
+	out := in[:0]
+	for _, h := range in {
+		if !seen[h] {
+			seen[h] = true
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,299 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/divertdns/divert/director/plan"
+)
+
+const (
+	// DefaultPrefix stands before every key.
+	DefaultPrefix = "divert/"
+	// readPatience bounds a read, and each attempt of a write.
+	readPatience = 3 * time.Second
+	// MaxAudit bounds one answer of Audit.
+	MaxAudit = 1000
+)
+
+// Options say where the store is.
+type Options struct {
+	Endpoints  []string // http://127.0.0.1:2379, https://…, unix:///path
+	TLS        TLS
+	Prefix     string // default DefaultPrefix
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
+}
+
+// Store is the fleet's intent in etcd. All methods may be called at once by
+// many; each is bounded by its context and by a few seconds of its own.
+type Store struct {
+	client  *clientv3.Client
+	keys    keys
+	log     *slog.Logger
+	metrics *metrics
+	resync  chan struct{} // wakes Watch when the store turned out another
+
+	mu    sync.Mutex
+	lease bucket // of command results
+	seen  lineage
+}
+
+// lineage is what tells one store from another, or from its own past.
+type lineage struct {
+	cluster  uint64
+	revision int64
+}
+
+// New makes a store. It asks etcd for nothing: a dead one blocks no start.
+func New(o Options) (*Store, error) {
+	if o.Prefix == "" {
+		o.Prefix = DefaultPrefix
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	client, err := connect(o.Endpoints, o.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		client: client, keys: keys{prefix: strings.TrimSuffix(o.Prefix, "/") + "/"},
+		log: o.Log, metrics: m, resync: make(chan struct{}, 1),
+	}, nil
+}
+
+// Client gives etcd's client, for the campaign.
+func (s *Store) Client() *clientv3.Client { return s.client }
+
+// Prefix is what stands before every key, with its last slash.
+func (s *Store) Prefix() string { return s.keys.prefix }
+
+// Close ends the client's connections. Calls under way fail.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Snapshot is the store at one instant.
+type Snapshot struct {
+	Sealed        *plan.Sealed // nil: the store holds no plan
+	ModRevision   int64        // of the plan's key, the fence of the next commit; 0: no plan
+	StoreRevision int64        // etcd's own; orders nothing of ours (S3)
+	Cluster       uint64       // etcd's cluster ID: another one is another store (F25)
+	Acks          map[string]*plan.Ack
+}
+
+// Read reads the plan and the acknowledgements at one instant, linearizably.
+// With a plan that cannot be opened it returns the error, and the rest of the
+// snapshot with it: `store recover` needs the fence.
+func (s *Store) Read(ctx context.Context) (Snapshot, error) {
+	done := s.metrics.start("read")
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	resp, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).Then(
+		clientv3.OpGet(s.keys.plan()),
+		clientv3.OpGet(s.keys.acks(), clientv3.WithPrefix(), clientv3.WithLimit(maxAcks)),
+	).Commit()
+	if err != nil {
+		return Snapshot{}, done(unavailable("reading the plan", err))
+	}
+	snap := Snapshot{
+		StoreRevision: resp.Header.GetRevision(), Cluster: resp.Header.GetClusterId(),
+		Acks: map[string]*plan.Ack{},
+	}
+	s.note(lineage{cluster: snap.Cluster, revision: snap.StoreRevision})
+	for _, kv := range resp.Responses[1].GetResponseRange().GetKvs() {
+		ack := &plan.Ack{}
+		name := strings.TrimPrefix(string(kv.Key), s.keys.acks())
+		// What cannot be read acknowledges nothing; it does not hide the plan.
+		if proto.Unmarshal(kv.Value, ack) == nil && ack.GetDirector() == name {
+			snap.Acks[name] = ack
+		}
+	}
+	kvs := resp.Responses[0].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return snap, done(nil)
+	}
+	snap.ModRevision = kvs[0].ModRevision
+	if snap.Sealed, err = plan.Open(kvs[0].Value); err != nil {
+		return snap, done(fmt.Errorf("the plan in the store: %w", err))
+	}
+	return snap, done(nil)
+}
+
+// maxAcks bounds the acknowledgements in one snapshot: one a director.
+const maxAcks = 1000
+
+// note remembers the store's lineage. One that changed, or that went back, is
+// another store, and a watch on it could wait for a revision of the old one.
+func (s *Store) note(l lineage) {
+	s.mu.Lock()
+	old := s.seen
+	other := old.cluster != 0 && (old.cluster != l.cluster || l.revision < old.revision)
+	// Concurrent reads may arrive out of order; the older one must not count
+	// as a step back for the next.
+	s.seen = l
+	s.mu.Unlock()
+	if other {
+		wake(s.resync)
+	}
+}
+
+// Chunks fetches blobs by hash, and checks each. Blobs that the store lacks
+// are left out.
+func (s *Store) Chunks(ctx context.Context, hashes [][]byte) (map[plan.Hash][]byte, error) {
+	done := s.metrics.start("chunks")
+	if len(hashes) > MaxChunks {
+		return nil, done(fmt.Errorf("%d blobs, at most %d: %w", len(hashes), MaxChunks, ErrTooLarge))
+	}
+	out := make(map[plan.Hash][]byte, len(hashes))
+	for _, raw := range hashes {
+		h, err := toHash(raw)
+		if err != nil {
+			return nil, done(err)
+		}
+		kv, err := s.get(ctx, s.keys.blob(h))
+		if err != nil {
+			return nil, done(unavailable("reading a blob", err))
+		}
+		if kv == nil {
+			continue
+		}
+		if plan.Sum(kv.Value) != h {
+			return nil, done(fmt.Errorf("blob %s in the store is damaged", h.Short()))
+		}
+		out[h] = kv.Value
+	}
+	return out, done(nil)
+}
+
+// Result gives the stored result of a command; nil when there is none.
+func (s *Store) Result(ctx context.Context, id string) (*plan.Result, error) {
+	done := s.metrics.start("result")
+	if err := checkName("command ID", id); err != nil {
+		return nil, done(err)
+	}
+	kv, err := s.get(ctx, s.keys.command(id))
+	if err != nil {
+		return nil, done(unavailable("reading a command's result", err))
+	}
+	if kv == nil {
+		return nil, done(nil)
+	}
+	r, err := readResult(kv)
+	return r, done(err)
+}
+
+// Audit lists records in the order of their revisions, beginning with from.
+func (s *Store) Audit(ctx context.Context, from uint64, limit int) ([]*plan.Audit, error) {
+	done := s.metrics.start("audit")
+	if limit <= 0 || limit > MaxAudit {
+		limit = MaxAudit
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	resp, err := s.client.Get(clientv3.WithRequireLeader(ctx), s.keys.audit(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.audits())),
+		clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	if err != nil {
+		return nil, done(unavailable("reading the audit log", err))
+	}
+	out := make([]*plan.Audit, 0, len(resp.Kvs))
+	for _, kv := range resp.Kvs {
+		a := &plan.Audit{}
+		if err := proto.Unmarshal(kv.Value, a); err != nil {
+			return out, done(fmt.Errorf("audit record %s: %w", strings.TrimPrefix(string(kv.Key), s.keys.audits()), err))
+		}
+		out = append(out, a)
+	}
+	return out, done(nil)
+}
+
+// Ack writes a director's acknowledgement. A lower one never replaces a
+// higher one of the same fleet, however late it arrives.
+func (s *Store) Ack(ctx context.Context, ack *plan.Ack) error {
+	done := s.metrics.start("ack")
+	if err := checkName("director", ack.GetDirector()); err != nil {
+		return done(err)
+	}
+	raw, err := proto.Marshal(ack)
+	if err != nil {
+		return done(fmt.Errorf("encoding an acknowledgement: %w", err))
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	key := s.keys.ack(ack.GetDirector())
+	for {
+		kv, err := s.get(ctx, key)
+		if err != nil {
+			return done(unavailable("reading the acknowledgement", err))
+		}
+		var mod int64
+		if kv != nil {
+			mod = kv.ModRevision
+			if held := (&plan.Ack{}); proto.Unmarshal(kv.Value, held) == nil && held.GetFleet() == ack.GetFleet() {
+				switch c := identity(held).Compare(identity(ack)); {
+				case c > 0:
+					return done(fmt.Errorf("acknowledging plan %d.%d: this director has already acknowledged %d.%d", ack.GetEpoch(), ack.GetRevision(), held.GetEpoch(), held.GetRevision()))
+				case c == 0 && string(held.GetPlan()) == string(ack.GetPlan()):
+					return done(nil)
+				}
+			}
+		}
+		resp, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", mod)).
+			Then(clientv3.OpPut(key, string(raw))).Commit()
+		if err != nil {
+			// Repeating it is safe, and the caller will: it is level-triggered.
+			return done(fmt.Errorf("acknowledging plan %d.%d: %w", ack.GetEpoch(), ack.GetRevision(), err))
+		}
+		if resp.Succeeded {
+			return done(nil)
+		}
+	}
+}
+
+func identity(a *plan.Ack) plan.Identity {
+	return plan.Identity{Fleet: a.GetFleet(), Epoch: a.GetEpoch(), Revision: a.GetRevision()}
+}
+
+// get reads one key, linearizably; nil when there is none.
+func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	resp, err := s.client.Get(clientv3.WithRequireLeader(ctx), key)
+	if err != nil || len(resp.Kvs) == 0 {
+		return nil, err
+	}
+	return resp.Kvs[0], nil
+}
+
+func readResult(kv *mvccpb.KeyValue) (*plan.Result, error) {
+	r := &plan.Result{}
+	if err := proto.Unmarshal(kv.Value, r); err != nil {
+		return nil, fmt.Errorf("stored result %s: %w", kv.Key, err)
+	}
+	return r, nil
+}
+
+// unavailable wraps an error of a call that wrote nothing.
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
+}
+
+func wake(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
