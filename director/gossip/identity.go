@@ -1,0 +1,171 @@
+package gossip
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Identity is who a director is to the others: its name and key last as long
+// as its disk, its boot grows with each process.
+type Identity struct {
+	Name string
+	Key  ed25519.PrivateKey
+	Boot uint64
+}
+
+// Public gives the public half of the key.
+func (i Identity) Public() ed25519.PublicKey {
+	return ed25519.PublicKey(i.Key[ed25519.PrivateKeySize-ed25519.PublicKeySize:])
+}
+
+const (
+	identityFile = "identity.json" // written once
+	bootFile     = "boot.json"     // written at each start
+)
+
+type identityRecord struct {
+	Version int    `json:"version"`
+	Name    string `json:"name"`
+	Seed    string `json:"seed"` // base64, 32 octets
+	Sum     string `json:"sum"`
+}
+
+type bootRecord struct {
+	Version int    `json:"version"`
+	Boot    uint64 `json:"boot"`
+	Sum     string `json:"sum"`
+}
+
+// LoadIdentity reads a director's identity from its data folder, makes it at
+// the first start, and takes the next boot. Both are on disk, synced, before it
+// returns, so that nothing is ever sent under a boot that could be given out
+// again.
+//
+// The boot is one more than the last, or the seconds since 1970 if that is
+// more: a disk restored from an old copy would otherwise go on with boots that
+// its peers have seen, and be stale to them for as many restarts as it missed.
+// A clock that runs backwards cannot lower it.
+func LoadIdentity(dir, name string) (Identity, error) {
+	if !validName(name) {
+		return Identity{}, fmt.Errorf("director name %q: use 1 to %d letters, digits, dots, dashes and underscores", name, MaxName)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Identity{}, fmt.Errorf("making the data folder: %w", err)
+	}
+	key, err := loadKey(filepath.Join(dir, identityFile), name)
+	if err != nil {
+		return Identity{}, err
+	}
+	boot, err := nextBoot(filepath.Join(dir, bootFile), time.Now())
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{Name: name, Key: key, Boot: boot}, nil
+}
+
+func loadKey(path, name string) (ed25519.PrivateKey, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(path, name)
+	} else if err != nil {
+		return nil, fmt.Errorf("reading the director's identity: %w", err)
+	}
+	var rec identityRecord
+	if err = json.Unmarshal(raw, &rec); err != nil {
+		return nil, damaged(path)
+	}
+	seed, err := base64.StdEncoding.DecodeString(rec.Seed)
+	if err != nil || len(seed) != ed25519.SeedSize || rec.Version != 1 || rec.Sum != sum("identity", rec.Name, rec.Seed) {
+		return nil, damaged(path)
+	}
+	if rec.Name != name {
+		return nil, fmt.Errorf("%s belongs to director %q, not to %q: give this director its own dataDir, or its old name back", path, rec.Name, name)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+func makeKey(path, name string) (ed25519.PrivateKey, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the director's key: %w", err)
+	}
+	rec := identityRecord{Version: 1, Name: name, Seed: base64.StdEncoding.EncodeToString(key.Seed())}
+	rec.Sum = sum("identity", rec.Name, rec.Seed)
+	if err := writeRecord(path, rec); err != nil {
+		return nil, fmt.Errorf("writing the director's identity: %w", err)
+	}
+	return key, nil
+}
+
+// A damaged identity is refused, never replaced: a new key under a registered
+// name would be ignored by every peer, and the old one may be in a backup.
+func damaged(path string) error {
+	return fmt.Errorf("%s is damaged: restore it from a backup; or remove it, and have the new key approved with `divert director approve`", path)
+}
+
+func nextBoot(path string, now time.Time) (uint64, error) {
+	var last uint64
+	raw, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return 0, fmt.Errorf("reading the boot counter: %w", err)
+	default:
+		// A damaged counter counts as none: the clock still carries it past
+		// every boot of the past.
+		var rec bootRecord
+		if json.Unmarshal(raw, &rec) == nil && rec.Version == 1 && rec.Sum == sum("boot", fmt.Sprint(rec.Boot)) {
+			last = rec.Boot
+		}
+	}
+	boot := max(last+1, uint64(max(now.Unix(), 1)))
+	if err := writeRecord(path, bootRecord{Version: 1, Boot: boot, Sum: sum("boot", fmt.Sprint(boot))}); err != nil {
+		return 0, fmt.Errorf("writing the boot counter: %w", err)
+	}
+	return boot, nil
+}
+
+func sum(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// writeRecord replaces a file at once or not at all: a new file, synced,
+// renamed over the old one, and the folder synced.
+func writeRecord(path string, rec any) error {
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(raw, '\n'))
+	err = errors.Join(err, f.Chmod(0o600), f.Sync())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,128 @@
+package gossip
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/hashicorp/memberlist"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Meta is what a director says of itself to all that share its gossip. It is a
+// hint: only the roster says who counts.
+type Meta struct {
+	Fleet   string            // fleet ID; "" before a plan is known
+	Site    string            // fault domain, as its own settings have it
+	DNS     string            // host:port at which peers ask it plan.divert.; "" of a witness
+	HasPlan bool              // it holds a plan
+	Key     ed25519.PublicKey // filled in by the Node
+	Gossip  string            // advertised gossip address, filled in by the Node
+}
+
+// The fields of version 1, in protobuf's wire format, so that a later version
+// may add some and this one skips them.
+const (
+	metaVersion = 1
+	metaTag     = "divert meta v1\x00"
+
+	metaFleet   protowire.Number = 1
+	metaSite    protowire.Number = 2
+	metaDNS     protowire.Number = 3
+	metaHasPlan protowire.Number = 4
+	metaKey     protowire.Number = 5
+	metaGossip  protowire.Number = 6
+)
+
+// seal encodes the meta and proves the possession of its key: the signature
+// covers the name and the address, so nobody can show it under another.
+func (m Meta) seal(name string, key ed25519.PrivateKey) ([]byte, error) {
+	raw := []byte{metaVersion}
+	text := func(n protowire.Number, s string) {
+		if s != "" {
+			raw = protowire.AppendTag(raw, n, protowire.BytesType)
+			raw = protowire.AppendString(raw, s)
+		}
+	}
+	text(metaFleet, m.Fleet)
+	text(metaSite, m.Site)
+	text(metaDNS, m.DNS)
+	text(metaKey, string(m.Key))
+	text(metaGossip, m.Gossip)
+	if m.HasPlan {
+		raw = protowire.AppendTag(raw, metaHasPlan, protowire.VarintType)
+		raw = protowire.AppendVarint(raw, 1)
+	}
+	raw = append(raw, ed25519.Sign(key, metaSigned(name, raw))...)
+	if len(raw) > memberlist.MetaMaxSize {
+		return nil, fmt.Errorf("what %s says of itself takes %d octets, memberlist carries %d: shorten its site or its DNS address", name, len(raw), memberlist.MetaMaxSize)
+	}
+	return raw, nil
+}
+
+var errMeta = errors.New("meta is malformed or not signed by its key")
+
+// openMeta reads what a director says of itself and checks that it holds the
+// key that it names.
+func openMeta(name string, raw []byte) (Meta, error) {
+	end := len(raw) - ed25519.SignatureSize
+	if end < 1 || len(raw) > memberlist.MetaMaxSize || raw[0] != metaVersion {
+		return Meta{}, errMeta
+	}
+	var m Meta
+	for rest := raw[1:end]; len(rest) > 0; {
+		num, typ, n := protowire.ConsumeTag(rest)
+		if n < 0 {
+			return Meta{}, errMeta
+		}
+		rest = rest[n:]
+		var size int
+		switch typ {
+		case protowire.BytesType:
+			var v []byte
+			if v, size = protowire.ConsumeBytes(rest); size >= 0 {
+				m.set(num, v)
+			}
+		case protowire.VarintType:
+			var v uint64
+			if v, size = protowire.ConsumeVarint(rest); size >= 0 && num == metaHasPlan {
+				m.HasPlan = v != 0
+			}
+		default:
+			size = protowire.ConsumeFieldValue(num, typ, rest)
+		}
+		if size < 0 {
+			return Meta{}, errMeta
+		}
+		rest = rest[size:]
+	}
+	if len(m.Key) != ed25519.PublicKeySize || len(m.Fleet) > maxFleet || !ed25519.Verify(m.Key, metaSigned(name, raw[:end]), raw[end:]) {
+		return Meta{}, errMeta
+	}
+	if addr, err := netip.ParseAddrPort(m.Gossip); err != nil || addr.String() != m.Gossip {
+		return Meta{}, errMeta
+	}
+	return m, nil
+}
+
+func (m *Meta) set(num protowire.Number, v []byte) {
+	switch num {
+	case metaFleet:
+		m.Fleet = string(v)
+	case metaSite:
+		m.Site = string(v)
+	case metaDNS:
+		m.DNS = string(v)
+	case metaKey:
+		m.Key = append(ed25519.PublicKey(nil), v...)
+	case metaGossip:
+		m.Gossip = string(v)
+	}
+}
+
+func metaSigned(name string, body []byte) []byte {
+	out := append([]byte(metaTag), byte(len(name)))
+	out = append(out, name...)
+	return append(out, body...)
+}
