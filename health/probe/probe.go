@@ -1,0 +1,203 @@
+// Package probe owns the asking: it sends fast signals and deep probes to a
+// wanted set of targets, each on its own time, and reports what came of each.
+// It never decides who is up, and never shows anybody what a target answered.
+package probe
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/divertdns/divert/health"
+)
+
+// Target is one probe of one address. With neither HTTP nor TCP it is a TCP
+// connect to the subject's address.
+type Target struct {
+	Subject  health.Subject
+	Fast     bool          // a fast signal: TCP connect only, halved interval in doubt, counted against the limit
+	Interval time.Duration // between starts, in the mean; default 1 s, of a fast signal 100 ms
+	Timeout  time.Duration // of a deep probe at most Interval; a fast signal finds its own (see patience), at most max(Timeout, 1 s)
+	HTTP     *HTTP
+	TCP      *TCP
+}
+
+// HTTP asks for a page, over a new connection each time.
+type HTTP struct {
+	Scheme   string // http or https
+	Addr     netip.AddrPort
+	Method   string // default GET
+	Path     string // default /; may carry a query
+	Host     string // Host header; default: the address
+	SNI      string // https: the name the certificate must be for; default: Host
+	Statuses []int  // default 200
+	Body     string // substring wanted in the first 64 KiB; "" = any
+}
+
+// TCP opens a connection and closes it.
+type TCP struct {
+	Addr netip.AddrPort
+}
+
+// Options of a Scheduler. The zero value of each field but Report is safe.
+type Options struct {
+	Source netip.Addr     // connections of its family leave from here
+	Allow  []netip.Prefix // may be probed besides public and private unicast
+	// Report gets each outcome, one at a time. It must return at once: what
+	// it takes is the scheduler's own time, and counts as a stall.
+	Report func(health.Report)
+	// Stalled is told of each time the scheduler itself did not run for more
+	// than 100 ms, before the voided reports of that stall. May be nil.
+	Stalled    func(at time.Time, took time.Duration)
+	RootCAs    *x509.CertPool // default: the system's
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Scheduler runs the probes of a wanted set. Set, Doubt, Now and Stretch may
+// be called at any time, from any goroutine, before Run too.
+type Scheduler struct {
+	opts    Options
+	policy  policy
+	log     *slog.Logger
+	metrics *metrics
+	wake    chan struct{} // capacity 1
+	stretch atomic.Uint64 // float64 bits; written by Run
+
+	// sockets: the kernel's own non-blocking sockets carry what needs no TLS.
+	// Tests on virtual time turn them off and replace ask.
+	sockets bool
+	ask     func(ctx context.Context, r *request) outcome
+
+	mu      sync.Mutex // guards what follows
+	wanted  []Target
+	changed bool
+	doubts  map[netip.AddrPort]struct{}
+	done    []result
+}
+
+// New makes a scheduler that probes nothing until it is given targets.
+func New(o Options) *Scheduler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Report == nil {
+		o.Report = func(health.Report) {}
+	}
+	if o.Stalled == nil {
+		o.Stalled = func(time.Time, time.Duration) {}
+	}
+	s := &Scheduler{
+		opts:    o,
+		policy:  policy{allow: slices.Clone(o.Allow)},
+		log:     o.Log,
+		metrics: newMetrics(o.Registerer),
+		wake:    make(chan struct{}, 1),
+		sockets: haveSockets,
+		doubts:  make(map[netip.AddrPort]struct{}),
+	}
+	s.ask = s.exchange
+	s.setStretch(1)
+	return s
+}
+
+// Set gives the whole wanted set; what its pointers lead to must not change
+// afterwards. Targets that stay keep their rhythm; of two
+// with one subject the more frequent counts. Equal to the last set, it costs a
+// comparison.
+func (s *Scheduler) Set(targets []Target) {
+	s.mu.Lock()
+	equal := slices.EqualFunc(s.wanted, targets, Target.equal)
+	if !equal {
+		s.wanted, s.changed = slices.Clone(targets), true
+	}
+	s.mu.Unlock()
+	if !equal {
+		s.poke()
+	}
+}
+
+// Doubt starts, or prolongs, a burst at the addresses of the subjects: fast
+// signals at half the interval, and, where one starts, each deep probe at once.
+// Subjects at no address that is probed here are ignored.
+func (s *Scheduler) Doubt(subjects ...health.Subject) {
+	if len(subjects) == 0 {
+		return
+	}
+	s.mu.Lock()
+	for _, subject := range subjects {
+		s.doubts[unmap(subject.Addr)] = struct{}{}
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// Now probes once, beside the schedule, and gives what Report would have got.
+func (s *Scheduler) Now(ctx context.Context, t Target) health.Report {
+	t = t.defaulted()
+	r := s.prepare(t)
+	o := outcome{void: true, reason: r.refused}
+	if r.refused == "" {
+		timeout := t.Timeout
+		if t.Fast {
+			timeout = t.ceiling()
+		}
+		deadline, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		if o = s.ask(deadline, r); ctx.Err() != nil && !o.ok {
+			o.void = true // called off, which says nothing of the target
+		}
+	}
+	return o.report(t.Subject, time.Now())
+}
+
+func (s *Scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t Target) equal(u Target) bool {
+	if t.Subject != u.Subject || t.Fast != u.Fast || t.Interval != u.Interval || t.Timeout != u.Timeout ||
+		(t.HTTP == nil) != (u.HTTP == nil) || (t.TCP == nil) != (u.TCP == nil) {
+		return false
+	}
+	if t.TCP != nil && *t.TCP != *u.TCP {
+		return false
+	}
+	if t.HTTP == nil {
+		return true
+	}
+	a, b := t.HTTP, u.HTTP
+	return a.Scheme == b.Scheme && a.Addr == b.Addr && a.Method == b.Method && a.Path == b.Path &&
+		a.Host == b.Host && a.SNI == b.SNI && a.Body == b.Body && slices.Equal(a.Statuses, b.Statuses)
+}
+
+// defaulted fills in what was left out and bounds the rest.
+func (t Target) defaulted() Target {
+	if t.Interval <= 0 {
+		t.Interval = time.Second
+		if t.Fast {
+			t.Interval = 100 * time.Millisecond
+		}
+	}
+	t.Interval = max(t.Interval, minInterval)
+	if t.Timeout <= 0 {
+		t.Timeout = time.Second
+	}
+	if !t.Fast {
+		t.Timeout = min(t.Timeout, t.Interval)
+	}
+	return t
+}
+
+// ceiling is the longest that a fast signal may wait.
+func (t Target) ceiling() time.Duration { return max(t.Timeout, time.Second) }

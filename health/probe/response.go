@@ -1,0 +1,180 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"slices"
+)
+
+// Bounds of an answer. What lies behind them is not read.
+const (
+	maxHeader   = 16 << 10
+	maxBody     = 64 << 10
+	maxAttempts = 64 // at finding the end of a chunked body, per answer
+)
+
+// response judges an answer while it comes in. It does no I/O: the reader,
+// whichever it is, puts bytes into room() and tells add. The zero value with a
+// request is ready.
+type response struct {
+	req      *request
+	buf      []byte
+	body     int // where the body starts; 0 = header not complete
+	length   int64
+	chunked  bool
+	attempts int
+	out      outcome // in force once add has said done
+}
+
+// room gives where to read to. It is never empty while add says not done.
+func (r *response) room() []byte {
+	if r.buf == nil {
+		r.buf = make([]byte, 0, 4<<10)
+	}
+	if cap(r.buf)-len(r.buf) < 1<<10 {
+		r.buf = slices.Grow(r.buf, cap(r.buf))
+	}
+	return r.buf[len(r.buf):cap(r.buf)]
+}
+
+// add takes n more octets and whether the peer has ended, and says whether
+// the outcome is settled. Its latency is the caller's to fill in.
+func (r *response) add(n int, end bool) (done bool) {
+	r.buf = r.buf[:len(r.buf)+n]
+	for r.body == 0 {
+		i := headerEnd(r.buf)
+		switch {
+		case i < 0 && end && len(r.buf) == 0:
+			return r.fail("closed without an answer")
+		case i < 0 && end:
+			return r.fail("answer cut off in the header")
+		case i < 0 && len(r.buf) > maxHeader, i > maxHeader:
+			return r.fail("header too long")
+		case i < 0:
+			return false
+		}
+		if done := r.header(i); done {
+			return true
+		}
+	}
+	return r.content(end)
+}
+
+func (r *response) fail(reason string) bool {
+	r.out = outcome{reason: reason}
+	return true
+}
+
+// headerEnd gives the index behind the blank line, or -1.
+func headerEnd(b []byte) int {
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return -1
+		}
+		at += i + 1
+		rest := b[at:]
+		if len(rest) > 0 && rest[0] == '\n' {
+			return at + 1
+		}
+		if len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n' {
+			return at + 2
+		}
+	}
+}
+
+// header reads the status line and the framing. What a server wrote is never
+// put into a reason.
+func (r *response) header(end int) (done bool) {
+	method := http.MethodGet
+	if r.req.head {
+		method = http.MethodHead
+	}
+	res, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(r.buf[:end]), 64), &http.Request{Method: method})
+	if err != nil {
+		return r.fail("malformed HTTP answer")
+	}
+	if res.StatusCode >= 100 && res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols {
+		r.buf = append(r.buf[:0], r.buf[end:]...) // interim, RFC 9110 section 15.2
+		return false
+	}
+	if !slices.Contains(r.req.statuses, res.StatusCode) {
+		if res.StatusCode >= 300 && res.StatusCode < 400 {
+			return r.fail(fmt.Sprintf("status %d (redirects are not followed)", res.StatusCode))
+		}
+		return r.fail(fmt.Sprintf("status %d", res.StatusCode))
+	}
+	r.body, r.length = end, res.ContentLength
+	r.chunked = slices.Contains(res.TransferEncoding, "chunked")
+	if res.Body == http.NoBody {
+		r.length = 0
+	}
+	return false
+}
+
+// content waits for the whole body or its first 64 KiB: a server that hangs
+// in the middle of a page is not well, whatever its status line said.
+func (r *response) content(end bool) (done bool) {
+	raw := r.buf[r.body:]
+	switch {
+	case r.chunked:
+		return r.chunks(raw, end)
+	case r.length >= 0 && int64(len(raw)) >= r.length:
+		return r.match(raw[:r.length])
+	case len(raw) >= maxBody:
+		return r.match(raw)
+	case end && r.length >= 0:
+		return r.fail("body cut off")
+	case end:
+		return r.match(raw)
+	}
+	return false
+}
+
+func (r *response) chunks(raw []byte, end bool) (done bool) {
+	full := len(raw) >= 2*maxBody // framing may take as much again, not more
+	if !end && !full && len(raw) < maxBody {
+		// The last chunk and its trailers end in a blank line; looking only
+		// then, and not for ever, keeps a drip of octets from costing much.
+		if !bytes.HasSuffix(raw, []byte("\r\n\r\n")) || r.attempts >= maxAttempts {
+			return false
+		}
+		r.attempts++
+	}
+	body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(bytes.NewReader(raw)), maxBody))
+	switch {
+	case err == nil || len(body) >= maxBody:
+		return r.match(body)
+	case !errors.Is(err, io.ErrUnexpectedEOF) || full:
+		return r.fail("malformed HTTP answer")
+	case end:
+		return r.fail("body cut off")
+	}
+	return false
+}
+
+func (r *response) match(body []byte) bool {
+	body = body[:min(len(body), maxBody)]
+	if r.req.body != "" && !bytes.Contains(body, []byte(r.req.body)) {
+		return r.fail(fmt.Sprintf("body lacks %.64q", r.req.body))
+	}
+	r.out = outcome{ok: true}
+	return true
+}
+
+// stage says how far an answer got, for the reason of a timeout.
+func (r *response) stage() string {
+	switch {
+	case len(r.buf) == 0:
+		return "timeout waiting for the answer"
+	case r.body == 0:
+		return "timeout in the header"
+	default:
+		return "timeout in the body"
+	}
+}

@@ -1,0 +1,270 @@
+package probe
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// haveSockets: here the loop drives plain TCP and HTTP itself.
+const haveSockets = true
+
+// flights are the probes that the loop carries on non-blocking sockets of its
+// own: no goroutine, no netpoller, and one system call looks at them all. Only
+// the loop touches them.
+type flights struct {
+	source  netip.Addr
+	policy  policy
+	all     []*flight
+	polls   []unix.PollFd
+	pressed int // how many of all are urgent
+	buffers [][]byte
+}
+
+type flight struct {
+	entry    *entry
+	req      *request
+	fd       int
+	start    time.Time
+	deadline time.Time
+	open     bool // connected
+	sent     int  // octets of the request
+	urgent   bool
+	answer   response
+}
+
+func newFlights(source netip.Addr, p policy) *flights {
+	return &flights{source: source.Unmap(), policy: p}
+}
+
+func (f *flights) count() int { return len(f.all) }
+
+// urgent says whether any is worth waking up for: an exchange, whose latency
+// is counted until we look, or a signal in doubt.
+func (f *flights) urgent() bool { return f.pressed > 0 }
+
+// start connects. What fails before a packet could leave is our own fault.
+func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func(*entry, outcome)) {
+	now := time.Now()
+	// At the last moment, as the goroutines' dialer does it in its hook.
+	if err := f.policy.check(r.addr.Addr()); err != nil {
+		finish(e, outcome{void: true, reason: err.Error()})
+		return
+	}
+	fd, err := f.connect(r.addr)
+	if err != nil {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
+			finish(e, outcome{reason: errnoText(err), latency: time.Since(now)})
+			return
+		}
+		finish(e, outcome{void: true, reason: "our own side: " + errnoText(err)})
+		return
+	}
+	fl := &flight{entry: e, req: r, fd: fd, start: now, deadline: now.Add(timeout), urgent: !e.Fast || e.group.inDoubt}
+	fl.answer.req = r
+	if r.kind == kindHTTP {
+		fl.answer.buf = f.buffer()
+	}
+	if fl.urgent {
+		f.pressed++
+	}
+	f.all = append(f.all, fl)
+}
+
+func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, err
+	}
+	// Reset on close: no TIME_WAIT, and half the packets (see DESIGN.md).
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return fd, err
+	}
+	if f.source.IsValid() && f.source.Is4() == to.Addr().Is4() {
+		lateBind(uintptr(fd))
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(f.source, 0))); err != nil {
+			return fd, err
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
+		return fd, err
+	}
+	return fd, nil
+}
+
+// lateBind lets the kernel choose the source port when it knows the
+// destination: chosen at bind it must be unique on this machine.
+func lateBind(fd uintptr) {
+	_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// poll looks at all at once and finishes those that have ended or run out of
+// time. An answer that is there counts even if it is looked at late.
+func (f *flights) poll(now time.Time, finish func(*entry, outcome)) {
+	if len(f.all) == 0 {
+		return
+	}
+	f.polls = f.polls[:0]
+	for _, fl := range f.all {
+		events := int16(unix.POLLOUT)
+		if fl.open && fl.sent == len(fl.req.send) {
+			events = unix.POLLIN
+		}
+		f.polls = append(f.polls, unix.PollFd{Fd: int32(fl.fd), Events: events})
+	}
+	if n, err := unix.Poll(f.polls, 0); err != nil || n == 0 {
+		clear(f.polls) // nothing is ready, or we were interrupted: the next look will tell
+	}
+	kept := f.all[:0]
+	var ended []*flight
+	for i, fl := range f.all {
+		out, done := outcome{}, false
+		if f.polls[i].Revents != 0 {
+			out, done = fl.step(now)
+		}
+		if !done && !now.Before(fl.deadline) {
+			out, done = fl.timeout(), true
+		}
+		if !done {
+			kept = append(kept, fl)
+			continue
+		}
+		fl.answer.out = out
+		ended = append(ended, fl)
+	}
+	clear(f.all[len(kept):])
+	f.all = kept
+	for _, fl := range ended { // finish may start others; the list is whole again
+		f.land(fl)
+		finish(fl.entry, fl.answer.out)
+	}
+}
+
+func (f *flights) land(fl *flight) {
+	_ = unix.Close(fl.fd)
+	if fl.urgent {
+		f.pressed--
+	}
+	if buf := fl.answer.buf; cap(buf) > 0 && cap(buf) <= 16<<10 && len(f.buffers) < 64 {
+		f.buffers = append(f.buffers, buf[:0])
+	}
+	fl.answer.buf = nil
+}
+
+func (f *flights) buffer() []byte {
+	if n := len(f.buffers); n > 0 {
+		b := f.buffers[n-1]
+		f.buffers = f.buffers[:n-1]
+		return b
+	}
+	return nil
+}
+
+func (f *flights) close() {
+	for _, fl := range f.all {
+		_ = unix.Close(fl.fd)
+	}
+	f.all = nil
+}
+
+// step goes on as far as it can without waiting.
+func (fl *flight) step(now time.Time) (outcome, bool) {
+	if !fl.open {
+		code, err := unix.GetsockoptInt(fl.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			return outcome{void: true, reason: "our own side: " + errnoText(err)}, true
+		}
+		if code != 0 {
+			return connectFailure(syscall.Errno(code), now.Sub(fl.start)), true
+		}
+		fl.open = true
+		if fl.req.kind != kindHTTP {
+			return outcome{ok: true, latency: fl.roundTrip(now)}, true
+		}
+	}
+	for fl.sent < len(fl.req.send) {
+		n, err := unix.Write(fl.fd, fl.req.send[fl.sent:])
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			return outcome{}, false
+		case err != nil:
+			return outcome{reason: errnoText(err), latency: now.Sub(fl.start)}, true
+		}
+		fl.sent += n
+	}
+	return fl.read(now)
+}
+
+func (fl *flight) read(now time.Time) (outcome, bool) {
+	for {
+		n, err := unix.Read(fl.fd, fl.answer.room())
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			return outcome{}, false
+		case err != nil:
+			return outcome{reason: errnoText(err), latency: now.Sub(fl.start)}, true
+		}
+		if fl.answer.add(n, n == 0) {
+			out := fl.answer.out
+			out.latency = fl.elapsed(now)
+			return out, true
+		}
+	}
+}
+
+func (fl *flight) timeout() outcome {
+	reason := "timeout connecting"
+	if fl.open {
+		reason = fl.answer.stage()
+	}
+	return outcome{reason: reason, timeout: true, latency: fl.deadline.Sub(fl.start)}
+}
+
+// connectFailure judges an error that came back for a SYN: from the target, or
+// from a router on the way. Both are evidence.
+func connectFailure(errno syscall.Errno, took time.Duration) outcome {
+	switch {
+	case errno == syscall.ETIMEDOUT:
+		return outcome{reason: "timeout connecting", timeout: true, latency: took}
+	case errno != syscall.ENETUNREACH && isLocal(errno):
+		return outcome{void: true, reason: "our own side: " + errnoText(errno)}
+	}
+	return outcome{reason: errnoText(errno), latency: took}
+}
+
+// roundTrip is the handshake's as the kernel measured it, whenever we look.
+func (fl *flight) roundTrip(now time.Time) time.Duration {
+	if info, err := unix.GetsockoptTCPInfo(fl.fd, unix.SOL_TCP, unix.TCP_INFO); err == nil && info.Rtt > 0 {
+		return time.Duration(info.Rtt) * time.Microsecond
+	}
+	return now.Sub(fl.start)
+}
+
+// elapsed leaves out how long the last octets lay in the kernel before we
+// looked, to the millisecond that the kernel tells it in.
+func (fl *flight) elapsed(now time.Time) time.Duration {
+	d := now.Sub(fl.start)
+	if info, err := unix.GetsockoptTCPInfo(fl.fd, unix.SOL_TCP, unix.TCP_INFO); err == nil {
+		if lay := time.Duration(info.Last_data_recv) * time.Millisecond; lay < d {
+			d -= lay
+		}
+	}
+	return d
+}
