@@ -59,8 +59,10 @@ type Zone struct {
 	Nameservers []string
 	Hostmaster  string
 	SOA         SOA
-	Records     string // zone-file text, `file:` already read in
-	File        string // where it came from, "" for inline
+	Records     string   // zone-file text, `file:` already read in
+	File        string   // where it came from, "" for inline
+	Steered     []string // the hosts of services that are in it, site names included; ordered
+	OwnApex     bool     // Records bring SOA and apex NS; Nameservers, Hostmaster and SOA say nothing
 }
 
 // SOA holds the timers of RFC 1035 section 3.3.13.

@@ -1,0 +1,261 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	maxFiles   = 10_000 // of one run
+	maxFolders = 8      // nesting
+)
+
+// Load reads files and folders (*.yaml, *.yml, *.json, folders within folders,
+// in order of name; hidden ones left out), strictly, and checks them against
+// each other. The resources are nil if Failed; the Set then serves further
+// checks only.
+func Load(paths []string) (*Set, []Raw, []Problem) { return LoadWith(paths, nil) }
+
+// LoadWith is Load with a checker of zone text.
+func LoadWith(paths []string, check ZoneChecker) (*Set, []Raw, []Problem) {
+	docs, problems := readAll(paths)
+	objects, more := decodeAll(docs, true)
+	problems = append(problems, more...)
+	set, more := assemble(objects, check)
+	problems = tidy(append(problems, more...))
+	if Failed(problems) {
+		return set, nil, problems
+	}
+	return set, raws(objects), problems
+}
+
+// Read is Load without the checks of resources against each other, for who
+// brings only a part of a fleet's spec. The resources are nil if Failed.
+func Read(paths []string) ([]Raw, []Problem) {
+	docs, problems := readAll(paths)
+	objects, more := decodeAll(docs, true)
+	objects, twice := unique(objects)
+	problems = tidy(slices.Concat(problems, more, twice))
+	if Failed(problems) {
+		return nil, problems
+	}
+	return raws(objects), problems
+}
+
+// Parse reads one file's documents, strictly, each by itself. Zone files named
+// by file: are read relative to the folder of name.
+func Parse(name string, data []byte) ([]Raw, []Problem) {
+	return parse(name, data, readZoneFile)
+}
+
+func parse(name string, data []byte, zoneFile func(string) ([]byte, error)) ([]Raw, []Problem) {
+	docs, problems := parseYAML(name, data)
+	problems = append(problems, inlineZones(docs, zoneFile)...)
+	objects, more := decodeAll(docs, true)
+	objects, twice := unique(objects)
+	problems = tidy(slices.Concat(problems, more, twice))
+	if Failed(problems) {
+		return nil, problems
+	}
+	return raws(objects), problems
+}
+
+// decodeAll reads each document by itself.
+func decodeAll(docs []document, strict bool) ([]*object, []Problem) {
+	var objects []*object
+	var problems []Problem
+	for _, doc := range docs {
+		o, ps := decodeObject(doc, strict)
+		problems = append(problems, ps...)
+		if o != nil {
+			objects = append(objects, o)
+		}
+	}
+	return objects, problems
+}
+
+// raws are the objects as they are stored, ordered by kind and name.
+func raws(objects []*object) []Raw {
+	out := make([]Raw, 0, len(objects))
+	for _, o := range objects {
+		raw := o.raw
+		raw.JSON = o.root.canonical()
+		out = append(out, raw)
+	}
+	slices.SortFunc(out, func(a, b Raw) int { return compareIDs(a.Kind, a.Name, b.Kind, b.Name) })
+	return out
+}
+
+func compareIDs(kindA, nameA, kindB, nameB string) int {
+	order := kindNames()
+	if d := slices.Index(order, kindA) - slices.Index(order, kindB); d != 0 {
+		return d
+	}
+	return strings.Compare(nameA, nameB)
+}
+
+// inlineZones reads the zone files that zones name, so that what is stored is
+// whole.
+func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
+	var problems []Problem
+	for i := range docs {
+		body := docs[i].root.get("spec")
+		file := body.get("file")
+		if docs[i].root.get("kind").string() != KindZone || file.string() == "" || body.get("records") != nil {
+			continue
+		}
+		path := file.text
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(filepath.Dir(docs[i].file), path)
+		}
+		text, err := read(path)
+		records := &value{kind: kindString, line: file.line, text: string(text)}
+		if err != nil {
+			problems = append(problems, Problem{
+				File: docs[i].file, Line: file.line,
+				Path:    join(KindZone+"/"+docs[i].root.get("metadata").get("name").string(), "spec.file"),
+				Message: err.Error(), Remedy: "name the zone's file relative to this one",
+			})
+			records.kind = kindBroken
+		}
+		body.set("records", records)
+		docs[i].inlined, docs[i].zoneFile = true, path
+	}
+	return problems
+}
+
+func readZoneFile(path string) ([]byte, error) { return readRegular(path, maxZoneText) }
+
+var errNotRegular = errors.New("is no regular file")
+
+// readRegular reads a file of bounded size. A pipe or device would hang or
+// never end.
+func readRegular(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading %s: %w", path, errNotRegular)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading: %w", err)
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("reading %s: it is larger than %d octets", path, most)
+	}
+	return data, nil
+}
+
+// readAll reads and parses all files, zone files included.
+func readAll(paths []string) ([]document, []Problem) {
+	files, problems := listFiles(paths)
+	var docs []document
+	for _, name := range files {
+		data, err := readRegular(name, maxFile)
+		if err != nil {
+			problems = append(problems, Problem{File: name, Message: err.Error(), Remedy: "make it readable, or leave it out"})
+			continue
+		}
+		got, ps := parseYAML(name, data)
+		docs = append(docs, got...)
+		problems = append(problems, ps...)
+	}
+	return docs, append(problems, inlineZones(docs, readZoneFile)...)
+}
+
+// lister walks the paths that a person named.
+type lister struct {
+	files    []string
+	seen     map[string]bool
+	problems []Problem
+}
+
+func listFiles(paths []string) ([]string, []Problem) {
+	l := &lister{seen: map[string]bool{}}
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		switch {
+		case err != nil:
+			message := err.Error()
+			if errors.Is(err, fs.ErrNotExist) {
+				message = "is not there"
+			}
+			l.fail(p, message, "name a file or a folder of *.yaml, *.yml and *.json")
+		case info.IsDir():
+			before := len(l.files)
+			l.folder(p, 0)
+			if len(l.files) == before {
+				l.problems = append(l.problems, Problem{File: p, Message: "holds no *.yaml, *.yml or *.json", Remedy: "is it the right folder?", Warning: true})
+			}
+		default:
+			l.add(p)
+		}
+	}
+	return l.files, l.problems
+}
+
+func (l *lister) fail(path, message, remedy string) {
+	l.problems = append(l.problems, Problem{File: path, Message: message, Remedy: remedy})
+}
+
+func (l *lister) add(path string) {
+	path = filepath.Clean(path)
+	if l.seen[path] {
+		return
+	}
+	l.seen[path] = true
+	switch {
+	case len(l.files) < maxFiles:
+		l.files = append(l.files, path)
+	case len(l.files) == maxFiles:
+		l.fail(path, fmt.Sprintf("is more than the %d files that are read", maxFiles), "join files: one may hold many documents")
+	}
+}
+
+// folder adds the files of a folder. Links to files are followed (Kubernetes
+// mounts a ConfigMap as such), links to folders are not: they could go in
+// circles.
+func (l *lister) folder(path string, depth int) {
+	if depth > maxFolders {
+		l.fail(path, fmt.Sprintf("is nested more than %d folders deep", maxFolders), "move it up")
+		return
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		l.fail(path, err.Error(), "make it readable, or leave it out")
+		return
+	}
+	for _, e := range entries {
+		name := filepath.Join(path, e.Name())
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if e.IsDir() {
+			l.folder(name, depth+1)
+			continue
+		}
+		if info, statErr := os.Stat(name); statErr == nil && info.IsDir() {
+			l.problems = append(l.problems, Problem{File: name, Message: "is a link to a folder, which is not followed", Remedy: "name that folder itself", Warning: true})
+			continue
+		}
+		switch strings.ToLower(filepath.Ext(name)) {
+		case ".yaml", ".yml", ".json":
+			l.add(name)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package spec
+
+import (
+	"strings"
+)
+
+// object is one resource on its way from what was written to a Set.
+type object struct {
+	document
+	labels  map[string]string
+	cluster *Cluster
+	zone    *Zone
+	service *GlobalService
+	fleet   *Fleet
+	records *value   // zone text, nil for none
+	text    zoneText // its outline
+	broken  map[string]bool
+}
+
+// kindNames are the kinds, in the order in which everything lists them.
+func kindNames() []string {
+	return []string{KindCluster, KindZone, KindGlobalService, KindFleet}
+}
+
+// decodeObject reads one resource. It returns nil where not even its kind and
+// name can be told.
+func decodeObject(doc document, strict bool) (*object, []Problem) {
+	d := &decoder{file: doc.file, strict: strict}
+	c := cursor{d: d, v: doc.root}
+	if !identify(c, &doc) {
+		return nil, d.problems
+	}
+	d.object = doc.id()
+	o := &object{document: doc, broken: map[string]bool{}, labels: map[string]string{}}
+	read := map[string]func(cursor){
+		KindCluster:       o.readCluster,
+		KindZone:          o.readZone,
+		KindGlobalService: o.readService,
+		KindFleet:         o.readFleet,
+	}[doc.raw.Kind]
+	c.object(fields{
+		"apiVersion": func(c cursor) {
+			if v := c.text(); v != "" && v != APIVersion {
+				c.fail(quote(v)+" is no version that this Divert knows", "write "+APIVersion)
+			}
+		},
+		"kind":     func(cursor) {},
+		"metadata": o.readMetadata,
+		"spec":     read,
+		"status":   readStatus,
+	})
+	if o.cluster != nil {
+		o.cluster.Labels = o.labels
+	}
+	if c.v.get("spec") == nil && doc.raw.Kind != KindFleet {
+		cursor{d, c.v, "spec"}.fail("is missing", "add it")
+	}
+	if doc.raw.Kind == KindFleet && o.fleet == nil {
+		o.fleet = defaultFleet()
+		o.fleet.Name = doc.raw.Name
+	}
+	for _, p := range d.problems {
+		o.broken[strings.TrimPrefix(p.Path, doc.id()+" ")] = true
+	}
+	return o, d.problems
+}
+
+// readStatus refuses what Kubernetes adds to an object: it says nothing that a
+// person means.
+func readStatus(c cursor) {
+	if c.d.strict {
+		c.fail("unknown key", "leave it out: Divert reports its status elsewhere")
+	}
+}
+
+// identify finds out kind and fleet name.
+func identify(c cursor, doc *document) bool {
+	if !c.is(kindMap, "a resource with kind, metadata and spec") {
+		return false
+	}
+	kindOf := c.v.get("kind")
+	if kindOf == nil {
+		c.fail("has no kind", "add one of "+strings.Join(kindNames(), ", "))
+		return false
+	}
+	at := cursor{c.d, kindOf, "kind"}
+	if !at.is(kindString, "text") {
+		return false
+	}
+	known := false
+	for _, k := range kindNames() {
+		known = known || k == kindOf.text
+	}
+	if !known {
+		remedy := "write one of " + strings.Join(kindNames(), ", ")
+		if near := nearest(kindOf.text, kindNames()); near != "" {
+			remedy = "did you mean " + near + "?"
+		}
+		at.fail(quote(kindOf.text)+" is no kind of resource", remedy)
+		return false
+	}
+	doc.raw.Kind = kindOf.text
+	metadata := c.v.get("metadata")
+	if metadata == nil && doc.raw.Kind == KindFleet {
+		doc.raw.Name = defaultFleetName
+		return true
+	}
+	return identifyName(c, metadata, doc)
+}
+
+func identifyName(c cursor, metadata *value, doc *document) bool {
+	if metadata == nil {
+		cursor{c.d, c.v, "metadata.name"}.fail(doc.raw.Kind+" has no name", "add metadata: {name: …}")
+		return false
+	}
+	at := cursor{c.d, metadata, "metadata"}
+	if !at.is(kindMap, "a mapping with a name") {
+		return false
+	}
+	name := metadata.get("name")
+	if name == nil {
+		cursor{c.d, metadata, "metadata.name"}.fail(doc.raw.Kind+" has no name", "add metadata: {name: …}")
+		return false
+	}
+	n := cursor{c.d, name, "metadata.name"}
+	switch doc.raw.Kind {
+	case KindZone:
+		doc.raw.Name = n.host()
+	case KindCluster:
+		doc.raw.Name = n.label()
+	default:
+		doc.raw.Name = n.dotted()
+	}
+	if doc.raw.Name == "" {
+		return false
+	}
+	if ns := metadata.get("namespace"); ns != nil && doc.raw.Kind == KindGlobalService {
+		space := cursor{c.d, ns, "metadata.namespace"}.label()
+		doc.raw.Name = space + "/" + doc.raw.Name
+		return space != ""
+	}
+	return true
+}
+
+func (o *object) readMetadata(c cursor) {
+	known := fields{
+		"name":        func(cursor) {},
+		"labels":      func(c cursor) { o.labels = readLabels(c) },
+		"annotations": func(c cursor) { readLabels(c) },
+	}
+	if o.raw.Kind == KindGlobalService {
+		known["namespace"] = func(cursor) {}
+	}
+	c.object(known)
+}
+
+// readLabels reads a mapping of text to text.
+func readLabels(c cursor) map[string]string {
+	if !c.is(kindMap, "a mapping of text to text") {
+		return nil
+	}
+	labels := make(map[string]string, len(c.v.entries))
+	for _, e := range c.v.entries {
+		at := cursor{c.d, e.value, child(c.path, e.key)}
+		switch {
+		case e.value.kind == kindBroken:
+		case e.key == "" || len(e.key) > 317: // Kubernetes: prefix/name
+			at.fail("is no label", "name it with 1 to 317 octets")
+		case e.value.kind == kindNull:
+			at.fail("has no value", `write "" for an empty one`)
+		case at.is(kindString, "text"):
+			labels[e.key] = e.value.text
+		}
+	}
+	return labels
+}
+
+// isBroken reports whether a path, a part of it or what holds it is wrong
+// already, so that nothing is said twice.
+func (o *object) isBroken(path string) bool {
+	for b := range o.broken {
+		if within(path, b) || within(b, path) {
+			return true
+		}
+	}
+	return false
+}
+
+// within reports whether path is outer or below it.
+func within(path, outer string) bool {
+	rest, found := strings.CutPrefix(path, outer)
+	return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}

@@ -1,0 +1,159 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Cluster returns the cluster of that name, nil where there is none.
+func (s *Set) Cluster(name string) *Cluster {
+	return find(s.Clusters, name, func(c *Cluster) string { return c.Name })
+}
+
+// Zone returns the zone of that name (lower case, no last dot), nil where there
+// is none.
+func (s *Set) Zone(name string) *Zone {
+	return find(s.Zones, name, func(z *Zone) string { return z.Name })
+}
+
+// Service returns the service of that fleet name, nil where there is none.
+func (s *Set) Service(name string) *GlobalService {
+	return find(s.Services, name, func(g *GlobalService) string { return g.Name })
+}
+
+func find[T any](sorted []*T, name string, nameOf func(*T) string) *T {
+	i, found := slices.BinarySearchFunc(sorted, name, func(t *T, name string) int { return strings.Compare(nameOf(t), name) })
+	if !found {
+		return nil
+	}
+	return sorted[i]
+}
+
+// ZoneOf returns the zone that a host is in, nil for none: the one with the
+// most labels in common, never a match by letters (C6).
+func (s *Set) ZoneOf(host string) *Zone {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	for host != "" {
+		if z := s.Zone(host); z != nil {
+			return z
+		}
+		_, host, _ = strings.Cut(host, ".")
+	}
+	return nil
+}
+
+// SiteHosts returns the names that answer with one cluster's site alone, in
+// the order of Hosts: none without siteNames, and none for a wildcard.
+func (g *GlobalService) SiteHosts(cluster string) []string {
+	if !g.SiteNames {
+		return nil
+	}
+	var hosts []string
+	for _, h := range g.Hosts {
+		if !strings.HasPrefix(h, "*.") {
+			hosts = append(hosts, cluster+"."+h)
+		}
+	}
+	return hosts
+}
+
+// Endpoint returns the service's endpoint in a cluster, nil for none.
+func (g *GlobalService) Endpoint(cluster string) *Endpoint {
+	for i := range g.Endpoints {
+		if g.Endpoints[i].Cluster == cluster {
+			return &g.Endpoints[i]
+		}
+	}
+	return nil
+}
+
+// Allows reports whether a residency rule lets a cluster serve.
+func (r *ResidencyRule) Allows(c *Cluster) bool {
+	for k, v := range r.Clusters {
+		if got, found := c.Labels[k]; !found || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Port is the port that the probe and its fast signal ask.
+func (p Probe) Port() uint16 {
+	switch {
+	case p.HTTP != nil:
+		return p.HTTP.Port
+	case p.TCP != nil:
+		return p.TCP.Port
+	default:
+		return 0
+	}
+}
+
+// Definition is the canonical text of what is asked, without how often: two
+// probes with equal definitions are one check.
+func (p Probe) Definition() string {
+	switch {
+	case p.HTTP != nil:
+		return p.HTTP.Definition()
+	case p.TCP != nil:
+		return p.TCP.Definition()
+	default:
+		return unknown
+	}
+}
+
+// Definition is the canonical text of what is asked.
+func (h HTTPProbe) Definition() string {
+	statuses := slices.Clone(h.Statuses)
+	slices.Sort(statuses)
+	words := make([]string, 0, len(statuses))
+	for _, s := range slices.Compact(statuses) {
+		words = append(words, strconv.Itoa(s))
+	}
+	return fmt.Sprintf("%s port=%d method=%s host=%q path=%q statuses=%s body=%q",
+		h.Scheme, h.Port, h.Method, h.Host, h.Path, strings.Join(words, ","), h.Body)
+}
+
+// Definition is the canonical text of what is asked.
+func (t TCPProbe) Definition() string {
+	return fmt.Sprintf("tcp port=%d", t.Port)
+}
+
+// String names the clients, as in "continents EU or countries TR".
+func (c Clients) String() string {
+	var parts []string
+	if len(c.Continents) > 0 {
+		parts = append(parts, "continents "+strings.Join(c.Continents, " "))
+	}
+	if len(c.Countries) > 0 {
+		parts = append(parts, "countries "+strings.Join(c.Countries, " "))
+	}
+	if len(c.Prefixes) > 0 {
+		words := make([]string, len(c.Prefixes))
+		for i, p := range c.Prefixes {
+			words[i] = p.String()
+		}
+		parts = append(parts, "prefixes "+strings.Join(words, " "))
+	}
+	if len(parts) == 0 {
+		return "no clients"
+	}
+	return strings.Join(parts, " or ")
+}
+
+// Has reports whether a client is one of these by its place; "" is the
+// unknown place, which is nowhere.
+func (c Clients) Has(country, continent string) bool {
+	return country != "" && slices.Contains(c.Countries, country) ||
+		continent != "" && slices.Contains(c.Continents, continent)
+}
+
+// Covers reports whether a prefix lies inside one of the client prefixes.
+func (c Clients) Covers(p netip.Prefix) bool {
+	return slices.ContainsFunc(c.Prefixes, func(q netip.Prefix) bool {
+		return q.Bits() <= p.Bits() && q.Contains(p.Addr())
+	})
+}

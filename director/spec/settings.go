@@ -1,0 +1,260 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// What a director uses where its settings say nothing.
+const (
+	DefaultDNSPort      = "5300"
+	DefaultGossipPort   = "7946"
+	defaultGossipListen = "127.0.0.1:" + DefaultGossipPort
+	defaultAPIListen    = "127.0.0.1:8053"
+	rootDataDir         = "/var/lib/divert"
+	maxSettings         = 1 << 20
+)
+
+// DefaultSettings are those of a director without a file: it answers on
+// loopback and keeps its own store. Name is "" where the host name is no DNS
+// name, and DataDir where there is no home folder: LoadSettings says so.
+func DefaultSettings() Settings {
+	var s Settings
+	if host, err := os.Hostname(); err == nil {
+		if host = strings.ToLower(host); isDotted(host) {
+			s.Name, s.Site = host, host
+		}
+	}
+	s.DataDir = rootDataDir
+	if os.Geteuid() != 0 {
+		s.DataDir = ""
+		if home, err := os.UserHomeDir(); err == nil {
+			s.DataDir = filepath.Join(home, ".local", "state", "divert")
+		}
+	}
+	s.DNS.Listen = []string{"127.0.0.1:" + DefaultDNSPort, "[::1]:" + DefaultDNSPort}
+	s.Gossip.Listen = defaultGossipListen
+	s.Etcd.Embedded = true
+	s.API.Listen = defaultAPIListen
+	return s
+}
+
+// LoadSettings reads a director's own file, strictly; "" is DefaultSettings.
+// Relative paths in it start at its folder. The settings are good only if not
+// Failed.
+func LoadSettings(path string) (Settings, []Problem) {
+	if path == "" {
+		s := DefaultSettings()
+		r := &settingsReader{s: &s, d: &decoder{}}
+		r.check(&value{kind: kindMap})
+		return s, tidy(r.d.problems)
+	}
+	data, err := readRegular(path, maxSettings)
+	if err != nil {
+		message := err.Error()
+		if errors.Is(err, os.ErrNotExist) {
+			message = "is not there"
+		}
+		return DefaultSettings(), []Problem{{File: path, Message: message, Remedy: "name the settings file, or none for the defaults"}}
+	}
+	return ParseSettings(path, data)
+}
+
+// ParseSettings reads settings as LoadSettings does from the file of that name.
+func ParseSettings(name string, data []byte) (Settings, []Problem) {
+	s := DefaultSettings()
+	s.File = name
+	r := &settingsReader{s: &s, d: &decoder{file: name, strict: true}, dir: filepath.Dir(name)}
+	docs, problems := parseYAML(name, data)
+	r.d.problems = problems
+	root := &value{kind: kindMap, line: 1}
+	switch {
+	case len(docs) > 1:
+		cursor{r.d, docs[1].root, ""}.fail("settings are one document", "take the line --- out")
+	case len(docs) == 1:
+		root = docs[0].root
+	}
+	if docs != nil || len(problems) == 0 {
+		r.read(cursor{d: r.d, v: root})
+	}
+	return s, tidy(r.d.problems)
+}
+
+// settingsReader fills in one Settings.
+type settingsReader struct {
+	s   *Settings
+	d   *decoder
+	dir string
+}
+
+func (r *settingsReader) read(c cursor) {
+	s := r.s
+	if !c.object(fields{
+		"name":    func(c cursor) { s.Name = c.dotted() },
+		"site":    func(c cursor) { s.Site = c.word() },
+		"dataDir": func(c cursor) { s.DataDir = r.path(c) },
+		"dns":     func(c cursor) { c.object(fields{"listen": r.dnsListen}) },
+		"gossip":  r.gossip,
+		"etcd":    r.etcd,
+		"api": func(c cursor) {
+			c.object(fields{"listen": func(c cursor) { s.API.Listen = c.listen() }})
+		},
+		"geo":      func(c cursor) { c.object(fields{"database": later}) },
+		"probe":    r.probe,
+		"controls": func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
+		"spec":     func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
+	}) {
+		return
+	}
+	if c.v.get("site") == nil {
+		s.Site = s.Name
+	}
+	r.check(c.v)
+}
+
+func appendText(list []string, s string) []string {
+	if s == "" {
+		return list
+	}
+	return append(list, s)
+}
+
+// path reads a path, relative to the folder of the settings.
+func (r *settingsReader) path(c cursor) string {
+	s := c.text()
+	if s == "" || filepath.IsAbs(s) {
+		return s
+	}
+	if s == "~" || strings.HasPrefix(s, "~/") {
+		c.fail(quote(s)+" begins with ~, which only a shell knows", "write the path in full")
+		return ""
+	}
+	return filepath.Join(r.dir, s)
+}
+
+// dnsListen reads addresses to answer on; none makes a witness.
+func (r *settingsReader) dnsListen(c cursor) {
+	listen := []string{}
+	seen := map[string]bool{}
+	c.each(func(c cursor) {
+		l := c.listen()
+		if l != "" && seen[l] && !strings.HasSuffix(l, ":0") {
+			c.fail(quote(l)+" stands here twice", "keep one of the two")
+		}
+		seen[l] = true
+		listen = appendText(listen, l)
+	})
+	r.s.DNS.Listen = listen
+}
+
+// listen reads address:port. Names are refused: what a director binds must not
+// depend on DNS.
+func (c cursor) listen() string {
+	s := c.text()
+	if s == "" {
+		return ""
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		c.fail(quote(s)+" is no address and port", `write one such as "127.0.0.1:5300" or "[::]:53"`)
+		return ""
+	}
+	return a.String()
+}
+
+// peer reads host:port, or host alone where there is a default port.
+func (c cursor) peer(port string) string {
+	s := c.text()
+	if s == "" {
+		return ""
+	}
+	host, gotPort, ok := splitHostPort(s, port)
+	if ok && gotPort != "0" {
+		if a, err := netip.ParseAddr(host); err == nil {
+			return netip.AddrPortFrom(a, parsePort(gotPort)).String()
+		}
+		if name, wrong := parseHost(host); wrong == "" {
+			return name + ":" + gotPort
+		}
+	}
+	c.fail(quote(s)+" is no host and port", `write one such as "d2.example.net:7946" or "203.0.113.5:7946"`)
+	return ""
+}
+
+func (r *settingsReader) gossip(c cursor) {
+	g := &r.s.Gossip
+	c.object(fields{
+		"listen":    func(c cursor) { g.Listen = c.listen() },
+		"advertise": func(c cursor) { g.Advertise = c.peer(DefaultGossipPort) },
+		"join": func(c cursor) {
+			c.each(func(c cursor) { g.Join = appendText(g.Join, c.peer(DefaultGossipPort)) })
+		},
+		"keyFile": func(c cursor) { g.KeyFile = r.path(c) },
+	})
+}
+
+func (r *settingsReader) probe(c cursor) {
+	p := &r.s.Probe
+	c.object(fields{
+		"source": func(c cursor) { p.Source, _ = c.address() },
+		"allow": func(c cursor) {
+			c.each(func(c cursor) {
+				if prefix, ok := c.prefix(); ok {
+					p.Allow = append(p.Allow, prefix)
+				}
+			})
+		},
+	})
+}
+
+// check checks the settings against each other; v is what was written.
+func (r *settingsReader) check(v *value) {
+	s := r.s
+	fail := func(path, message, remedy string) {
+		for _, p := range r.d.problems {
+			if within(p.Path, path) || within(path, p.Path) {
+				return
+			}
+		}
+		cursor{r.d, v, path}.failAt(v.lineOf(path), message, remedy)
+	}
+	if s.Name == "" {
+		fail("name", "there is none, and the host name is no DNS name", "add name: and the director's name in the roster")
+	}
+	if s.DataDir == "" {
+		fail("dataDir", "there is none, and no home folder to put it in", "add dataDir: and a folder that lasts")
+	}
+	if len(s.Gossip.Join) > 0 && s.Etcd.Embedded {
+		fail("gossip.join", "needs etcd endpoints: each director would keep a plan of its own",
+			"add etcd: {endpoints: [...]} and run `divert etcd`, or an etcd, for all directors")
+	}
+	if s.Gossip.KeyFile == "" {
+		for _, at := range []struct{ path, addr string }{{"gossip.listen", s.Gossip.Listen}, {"gossip.advertise", s.Gossip.Advertise}} {
+			if at.addr != "" && !isLoopback(at.addr) {
+				fail(at.path, at.addr+" is not loopback, and gossip off loopback needs a key", "add gossip: {keyFile: …}, the same file at each director")
+				break
+			}
+		}
+	}
+	if s.API.Listen != "" && !isLoopback(s.API.Listen) {
+		fail("api.listen", s.API.Listen+" is not loopback, and there is no access control yet", "write 127.0.0.1 and reach it through a tunnel")
+	}
+	r.checkEtcd(fail)
+}
+
+func isLoopback(hostPort string) bool {
+	a, err := netip.ParseAddrPort(hostPort)
+	return err == nil && a.Addr().Unmap().IsLoopback()
+}
+
+func parsePort(s string) uint16 {
+	var n uint16
+	if _, err := fmt.Sscanf(s, "%d", &n); err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,316 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// What a file may cost. A spec is written by people, but also generated, and
+// a director reloads it while it serves.
+const (
+	maxFile       = 16 << 20 // octets of one YAML or JSON file
+	maxZoneText   = 16 << 20 // octets of one zone's records
+	maxDepth      = 32       // nesting of values; the deepest real one is 8
+	maxAliased    = 100_000  // values that aliases may add to a file
+	maxAliasBytes = 1 << 20  // octets of text that aliases may add to a file
+	maxProblems   = 1000     // of one run: nobody reads more
+)
+
+// document is one YAML document of a file.
+type document struct {
+	file string
+	root *value
+	raw  Raw // of a resource, once identified
+
+	inlined  bool   // a zone's records were read in from its file
+	zoneFile string // that file, as opened
+}
+
+func (d document) id() string { return d.raw.Kind + "/" + d.raw.Name }
+
+// parseYAML reads all documents of a file. JSON is read as the YAML that it is.
+// Documents are taken apart first, so that a mistake in one hides none in the
+// next: a line that begins with "---" is a document's start wherever it stands
+// (YAML 1.2.2 section 9.1.2).
+func parseYAML(name string, data []byte) ([]document, []Problem) {
+	if len(data) > maxFile {
+		return nil, []Problem{{File: name, Message: fmt.Sprintf("is %d octets, more than %d", len(data), maxFile), Remedy: "split it into several files"}}
+	}
+	if !utf8.Valid(data) {
+		return nil, []Problem{{File: name, Line: 1 + bytes.Count(validPrefix(data), []byte("\n")), Message: "is not UTF-8", Remedy: "save it as UTF-8"}}
+	}
+	if strings.EqualFold(filepath.Ext(name), ".json") {
+		// No JSON string holds a raw tab, and YAML does not indent with them.
+		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
+	}
+	r := &yamlReader{file: name}
+	var docs []document
+	for _, chunk := range splitDocuments(data) {
+		if root := r.document(chunk); root != nil {
+			docs = append(docs, document{file: name, root: root})
+		}
+		if len(r.problems) >= maxProblems {
+			break
+		}
+	}
+	return docs, r.problems
+}
+
+func validPrefix(data []byte) []byte {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return data[:i]
+		}
+		i += size
+	}
+	return data
+}
+
+type chunk struct {
+	text  []byte
+	lines int // lines before it
+}
+
+func splitDocuments(data []byte) []chunk {
+	var chunks []chunk
+	start, startLine, line := 0, 0, 0
+	for at := 0; at < len(data); {
+		end := bytes.IndexByte(data[at:], '\n')
+		next := len(data)
+		if end >= 0 {
+			next = at + end + 1
+		}
+		if at > start && isMarker(data[at:next]) {
+			chunks = append(chunks, chunk{data[start:at], startLine})
+			start, startLine = at, line
+		}
+		at = next
+		line++
+	}
+	return append(chunks, chunk{data[start:], startLine})
+}
+
+func isMarker(line []byte) bool {
+	rest, found := bytes.CutPrefix(line, []byte("---"))
+	return found && (len(rest) == 0 || bytes.ContainsAny(rest[:1], " \t\r\n"))
+}
+
+// yamlReader turns the nodes of one file into values.
+type yamlReader struct {
+	file       string
+	offset     int // lines before the document
+	problems   []Problem
+	aliased    int // values that aliases have added
+	aliasBytes int
+	inAlias    int
+}
+
+var (
+	yamlLine   = regexp.MustCompile(`line (\d+): `)
+	yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s*)?`)
+)
+
+func (r *yamlReader) document(c chunk) *value {
+	r.offset = c.lines
+	dec := yaml.NewDecoder(bytes.NewReader(c.text))
+	var node yaml.Node
+	if err := dec.Decode(&node); err != nil {
+		if node.Kind == 0 && isEmpty(c.text) {
+			return nil
+		}
+		r.syntax(err)
+		return nil
+	}
+	if node.Kind != yaml.DocumentNode || len(node.Content) == 0 {
+		return nil
+	}
+	root := node.Content[0]
+	var second yaml.Node
+	if dec.Decode(&second) == nil && second.Kind != 0 {
+		r.add(second.Line, "", "a second document begins without a line ---", "put --- between documents")
+		return nil
+	}
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		return nil
+	}
+	return r.value(root, "", 0)
+}
+
+// isEmpty reports whether a document holds comments and markers only.
+func isEmpty(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && !bytes.HasPrefix(line, []byte("---")) && !bytes.Equal(line, []byte("...")) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *yamlReader) syntax(err error) {
+	line := 0
+	text := yamlPrefix.ReplaceAllString(err.Error(), "")
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
+			line = n
+		}
+		text = strings.Replace(text, m[0], "", 1)
+	}
+	r.add(max(line, 1), "", "is not YAML: "+text, "check indentation, quotes and brackets near this line")
+}
+
+func (r *yamlReader) add(line int, path, message, remedy string) {
+	r.problems = append(r.problems, Problem{File: r.file, Line: line + r.offset, Path: path, Message: message, Remedy: remedy})
+}
+
+// value turns a node into a value; nil once a problem makes it useless.
+func (r *yamlReader) value(n *yaml.Node, path string, depth int) *value {
+	if depth > maxDepth {
+		r.add(n.Line, path, fmt.Sprintf("is nested more than %d deep", maxDepth), "flatten it")
+		return nil
+	}
+	if r.inAlias > 0 {
+		r.aliased++
+		r.aliasBytes += len(n.Value)
+		if r.aliased > maxAliased || r.aliasBytes > maxAliasBytes {
+			return nil // said once, where the alias stands
+		}
+	}
+	v := &value{line: n.Line + r.offset}
+	switch n.Kind {
+	case yaml.MappingNode:
+		v.kind = kindMap
+		return r.mapping(n, v, path, depth)
+	case yaml.SequenceNode:
+		v.kind = kindList
+		if t := n.ShortTag(); t != "!!seq" {
+			r.add(n.Line, path, "has the tag "+quote(t), "leave the tag out")
+		}
+		for i, c := range n.Content {
+			v.list = append(v.list, r.orBroken(c, item(path, i), depth+1))
+		}
+		return v
+	case yaml.AliasNode:
+		return r.alias(n, path, depth)
+	case yaml.ScalarNode:
+		return r.scalar(n, v, path)
+	default:
+		r.add(n.Line, path, "cannot be read", "write plain YAML")
+		return nil
+	}
+}
+
+// orBroken is value, with a mark in place of what was useless, so that nothing
+// else complains of its absence.
+func (r *yamlReader) orBroken(n *yaml.Node, path string, depth int) *value {
+	if v := r.value(n, path, depth); v != nil {
+		return v
+	}
+	return &value{kind: kindBroken, line: n.Line + r.offset}
+}
+
+func (r *yamlReader) alias(n *yaml.Node, path string, depth int) *value {
+	if n.Alias == nil {
+		r.add(n.Line, path, "names an anchor that is not there", "define it with &"+n.Value+" before its use")
+		return nil
+	}
+	r.inAlias++
+	// A cycle ends at maxDepth, as does any chain of aliases.
+	v := r.value(n.Alias, path, depth+1)
+	r.inAlias--
+	if r.inAlias == 0 && (r.aliased > maxAliased || r.aliasBytes > maxAliasBytes) {
+		r.add(n.Line, path, "aliases expand to more than a spec may hold", "write it out, or use fewer aliases")
+	}
+	if v == nil {
+		return nil
+	}
+	copied := *v
+	copied.line = n.Line + r.offset
+	return &copied
+}
+
+func (r *yamlReader) mapping(n *yaml.Node, v *value, path string, depth int) *value {
+	if t := n.ShortTag(); t != "!!map" {
+		r.add(n.Line, path, "has the tag "+quote(t), "leave the tag out")
+	}
+	seen := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, content := n.Content[i], n.Content[i+1]
+		if key.Kind != yaml.ScalarNode {
+			r.add(key.Line, path, "has a key that is not text", "use plain keys")
+			continue
+		}
+		if key.ShortTag() == "!!merge" {
+			r.add(key.Line, path, "merges with <<, which is not supported", "write the keys out, or alias a whole value")
+			continue
+		}
+		p := child(path, key.Value)
+		if first, found := seen[key.Value]; found {
+			r.add(key.Line, p, fmt.Sprintf("is given twice, first on line %d", first), "keep one of the two")
+			continue
+		}
+		seen[key.Value] = key.Line + r.offset
+		v.entries = append(v.entries, entry{key: key.Value, line: key.Line + r.offset, value: r.orBroken(content, p, depth+1)})
+	}
+	return v
+}
+
+var errNotFinite = errors.New("is not a finite number")
+
+func (r *yamlReader) scalar(n *yaml.Node, v *value, path string) *value {
+	v.literal = n.Style&yaml.LiteralStyle != 0
+	switch tag := n.ShortTag(); tag {
+	case "!!str", "!!timestamp":
+		v.kind, v.text = kindString, n.Value
+	case "!!null":
+		v.kind = kindNull
+	case "!!bool":
+		var b bool
+		if err := n.Decode(&b); err != nil {
+			r.add(n.Line, path, "is not true or false", "write true or false")
+			return nil
+		}
+		v.kind, v.text = kindBool, strconv.FormatBool(b)
+	case "!!int":
+		var i int64
+		if err := n.Decode(&i); err != nil {
+			r.add(n.Line, path, quote(n.Value)+" is too large a number", "write a smaller one, or quote it as text")
+			return nil
+		}
+		v.kind, v.text = kindInt, strconv.FormatInt(i, 10)
+	case "!!float":
+		text, err := canonicalFloat(n)
+		if err != nil {
+			r.add(n.Line, path, quote(n.Value)+" "+err.Error(), "write a plain number")
+			return nil
+		}
+		v.kind, v.text = kindFloat, text
+	default:
+		r.add(n.Line, path, "has the tag "+quote(tag), "leave the tag out")
+		return nil
+	}
+	return v
+}
+
+func canonicalFloat(n *yaml.Node) (string, error) {
+	var f float64
+	if err := n.Decode(&f); err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
+		return "", errNotFinite
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return "", errNotFinite
+	}
+	return string(b), nil
+}

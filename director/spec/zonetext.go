@@ -1,0 +1,165 @@
+package spec
+
+import (
+	"strconv"
+	"strings"
+)
+
+func decimal(i int) string { return strconv.Itoa(i) }
+
+// zoneText is what a zone's text says in outline: enough to know who brings
+// SOA and NS and which names stand in the way of a steered host. The records
+// themselves are dnsserver/zone's to read, and are checked there (ZoneChecker).
+type zoneText struct {
+	soa, ns  int // line of the apex SOA, and of the first apex NS; 0 = none
+	records  []zoneRecord
+	problems []Problem
+}
+
+type zoneRecord struct {
+	owner string // lower case, no last dot
+	kind  string // A, NS, …
+	line  int
+}
+
+// zoneScanner splits master-file text (RFC 1035 section 5.1) into records.
+type zoneScanner struct {
+	origin string
+	owner  string
+	out    zoneText
+}
+
+func scanZone(zone, text string) zoneText {
+	s := &zoneScanner{origin: zone, owner: zone}
+	var tokens []string
+	depth, start, blank := 0, 0, false
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		if depth == 0 {
+			tokens, start = tokens[:0], number
+			blank = strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")
+		}
+		tokens, depth = tokenize(line, tokens, depth)
+		if depth == 0 && len(tokens) > 0 {
+			s.entry(tokens, blank, start)
+		}
+	}
+	for _, r := range s.out.records {
+		if r.owner != zone {
+			continue
+		}
+		switch r.kind {
+		case "SOA":
+			s.out.soa = r.line
+		case "NS":
+			if s.out.ns == 0 {
+				s.out.ns = r.line
+			}
+		case "CNAME":
+			s.out.problems = append(s.out.problems, Problem{
+				Line: r.line, Message: "a CNAME stands at the zone's apex, beside SOA and NS",
+				Remedy: "write A and AAAA records, or a GlobalService with the host " + zone,
+			})
+		}
+	}
+	return s.out
+}
+
+// tokenize adds the tokens of a line; depth counts open parentheses.
+func tokenize(line string, tokens []string, depth int) ([]string, int) {
+	var b strings.Builder
+	flush := func() {
+		if b.Len() > 0 {
+			tokens = append(tokens, b.String())
+			b.Reset()
+		}
+	}
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		ch := line[i]
+		switch {
+		case ch == '\\' && i+1 < len(line):
+			b.WriteString(line[i : i+2])
+			i++
+		case ch == '"':
+			quoted = !quoted
+			b.WriteByte(ch)
+		case quoted:
+			b.WriteByte(ch)
+		case ch == ';':
+			flush()
+			return tokens, depth
+		case ch == '(':
+			flush()
+			depth++
+		case ch == ')':
+			flush()
+			depth = max(0, depth-1)
+		case ch == ' ', ch == '\t', ch == '\r', ch == '\n':
+			flush()
+		default:
+			b.WriteByte(ch)
+		}
+	}
+	flush()
+	return tokens, depth
+}
+
+func (s *zoneScanner) entry(tokens []string, blank bool, line int) {
+	if !blank && strings.HasPrefix(tokens[0], "$") {
+		s.directive(tokens, line)
+		return
+	}
+	if !blank {
+		s.owner = s.absolute(tokens[0])
+		tokens = tokens[1:]
+	}
+	for len(tokens) > 0 && (isTTL(tokens[0]) || isClass(tokens[0])) {
+		tokens = tokens[1:]
+	}
+	if len(tokens) > 0 {
+		s.out.records = append(s.out.records, zoneRecord{s.owner, strings.ToUpper(tokens[0]), line})
+	}
+}
+
+func (s *zoneScanner) directive(tokens []string, line int) {
+	switch strings.ToUpper(tokens[0]) {
+	case "$ORIGIN":
+		if len(tokens) > 1 {
+			s.origin = s.absolute(tokens[1])
+		}
+	case "$INCLUDE":
+		s.out.problems = append(s.out.problems, Problem{
+			Line: line, Message: "$INCLUDE is not supported: a zone is one text, stored whole",
+			Remedy: "paste the other file in its place",
+		})
+	}
+}
+
+func (s *zoneScanner) absolute(name string) string {
+	name = strings.ToLower(name)
+	switch {
+	case name == "@":
+		return s.origin
+	case strings.HasSuffix(name, "."):
+		return strings.TrimSuffix(name, ".")
+	case s.origin == "":
+		return name
+	default:
+		return name + "." + s.origin
+	}
+}
+
+func isTTL(s string) bool {
+	return s[0] >= '0' && s[0] <= '9' && strings.Trim(strings.ToLower(s), "0123456789smhdw") == ""
+}
+
+func isClass(s string) bool {
+	switch strings.ToUpper(s) {
+	case "IN", "CH", "HS", "CS":
+		return true
+	default:
+		return false
+	}
+}
