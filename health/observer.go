@@ -176,7 +176,9 @@ func (o *Observer) Report(r Report) {
 	}
 	if !e.seen {
 		e.seen = true
-		o.missing--
+		if o.missing--; o.missing == 0 && !o.roundEnd {
+			o.endRound()
+		}
 	}
 	began := r.At.Add(-r.Latency)
 	if r.Void || (!r.OK && began.Before(o.stall)) {
@@ -275,7 +277,12 @@ func (o *Observer) touchAll() {
 // Round reports whether the first full round is over: before, nothing may
 // differ from the last good verdicts.
 func (o *Observer) Round(now time.Time) bool {
-	return o.roundEnd || o.missing == 0 && len(o.order) > 0 || now.Sub(o.start) >= roundLimit
+	return o.roundEnd || now.Sub(o.start) >= roundLimit
+}
+
+func (o *Observer) endRound() {
+	o.roundEnd = true
+	o.touchAll()
 }
 
 // Votes gives the votes that differ from those given before, ordered by
@@ -288,8 +295,7 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 		b.think(v, "no longer probed")
 	}
 	if !o.roundEnd && o.Round(now) {
-		o.roundEnd = true
-		o.touchAll()
+		o.endRound()
 	}
 	for _, s := range b.takeMoved() {
 		if e := o.entries[s]; e != nil {

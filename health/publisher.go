@@ -37,7 +37,7 @@ type Publisher struct {
 	votes   map[Subject]*cast
 	digest  uint64
 	version uint64
-	gone    int // withdrawals among the votes
+	gone    int                 // withdrawals among the votes
 	past    [remembered]version // a ring by version
 	unsent  []*cast
 	peers   []*peer // by name

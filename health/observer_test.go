@@ -1,0 +1,334 @@
+package health
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// probed is a script of reports on one or more subjects, for an observer.
+type probed struct {
+	t *testing.T
+	o *Observer
+	b *Book
+}
+
+// newProbed watches signal(1), signal(2) and their checks; both have passed
+// once by time 0, so that nothing is suspect and the first round is over.
+func newProbed(t *testing.T) *probed {
+	p := &probed{t: t, o: NewObserver(epoch), b: NewBook("d1", rosterOf(1), 0)}
+	watched := []Watched{}
+	for i := 1; i <= 2; i++ {
+		watched = append(watched, Watched{Subject: signal(i)}, Watched{Subject: check(i), Signal: signal(i)})
+	}
+	p.o.Set(watched)
+	p.b.SetSubjects([]Subject{signal(1), signal(2), check(1), check(2)}, epoch)
+	for i := 1; i <= 2; i++ {
+		p.ok(signal(i), 0)
+		p.ok(check(i), 0)
+	}
+	return p
+}
+
+func (p *probed) ok(s Subject, d time.Duration) {
+	p.o.Report(Report{Subject: s, OK: true, At: at(d), Latency: time.Millisecond})
+}
+
+func (p *probed) miss(s Subject, ds ...time.Duration) {
+	for _, d := range ds {
+		p.o.Report(Report{Subject: s, At: at(d), Latency: time.Millisecond, Reason: "connection refused"})
+	}
+}
+
+func (p *probed) want(s Subject, d time.Duration, want State) string {
+	p.t.Helper()
+	got, why := p.o.Opinion(s, p.b.Chain(s), at(d))
+	if got != want {
+		p.t.Errorf("opinion of %s at %s = %s (%s), want %s", s, d, got, why, want)
+	}
+	return why
+}
+
+// fell puts a fall of the subject in force.
+func (p *probed) fell(s Subject, d time.Duration) {
+	t := p.b.topics[s]
+	p.b.advance(t, Certificate{Subject: s, N: t.chain.N + 1}, at(d))
+}
+
+const ms = time.Millisecond
+
+func TestFallTakesThreeFastOrTwoDeepMisses(t *testing.T) {
+	p := newProbed(t)
+	p.miss(signal(1), 100*ms, 150*ms)
+	p.want(signal(1), 150*ms, Up)
+	p.miss(signal(1), 200*ms)
+	if why := p.want(signal(1), 200*ms, Down); why != "connection refused, 3 times in a row" {
+		t.Errorf("reason = %q", why)
+	}
+	p.miss(check(1), time.Second)
+	p.want(check(1), time.Second, Up)
+	p.miss(check(1), 2*time.Second)
+	p.want(check(1), 2*time.Second, Down)
+	p.want(signal(2), 2*time.Second, Up)
+}
+
+func TestMissesMustBeInARow(t *testing.T) {
+	p := newProbed(t)
+	p.miss(signal(1), 100*ms, 200*ms)
+	p.ok(signal(1), 300*ms)
+	p.miss(signal(1), 400*ms, 500*ms)
+	p.want(signal(1), 500*ms, Up)
+}
+
+func TestVoidNeitherHelpsNorHurts(t *testing.T) {
+	p := newProbed(t)
+	p.miss(signal(1), 100*ms, 200*ms)
+	p.o.Report(Report{Subject: signal(1), Void: true, At: at(300 * ms)})
+	p.o.Report(Report{Subject: signal(1), Void: true, OK: true, At: at(300 * ms)})
+	p.want(signal(1), 300*ms, Up)
+	p.miss(signal(1), 400*ms)
+	p.want(signal(1), 400*ms, Down)
+}
+
+func TestDeepSuccessKeepsASignalUp(t *testing.T) {
+	p := newProbed(t)
+	p.miss(signal(1), 100*ms, 200*ms)
+	p.ok(check(1), 250*ms)
+	p.miss(signal(1), 300*ms, 400*ms)
+	if why := p.want(signal(1), 400*ms, Up); !strings.Contains(why, "deep probe passes") {
+		t.Errorf("reason = %q", why)
+	}
+	// A deep success before the first miss is no excuse; one of another
+	// address is none either.
+	p.miss(signal(2), 500*ms, 600*ms, 700*ms)
+	p.ok(check(1), 700*ms)
+	p.want(signal(2), 700*ms, Down)
+	// Once the deep probe fails too, this signal only says nothing: the check
+	// is what falls.
+	p.miss(check(1), 800*ms, 900*ms)
+	p.want(signal(1), 900*ms, Unknown)
+	p.want(check(1), 900*ms, Down)
+}
+
+func TestProbeThatNeverPassedIsTheSuspect(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	o.Set([]Watched{
+		{Subject: signal(1)},
+		{Subject: check(1), Signal: signal(1)},
+		{Subject: signal(2)},
+		{Subject: check(2), Signal: signal(2)},
+	})
+	b.SetSubjects([]Subject{signal(1), signal(2), check(1), check(2)}, epoch)
+	p := &probed{t, o, b}
+	for i := 1; i <= 2; i++ {
+		p.ok(signal(i), 0)
+		p.miss(check(i), time.Second, 2*time.Second, 3*time.Second)
+		p.want(check(i), 3*time.Second, Unknown)
+	}
+	got := o.Suspects()
+	if len(got) != 1 || got[0].Def != check(1).Def || len(got[0].Subjects) != 2 || got[0].Reason != "connection refused" {
+		t.Errorf("Suspects = %+v", got)
+	}
+	p.ok(check(2), 4*time.Second) // it can pass: so the other one is really down
+	p.want(check(1), 4*time.Second, Down)
+	if got := o.Suspects(); len(got) != 0 {
+		t.Errorf("Suspects = %+v after it has passed", got)
+	}
+}
+
+func TestSuspicionIsOfASignalToo(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	o.Set([]Watched{{Subject: signal(1)}, {Subject: check(1), Signal: signal(1)}, {Subject: signal(2)}})
+	p := &probed{t, o, b}
+	p.miss(signal(1), 100*ms, 200*ms, 300*ms)
+	p.miss(signal(2), 100*ms, 200*ms, 300*ms)
+	p.miss(check(1), 300*ms)
+	p.want(signal(1), 300*ms, Unknown) // a mistyped port
+	p.want(signal(2), 300*ms, Down)    // rides under no probe
+	p.ok(signal(1), 400*ms)
+	p.miss(signal(1), 500*ms, 600*ms, 700*ms)
+	p.want(signal(1), 700*ms, Down)
+}
+
+func TestKnownTransitionClearsSuspicion(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	b.SetSubjects([]Subject{check(1), check(2)}, epoch)
+	o.Set([]Watched{{Subject: check(1)}, {Subject: check(2)}})
+	p := &probed{t, o, b}
+	p.fell(check(1), 0) // a quorum knew that it could pass
+	p.miss(check(1), time.Second, 2*time.Second)
+	p.miss(check(2), time.Second, 2*time.Second)
+	got := o.Votes(b, at(2*time.Second))
+	want := []Vote{{check(1), 2, Down}, {check(2), 1, Down}}
+	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+		t.Errorf("Votes = %v, want %v", got, want)
+	}
+}
+
+func TestS17NotProbedIsUnknown(t *testing.T) {
+	p := newProbed(t)
+	p.want(signal(3), 0, Unknown)
+	p.o.Set([]Watched{{Subject: signal(1)}, {Subject: signal(3)}})
+	p.want(signal(3), time.Second, Unknown)
+	p.want(signal(1), time.Second, Up)
+	p.want(signal(2), time.Second, Unknown)
+	// Silence of one's own probes ages to unknown, never to down.
+	p.miss(signal(1), time.Second, 2*time.Second, 3*time.Second)
+	p.want(signal(1), 4*time.Second, Down)
+	p.want(signal(1), 12*time.Second, Unknown)
+}
+
+func TestFirstRoundHoldsEverything(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	o.Set([]Watched{{Subject: signal(1)}, {Subject: signal(2)}})
+	p := &probed{t, o, b}
+	p.miss(signal(1), 100*ms, 200*ms, 300*ms)
+	p.want(signal(1), 300*ms, Unknown)
+	if votes := o.Votes(b, at(300*ms)); len(votes) != 0 {
+		t.Errorf("votes before the first full round: %v", votes)
+	}
+	o.Report(Report{Subject: signal(2), Void: true, At: at(400 * ms)}) // no route: probed all the same
+	p.want(signal(1), 400*ms, Down)
+	if votes := o.Votes(b, at(400*ms)); len(votes) != 1 || votes[0] != (Vote{signal(1), 1, Down}) {
+		t.Errorf("votes after it: %v", votes)
+	}
+}
+
+func TestFirstRoundEndsWithoutTheLastTarget(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	o.Set([]Watched{{Subject: signal(1)}, {Subject: signal(2)}})
+	p := &probed{t, o, b}
+	p.ok(signal(1), 9*time.Second)
+	o.Votes(b, at(9*time.Second))
+	if votes := o.Votes(b, at(10*time.Second)); len(votes) != 1 || votes[0] != (Vote{signal(1), 1, Up}) {
+		t.Errorf("votes when the round is given up: %v", votes)
+	}
+}
+
+func TestStallVoidsWhatWasInFlight(t *testing.T) {
+	p := newProbed(t)
+	p.miss(signal(1), 100*ms, 200*ms)
+	p.o.Stalled(at(500 * ms))
+	p.o.Report(Report{Subject: signal(1), At: at(510 * ms), Latency: 50 * ms}) // began before
+	p.want(signal(1), 510*ms, Up)
+	p.miss(signal(1), 600*ms)
+	p.want(signal(1), 600*ms, Down)
+	p.o.Stalled(at(700 * ms))
+	p.want(signal(1), 700*ms, Unknown) // votes again after a fresh probe
+	p.want(signal(2), 700*ms, Up)      // the state in force needs none
+	p.miss(signal(1), 800*ms)
+	p.want(signal(1), 800*ms, Down)
+}
+
+func TestS10ReturnWaits(t *testing.T) {
+	p := newProbed(t)
+	p.fell(signal(1), 0)
+	s := time.Second
+	p.miss(signal(1), s)
+	p.want(signal(1), s, Down)
+	for d := 2 * s; d < 12*s; d += s {
+		p.ok(signal(1), d)
+		p.want(signal(1), d, Down)
+	}
+	w, waits := p.o.Waits(signal(1), p.b.Chain(signal(1)), at(5*s))
+	if !waits || w.For != 7*s || w.Healthy != 3*s || !strings.Contains(w.Why, "healthy for 10s") {
+		t.Errorf("Waits = %+v, %v", w, waits)
+	}
+	p.want(signal(1), 12*s, Up)
+	if w, waits := p.o.Waits(signal(1), p.b.Chain(signal(1)), at(12*s)); waits {
+		t.Errorf("still waits: %+v", w)
+	}
+	p.miss(signal(1), 13*s) // one miss begins the wait again
+	p.want(signal(1), 13*s, Down)
+	p.ok(signal(1), 14*s)
+	p.ok(signal(1), 19*s)
+	p.ok(signal(1), 23*s)
+	p.want(signal(1), 23*s, Down)
+	p.want(signal(1), 24*s, Up)
+}
+
+func TestReadmitEndsTheWait(t *testing.T) {
+	p := newProbed(t)
+	s := time.Second
+	p.fell(signal(1), 0)
+	p.miss(signal(1), s)
+	for d := 2 * s; d < 5*s; d += s {
+		p.ok(signal(1), d)
+	}
+	p.want(signal(1), 5*s, Down)
+	p.o.Votes(p.b, at(5*s))
+	p.o.Readmits(map[Subject]time.Time{signal(1): at(5 * s)})
+	p.want(signal(1), 5*s, Up)
+	if votes := p.o.Votes(p.b, at(5*s)); len(votes) != 1 || votes[0].To != Up {
+		t.Errorf("Votes = %v after readmit", votes)
+	}
+	p.o.Readmits(nil)
+	if votes := p.o.Votes(p.b, at(5*s)); len(votes) != 1 || votes[0].To != Down {
+		t.Errorf("Votes = %v after its end", votes)
+	}
+}
+
+// TestVotesFollowTime shows that waits and staleness change votes without any
+// new report, and that nothing is said twice.
+func TestVotesFollowTime(t *testing.T) {
+	p := newProbed(t)
+	s := time.Second
+	if votes := p.o.Votes(p.b, at(0)); len(votes) != 4 {
+		t.Fatalf("first votes: %v", votes)
+	}
+	if votes := p.o.Votes(p.b, at(s)); len(votes) != 0 {
+		t.Fatalf("votes said twice: %v", votes)
+	}
+	p.fell(signal(1), s)
+	if votes := p.o.Votes(p.b, at(s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Down}) {
+		t.Fatalf("votes after a transition: %v", votes)
+	}
+	for d := s; d <= 9*s; d += s {
+		for _, x := range []Subject{signal(1), signal(2), check(1), check(2)} {
+			p.ok(x, d)
+		}
+	}
+	if votes := p.o.Votes(p.b, at(10*s-1)); len(votes) != 0 {
+		t.Fatalf("votes while the hold lasts: %v", votes)
+	}
+	if votes := p.o.Votes(p.b, at(10*s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Up}) {
+		t.Fatalf("votes when the hold ends: %v", votes)
+	}
+	votes := p.o.Votes(p.b, at(30*s))
+	if len(votes) != 4 {
+		t.Fatalf("votes when all is stale: %v", votes)
+	}
+	for _, v := range votes {
+		if v.To != Unknown {
+			t.Errorf("stale vote %v", v)
+		}
+	}
+}
+
+func TestUnwatchedIsWithdrawn(t *testing.T) {
+	p := newProbed(t)
+	p.o.Votes(p.b, at(0))
+	p.o.Set([]Watched{{Subject: signal(1)}})
+	p.o.Report(Report{Subject: signal(2), OK: true, At: at(1)})
+	votes := p.o.Votes(p.b, at(1))
+	if len(votes) != 3 {
+		t.Fatalf("Votes = %v", votes)
+	}
+	for _, v := range votes {
+		if v.To != Unknown || v.Subject == signal(1) {
+			t.Errorf("vote %v", v)
+		}
+	}
+	if votes := p.o.Votes(p.b, at(2)); len(votes) != 0 {
+		t.Errorf("withdrawn twice: %v", votes)
+	}
+}
+
+func TestSlowProbeIsNotStaleBetweenItsIntervals(t *testing.T) {
+	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
+	o.Set([]Watched{{Subject: check(1), Interval: time.Minute}})
+	p := &probed{t, o, b}
+	p.ok(check(1), 0)
+	p.want(check(1), 2*time.Minute, Up)
+	p.want(check(1), 4*time.Minute, Unknown)
+}
