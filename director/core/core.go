@@ -4,6 +4,7 @@
 package core
 
 import (
+	"strings"
 	"time"
 
 	"github.com/divertdns/divert/director/plan"
@@ -66,10 +67,17 @@ type State struct {
 	Places []steer.Place
 	Now    time.Time // wall clock: deadlines are people's
 	Me     string    // the director that commits
+	// Observed is what fresh votes say of subjects that have no certificate yet:
+	// a drain ends only onto a site that is known to be well (S18), and a subject
+	// that has never fallen has no certificate to say so. It is used for that
+	// alone.
+	Observed map[health.Subject]health.State
 }
 
 // Change is a decision: the next plan, not yet signed. A Noop changes nothing
-// (the wish is already so) and is not written.
+// (the wish is already so, or is a dry run) and is not written. Whoever writes
+// it puts the SpecRef into Plan when Doc is not nil, and the hash of the signed
+// plan into Audit.
 type Change struct {
 	Noop    bool
 	Plan    *plan.Plan
@@ -100,11 +108,18 @@ type Refusal struct {
 	Reason string
 	Remedy string
 	Force  bool // --force would pass it
+	// Problems lists all that is wrong with what was applied.
+	Problems []spec.Problem
 }
 
 func (r *Refusal) Error() string {
-	if r.Remedy == "" {
-		return r.Reason
+	var b strings.Builder
+	b.WriteString(r.Reason)
+	for _, p := range r.Problems {
+		b.WriteString("\n" + p.String())
 	}
-	return r.Reason + ": " + r.Remedy
+	if r.Remedy != "" {
+		b.WriteString(": " + r.Remedy)
+	}
+	return b.String()
 }

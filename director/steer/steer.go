@@ -27,6 +27,9 @@ type Input struct {
 	Plan   *plan.Plan
 	States map[health.Subject]health.State // by certificates in force; missing = Unknown
 	Places []Place
+	// Acting decides as if no automation observed: what would be done, beside
+	// what is done.
+	Acting bool
 }
 
 // Decision says for each service who answers for whom.
@@ -44,6 +47,16 @@ type Service struct {
 	Sites     []Site   // every endpoint's standing, in spec order; for status and siteNames
 	Alerts    []string // below minHealthy, all down, budget exceeded, drained last …; ordered
 	Observing bool     // automation: observe, by spec or by freeze
+	// SiteViews is what the names of single sites answer (siteNames: true), in
+	// spec order: that site alone whatever its health, its drains and the policy
+	// say, to every client that residency lets it serve, and nothing to others.
+	SiteViews []SiteView
+}
+
+// SiteView is the decision for one site's own names.
+type SiteView struct {
+	Cluster string
+	V4, V6  View
 }
 
 // View is one address family. The zero View has no address configured.
@@ -65,6 +78,7 @@ type Set struct {
 	Choices  []Choice // in order of preference; empty: residency leaves nothing
 	Weighted bool
 	FailOpen bool
+	Tier     Tier
 	Why      []string // one sentence per step of the pipeline that changed something
 }
 

@@ -1,0 +1,206 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"google.golang.org/protobuf/proto"
+)
+
+func cloneDoc(doc *plan.SpecDoc) *plan.SpecDoc {
+	if doc == nil {
+		return &plan.SpecDoc{}
+	}
+	return proto.CloneOf(doc)
+}
+
+// resolved makes a whole spec of resources, or refuses with all that is wrong.
+func resolved(raws []spec.Raw) (*spec.Set, error) {
+	set, problems := spec.Resolve(raws)
+	if spec.Failed(problems) || set == nil {
+		bad := slices.DeleteFunc(slices.Clone(problems), func(p spec.Problem) bool { return p.Warning })
+		return nil, &Refusal{
+			Reason:   fmt.Sprintf("the spec would have %d errors", len(bad)),
+			Remedy:   "correct them (`divert check` shows them before anything is sent)",
+			Problems: bad,
+		}
+	}
+	return set, nil
+}
+
+func (w *work) apply() error {
+	if err := w.checkApply(); err != nil {
+		return err
+	}
+	old := Raws(w.s.Doc)
+	doc, removed, touched := w.merged()
+	if !touched {
+		w.noop, w.done = true, "nothing to apply: all of it is in force already"
+		return nil
+	}
+	raws := Raws(doc)
+	set, err := resolved(raws)
+	if err != nil {
+		return err
+	}
+	w.doc, w.set = doc, set
+	w.prev.Changes = spec.Diff(old, raws)
+	if err := w.checkRoster(); err != nil {
+		return err
+	}
+	if lost := losses(w.s.Spec, set); len(lost) > 0 {
+		switch {
+		case w.c.Folder != "": // Pending has held these back; another folder got in between
+			return &Refusal{Reason: "removes too much for a folder: " + strings.Join(lost, "; "), Remedy: "a person may apply it: divert apply --force"}
+		case !w.c.Force:
+			return &Refusal{
+				Reason: "this removes much: " + strings.Join(lost, "; "),
+				Remedy: "if it is meant, repeat it with --force, which is recorded", Force: true,
+			}
+		}
+		w.forced = true
+		w.prev.Warnings = append(w.prev.Warnings, lost...)
+	}
+	w.observeSpec()
+	v := w.compare()
+	w.prev.Effects = v.effects()
+	w.prev.Warnings = append(w.prev.Warnings, v.newAlerts()...)
+	w.tellApply(removed)
+	return nil
+}
+
+// checkApply refuses what no apply may hold.
+func (w *work) checkApply() error {
+	if w.c.Source == "" {
+		w.c.Source = SourceFiles
+	}
+	switch {
+	case w.c.Source != SourceFiles:
+		return &Refusal{Reason: fmt.Sprintf("there is no source %q", w.c.Source), Remedy: "resources come from files"}
+	case w.c.Prune && w.c.Folder != "":
+		return &Refusal{Reason: "a folder adds and changes, it never removes", Remedy: "remove with divert apply --prune"}
+	case w.c.Prune && len(w.c.Objects) == 0:
+		return &Refusal{Reason: "an empty source removes nothing", Remedy: "check what -f names"}
+	}
+	seen := map[string]bool{}
+	for _, r := range w.c.Objects {
+		id := r.Kind + "/" + r.Name
+		switch {
+		case r.Kind == "" || r.Name == "" || len(r.JSON) == 0:
+			return &Refusal{Reason: fmt.Sprintf("a resource %q lacks its kind, name or content", id), Remedy: "check what -f names"}
+		case seen[id]:
+			return &Refusal{Reason: id + " is given twice", Remedy: "keep one of the two"}
+		}
+		seen[id] = true
+		if o := objectOf(w.s.Doc, r.Kind, r.Name); o != nil && o.GetSource() != w.c.Source {
+			return &Refusal{Reason: fmt.Sprintf("%s belongs to %s, not to %s", id, o.GetSource(), w.c.Source), Remedy: "change it where it comes from"}
+		}
+	}
+	return nil
+}
+
+// merged puts the wish into a copy of the document: a person's as it is, a
+// folder's only as far as it may go.
+func (w *work) merged() (doc *plan.SpecDoc, removed []string, touched bool) {
+	doc = cloneDoc(w.s.Doc)
+	fresh := newcomer(w.s.Doc, w.c.Folder)
+	for _, r := range w.c.Objects {
+		o := objectOf(doc, r.Kind, r.Name)
+		change := o == nil || o.GetRemoved() || string(o.GetJson()) != string(r.JSON)
+		if w.c.Folder != "" {
+			switch wish(o, w.c.Folder, fresh, r) {
+			case wishNothing, wishPending:
+				continue
+			case wishRecord:
+				change = false
+			}
+		} else if !change {
+			continue
+		}
+		if o == nil {
+			o = &plan.Object{Kind: r.Kind, Name: r.Name, Source: w.c.Source}
+			doc.Objects = append(doc.Objects, o)
+		}
+		if change {
+			o.Json, o.Removed = slices.Clone(r.JSON), false
+		}
+		if w.c.Folder != "" {
+			setApplied(o, w.c.Folder, hashOf(r))
+		}
+		touched = true
+	}
+	if w.c.Prune {
+		for _, o := range doc.Objects {
+			kept := slices.ContainsFunc(w.c.Objects, func(r spec.Raw) bool { return r.Kind == o.GetKind() && r.Name == o.GetName() })
+			if o.GetSource() == w.c.Source && !o.GetRemoved() && !kept {
+				o.Removed, o.Json = true, nil
+				removed = append(removed, o.GetKind()+"/"+o.GetName())
+				touched = true
+			}
+		}
+	}
+	sortDoc(doc)
+	return doc, removed, touched
+}
+
+// tellApply writes what an apply did.
+func (w *work) tellApply(removed []string) {
+	names := map[string]bool{}
+	for _, c := range w.prev.Changes {
+		names[c.Kind+"/"+c.Name] = true
+	}
+	for _, r := range removed {
+		delete(names, r)
+	}
+	var parts []string
+	if changed := trueKeys(names); len(changed) > 0 {
+		parts = append(parts, "applied "+list(changed))
+	}
+	if len(removed) > 0 {
+		parts = append(parts, "removed "+list(removed))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, fmt.Sprintf("noted that the folder of %s says what is in force", w.c.Folder))
+	}
+	w.done = strings.Join(parts, "; ")
+	w.what = w.done
+	if w.c.Folder != "" {
+		w.what += " (folder of " + w.c.Folder + ")"
+	}
+}
+
+// checkRoster refuses a spec that gives a director another key than its pinned
+// one, and warns of what files cannot change.
+func (w *work) checkRoster() error {
+	for _, e := range w.set.Fleet.Directors {
+		d := w.next.Director(e.Name)
+		if len(e.Key) > 0 {
+			if holder := w.next.Holder(e.Key); holder != nil && holder.GetName() != e.Name {
+				return &Refusal{Reason: fmt.Sprintf("Fleet.directors gives %s the key of %s", e.Name, holder.GetName()), Remedy: "two directors never share a key"}
+			}
+		}
+		switch {
+		case d == nil:
+			w.prev.Warnings = append(w.prev.Warnings, e.Name+" is new in Fleet.directors: the leader adds it to the roster in a revision of its own")
+		case d.GetStanding() != plan.Director_ACTIVE:
+			w.prev.Warnings = append(w.prev.Warnings, e.Name+" was removed from the roster and comes back only by `divert director approve "+e.Name+"`")
+		case len(e.Key) > 0 && len(d.GetKey()) > 0 && !slices.Equal(e.Key, d.GetKey()):
+			return &Refusal{
+				Reason: fmt.Sprintf("Fleet.directors gives %s another key than the one that was pinned", e.Name),
+				Remedy: fmt.Sprintf("divert director remove %s, then divert director approve %s", e.Name, e.Name),
+			}
+		case d.GetSite() != siteOr(e.Site, e.Name):
+			w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("%s stays in %s: the roster's word counts, remove and approve it to move it", e.Name, d.GetSite()))
+		}
+	}
+	for _, d := range w.next.Active() {
+		listed := slices.ContainsFunc(w.set.Fleet.Directors, func(e spec.RosterEntry) bool { return e.Name == d.GetName() })
+		if was := slices.ContainsFunc(w.s.Spec.Fleet.Directors, func(e spec.RosterEntry) bool { return e.Name == d.GetName() }); was && !listed {
+			w.prev.Warnings = append(w.prev.Warnings, d.GetName()+" left Fleet.directors and stays in the roster: only `divert director remove` ends a registration")
+		}
+	}
+	return nil
+}

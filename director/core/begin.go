@@ -1,0 +1,135 @@
+package core
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Bootstrap makes the first plan of a fleet: epoch 1, revision 1, the roster
+// whole, the spec of the director's own folders. The fleet's ID is random and
+// the caller's; whether there is really nothing yet is the caller's question.
+func Bootstrap(s State, raws []spec.Raw, me Director, fleet string) (Change, error) {
+	switch {
+	case s.Plan != nil:
+		return Change{}, &Refusal{Reason: fmt.Sprintf("this director holds a plan of fleet %s already", s.Plan.Identity.Fleet)}
+	case fleet == "" || strings.ContainsAny(fleet, " =\n"):
+		return Change{}, fmt.Errorf("fleet ID %q: empty or with a space or an equals sign", fleet)
+	case me.Name == "" || len(me.Key) == 0:
+		return Change{}, fmt.Errorf("bootstrap by director %q without a name or key", me.Name)
+	}
+	set, err := resolved(raws)
+	if err != nil {
+		return Change{}, err
+	}
+	roster, err := firstRoster(set, me)
+	if err != nil {
+		return Change{}, err
+	}
+	doc := &plan.SpecDoc{}
+	for _, r := range raws {
+		o := &plan.Object{Kind: r.Kind, Name: r.Name, Source: SourceFiles, Json: slices.Clone(r.JSON)}
+		setApplied(o, me.Name, hashOf(r))
+		doc.Objects = append(doc.Objects, o)
+	}
+	sortDoc(doc)
+	p := &plan.Plan{
+		Fleet: fleet, Epoch: 1, Revision: 1, MinReader: plan.Format, Written: timestamppb.New(s.Now), Writer: me.Name, Roster: roster,
+	}
+	s.Spec = &spec.Set{} // all of it is born now
+	w := &work{
+		s: s, c: Command{ID: "bootstrap-" + fleet, Author: me.Name, Reason: "no plan existed"},
+		next: p, doc: doc, set: set,
+		what: fmt.Sprintf("begin fleet %s with %d directors and %d resources", fleet, len(roster), len(raws)),
+	}
+	w.done = w.what
+	w.observeSpec()
+	return w.finish()
+}
+
+// firstRoster is Fleet.directors, else the bootstrapping director alone.
+func firstRoster(set *spec.Set, me Director) ([]*plan.Director, error) {
+	if len(set.Fleet.Directors) == 0 {
+		return []*plan.Director{{
+			Name: me.Name, Site: siteOr(me.Site, me.Name), Key: slices.Clone(me.Key), Gossip: me.Gossip, Standing: plan.Director_ACTIVE,
+		}}, nil
+	}
+	var out []*plan.Director
+	found := false
+	for _, e := range set.Fleet.Directors {
+		d := &plan.Director{Name: e.Name, Site: siteOr(e.Site, e.Name), Key: slices.Clone(e.Key), Standing: plan.Director_ACTIVE}
+		if e.Name == me.Name {
+			found = true
+			if len(e.Key) > 0 && !slices.Equal(e.Key, me.Key) {
+				return nil, &Refusal{Reason: fmt.Sprintf("Fleet.directors gives %s another key than this director has", me.Name), Remedy: "correct the key there, or restore the director's key file"}
+			}
+			d.Key, d.Gossip = slices.Clone(me.Key), me.Gossip
+		}
+		out = append(out, d)
+	}
+	if !found {
+		return nil, &Refusal{
+			Reason: fmt.Sprintf("this director's name %s is not in Fleet.directors, so it cannot begin the fleet", me.Name),
+			Remedy: "list it there, or set name: in its settings",
+		}
+	}
+	return out, nil
+}
+
+// Known is a plan that some director says it holds.
+type Known struct {
+	Director string
+	Identity plan.Identity
+}
+
+// Recover makes the plan that replaces a lost, restored or emptied store: what
+// this director holds, with the epoch and the revision above all that are known
+// (SEMANTICS, "Store lost"). It refuses on a director that does not hold the
+// highest plan, and says which does.
+func Recover(s State, c Command, known ...Known) (Change, error) {
+	if s.Plan == nil {
+		return Change{}, &Refusal{Reason: "this director holds no plan to recover from", Remedy: "run `divert store recover` on one that does"}
+	}
+	if err := checkCommand(c); err != nil {
+		return Change{}, err
+	}
+	mine := s.Plan.Identity
+	best := Known{Identity: mine}
+	epoch, revision := mine.Epoch, mine.Revision
+	for _, k := range known {
+		switch {
+		case k.Identity.IsZero():
+			continue
+		case k.Identity.Fleet != mine.Fleet:
+			return Change{}, &Refusal{
+				Reason: fmt.Sprintf("%s holds a plan of fleet %s, this director one of %s", k.Director, k.Identity.Fleet, mine.Fleet),
+				Remedy: "one of the two is connected to the wrong fleet: correct that first",
+			}
+		case k.Identity.Compare(best.Identity) > 0:
+			best = k
+		}
+		epoch, revision = max(epoch, k.Identity.Epoch), max(revision, k.Identity.Revision)
+	}
+	if best.Identity.Compare(mine) > 0 {
+		return Change{}, &Refusal{
+			Reason: fmt.Sprintf("%s holds plan %d.%d, this director only %d.%d", best.Director, best.Identity.Epoch, best.Identity.Revision, mine.Epoch, mine.Revision),
+			Remedy: "run `divert store recover` on " + best.Director,
+		}
+	}
+	w := begin(s, c)
+	w.next.Epoch, w.next.Revision = epoch+1, revision+1
+	w.doc = s.Doc // a new store has no chunk of it
+	w.what = fmt.Sprintf("recover the store from plan %d.%d: epoch %d", mine.Epoch, mine.Revision, w.next.GetEpoch())
+	w.done = w.what
+	return w.finish()
+}
+
+func hashOf(r spec.Raw) []byte {
+	sum := sha256.Sum256(r.JSON)
+	return sum[:]
+}

@@ -1,0 +1,121 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/steer"
+)
+
+// drainable are the scopes of a drain.
+var drainable = [...]steer.ScopeKind{steer.ScopeCluster, steer.ScopeEndpoint, steer.ScopeDomain}
+
+func (w *work) drain() error {
+	scope, err := parseScope(w.set, w.c.Scope, drainable[:]...)
+	if err != nil {
+		return err
+	}
+	end, err := w.deadline(Drain)
+	if err != nil {
+		return err
+	}
+	o := &plan.Override{
+		Id: w.c.ID, Kind: plan.Override_DRAIN, Scope: scope.String(), Author: w.c.Author, Reason: w.c.Reason,
+		End: end, LastResort: w.c.LastResort,
+	}
+	w.put(o)
+	v := w.compare()
+	if hit := v.lastSites(); len(hit) > 0 {
+		if !w.c.Force {
+			return &Refusal{
+				Reason: fmt.Sprintf("draining %s would take the last healthy site of %s", scope, list(hit)),
+				Remedy: "restore another site first, or repeat it with --force, which is recorded", Force: true,
+			}
+		}
+		o.Forced, w.forced = true, true
+		w.prev.Warnings = append(w.prev.Warnings, "takes the last healthy site of "+list(hit))
+	}
+	if len(covered(w.set, scope)) == 0 {
+		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("no service has a site in %s yet", scope))
+	}
+	w.prev.Effects = v.effects()
+	w.prev.Warnings = append(w.prev.Warnings, v.newAlerts()...)
+	w.done = steer.DrainWhy(scope.String(), o)
+	w.what = "drain " + scope.String() + " until " + steer.Until(w.s.Now, end.AsTime())
+	return nil
+}
+
+func (w *work) undrain() error {
+	scope, err := parseScope(w.set, w.c.Scope, drainable[:]...)
+	held := w.drainsIn()
+	if err != nil {
+		// What has left the spec can still be drained, and undrained.
+		if _, bad := steer.ParseScope(w.c.Scope); bad != nil || !slices.Contains(held, w.c.Scope) {
+			return err
+		}
+		scope, _ = steer.ParseScope(w.c.Scope)
+	}
+	gone := w.drop(func(o *plan.Override) bool {
+		return o.GetKind() == plan.Override_DRAIN && o.GetScope() == scope.String()
+	})
+	if len(gone) > 0 {
+		v := w.compare()
+		w.prev.Effects = v.effects()
+		w.prev.Warnings = append(w.prev.Warnings, w.unwell(scope)...)
+		w.done = "undrained " + scope.String()
+		w.what = "undrain " + scope.String()
+		return nil
+	}
+	if wider := w.coveringDrains(scope); len(wider) > 0 {
+		return &Refusal{
+			Reason: fmt.Sprintf("%s is drained by the drain of %s, which has other sites too", scope, list(wider)),
+			Remedy: "undrain " + wider[0],
+		}
+	}
+	w.noop = true
+	w.done = scope.String() + " is not drained"
+	if len(held) > 0 {
+		w.done += " (drained: " + list(held) + ")"
+	}
+	return nil
+}
+
+// drainsIn lists the scopes that are drained now.
+func (w *work) drainsIn() []string {
+	var out []string
+	for _, o := range w.next.GetOverrides() {
+		if o.GetKind() == plan.Override_DRAIN {
+			out = append(out, o.GetScope())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// coveringDrains lists the drains that take away something of a scope.
+func (w *work) coveringDrains(scope steer.Scope) []string {
+	sites := covered(w.set, scope)
+	var out []string
+	for _, text := range w.drainsIn() {
+		other, err := steer.ParseScope(text)
+		if err != nil {
+			continue
+		}
+		if slices.ContainsFunc(sites, func(s site) bool { return other.Covers(s.service.Name, s.cluster) }) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// unwell warns of sites that come back while they are not known to be healthy.
+func (w *work) unwell(scope steer.Scope) []string {
+	var out []string
+	for _, s := range covered(w.set, scope) {
+		if why := w.waitsFor(s); why != "" {
+			out = append(out, why)
+		}
+	}
+	return out
+}

@@ -1,0 +1,206 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+)
+
+// site is one endpoint that a scope covers.
+type site struct {
+	service *spec.GlobalService
+	end     *spec.Endpoint
+	cluster *spec.Cluster
+}
+
+func (s site) String() string { return s.service.Name + "@" + s.end.Cluster }
+
+// covered lists the endpoints of a scope, in the order of the spec. A cluster of
+// another environment serves nothing, so it is none.
+func covered(set *spec.Set, scope steer.Scope) []site {
+	var out []site
+	for _, svc := range set.Services {
+		for i := range svc.Endpoints {
+			e := &svc.Endpoints[i]
+			c := clusterOf(set, e.Cluster)
+			if c != nil && c.Environment == svc.Environment && scope.Covers(svc.Name, c) {
+				out = append(out, site{service: svc, end: e, cluster: c})
+			}
+		}
+	}
+	return out
+}
+
+func clusterOf(set *spec.Set, name string) *spec.Cluster {
+	for _, c := range set.Clusters {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+func serviceOf(set *spec.Set, name string) *spec.GlobalService {
+	for _, s := range set.Services {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// parseScope reads a scope and refuses one that the spec does not know.
+func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Scope, error) {
+	s, err := steer.ParseScope(text)
+	if err != nil {
+		return s, &Refusal{Reason: err.Error(), Remedy: "write it as in cluster/fra, service/shop@fra or domain/fra-dc1"}
+	}
+	if !slices.Contains(kinds, s.Kind) {
+		return s, wrongKind(set, s, kinds)
+	}
+	switch s.Kind {
+	case steer.ScopeCluster:
+		return s, known("cluster", s.Cluster, clusterNames(set), "cluster/")
+	case steer.ScopeDomain:
+		return s, known("fault domain", s.Domain, domainNames(set), "domain/")
+	case steer.ScopeService, steer.ScopeEndpoint:
+		if err := known("service", s.Service, serviceNames(set), "service/"); err != nil || s.Kind == steer.ScopeService {
+			return s, err
+		}
+		svc := serviceOf(set, s.Service)
+		return s, known("site of "+s.Service, s.Cluster, endpointNames(svc), "service/"+s.Service+"@")
+	default:
+		return s, nil
+	}
+}
+
+func wrongKind(set *spec.Set, s steer.Scope, kinds []steer.ScopeKind) error {
+	r := &Refusal{Reason: fmt.Sprintf("scope %s is too wide or of the wrong kind for this", s)}
+	if svc := serviceOf(set, s.Service); s.Kind == steer.ScopeService && svc != nil && slices.Contains(kinds, steer.ScopeEndpoint) {
+		r.Remedy = "name one of its sites: " + list(prefixed("service/"+s.Service+"@", endpointNames(svc)))
+		return r
+	}
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = map[steer.ScopeKind]string{
+			steer.ScopeCluster: "cluster/NAME", steer.ScopeEndpoint: "service/NAME@CLUSTER",
+			steer.ScopeDomain: "domain/NAME", steer.ScopeService: "service/NAME", steer.ScopeFleet: "fleet",
+		}[k]
+	}
+	r.Remedy = "give " + strings.Join(names, ", ")
+	return r
+}
+
+func known(what, name string, names []string, prefix string) error {
+	if slices.Contains(names, name) {
+		return nil
+	}
+	r := &Refusal{Reason: fmt.Sprintf("there is no %s %q", what, name)}
+	switch near := nearest(name, names); {
+	case len(near) > 0:
+		r.Remedy = "did you mean " + list(prefixed(prefix, near)) + "?"
+	case len(names) == 0:
+		r.Remedy = "there is none at all: apply a spec first"
+	default:
+		r.Remedy = "there are " + list(names)
+	}
+	return r
+}
+
+func clusterNames(set *spec.Set) []string {
+	var out []string
+	for _, c := range set.Clusters {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+func serviceNames(set *spec.Set) []string {
+	var out []string
+	for _, s := range set.Services {
+		out = append(out, s.Name)
+	}
+	return out
+}
+
+func domainNames(set *spec.Set) []string {
+	var out []string
+	for _, c := range set.Clusters {
+		out = append(out, c.FaultDomain)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func endpointNames(svc *spec.GlobalService) []string {
+	var out []string
+	for _, e := range svc.Endpoints {
+		out = append(out, e.Cluster)
+	}
+	return out
+}
+
+func prefixed(prefix string, names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = prefix + n
+	}
+	return out
+}
+
+// list shows names, the first twenty of them.
+func list(names []string) string {
+	const most = 20
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// nearest finds up to three names that were probably meant.
+func nearest(name string, names []string) []string {
+	type scored struct {
+		name string
+		far  int
+	}
+	var near []scored
+	for _, n := range names {
+		far := distance(strings.ToLower(name), strings.ToLower(n))
+		if far <= 1+len(name)/4 || name != "" && (strings.Contains(n, name) || strings.Contains(name, n)) {
+			near = append(near, scored{n, far})
+		}
+	}
+	slices.SortFunc(near, func(a, b scored) int { return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.name, b.name)) })
+	var out []string
+	for _, s := range near[:min(3, len(near))] {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+// distance is Levenshtein's, of the octets. Names are short; a long one is cut,
+// so that nobody's input costs much.
+func distance(a, b string) int {
+	a, b = a[:min(64, len(a))], b[:min(64, len(b))]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,338 @@
+package steer
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health"
+)
+
+// site is one endpoint as a service's steering sees it, whatever its health.
+type site struct {
+	cluster  *spec.Cluster
+	end      *spec.Endpoint
+	target   bool   // of the service's environment
+	rank     int    // in the order; unique
+	weight   uint32 // reduced: scaling all weights changes nothing
+	present  bool   // under `weighted`, weight above 0
+	addrs    [2][]address
+	capacity int64
+}
+
+// fence is what residency leaves to some clients.
+type fence struct {
+	rules   []int  // that apply
+	unknown bool   // because the place is unknown, all of them
+	allowed []bool // by site
+}
+
+// class is a kind of client: all clients of a class get the same answer. Each
+// field is an index into the service's own tables, or -1.
+type class struct {
+	fence  int
+	pin    int
+	region int
+	order  int
+}
+
+// compiled is what a service's steering depends on besides health and
+// overrides: made once for a spec.
+type compiled struct {
+	svc      *spec.GlobalService
+	fleet    *spec.Fleet
+	sites    []site // in spec order
+	byRank   []int  // indices of sites, in the service's order
+	fences   []fence
+	orders   []order
+	classes  []class
+	base     []int32 // place -> class
+	rows     []row   // for each configured prefix, in order
+	subjects []health.Subject
+	capacity int64 // of all targets
+}
+
+// order is the sites by distance from some places.
+type order struct {
+	sites   []int
+	unknown bool // no distance is known: the service's order
+}
+
+// row is base for the clients of a prefix.
+type row struct {
+	prefix  netip.Prefix
+	classes []int32
+}
+
+// compile works out the classes of clients of a service.
+func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.Cluster, a *atlas) *compiled {
+	c := &compiled{svc: svc, fleet: &set.Fleet}
+	c.addSites(clusters)
+	in := &interner{c: c, fences: map[string]int{}, orders: map[string]int{}, classes: map[class]int32{}}
+	in.prepare(a)
+	c.base = in.row(netip.Prefix{})
+	for _, p := range configured(svc) {
+		c.rows = append(c.rows, row{prefix: p, classes: in.row(p)})
+	}
+	return c
+}
+
+func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
+	svc := c.svc
+	tmpl := template(svc)
+	divisor, biggest := weights(svc)
+	seen := map[health.Subject]bool{}
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
+		cl := clusters[e.Cluster]
+		if cl == nil { // the spec's cross-check refuses it; never a reason to stop answering
+			continue
+		}
+		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity}
+		s.weight = reduce(e.Weight, divisor, biggest)
+		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
+		for _, addr := range e.Addresses {
+			addr = addr.Unmap()
+			f := FamilyOf(addr)
+			subjects := at(tmpl, addr)
+			s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
+			for _, o := range subjects {
+				if !seen[o.Subject] {
+					seen[o.Subject] = true
+					c.subjects = append(c.subjects, o.Subject)
+				}
+			}
+		}
+		if s.target {
+			c.capacity += s.capacity
+		}
+		c.sites = append(c.sites, s)
+	}
+	c.byRank = make([]int, len(c.sites))
+	for i := range c.byRank {
+		c.byRank[i] = i
+	}
+	slices.SortFunc(c.byRank, func(a, b int) int {
+		x, y := &c.sites[a], &c.sites[b]
+		return cmp.Or(cmp.Compare(position(svc.Steering.Order, x.end.Cluster), position(svc.Steering.Order, y.end.Cluster)),
+			cmp.Compare(x.end.Cluster, y.end.Cluster), cmp.Compare(a, b))
+	})
+	for rank, i := range c.byRank {
+		c.sites[i].rank = rank
+	}
+}
+
+// position gives a name's position in an order; those not named come last.
+func position(order []string, name string) int {
+	if i := slices.Index(order, name); i >= 0 {
+		return i
+	}
+	return math.MaxInt
+}
+
+// weights gives the greatest common divisor of a service's weights and the
+// biggest of them.
+func weights(svc *spec.GlobalService) (divisor, biggest int64) {
+	for i := range svc.Endpoints {
+		a, b := divisor, max(0, svc.Endpoints[i].Weight)
+		biggest = max(biggest, b)
+		for b != 0 {
+			a, b = b, a%b
+		}
+		divisor = a
+	}
+	return max(1, divisor), biggest
+}
+
+// reduce brings a weight to its lowest terms, and into 32 bits; what was above
+// zero stays so.
+func reduce(weight, divisor, biggest int64) uint32 {
+	if weight <= 0 {
+		return 0
+	}
+	w := weight / divisor
+	if top := biggest / divisor; top > math.MaxUint32 {
+		w = max(1, w/(top/math.MaxUint32+1))
+	}
+	return uint32(w)
+}
+
+// interner numbers the fences, orders and classes of a service in the order in
+// which they are met: by place, then by prefix, so that the order in which a
+// spec lists its rules never shows.
+type interner struct {
+	c       *compiled
+	atlas   *atlas
+	fences  map[string]int
+	orders  map[string]int
+	classes map[class]int32
+
+	byDistance []int    // place -> order
+	rules      [][]int8 // residency rule -> place -> how closely it names it
+	regions    [][]int8 // region -> place -> how closely it names it
+}
+
+func (in *interner) prepare(a *atlas) {
+	in.atlas = a
+	svc := in.c.svc
+	match := func(cl *spec.Clients) []int8 {
+		out := make([]int8, len(a.places))
+		for i, p := range a.places {
+			out[i] = int8(byPlace(cl, p))
+		}
+		return out
+	}
+	for i := range svc.Residency {
+		in.rules = append(in.rules, match(&svc.Residency[i].Clients))
+	}
+	if svc.Steering.Policy != spec.PolicyGeo {
+		return
+	}
+	for i := range svc.Steering.Regions {
+		in.regions = append(in.regions, match(&svc.Steering.Regions[i].Clients))
+	}
+	in.byDistance = make([]int, len(a.places))
+	for i := range a.places {
+		in.byDistance[i] = in.order(i)
+	}
+}
+
+// order numbers the order of the sites by distance from a place, ties by the
+// service's order. Distances that are unknown tie.
+func (in *interner) order(place int) int {
+	c := in.c
+	idx := slices.Clone(c.byRank)
+	slices.SortStableFunc(idx, func(a, b int) int {
+		return cmp.Compare(in.distance(c.sites[a].end.Cluster, place), in.distance(c.sites[b].end.Cluster, place))
+	})
+	unknown := !slices.ContainsFunc(idx, func(i int) bool { return in.distance(c.sites[i].end.Cluster, place) != far })
+	key := make([]byte, 0, 2*len(idx)+1)
+	for _, i := range idx {
+		key = append(key, byte(i>>8), byte(i))
+	}
+	if unknown {
+		key = append(key, 1)
+	}
+	n, ok := in.orders[string(key)]
+	if !ok {
+		n = len(c.orders)
+		in.orders[string(key)] = n
+		c.orders = append(c.orders, order{sites: idx, unknown: unknown})
+	}
+	return n
+}
+
+func (in *interner) distance(cluster string, place int) int32 {
+	if row := in.atlas.distances[cluster]; place < len(row) {
+		return row[place]
+	}
+	return far
+}
+
+// row gives the class of the clients of a prefix (the zero prefix: of none
+// that is configured) at each place.
+func (in *interner) row(prefix netip.Prefix) []int32 {
+	c := in.c
+	pin := c.pinOf(prefix)
+	ruleBits := make([]int, len(c.svc.Residency))
+	for i := range c.svc.Residency {
+		ruleBits[i] = byPrefix(&c.svc.Residency[i].Clients, prefix)
+	}
+	regionBits := make([]int, len(in.regions))
+	for i := range in.regions {
+		regionBits[i] = byPrefix(&c.svc.Steering.Regions[i].Clients, prefix)
+	}
+	out := make([]int32, len(in.atlas.places))
+	for i, p := range in.atlas.places {
+		k := class{fence: in.fence(i, p, ruleBits), pin: pin, region: -1, order: -1}
+		if in.byDistance != nil {
+			k.region, k.order = in.region(i, regionBits), in.byDistance[i]
+		}
+		n, ok := in.classes[k]
+		if !ok {
+			n = int32(len(c.classes))
+			in.classes[k] = n
+			c.classes = append(c.classes, k)
+		}
+		out[i] = n
+	}
+	return out
+}
+
+// pinOf finds the pin of the longest prefix that covers this one; -1 if none.
+func (c *compiled) pinOf(prefix netip.Prefix) int {
+	best, bits := -1, -1
+	if !prefix.IsValid() {
+		return best
+	}
+	for i, p := range c.svc.Pins {
+		q := normal(p.Prefix)
+		if !covers(q, prefix) {
+			continue
+		}
+		if q.Bits() > bits || q.Bits() == bits && p.Cluster < c.svc.Pins[best].Cluster {
+			best, bits = i, q.Bits()
+		}
+	}
+	return best
+}
+
+// region finds the region that names these clients most closely: the longest
+// prefix, else the country, else the continent; -1 if none does. Of two that
+// are as close, the one whose order sorts first counts, so that listing them
+// differently changes nothing.
+func (in *interner) region(place int, bits []int) int {
+	best, how := -1, matchNone
+	regions := in.c.svc.Steering.Regions
+	for i := range regions {
+		m := max(int(in.regions[i][place]), bits[i])
+		if m == matchNone {
+			continue
+		}
+		if m > how || m == how && slices.Compare(regions[i].Order, regions[best].Order) < 0 {
+			best, how = i, m
+		}
+	}
+	return best
+}
+
+// fence numbers what residency leaves to clients of a place and prefix (S11).
+// Rules that apply intersect. Where the place is not known well enough to say
+// whether a rule applies, it does, unless the service says `allow`.
+func (in *interner) fence(place int, p Place, bits []int) int {
+	svc := in.c.svc
+	f := fence{}
+	key := make([]byte, 0, len(svc.Residency)+1)
+	for i := range svc.Residency {
+		applies := in.rules[i][place] != matchNone || bits[i] != matchNone
+		if !applies && svc.ResidencyUnknown != spec.ResidencyUnknownAllow && doubtful(&svc.Residency[i].Clients, p) {
+			applies, f.unknown = true, true
+		}
+		if applies {
+			f.rules = append(f.rules, i)
+			key = append(key, byte(i>>8), byte(i))
+		}
+	}
+	if f.unknown {
+		key = append(key, 1)
+	}
+	n, ok := in.fences[string(key)]
+	if ok {
+		return n
+	}
+	n = len(in.c.fences)
+	in.fences[string(key)] = n
+	f.allowed = make([]bool, len(in.c.sites))
+	for i := range in.c.sites {
+		f.allowed[i] = true
+		for _, r := range f.rules {
+			if !selected(in.c.sites[i].cluster.Labels, svc.Residency[r].Clusters) {
+				f.allowed[i] = false
+			}
+		}
+	}
+	in.c.fences = append(in.c.fences, f)
+	return n
+}

@@ -1,0 +1,159 @@
+package steer
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/divertdns/divert/director/spec"
+)
+
+// set runs the pipeline for one class of clients.
+func (d *decision) set(f Family, k class) Set {
+	fe := &d.c.fences[k.fence]
+	why := slices.Concat(d.envWhy[f], d.fenceWhy(f, k.fence), d.observeWhy())
+	var allowed, present []int
+	for _, i := range d.targets[f] {
+		if !fe.allowed[i] {
+			continue
+		}
+		allowed = append(allowed, i)
+		if d.c.sites[i].present {
+			present = append(present, i)
+		}
+	}
+	if len(allowed) == 0 {
+		d.alert(f.String() + ": " + d.nothing(f, k.fence))
+		return Set{Why: append(why, d.nothing(f, k.fence))}
+	}
+	equal := len(present) == 0 // weight 0 is absent, unless nothing else is allowed
+	if equal {
+		present = allowed
+	}
+	why = append(why, d.standingWhy(f, allowed)...)
+
+	t, pinned, pinWhy := d.tiersWithPin(f, k.pin, allowed, present, len(fe.rules) == 0)
+	why = append(why, t.why...)
+	s := Set{Tier: t.tier, FailOpen: t.failOpen}
+	d.alertTier(f, &t)
+	switch {
+	case t.fallback != nil:
+		s.Choices = []Choice{{Cluster: FallbackSite, Domain: FallbackSite, Addrs: t.fallback}}
+	case pinned:
+		s.Choices = d.choices(t.sites, &t, false, false)
+	default:
+		sites, sentence := d.prefer(k, t.sites, equal)
+		s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
+		s.Choices = d.choices(sites, &t, s.Weighted, equal)
+		if sentence != "" {
+			pinWhy = append(pinWhy, sentence)
+		}
+	}
+	s.Why = append(why, pinWhy...)
+	return s
+}
+
+// FallbackSite stands for the cluster in a Choice of fallback addresses.
+const FallbackSite = "(fallback)"
+
+// tiersWithPin prefers the pinned cluster where the best tier holds it. A pin
+// bypasses preference, weights included; it never bypasses health or drains.
+func (d *decision) tiersWithPin(f Family, pin int, allowed, present []int, unfenced bool) (t tiered, pinned bool, why []string) {
+	if pin < 0 {
+		return d.tiers(f, present, unfenced), false, nil
+	}
+	cluster := d.c.svc.Pins[pin].Cluster
+	var to []int
+	with := make([]int, 0, len(allowed))
+	for _, i := range allowed {
+		is := d.c.sites[i].end.Cluster == cluster
+		if is {
+			to = append(to, i)
+		}
+		if is || slices.Contains(present, i) {
+			with = append(with, i)
+		}
+	}
+	t = d.tiers(f, with, unfenced)
+	if len(to) > 0 && slices.Contains(t.sites, to[0]) {
+		if len(t.sites) > 1 {
+			why = []string{"pin: these clients go to " + cluster}
+		}
+		t.sites = to
+		return t, true, why
+	}
+	return d.tiers(f, present, unfenced), false, []string{"pin: " + cluster + " cannot serve these clients now"}
+}
+
+// prefer orders the sites of a tier for a class, and says how.
+func (d *decision) prefer(k class, sites []int, equal bool) ([]int, string) {
+	if len(sites) < 2 {
+		return sites, ""
+	}
+	st := &d.c.svc.Steering
+	switch st.Policy {
+	case spec.PolicyGeo:
+		order := slices.DeleteFunc(slices.Clone(d.c.orders[k.order].sites), func(i int) bool { return !slices.Contains(sites, i) })
+		if k.region < 0 {
+			if d.c.orders[k.order].unknown {
+				return order, "geo: distance unknown, so in order: " + d.names(order)
+			}
+			return order, "geo: nearest first: " + d.names(order)
+		}
+		r := &st.Regions[k.region]
+		slices.SortStableFunc(order, func(a, b int) int {
+			return cmp.Compare(position(r.Order, d.c.sites[a].end.Cluster), position(r.Order, d.c.sites[b].end.Cluster))
+		})
+		return order, "region " + clientsText(&r.Clients) + ": in order: " + d.names(order)
+	case spec.PolicyWeighted:
+		return sites, "weighted: " + d.shares(sites, equal)
+	default:
+		return sites, "failover: in order: " + d.names(sites)
+	}
+}
+
+// shares shows each site's share of the clients.
+func (d *decision) shares(sites []int, equal bool) string {
+	weight := func(i int) float64 {
+		if equal {
+			return 1
+		}
+		return float64(d.c.sites[i].weight)
+	}
+	total := 0.0
+	for _, i := range sites {
+		total += weight(i)
+	}
+	parts := make([]string, len(sites))
+	for n, i := range sites {
+		parts[n] = d.c.sites[i].end.Cluster + " " + strconv.FormatFloat(math.Round(1000*weight(i)/total)/10, 'f', -1, 64) + " %"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// choices puts sites into an answer. Only a weighted one carries weights.
+func (d *decision) choices(sites []int, t *tiered, weighted, equal bool) []Choice {
+	out := make([]Choice, len(sites))
+	for n, i := range sites {
+		s := &d.c.sites[i]
+		out[n] = Choice{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: sorted(t.addrs(i))}
+		switch {
+		case weighted && equal:
+			out[n].Weight = 1
+		case weighted:
+			out[n].Weight = s.weight
+		}
+	}
+	return out
+}
+
+// sorted gives addresses in their own order: that in which a spec lists them
+// never shows in an answer.
+func sorted(in []netip.Addr) []netip.Addr {
+	out := slices.Clone(in)
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}

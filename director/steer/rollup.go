@@ -1,0 +1,236 @@
+package steer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health"
+)
+
+// Family is an address family. The pipeline runs once for each.
+type Family uint8
+
+// The address families.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+func (f Family) String() string {
+	if f == IPv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// FamilyOf gives the family that an address is answered in; a v4-mapped address
+// is an IPv4 one.
+func FamilyOf(a netip.Addr) Family {
+	if a.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// SubjectOf is one thing to watch for an address of a service.
+type SubjectOf struct {
+	Subject health.Subject
+	Probe   *spec.Probe // of a signal: the probe of that port with the shortest Fast
+	Fast    bool        // the fast signal, not the deep probe
+}
+
+// Subjects lists what is watched for one address of a service: one signal for
+// each distinct port that has a fast signal, then one check for each distinct
+// probe. Two services with the same address, port and probe give the same
+// subjects, and so share them.
+func Subjects(svc *spec.GlobalService, addr netip.Addr) []SubjectOf {
+	addr = addr.Unmap()
+	return at(template(svc), addr)
+}
+
+// template is Subjects without the address, so that the hashing of a
+// definition is done once for a service.
+func template(svc *spec.GlobalService) []SubjectOf {
+	out := make([]SubjectOf, 0, 2*len(svc.Probes))
+	for i := range svc.Probes {
+		p := &svc.Probes[i]
+		if p.Fast <= 0 {
+			continue
+		}
+		s := health.Subject{Kind: health.KindSignal, Addr: netip.AddrPortFrom(netip.Addr{}, p.Port())}
+		if j := slices.IndexFunc(out, func(o SubjectOf) bool { return o.Subject == s }); j < 0 {
+			out = append(out, SubjectOf{Subject: s, Probe: p, Fast: true})
+		} else if p.Fast < out[j].Probe.Fast {
+			out[j].Probe = p
+		}
+	}
+	for i := range svc.Probes {
+		p := &svc.Probes[i]
+		s := health.Subject{
+			Kind: health.KindCheck, Addr: netip.AddrPortFrom(netip.Addr{}, p.Port()),
+			Def: define(p.Definition()),
+		}
+		if !slices.ContainsFunc(out, func(o SubjectOf) bool { return o.Subject == s }) {
+			out = append(out, SubjectOf{Subject: s, Probe: p})
+		}
+	}
+	return out
+}
+
+// at puts an address into a template.
+func at(tmpl []SubjectOf, addr netip.Addr) []SubjectOf {
+	out := slices.Clone(tmpl)
+	for i := range out {
+		out[i].Subject.Addr = netip.AddrPortFrom(addr, out[i].Subject.Addr.Port())
+	}
+	return out
+}
+
+// define gives the first 16 hexadecimal digits of a definition's SHA-256.
+func define(definition string) string {
+	sum := sha256.Sum256([]byte(definition))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Roll is the roll-up of one endpoint's subjects in one address family.
+type Roll struct {
+	Health Health
+	All    []netip.Addr     // configured, in the order given
+	Live   []netip.Addr     // not failed: no signal and no check of it is down
+	Alive  []netip.Addr     // failed or not: a signal of it is watched and not down
+	Down   []health.Subject // the signals and checks that are down
+	Soft   []health.Subject // the soft subjects that are down
+}
+
+// Rollup gives an endpoint's standing in one family; states says what each
+// subject is agreed to be. The zero Roll has no address of the family. A state
+// that is unknown counts as up for steering (S1): it only keeps the roll-up
+// from saying Healthy.
+func Rollup(svc *spec.GlobalService, e *spec.Endpoint, states map[health.Subject]health.State, f Family) Roll {
+	tmpl := template(svc)
+	soft := softOf(states)
+	var addrs []address
+	for _, a := range e.Addresses {
+		if FamilyOf(a) == f {
+			addrs = append(addrs, address{addr: a.Unmap(), subjects: at(tmpl, a.Unmap())})
+		}
+	}
+	return roll(addrs, source{states: states, soft: soft})
+}
+
+// address is one configured address with what is watched for it.
+type address struct {
+	addr     netip.Addr
+	subjects []SubjectOf
+}
+
+// source is where the states of subjects come from: certificates, or the set
+// that an observation stored.
+type source struct {
+	states map[health.Subject]health.State
+	soft   map[netip.Addr][]health.Subject // soft subjects by address, ordered
+}
+
+// softOf gathers the soft subjects that are down, by address. They come from
+// nobody's probes, so no spec lists them.
+func softOf(states map[health.Subject]health.State) map[netip.Addr][]health.Subject {
+	var out map[netip.Addr][]health.Subject
+	for s, st := range states {
+		if s.Kind != health.KindSoft || st != health.Down {
+			continue
+		}
+		if out == nil {
+			out = map[netip.Addr][]health.Subject{}
+		}
+		a := s.Addr.Addr().Unmap()
+		out[a] = append(out[a], s)
+	}
+	for _, list := range out {
+		slices.SortFunc(list, compareSubjects)
+	}
+	return out
+}
+
+func compareSubjects(a, b health.Subject) int {
+	if c := a.Addr.Compare(b.Addr); c != 0 {
+		return c
+	}
+	if a.Kind != b.Kind {
+		return int(a.Kind) - int(b.Kind)
+	}
+	switch {
+	case a.Def < b.Def:
+		return -1
+	case a.Def > b.Def:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// softAt lists the soft subjects down at an address that concern a service: of
+// one of its ports, or of the address as a whole (port 0).
+func (s source) softAt(a address) []health.Subject {
+	list := s.soft[a.addr]
+	if len(list) == 0 {
+		return nil
+	}
+	var out []health.Subject
+	for _, sub := range list {
+		port := sub.Addr.Port()
+		if port == 0 || slices.ContainsFunc(a.subjects, func(o SubjectOf) bool { return o.Subject.Addr.Port() == port }) {
+			out = append(out, sub)
+		}
+	}
+	return out
+}
+
+// roll decides: failed when no address lives, degraded when every living one
+// is, healthy when one is known to be up, else unknown.
+func roll(addrs []address, src source) Roll {
+	var r Roll
+	sound, up := 0, 0
+	for _, a := range addrs {
+		r.All = append(r.All, a.addr)
+		down, known, alive := false, len(a.subjects) > 0, false
+		for _, s := range a.subjects {
+			st := src.states[s.Subject]
+			if st == health.Down {
+				down = true
+				r.Down = append(r.Down, s.Subject)
+			} else if s.Fast {
+				alive = true
+			}
+			known = known && st == health.Up
+		}
+		if alive {
+			r.Alive = append(r.Alive, a.addr)
+		}
+		if down {
+			continue
+		}
+		r.Live = append(r.Live, a.addr)
+		if known {
+			up++
+		}
+		if soft := src.softAt(a); len(soft) > 0 {
+			r.Soft = append(r.Soft, soft...)
+		} else {
+			sound++
+		}
+	}
+	switch {
+	case len(r.All) == 0 || len(r.Live) > 0 && sound > 0 && up == 0:
+		r.Health = HealthUnknown
+	case len(r.Live) == 0:
+		r.Health = Failed
+	case sound == 0:
+		r.Health = Degraded
+	default:
+		r.Health = Healthy
+	}
+	return r
+}

@@ -1,0 +1,304 @@
+package steer
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health"
+	"google.golang.org/protobuf/proto"
+)
+
+var update = flag.Bool("update", false, "write what the scenarios give now")
+
+// TestScenarios runs the stories in testdata: commands, a line of four dashes,
+// what they print, an empty line. Two deciders follow each: one that remembers,
+// and one made anew for each question.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(text))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != string(text) {
+				t.Errorf("%s now gives\n%s", file, got)
+			}
+		})
+	}
+}
+
+// play runs a story and gives it back with what it prints now.
+func play(t *testing.T, text string) string {
+	t.Helper()
+	s := &story{t: t, f: newFleet()}
+	var out strings.Builder
+	for _, part := range strings.Split(strings.TrimSuffix(text, "\n"), "\n\n") {
+		commands, _, asks := strings.Cut(part, "\n----")
+		s.out.Reset()
+		for _, line := range strings.Split(commands, "\n") {
+			if !strings.HasPrefix(line, "#") {
+				s.do(strings.Fields(line))
+			}
+		}
+		if out.Len() > 0 {
+			out.WriteString("\n")
+		}
+		out.WriteString(commands + "\n")
+		if asks {
+			out.WriteString("----\n" + s.out.String())
+		} else if s.out.Len() > 0 {
+			t.Fatalf("output without ---- after %q", commands)
+		}
+	}
+	return out.String()
+}
+
+type story struct {
+	t       *testing.T
+	f       *fleet
+	decider Decider
+	out     strings.Builder
+}
+
+func (s *story) decide() Decision {
+	in := s.f.input()
+	in.Plan = proto.CloneOf(s.f.plan)
+	d := s.decider.Decide(in)
+	if again := Decide(in); dump(again) != dump(d) {
+		s.t.Fatalf("a decider that remembers decides otherwise:\n%s\n%s", dump(d), dump(again))
+	}
+	return d
+}
+
+// changed makes the spec another one, as an apply does.
+func (s *story) changed() {
+	c := *s.f.set
+	s.f.set = &c
+}
+
+func (s *story) do(words []string) {
+	f, t := s.f, s.t
+	if len(words) == 0 {
+		return
+	}
+	args := words[1:]
+	switch words[0] {
+	case "cluster":
+		f.cluster(t, args[0], args[1:]...)
+		s.changed()
+	case "service":
+		policy := map[string]spec.Policy{"geo": spec.PolicyGeo, "failover": spec.PolicyFailover, "weighted": spec.PolicyWeighted}[args[1]]
+		f.service(t, args[0], policy, args[2:]...)
+		s.changed()
+	case "set":
+		for _, a := range args[1:] {
+			s.set(serviceNamed(t, f.set, args[0]), a)
+		}
+		s.changed()
+	case "fail":
+		f.mark(args[0], health.KindUnknown, health.Down)
+	case "hang": // the signal answers, the probe does not
+		f.mark(args[0], health.KindCheck, health.Down)
+	case "heal":
+		f.mark(args[0], health.KindUnknown, health.Up)
+		f.mark(args[0], health.KindSoft, health.Up)
+	case "degrade":
+		f.mark(args[0], health.KindSoft, health.Down)
+	case "drain":
+		f.override(plan.Override_DRAIN, args[0], "alice", slices.Contains(args, "last-resort"))
+	case "undrain", "thaw":
+		f.plan.Revision++
+		f.plan.Overrides = slices.DeleteFunc(f.plan.Overrides, func(o *plan.Override) bool { return o.GetScope() == args[0] })
+	case "freeze":
+		o := f.override(plan.Override_OBSERVE, args[0], "bob", false)
+		for sub, st := range f.states {
+			if st == health.Down {
+				o.Down = append(o.Down, sub.String())
+			}
+		}
+		slices.Sort(o.Down)
+	case "ask":
+		s.ask(args)
+	case "sites":
+		s.sites(args[0])
+	case "alerts":
+		d := s.decide()
+		for i := range d.Services {
+			for _, a := range d.Services[i].Alerts {
+				fmt.Fprintf(&s.out, "%s: %s\n", d.Services[i].Name, a)
+			}
+		}
+	default:
+		t.Fatalf("unknown command %q", words)
+	}
+}
+
+func serviceNamed(t *testing.T, set *spec.Set, name string) *spec.GlobalService {
+	t.Helper()
+	for _, svc := range set.Services {
+		if svc.Name == name {
+			return svc
+		}
+	}
+	t.Fatalf("no service %q", name)
+	return nil
+}
+
+// set changes one setting of a service: "region=EU:fra,ams", "pin=PREFIX:nyc",
+// "residency=EU:jurisdiction=eu", "answers=2" …
+func (s *story) set(svc *spec.GlobalService, text string) {
+	key, value, _ := strings.Cut(text, "=")
+	before, after, _ := strings.Cut(value, ">")
+	switch key {
+	case "region":
+		svc.Steering.Regions = append(svc.Steering.Regions, spec.Region{Clients: clients(before), Order: strings.Split(after, ",")})
+	case "pin":
+		svc.Pins = append(svc.Pins, spec.Pin{Prefix: netip.MustParsePrefix(before), Cluster: after})
+	case "residency":
+		k, v, _ := strings.Cut(after, "=")
+		svc.Residency = append(svc.Residency, spec.ResidencyRule{Clients: clients(before), Clusters: map[string]string{k: v}})
+	case "unknown":
+		svc.ResidencyUnknown = map[string]spec.ResidencyUnknown{"allow": spec.ResidencyUnknownAllow, "intersect": spec.ResidencyUnknownIntersect}[value]
+	case "order":
+		svc.Steering.Order = strings.Split(value, ",")
+	case "answers":
+		svc.Steering.Answers = int(number(s.t, value))
+	case "minHealthy":
+		svc.MinHealthy = int(number(s.t, value))
+	case "siteNames":
+		svc.SiteNames = true
+	case "allDown":
+		svc.AllDown = map[string]spec.AllDown{"alive": spec.AllDownAlive, "all": spec.AllDownAll, "fallback": spec.AllDownFallback}[before]
+		for _, a := range strings.Split(after, ",") {
+			if a != "" {
+				svc.Fallback = append(svc.Fallback, netip.MustParseAddr(a))
+			}
+		}
+	case "automation":
+		svc.Automation = map[string]spec.Automation{"act": spec.AutomationAct, "observe": spec.AutomationObserve}[value]
+	default:
+		s.t.Fatalf("unknown setting %q", text)
+	}
+}
+
+// clients reads "EU+TR+198.51.100.0/24".
+func clients(text string) spec.Clients {
+	var c spec.Clients
+	for _, w := range strings.Split(text, "+") {
+		switch p, err := netip.ParsePrefix(w); {
+		case err == nil:
+			c.Prefixes = append(c.Prefixes, p)
+		case slices.Contains([]string{"AF", "AN", "AS", "EU", "NA", "OC", "SA"}, w):
+			c.Continents = append(c.Continents, w)
+		default:
+			c.Countries = append(c.Countries, w)
+		}
+	}
+	return c
+}
+
+// ask prints what clients are told: "ask shop DE", "ask shop DE AAAA from
+// 203.0.113.0/24", "ask shop DE site fra", and why.
+func (s *story) ask(args []string) {
+	d := s.decide()
+	v6, site := false, ""
+	var client netip.Prefix
+	for i := 2; i < len(args); i++ {
+		switch args[i] {
+		case "AAAA":
+			v6 = true
+		case "from":
+			i++
+			client = netip.MustParsePrefix(args[i])
+		case "site":
+			i++
+			site = args[i]
+		}
+	}
+	svc := &d.Services[slices.IndexFunc(d.Services, func(x Service) bool { return x.Name == args[0] })]
+	views := [2]*View{&svc.V4, &svc.V6}
+	if site != "" {
+		i := slices.IndexFunc(svc.SiteViews, func(x SiteView) bool { return x.Cluster == site })
+		views = [2]*View{&svc.SiteViews[i].V4, &svc.SiteViews[i].V6}
+	}
+	v := views[0]
+	if v6 {
+		v = views[1]
+	}
+	set := look(v, placeOf(s.t, args[1]), client)
+	if set == nil {
+		s.out.WriteString("no address of this family\n")
+		return
+	}
+	var parts []string
+	for _, c := range set.Choices {
+		text := c.Cluster
+		if set.Weighted {
+			text += fmt.Sprintf("*%d", c.Weight)
+		}
+		var addrs []string
+		for _, a := range c.Addrs {
+			addrs = append(addrs, a.String())
+		}
+		parts = append(parts, text+" "+strings.Join(addrs, "+"))
+	}
+	line := strings.Join(parts, ", ")
+	if line == "" {
+		line = "nothing"
+	}
+	if set.Tier != TierHealthy {
+		line += " [" + set.Tier.String() + "]"
+	}
+	if set.FailOpen {
+		line += " [fail open]"
+	}
+	s.out.WriteString(line + "\n")
+	for _, w := range set.Why {
+		s.out.WriteString("  " + w + "\n")
+	}
+}
+
+func (s *story) sites(name string) {
+	d := s.decide()
+	for i := range d.Services {
+		if d.Services[i].Name != name {
+			continue
+		}
+		for _, x := range d.Services[i].Sites {
+			line := x.Cluster + " " + x.Health.String()
+			if x.Drained != "" {
+				line += ", drained"
+			}
+			if x.Serving {
+				line += ", serving"
+			}
+			fmt.Fprintf(&s.out, "%s, %d of %d live", line, len(x.Live), len(x.All))
+			if x.Why != "" {
+				s.out.WriteString(": " + x.Why)
+			}
+			s.out.WriteString("\n")
+		}
+	}
+}
+
+// dump writes all of a decision, for comparing.
+func dump(d Decision) string { return fmt.Sprintf("%+v", d) }

@@ -1,0 +1,114 @@
+package steer
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/health"
+)
+
+// names lists sites by cluster in the order given: "fra, ams".
+func (d *decision) names(sites []int) string {
+	parts := make([]string, len(sites))
+	for n, i := range sites {
+		parts[n] = d.c.sites[i].end.Cluster
+	}
+	return strings.Join(parts, ", ")
+}
+
+func verb(of []int, one, many string) string {
+	if len(of) == 1 {
+		return one
+	}
+	return many
+}
+
+func percent(n int64) string { return strconv.FormatInt(n, 10) + " %" }
+
+// DrainWhy says who drained a site, until when and why: the sentence of every
+// place that shows a drain. It has no clock, so it names the day unless the
+// drain begins and ends on the same one.
+func DrainWhy(cluster string, o *plan.Override) string {
+	var b strings.Builder
+	b.WriteString(cluster + " drained by " + o.GetAuthor())
+	if o.GetEnd() != nil {
+		b.WriteString(" until " + Until(o.GetStart().AsTime(), o.GetEnd().AsTime()))
+	}
+	if r := o.GetReason(); r != "" {
+		b.WriteString(" (" + r + ")")
+	}
+	return b.String()
+}
+
+// Until shows a deadline in UTC: the hour alone if it is on the day of the
+// start, else with the date.
+func Until(start, end time.Time) string {
+	start, end = start.UTC(), end.UTC()
+	if y1, m1, d1 := start.Date(); start.Unix() > 0 {
+		if y2, m2, d2 := end.Date(); y1 == y2 && m1 == m2 && d1 == d2 {
+			return end.Format("15:04 UTC")
+		}
+	}
+	return end.Format("2006-01-02 15:04 UTC")
+}
+
+// subjectsText names the first subject and counts the others.
+func subjectsText(list []health.Subject) string {
+	if len(list) == 0 {
+		return ""
+	}
+	s := list[0].String()
+	if n := len(list) - 1; n > 0 {
+		s += fmt.Sprintf(" and %d more", n)
+	}
+	return s
+}
+
+// healthWhy says what is wrong with a site in a family; "" when nothing is.
+func healthWhy(cluster string, r *Roll) string {
+	switch {
+	case r.Health == Failed:
+		return cluster + " failed: " + subjectsText(r.Down) + " down"
+	case len(r.Live) < len(r.All):
+		gone := slices.DeleteFunc(slices.Clone(r.All), func(a netip.Addr) bool { return slices.Contains(r.Live, a) })
+		s := cluster + " has lost " + gone[0].String()
+		if n := len(gone) - 1; n > 0 {
+			s += fmt.Sprintf(" and %d more", n)
+		}
+		return s + ": " + subjectsText(r.Down) + " down"
+	case r.Health == Degraded:
+		return cluster + " degraded: " + subjectsText(r.Soft)
+	default:
+		return ""
+	}
+}
+
+// fenceWhy gives one sentence for each residency rule that leaves a site out,
+// sorted, so that the order of the rules never shows.
+func (d *decision) fenceWhy(f Family, n int) []string {
+	fe := &d.c.fences[n]
+	var out []string
+	for _, r := range fe.rules {
+		rule := &d.c.svc.Residency[r]
+		var left []int
+		for _, i := range d.targets[f] {
+			if !selected(d.c.sites[i].cluster.Labels, rule.Clusters) {
+				left = append(left, i)
+			}
+		}
+		if len(left) > 0 {
+			out = append(out, "residency: "+clientsText(&rule.Clients)+" clients only on "+selectorText(rule.Clusters)+": "+d.names(left)+" left out")
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	if fe.unknown && len(out) > 0 {
+		out = append([]string{"residency: place not known well enough, so only what every such rule allows"}, out...)
+	}
+	return out
+}
