@@ -7,7 +7,15 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// diff shows how two values differ; "" if they do not.
+func diff(got, want any) string {
+	return cmp.Diff(got, want, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateEmpty())
+}
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
