@@ -106,9 +106,11 @@ func (k *checker) claim(o *object, claims map[string]claim, host string, c claim
 	z := k.set.ZoneOf(strings.TrimPrefix(host, "*."))
 	if z == nil && c.site == "" {
 		remedy := "add a Zone that holds it"
-		if _, parent, found := strings.Cut(strings.TrimPrefix(host, "*."), "."); found {
-			remedy += ", such as " + parent
+		plain := strings.TrimPrefix(host, "*.")
+		if _, parent, found := strings.Cut(plain, "."); found && strings.Contains(parent, ".") {
+			plain = parent
 		}
+		remedy += ", such as " + plain
 		k.fail(o, path(), host+" is in no zone", remedy)
 	}
 	if before, found := claims[host]; found {
@@ -119,7 +121,7 @@ func (k *checker) claim(o *object, claims map[string]claim, host string, c claim
 	claims[host] = c
 	if z != nil {
 		z.Steered = append(z.Steered, host)
-		if before, found := k.shortest[z]; !found || c.service.TTL < before.service.TTL {
+		if before, found := k.shortest[z]; !o.isBroken("spec.ttl") && (!found || c.service.TTL < before.service.TTL) {
 			k.shortest[z] = c
 		}
 	}

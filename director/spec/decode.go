@@ -25,14 +25,10 @@ type cursor struct {
 	path string
 }
 
-// fields says what each key of a mapping means.
+// fields says what each key of a mapping means. A nil one is for a later version
+// to understand: it is refused by name, from stored objects too, since to ignore
+// it would be to do something else than was asked for.
 type fields map[string]func(cursor)
-
-// later marks what a later version will understand: refused by name, since to
-// ignore it would be to do something else than was asked for.
-func later(c cursor) {
-	c.fail("is not yet supported", "leave it out")
-}
 
 func (c cursor) fail(message, remedy string) {
 	c.failAt(c.v.line, message, remedy)
@@ -71,7 +67,11 @@ func (c cursor) object(known fields, required ...string) bool {
 			}
 			continue
 		}
-		if e.value.kind != kindBroken {
+		switch {
+		case e.value.kind == kindBroken:
+		case f == nil:
+			at.failAt(e.line, "is not yet supported", "leave it out")
+		default:
 			f(at)
 		}
 	}
@@ -84,8 +84,11 @@ func (c cursor) object(known fields, required ...string) bool {
 }
 
 func (c cursor) unknown(e entry, known fields) {
-	remedy := "the keys here are " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
-	if near := nearest(e.key, slices.Sorted(maps.Keys(known))); near != "" {
+	keys := slices.Sorted(maps.Keys(known))
+	near := nearest(e.key, keys)
+	keys = slices.DeleteFunc(keys, func(key string) bool { return known[key] == nil })
+	remedy := "the keys here are " + strings.Join(keys, ", ")
+	if near != "" {
 		remedy = "did you mean " + near + "?"
 	}
 	cursor{c.d, e.value, child(c.path, e.key)}.failAt(e.line, "unknown key", remedy)
@@ -100,8 +103,14 @@ func (c cursor) is(k kind, want string) bool {
 		return false
 	}
 	remedy := "write " + want
-	if k == kindString && (c.v.kind == kindInt || c.v.kind == kindFloat || c.v.kind == kindBool) {
+	scalar := c.v.kind == kindInt || c.v.kind == kindFloat || c.v.kind == kindBool
+	switch {
+	case k == kindString && scalar:
 		remedy = "put it in quotes"
+	case k == kindList && (scalar || c.v.kind == kindString):
+		remedy = "write [" + c.v.shown() + "]"
+	case k == kindList && c.v.kind == kindMap:
+		remedy = "put - in front of each item"
 	}
 	c.fail("wants "+want+", not "+c.v.shown(), remedy)
 	return false
@@ -170,6 +179,10 @@ func (c cursor) number(least, most float64) float64 {
 func (c cursor) duration(least, most time.Duration) time.Duration {
 	var d time.Duration
 	if c.v.kind != kindInt || c.v.text != "0" {
+		if c.v.kind == kindInt {
+			c.fail(c.v.text+" has no unit", "write one, such as 20s, 10m, 1h or 1d")
+			return least
+		}
 		if !c.is(kindString, "a duration such as 20s, 10m, 1h or 1d") {
 			return least
 		}

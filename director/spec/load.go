@@ -119,7 +119,7 @@ func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
 		if err != nil {
 			problems = append(problems, Problem{
 				File: docs[i].file, Line: file.line,
-				Path:    join(KindZone+"/"+docs[i].root.get("metadata").get("name").string(), "spec.file"),
+				Path:    join(identity(docs[i].root), "spec.file"),
 				Message: err.Error(), Remedy: "name the zone's file relative to this one",
 			})
 			records.kind = kindBroken

@@ -47,7 +47,6 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		"kind":     func(cursor) {},
 		"metadata": o.readMetadata,
 		"spec":     read,
-		"status":   readStatus,
 	})
 	if o.cluster != nil {
 		o.cluster.Labels = o.labels
@@ -63,14 +62,6 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		o.broken[strings.TrimPrefix(p.Path, doc.id()+" ")] = true
 	}
 	return o, d.problems
-}
-
-// readStatus refuses what Kubernetes adds to an object: it says nothing that a
-// person means.
-func readStatus(c cursor) {
-	if c.d.strict {
-		c.fail("unknown key", "leave it out: Divert reports its status elsewhere")
-	}
 }
 
 // identify finds out kind and fleet name.

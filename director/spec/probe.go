@@ -33,7 +33,7 @@ func readProbe(c cursor) Probe {
 		"fast":     func(c cursor) { p.Fast = readFast(c) },
 	}
 	for _, k := range []string{"tls", "grpc", "dns", "icmp", "kube", "readiness", "prometheus", "exec"} {
-		known[k] = later
+		known[k] = nil
 		kinds = append(kinds, k)
 	}
 	if !c.object(known) {
@@ -80,8 +80,8 @@ func readTCP(c cursor) *TCPProbe {
 	t := &TCPProbe{}
 	if c.object(fields{
 		"port":   func(c cursor) { t.Port = c.port() },
-		"send":   later,
-		"expect": later,
+		"send":   nil,
+		"expect": nil,
 	}) {
 		c.portMissing()
 	}
@@ -107,11 +107,11 @@ func readHTTP(c cursor) *HTTPProbe {
 				c.fail("is longer than 1024 octets", "look for a shorter part")
 			}
 		},
-		"headers":     later,
-		"sni":         later,
-		"bodyRegexp":  later,
-		"certificate": later,
-		"insecure":    later,
+		"headers":     nil,
+		"sni":         nil,
+		"bodyRegexp":  nil,
+		"certificate": nil,
+		"insecure":    nil,
 	}) {
 		return h
 	}

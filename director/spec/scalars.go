@@ -23,6 +23,9 @@ func parseHost(s string) (host, wrong string) {
 	case len(host) > maxHost:
 		return "", "is longer than 253 octets"
 	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return "", "is an address, not a name"
+	}
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
@@ -162,7 +165,7 @@ func (c cursor) address() (netip.Addr, bool) {
 	switch {
 	case err != nil:
 		remedy := "write one such as 192.0.2.10 or 2001:db8::10"
-		if _, wrong := parseHost(c.v.text); wrong == "" {
+		if _, wrong := parseHost(c.v.text); wrong == "" && strings.ContainsAny(c.v.text, "ghijklmnopqrstuvwxyz") {
 			remedy = "write the address, not a name"
 		}
 		c.fail(quote(c.v.text)+" is no IP address", remedy)

@@ -36,8 +36,8 @@ func (o *object) readService(c cursor) {
 		"allDown":           func(c cursor) { g.AllDown = oneOf(c, nil, AllDownAlive, AllDownAll, AllDownFallback) },
 		"fallbackAddresses": func(c cursor) { c.nonEmpty(func(c cursor) { g.Fallback = c.appendAddress(g.Fallback) }) },
 		"automation":        func(c cursor) { g.Automation = oneOf(c, nil, AutomationAct, AutomationObserve) },
-		"alias":             later,
-		"load":              later,
+		"alias":             nil,
+		"load":              nil,
 	}, "hosts", "endpoints")
 	// A name that stands in an answer for a wildcard has no place in a request.
 	for i := range g.Probes {
@@ -105,10 +105,10 @@ func readEndpoints(c cursor) []Endpoint {
 			"addresses": func(c cursor) { c.nonEmpty(func(c cursor) { e.Addresses = c.appendAddress(e.Addresses) }) },
 			"weight":    func(c cursor) { e.Weight = c.weight() },
 			"capacity":  func(c cursor) { e.Capacity = c.capacity() },
-			"load":      later,
-			"hostname":  later,
-			"from":      later,
-			"override":  later,
+			"load":      nil,
+			"hostname":  nil,
+			"from":      nil,
+			"override":  nil,
 		}, "cluster")
 		if ok && c.v.get("addresses") == nil && c.v.get("hostname") == nil && c.v.get("from") == nil {
 			cursor{c.d, c.v, child(c.path, "addresses")}.fail("is missing", "add at least one address")
@@ -185,7 +185,7 @@ func readClients(c cursor) Clients {
 				}
 			})
 		},
-		"subdivisions": later,
+		"subdivisions": nil,
 	})
 	if ok && len(c.v.entries) == 0 {
 		c.fail("names no clients", "add continents, countries or prefixes")

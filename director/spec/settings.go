@@ -2,7 +2,7 @@ package spec
 
 import (
 	"errors"
-	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -103,7 +103,7 @@ func (r *settingsReader) read(c cursor) {
 		"api": func(c cursor) {
 			c.object(fields{"listen": func(c cursor) { s.API.Listen = c.listen() }})
 		},
-		"geo":      func(c cursor) { c.object(fields{"database": later}) },
+		"geo":      func(c cursor) { c.object(fields{"database": nil}) },
 		"probe":    r.probe,
 		"controls": func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
 		"spec":     func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
@@ -175,7 +175,7 @@ func (c cursor) peer(port string) string {
 	host, gotPort, ok := splitHostPort(s, port)
 	if ok && gotPort != "0" {
 		if a, err := netip.ParseAddr(host); err == nil {
-			return netip.AddrPortFrom(a, parsePort(gotPort)).String()
+			return net.JoinHostPort(a.String(), gotPort)
 		}
 		if name, wrong := parseHost(host); wrong == "" {
 			return name + ":" + gotPort
@@ -249,12 +249,4 @@ func (r *settingsReader) check(v *value) {
 func isLoopback(hostPort string) bool {
 	a, err := netip.ParseAddrPort(hostPort)
 	return err == nil && a.Addr().Unmap().IsLoopback()
-}
-
-func parsePort(s string) uint16 {
-	var n uint16
-	if _, err := fmt.Sscanf(s, "%d", &n); err != nil {
-		return 0
-	}
-	return n
 }

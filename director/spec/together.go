@@ -3,7 +3,6 @@ package spec
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 )
 
@@ -18,7 +17,7 @@ func CheckTogether(s Settings, set *Set) []Problem {
 	t := &together{s: s, set: set, root: &value{kind: kindMap}}
 	if s.File != "" {
 		// For line numbers only; who made s has reported what is wrong with it.
-		if data, err := os.ReadFile(s.File); err == nil && len(data) <= maxSettings {
+		if data, err := readRegular(s.File, maxSettings); err == nil {
 			if docs, _ := parseYAML(s.File, data); len(docs) == 1 {
 				t.root = docs[0].root
 			}

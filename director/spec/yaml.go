@@ -56,14 +56,32 @@ func parseYAML(name string, data []byte) ([]document, []Problem) {
 	r := &yamlReader{file: name}
 	var docs []document
 	for _, chunk := range splitDocuments(data) {
-		if root := r.document(chunk); root != nil {
+		before := len(r.problems)
+		root := r.document(chunk)
+		if root != nil {
 			docs = append(docs, document{file: name, root: root})
+		}
+		for i := before; i < len(r.problems); i++ {
+			r.problems[i].Path = join(identity(root), r.problems[i].Path)
 		}
 		if len(r.problems) >= maxProblems {
 			break
 		}
 	}
 	return docs, r.problems
+}
+
+// identity is the kind and name of what may be a resource, "" if it is none.
+func identity(root *value) string {
+	kindOf, metadata := root.get("kind").string(), root.get("metadata")
+	name := metadata.get("name").string()
+	if kindOf == "" || name == "" {
+		return ""
+	}
+	if ns := metadata.get("namespace").string(); ns != "" {
+		name = ns + "/" + name
+	}
+	return kindOf + "/" + name
 }
 
 func validPrefix(data []byte) []byte {
@@ -114,6 +132,7 @@ type yamlReader struct {
 	aliased    int // values that aliases have added
 	aliasBytes int
 	inAlias    int
+	tooMuch    bool // said already
 }
 
 var (
@@ -229,7 +248,8 @@ func (r *yamlReader) alias(n *yaml.Node, path string, depth int) *value {
 	// A cycle ends at maxDepth, as does any chain of aliases.
 	v := r.value(n.Alias, path, depth+1)
 	r.inAlias--
-	if r.inAlias == 0 && (r.aliased > maxAliased || r.aliasBytes > maxAliasBytes) {
+	if r.inAlias == 0 && !r.tooMuch && (r.aliased > maxAliased || r.aliasBytes > maxAliasBytes) {
+		r.tooMuch = true
 		r.add(n.Line, path, "aliases expand to more than a spec may hold", "write it out, or use fewer aliases")
 	}
 	if v == nil {

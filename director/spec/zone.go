@@ -40,9 +40,9 @@ func (o *object) readZone(c cursor) {
 			}
 		},
 		"file":     func(c cursor) { z.File = c.text() },
-		"dnssec":   later,
-		"transfer": later,
-		"notify":   later,
+		"dnssec":   nil,
+		"transfer": nil,
+		"notify":   nil,
 	}) {
 		return
 	}
