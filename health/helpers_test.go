@@ -149,3 +149,7 @@ func newTestBook(n, m int) *Book {
 func at4(i int, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), port)
 }
+
+func netipFrom(b [16]byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(b), port)
+}
