@@ -88,6 +88,7 @@ const (
 	RejectVersion         // BADVERS
 	RejectZone            // REFUSED, out of zone
 	RejectNotReady        // REFUSED, no plan yet (EDE 14)
+	RejectPolicy          // REFUSED: a class, name or transfer that is not served
 )
 
 // Tally is what a reply counts as, so that nobody parses one to count it.

@@ -1,6 +1,9 @@
 package geo
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // Special kinds of IPv6 address carry an IPv4 address, and it is that one which
 // says where the client is. Each begins this many bits into the IPv6 address.
@@ -42,6 +45,17 @@ func NormalisePrefix(p netip.Prefix) (inner netip.Prefix, shift int) {
 	}
 	bits := min(p.Bits()-shift, 32) // what follows a 6to4's IPv4 address is inside one place
 	return netip.PrefixFrom(addr, bits).Masked(), shift
+}
+
+// NativeBits is the length of the shortest prefix of addr that holds native IPv6
+// addresses only; 0 for IPv4 and for addresses that hold an IPv4 address. A scope
+// for a native address is never shorter than that.
+func NativeBits(addr netip.Addr) int {
+	if _, shift := Normalise(addr); shift != 0 || !addr.Is6() {
+		return 0
+	}
+	b := addr.As16()
+	return nativeBits(binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))
 }
 
 // nativeBits is the length of the longest prefix of a native IPv6 address that

@@ -1,0 +1,284 @@
+package answer
+
+import (
+	"net/netip"
+
+	"github.com/divertdns/divert/dnsserver/geo"
+)
+
+const (
+	headerLen = 12
+
+	typeCNAME = 5
+	typeHINFO = 13
+	typeTXT   = 16
+	typeA     = 1
+	typeAAAA  = 28
+	typeOPT   = 41
+	typeDS    = 43
+	typeIXFR  = 251
+	typeAXFR  = 252
+	typeANY   = 255
+
+	classIN = 1
+	classCH = 3
+
+	optionNSID   = 3
+	optionSubnet = 8
+	optionEDE    = 15
+
+	rcodeFormat   = 1
+	rcodeName     = 3
+	rcodeNotImpl  = 4
+	rcodeRefused  = 5
+	rcodeNameLong = 6 // YXDOMAIN
+	rcodeVersion  = 16
+
+	flagDO = 0x8000
+)
+
+// query is what is needed of a packet. It holds no pointers into it but subnet.
+type query struct {
+	opcode   byte
+	flags    byte // the octet with QR, opcode, AA, TC, RD
+	question int  // where the question ends; headerLen = there is none
+	name     name
+	qtype    uint16
+	qclass   uint16
+
+	edns    bool
+	version byte
+	size    int // what the client takes by UDP
+	do      bool
+	nsid    bool
+	subnet  subnet
+}
+
+// subnet is the client-subnet option (RFC 7871).
+type subnet struct {
+	present bool
+	family  uint16
+	source  byte
+	octets  []byte // as sent
+	addr    netip.Addr
+}
+
+// name is a name in lower case with its label boundaries.
+type name struct {
+	octets [256]byte
+	length int
+	starts [128]byte // of each label; the root has none
+	labels int
+}
+
+// suffix is the name from a label on.
+func (n *name) suffix(label int) []byte {
+	if label >= n.labels {
+		return n.octets[n.length-1 : n.length]
+	}
+	return n.octets[n.starts[label]:n.length]
+}
+
+// set reads an uncompressed name from the front of data; ok is false for one that
+// is not a name of at most 255 octets.
+func (n *name) set(data []byte) (ok bool) {
+	n.labels, n.length = 0, 0
+	for at := 0; at < len(data); {
+		size := int(data[at])
+		if size == 0 {
+			n.octets[at] = 0
+			n.length = at + 1
+			return true
+		}
+		next := at + 1 + size
+		// 255 octets in all, the root's included; a pointer has no place here.
+		if size > 63 || next >= len(data) || next > 254 {
+			return false
+		}
+		n.starts[n.labels] = byte(at)
+		n.labels++
+		n.octets[at] = byte(size)
+		for i := at + 1; i < next; i++ {
+			n.octets[i] = lowerOctet(data[i])
+		}
+		at = next
+	}
+	return false
+}
+
+// parse reads a packet that has a header. It gives the rcode of what is wrong, 0
+// for nothing; fields before the fault are set.
+func (q *query) parse(packet []byte) (rcode uint16) {
+	q.question = headerLen
+	questions := be16(packet[4:])
+	at := headerLen
+	if questions == 1 {
+		if !q.name.set(packet[at:]) || len(packet) < at+q.name.length+4 {
+			return rcodeFormat
+		}
+		at += q.name.length
+		q.qtype, q.qclass = be16(packet[at:]), be16(packet[at+2:])
+		at += 4
+		q.question = at
+	} else if questions != 0 {
+		return rcodeFormat
+	}
+	answers, authorities, extras := int(be16(packet[6:])), int(be16(packet[8:])), int(be16(packet[10:]))
+	options := 0 // where the OPT's RDATA begins
+	optionsEnd := 0
+	for i := range answers + authorities + extras {
+		header := skipName(packet, at)
+		if header < 0 || header+10 > len(packet) {
+			return rcodeFormat
+		}
+		data := header + 10
+		end := data + int(be16(packet[header+8:]))
+		if end > len(packet) {
+			return rcodeFormat
+		}
+		if be16(packet[header:]) == typeOPT {
+			// RFC 6891 section 6.1.1: one, of the root, in the last section.
+			if q.edns || i < answers+authorities || header != at+1 {
+				return rcodeFormat
+			}
+			q.edns = true
+			q.size = int(be16(packet[header+2:]))
+			q.version = packet[header+5]
+			q.do = be16(packet[header+6:])&flagDO != 0
+			options, optionsEnd = data, end
+		}
+		at = end
+	}
+	if at != len(packet) {
+		return rcodeFormat
+	}
+	if q.edns && q.version != 0 {
+		return rcodeVersion
+	}
+	if q.opcode != 0 {
+		return 0
+	}
+	if questions != 1 || answers != 0 || authorities > 1 || (authorities == 1 && q.qtype != typeIXFR) {
+		return rcodeFormat
+	}
+	if options > 0 && !q.parseOptions(packet[options:optionsEnd]) {
+		return rcodeFormat
+	}
+	return 0
+}
+
+// skipName gives where a name that begins at at ends, -1 if it does not. Pointers
+// are not followed, so there is nothing to loop (C2).
+func skipName(packet []byte, at int) int {
+	for at < len(packet) {
+		size := int(packet[at])
+		switch {
+		case size == 0:
+			return at + 1
+		case size >= 0xc0:
+			return at + 2
+		case size > 63:
+			return -1
+		}
+		at += 1 + size
+	}
+	return -1
+}
+
+func (q *query) parseOptions(data []byte) (ok bool) {
+	for len(data) > 0 {
+		if len(data) < 4 {
+			return false
+		}
+		code, size := be16(data), int(be16(data[2:]))
+		if len(data) < 4+size {
+			return false
+		}
+		body := data[4 : 4+size]
+		data = data[4+size:]
+		switch code {
+		case optionNSID:
+			q.nsid = true
+		case optionSubnet:
+			if q.subnet.present || !q.subnet.parse(body) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// parse reads the option to the letter of RFC 7871 section 6.
+func (s *subnet) parse(body []byte) (ok bool) {
+	if len(body) < 4 {
+		return false
+	}
+	s.family, s.source = be16(body), body[2]
+	s.octets = body[4:]
+	if body[3] != 0 || len(s.octets) != (int(s.source)+7)/8 {
+		return false
+	}
+	if rest := s.source % 8; rest != 0 && s.octets[len(s.octets)-1]<<rest != 0 {
+		return false
+	}
+	switch {
+	case s.family == 0 && s.source == 0:
+	case s.family == 1 && s.source <= 32:
+		var b [4]byte
+		copy(b[:], s.octets)
+		s.addr = netip.AddrFrom4(b)
+	case s.family == 2 && s.source <= 128:
+		var b [16]byte
+		copy(b[:], s.octets)
+		s.addr = netip.AddrFrom16(b)
+	default:
+		return false
+	}
+	s.present = true
+	return true
+}
+
+// asker says whose place counts.
+func (s *subnet) asker(resolver netip.Addr) asker {
+	who := asker{resolver: resolver.Unmap().WithZone("")}
+	if !who.resolver.IsValid() {
+		who.resolver = netip.IPv4Unspecified()
+	}
+	if s.present && s.source > 0 {
+		who.subnet = s.addr
+		who.private = privateBlock(s.addr)
+	}
+	return who
+}
+
+// privateBlock finds the block of private use that holds addr, or the zero
+// Prefix. Its length is in addr's own family.
+func privateBlock(addr netip.Addr) netip.Prefix {
+	inner, shift := geo.Normalise(addr)
+	length := 0
+	switch {
+	case inner.Is4():
+		b := inner.As4()
+		switch {
+		case b[0] == 10, b[0] == 127:
+			length = 8
+		case b[0] == 100 && b[1]&0xc0 == 64: // RFC 6598
+			length = 10
+		case b[0] == 172 && b[1]&0xf0 == 16:
+			length = 12
+		case b[0] == 192 && b[1] == 168, b[0] == 169 && b[1] == 254:
+			length = 16
+		default:
+			return netip.Prefix{}
+		}
+	case inner.IsPrivate():
+		length = 7
+	case inner.IsLinkLocalUnicast():
+		length = 10
+	case inner.IsLoopback():
+		length = 128
+	default:
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addr, shift+length)
+}

@@ -1,0 +1,223 @@
+package answer
+
+const (
+	// maxUDP is the largest reply by UDP, whatever the client says: it passes
+	// every path without fragments (DNS flag day 2020).
+	maxUDP = 1232
+	// minUDP is what every client takes.
+	minUDP = 512
+	maxTCP = 65535
+)
+
+// The codes of RFC 8914.
+const (
+	edeNone          = -1
+	edeOther         = 0
+	edeStale         = 3
+	edeNotReady      = 14
+	edeStaleNX       = 19
+	edeAuthoritative = 20
+)
+
+const failOpenText = "no site is known to be up; answered all the same"
+
+// reply is the work on one packet.
+type reply struct {
+	table  *Table
+	w      writer
+	q      query
+	who    asker
+	rcode  uint16
+	aa     bool
+	ede    int
+	text   string // beside ede
+	scope  int    // of the client subnet
+	label  uint32
+	from   *steered // that answered
+	target int      // where the last alias's target stands in the reply
+	d      decision
+}
+
+// Reply answers one packet. The answer is appended to dst, which needs room for
+// 1,232 octets by UDP and 65,535 by TCP to spare an allocation; where the packet
+// must not be answered at all, nothing is appended. It never panics, whatever the
+// packet, and is a pure function of it, the table and the client.
+func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
+	// By header first: no work for what gets no answer (C4).
+	if len(packet) < headerLen {
+		return dst, Tally{Reject: RejectShort}
+	}
+	if packet[2]&0x80 != 0 {
+		return dst, Tally{Reject: RejectResponse}
+	}
+	var r reply
+	r.table, r.ede = t, edeNone
+	r.q.flags = packet[2]
+	r.q.opcode = packet[2] >> 3 & 15
+	fault := r.q.parse(packet)
+	r.who = r.q.subnet.asker(c.Addr.Addr())
+	r.begin(dst, packet, c.Transport)
+	reject := r.answer(fault)
+	r.end()
+	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label}
+}
+
+// begin writes the header and the question as it came, letter case and all.
+func (r *reply) begin(dst, packet []byte, transport Transport) {
+	w := &r.w
+	w.msg, w.base = dst, len(dst)
+	w.msg = append(w.msg, packet[:headerLen]...)
+	w.msg = append(w.msg, packet[headerLen:r.q.question]...)
+	w.question = r.q.question
+	w.limit = maxTCP
+	if transport != TCP {
+		w.limit = minUDP
+		if r.q.edns {
+			w.limit = min(max(r.q.size, minUDP), maxUDP)
+		}
+	}
+	if r.q.edns {
+		w.reserved = 11
+		if r.q.subnet.present {
+			w.reserved += 8 + len(r.q.subnet.octets)
+		}
+	}
+}
+
+// answer fills the sections and says what class of rejection it is. The opcode is
+// looked at before anything about the question.
+func (r *reply) answer(fault uint16) Reject {
+	t, q := r.table, &r.q
+	switch {
+	case fault == rcodeVersion:
+		return r.reject(rcodeVersion, RejectVersion)
+	case q.opcode != 0:
+		return r.reject(rcodeNotImpl, RejectOpcode)
+	case fault != 0:
+		return r.reject(fault, RejectFormat)
+	case q.qclass == classCH:
+		return r.chaos()
+	case q.qclass != classIN:
+		return r.reject(rcodeRefused, RejectPolicy)
+	case t.notReady:
+		r.ede = edeNotReady
+		return r.reject(rcodeRefused, RejectNotReady)
+	}
+	z, at := t.zoneOf(&q.name)
+	if z == nil {
+		r.ede = edeAuthoritative
+		return r.reject(rcodeRefused, RejectZone)
+	}
+	r.label = z.label
+	if q.qtype == typeAXFR || q.qtype == typeIXFR {
+		return r.reject(rcodeRefused, RejectPolicy)
+	}
+	r.resolve(z, at)
+	if t.stale && r.ede == edeNone {
+		r.ede = edeStale
+		if r.rcode == rcodeName {
+			r.ede = edeStaleNX
+		}
+	}
+	return RejectNone
+}
+
+func (r *reply) reject(rcode uint16, why Reject) Reject {
+	r.rcode = rcode
+	if why == RejectFormat || why == RejectVersion || why == RejectOpcode {
+		// The option was not read, or not believed: nothing to echo.
+		r.q.subnet.present = false
+	}
+	return why
+}
+
+// chaos answers for the class CH: which plan is in force, and nothing else.
+func (r *reply) chaos() Reject {
+	q := &r.q
+	if string(q.name.suffix(0)) != "\x04plan\x06divert\x00" || r.table.plan == nil {
+		return r.reject(rcodeRefused, RejectPolicy)
+	}
+	r.aa = true
+	if q.qtype == typeTXT || q.qtype == typeANY {
+		if !r.w.record(sectionAnswer, owner{at: headerLen}, typeTXT, classCH, 0, r.table.plan) {
+			r.w.full = true
+		}
+	}
+	return RejectNone
+}
+
+// zoneOf finds the most specific zone by label (C6), and how many labels of the
+// name stand below its origin.
+func (t *Table) zoneOf(n *name) (z *zone, at int) {
+	for i := max(n.labels-t.depth, 0); i <= n.labels; i++ {
+		if found := t.zones[string(n.suffix(i))]; found != nil {
+			return found, i
+		}
+	}
+	return nil, 0
+}
+
+// end writes the OPT record and the header.
+func (r *reply) end() {
+	w := &r.w
+	if w.full {
+		w.empty()
+	}
+	w.reserved = 0
+	if r.q.edns {
+		r.opt()
+	}
+	h := w.msg[w.base:]
+	h[2] = 0x80 | r.q.flags&0x79 // QR, and opcode and RD as asked
+	if r.aa {
+		h[2] |= 0x04
+	}
+	if w.full {
+		h[2] |= 0x02
+	}
+	h[3] = byte(r.rcode & 15) // no RA, Z, AD or CD (RFC 4035 section 3.1.6)
+	questions := uint16(0)
+	if w.question > headerLen {
+		questions = 1
+	}
+	put16(h[4:], questions)
+	put16(h[6:], w.counts[sectionAnswer])
+	put16(h[8:], w.counts[sectionAuthority])
+	put16(h[10:], w.counts[sectionExtra])
+}
+
+// opt writes the OPT record: the client subnet always, the rest as far as it fits.
+func (r *reply) opt() {
+	w, q := &r.w, &r.q
+	w.msg = append(w.msg, 0)
+	w.uint16(typeOPT)
+	w.uint16(maxUDP)
+	w.msg = append(w.msg, byte(r.rcode>>4), 0)
+	flags := uint16(0)
+	if q.do {
+		flags = flagDO // RFC 3225 section 3: copied
+	}
+	w.uint16(flags)
+	length := len(w.msg)
+	w.uint16(0)
+	if q.subnet.present {
+		w.uint16(optionSubnet)
+		w.uint16(uint16(4 + len(q.subnet.octets)))
+		w.uint16(q.subnet.family)
+		w.msg = append(w.msg, q.subnet.source, byte(r.scope))
+		w.msg = append(w.msg, q.subnet.octets...)
+	}
+	if q.nsid && len(r.table.nsid) > 0 && w.fits(4+len(r.table.nsid)) {
+		w.uint16(optionNSID)
+		w.uint16(uint16(len(r.table.nsid)))
+		w.msg = append(w.msg, r.table.nsid...)
+	}
+	if r.ede != edeNone && w.fits(6+len(r.text)) {
+		w.uint16(optionEDE)
+		w.uint16(uint16(2 + len(r.text)))
+		w.uint16(uint16(r.ede))
+		w.msg = append(w.msg, r.text...)
+	}
+	put16(w.msg[length:], uint16(len(w.msg)-length-2))
+	w.counts[sectionExtra]++
+}

@@ -1,0 +1,135 @@
+package answer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/divertdns/divert/dnsserver/geo"
+)
+
+// Options is what a Table is compiled from. Nothing in it may be changed after.
+type Options struct {
+	Zones    []Zone
+	Geo      *geo.Table // nil: every client is at the unknown place
+	Plan     string     // what `plan.divert. CH TXT` answers; "" = refused
+	NotReady bool       // REFUSED with EDE 14 for everything of class IN
+	Stale    bool       // EDE 3 on every answer
+	NSID     []byte     // RFC 5001; none = not answered
+}
+
+// Table is all that there is to answer, in bytes. It is immutable and serves any
+// number of goroutines.
+type Table struct {
+	zones      map[string]*zone // by origin in wire format, lower case
+	depth      int              // labels in the longest origin
+	geo        *geo.Table
+	continents []uint8 // of each place: index in the label group, 0 = unknown
+	labels     *labels
+	plan       []byte // RDATA of the TXT record, nil = refused
+	notReady   bool
+	stale      bool
+	nsid       []byte
+	hinfo      []byte // RDATA
+	log        *logTable
+}
+
+// maxTTL bounds what leaves here, whatever came in (C8).
+const maxTTL = 7 * 24 * 60 * 60
+
+// Compile makes a table, or says all that is wrong.
+func Compile(o Options) (*Table, error) {
+	t := &Table{
+		zones: make(map[string]*zone), geo: o.Geo, labels: newLabels(o.Zones),
+		notReady: o.NotReady, stale: o.Stale, nsid: o.NSID, log: newLogTable(),
+		hinfo: []byte("\x07RFC8482\x00"),
+	}
+	if o.Geo != nil {
+		t.continents = continentIndex(o.Geo)
+	}
+	if len(o.NSID) > 255 {
+		return nil, fmt.Errorf("the NSID has %d octets; it may have 255", len(o.NSID))
+	}
+	if len(o.Plan) > 16<<10 {
+		return nil, fmt.Errorf("the plan's identity has %d octets", len(o.Plan))
+	}
+	if o.Plan != "" {
+		t.plan = txt(o.Plan)
+	}
+	var problems []error
+	compilers := make([]*compiler, 0, len(o.Zones))
+	for i := range o.Zones {
+		c, err := t.addZone(&o.Zones[i])
+		if err != nil {
+			problems = append(problems, fmt.Errorf("zone %s: %w", o.Zones[i].Origin, err))
+			continue
+		}
+		compilers = append(compilers, c)
+	}
+	t.nest()
+	for _, c := range compilers {
+		for _, err := range c.compile() {
+			problems = append(problems, fmt.Errorf("zone %s: %w", c.source.Origin, err))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Labels lists the label sets that Tally.Label counts by. The caller must not
+// change it.
+func (t *Table) Labels() []Label { return t.labels.all }
+
+func (t *Table) addZone(source *Zone) (*compiler, error) {
+	origin, err := wire(source.Origin)
+	if err != nil {
+		return nil, err
+	}
+	if t.zones[string(origin)] != nil {
+		return nil, errors.New("it comes twice")
+	}
+	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node)}
+	z.label = t.labels.group(source.Origin, "", "")
+	t.zones[string(origin)] = z
+	t.depth = max(t.depth, z.labels)
+	return &compiler{table: t, source: source, zone: z, origin: origin}, nil
+}
+
+// nest notes for each zone the one of ours above it.
+func (t *Table) nest() {
+	for origin, z := range t.zones {
+		for rest := origin; len(rest) > 1; {
+			rest = rest[1+int(rest[0]):]
+			if parent := t.zones[rest]; parent != nil {
+				z.parent = parent
+				parent.children = append(parent.children, origin)
+				break
+			}
+		}
+	}
+}
+
+// txt packs a text into character-strings of at most 255 octets.
+func txt(text string) []byte {
+	var out []byte
+	for len(text) > 0 {
+		n := min(len(text), 255)
+		out = append(out, byte(n))
+		out = append(out, text[:n]...)
+		text = text[n:]
+	}
+	return out
+}
+
+func continentIndex(table *geo.Table) []uint8 {
+	out := make([]uint8, len(table.Places()))
+	for i, p := range table.Places() {
+		for j, continent := range geo.Continents() {
+			if p.Continent == continent {
+				out[i] = uint8(j + 1)
+			}
+		}
+	}
+	return out
+}

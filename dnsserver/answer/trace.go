@@ -1,0 +1,88 @@
+package answer
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// Trace is how a steered answer comes about.
+type Trace struct {
+	Zone    string
+	Name    string // of the Steered that answers: behind aliases, or a wildcard
+	Service string
+	TTL     uint32
+	Set     int          // index in View.Sets; -1 where the family has no address
+	Place   uint16       // of the client, in the geo table
+	Prefix  netip.Prefix // of the PrefixPlaces that decided; the zero Prefix for none
+	Scope   int          // what a client subnet would be told
+	Picks   []Pick       // the addresses, in the order of the reply
+}
+
+// Pick is one address of a Trace.
+type Pick struct {
+	Cluster, Domain string
+	Addr            netip.Addr
+}
+
+// Trace tells what Reply would answer about a name's A or AAAA records to a
+// client subnet, by the same code; ok is false where that is no steered name. A
+// client of private use that no configured prefix covers is traced as its own
+// resolver.
+func (t *Table) Trace(name string, aaaa bool, client netip.Prefix) (trace Trace, ok bool) {
+	packed, err := wire(name)
+	if err != nil {
+		return Trace{}, false
+	}
+	var r reply
+	r.table, r.ede = t, edeNone
+	r.q.qtype, r.q.qclass = typeA, classIN
+	if aaaa {
+		r.q.qtype = typeAAAA
+	}
+	if !r.q.name.set(packed) {
+		return Trace{}, false
+	}
+	client = client.Masked()
+	r.who = asker{resolver: client.Addr()}
+	if !client.IsValid() {
+		r.who.resolver = netip.IPv4Unspecified()
+	} else if client.Bits() > 0 {
+		r.who.subnet, r.who.private = client.Addr(), privateBlock(client.Addr())
+	}
+	r.w = writer{msg: make([]byte, headerLen, maxUDP), limit: maxTCP}
+	r.w.msg = append(r.w.msg, packed...)
+	r.w.msg = append(r.w.msg, 0, byte(r.q.qtype), 0, classIN)
+	r.w.question = len(r.w.msg)
+	z, at := t.zoneOf(&r.q.name)
+	if z == nil {
+		return Trace{}, false
+	}
+	r.resolve(z, at)
+	if r.from == nil {
+		return Trace{}, false
+	}
+	return r.trace(), true
+}
+
+func (r *reply) trace() Trace {
+	s := r.from
+	source, v := &s.source.A, &s.a
+	if r.q.qtype == typeAAAA {
+		source, v = &s.source.AAAA, &s.aaaa
+	}
+	out := Trace{Zone: dns.CanonicalName(s.zone.name), Name: s.source.Name, Service: s.source.Service, TTL: s.ttl, Set: -1}
+	if len(v.sets) == 0 {
+		return out
+	}
+	d := &r.d
+	out.Set, out.Place, out.Scope = d.set, d.place, d.scope
+	if d.prefix >= 0 {
+		out.Prefix = source.ByPrefix[d.prefix].Prefix
+	}
+	for _, p := range d.picks[:d.n] {
+		site := &source.Sets[d.set].Sites[p.site]
+		out.Picks = append(out.Picks, Pick{Cluster: site.Cluster, Domain: site.Domain, Addr: site.Addrs[p.addr]})
+	}
+	return out
+}

@@ -1,0 +1,89 @@
+package answer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/dns"
+)
+
+// wire packs a name, lower case, not compressed.
+func wire(name string) ([]byte, error) {
+	buf := make([]byte, 256)
+	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+		return nil, fmt.Errorf("%q is not a domain name", name)
+	}
+	n, err := dns.PackDomainName(dns.CanonicalName(name), buf, 0, nil, false)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a domain name: %w", name, err)
+	}
+	return buf[:n], nil
+}
+
+// show is the presentation form of a packed name, for messages.
+func show(name string) string {
+	text, _, err := dns.UnpackDomainName([]byte(name), 0)
+	if err != nil {
+		return fmt.Sprintf("%q", name)
+	}
+	return text
+}
+
+// pack gives a record's owner, lower case, and its RDATA.
+func pack(rr dns.RR) (owner, data []byte, err error) {
+	owner, err = wire(rr.Header().Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	buf := make([]byte, dns.Len(rr)+512)
+	n, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	start := len(owner) + 10 // type, class, TTL, length
+	if n < start || n-start != int(binary.BigEndian.Uint16(buf[start-2:])) {
+		return nil, nil, errors.New("it cannot be packed")
+	}
+	return owner, append([]byte(nil), buf[start:n]...), nil
+}
+
+// inside tells whether name is at or under origin, by label (C6).
+func inside(name, origin []byte) bool {
+	for len(name) > len(origin) {
+		name = name[1+int(name[0]):]
+	}
+	return string(name) == string(origin)
+}
+
+// countLabels counts the labels of a packed name; the root has none.
+func countLabels(name []byte) int {
+	n := 0
+	for name[0] != 0 {
+		name = name[1+int(name[0]):]
+		n++
+	}
+	return n
+}
+
+// lower copies a packed name in lower case. The length octets are below 'A'.
+func lower(name []byte) []byte {
+	out := make([]byte, len(name))
+	for i, c := range name {
+		out[i] = lowerOctet(c)
+	}
+	return out
+}
+
+func lowerOctet(c byte) byte {
+	if c-'A' < 26 {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+
+func put16(b []byte, v uint16) { binary.BigEndian.PutUint16(b, v) }
+func put32(b []byte, v uint32) { binary.BigEndian.PutUint32(b, v) }

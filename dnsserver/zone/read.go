@@ -1,0 +1,244 @@
+package zone
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// read cuts the text into entries and gives each to miekg's parser by itself, so
+// that one mistake does not hide the next, and each record knows its line.
+func (z *parser) read(text string) {
+	state := reading{origin: z.origin, ttl: DefaultTTL}
+	for _, e := range z.split(text) {
+		if len(z.entries) > MaxRecords {
+			z.problem(e.line, "the zone has more than %d records", MaxRecords)
+			return
+		}
+		fields := strings.Fields(e.text)
+		if len(fields) == 0 {
+			continue
+		}
+		switch directive := strings.ToUpper(fields[0]); {
+		case directive == "$ORIGIN":
+			z.readOrigin(&state, e, fields)
+		case directive == "$TTL":
+			z.readTTL(&state, e, fields)
+		case directive == "$INCLUDE":
+			z.problem(e.line, "$INCLUDE is refused: a zone is one text")
+		case directive == "$GENERATE":
+			z.readGenerate(&state, e, fields)
+		case strings.HasPrefix(directive, "$"):
+			z.problem(e.line, "unknown directive %s", fields[0])
+		default:
+			z.readRecord(&state, e, fields[0])
+		}
+	}
+}
+
+// reading is what an entry inherits from those before it.
+type reading struct {
+	origin string
+	owner  string // of the last record, fully qualified; "" before the first
+	ttl    uint32
+	fixed  bool // by $TTL: else each stated TTL holds for the records after it
+}
+
+func (z *parser) readOrigin(state *reading, e chunk, fields []string) {
+	if len(fields) != 2 {
+		z.problem(e.line, "$ORIGIN takes one name")
+		return
+	}
+	name, ok := absolute(fields[1], state.origin)
+	if !ok {
+		z.problem(e.line, "$ORIGIN %s is not a domain name", fields[1])
+		return
+	}
+	state.origin = name
+}
+
+func (z *parser) readTTL(state *reading, e chunk, fields []string) {
+	if len(fields) != 2 {
+		z.problem(e.line, "$TTL takes one duration")
+		return
+	}
+	rrs, err := z.parse("$TTL "+fields[1]+"\n. IN A 192.0.2.1\n", ".", 0)
+	if err != nil || len(rrs) != 1 || rrs[0].Header().Ttl > MaxTTL {
+		z.problem(e.line, "$TTL %s is not a duration from 0 to %d s", fields[1], MaxTTL)
+		return
+	}
+	state.ttl, state.fixed = rrs[0].Header().Ttl, true
+}
+
+// readGenerate bounds the range before the parser walks it.
+func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
+	steps, err := generateSteps(fields)
+	if err != nil {
+		z.problem(e.line, "$GENERATE: %v", err)
+		return
+	}
+	if steps+len(z.entries) > MaxRecords {
+		z.problem(e.line, "$GENERATE makes %d records; a zone may have %d", steps, MaxRecords)
+		return
+	}
+	z.keep(state, e, e.text)
+}
+
+func generateSteps(fields []string) (int, error) {
+	if len(fields) < 2 {
+		return 0, errors.New("wants a range")
+	}
+	span, stepText, hasStep := strings.Cut(fields[1], "/")
+	first, last, ok := strings.Cut(span, "-")
+	if !ok {
+		return 0, fmt.Errorf("%q is not a range", fields[1])
+	}
+	from, err1 := strconv.ParseUint(first, 10, 31)
+	to, err2 := strconv.ParseUint(last, 10, 31)
+	step := uint64(1)
+	var err3 error
+	if hasStep {
+		step, err3 = strconv.ParseUint(stepText, 10, 31)
+	}
+	if errors.Join(err1, err2, err3) != nil || step == 0 || to < from {
+		return 0, fmt.Errorf("%q is not a range", fields[1])
+	}
+	return int((to-from)/step) + 1, nil
+}
+
+func (z *parser) readRecord(state *reading, e chunk, first string) {
+	text := e.text
+	if text[0] == ' ' || text[0] == '\t' {
+		if state.owner == "" {
+			z.problem(e.line, "a record without an owner, and none before it to take one from")
+			return
+		}
+		text = state.owner + " " + text
+	} else if owner, ok := absolute(first, state.origin); ok {
+		state.owner = owner // kept even if the rest is wrong, for those that follow
+	}
+	z.keep(state, e, text)
+}
+
+// keep parses one entry and notes its records, or what is wrong with it.
+func (z *parser) keep(state *reading, e chunk, text string) {
+	rrs, err := z.parse(text+"\n", state.origin, state.ttl)
+	if err != nil {
+		z.problem(e.line, "%s", explain(err))
+		return
+	}
+	for _, rr := range rrs {
+		h := rr.Header()
+		h.Name = dns.CanonicalName(h.Name)
+		state.owner = h.Name
+		if !state.fixed {
+			state.ttl = h.Ttl
+		}
+		z.entries = append(z.entries, entry{rr: rr, line: e.line})
+	}
+}
+
+func (z *parser) parse(text, origin string, ttl uint32) ([]dns.RR, error) {
+	p := dns.NewZoneParser(strings.NewReader(text), origin, "")
+	p.SetDefaultTTL(ttl)
+	var out []dns.RR
+	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+		out = append(out, rr)
+		if len(out) > MaxRecords {
+			return nil, fmt.Errorf("more than %d records", MaxRecords)
+		}
+	}
+	return out, p.Err()
+}
+
+// explain leaves out the parser's name and its own idea of the line.
+func explain(err error) string {
+	text := strings.TrimPrefix(err.Error(), "dns: ")
+	if i := strings.LastIndex(text, " at line: "); i > 0 {
+		text = text[:i]
+	}
+	return text
+}
+
+func absolute(name, origin string) (string, bool) {
+	switch {
+	case name == "@":
+		return origin, true
+	case !dns.IsFqdn(name) && origin == ".":
+		name += "."
+	case !dns.IsFqdn(name):
+		name += "." + origin
+	}
+	_, ok := dns.IsDomainName(name)
+	return dns.CanonicalName(name), ok
+}
+
+// chunk is one entry of the text: a line, or several held together by parentheses.
+type chunk struct {
+	text string
+	line int
+}
+
+// split finds where entries end: at a line's end outside parentheses. Comments
+// stay, the parser knows them; a line with nothing else is left out.
+func (z *parser) split(text string) []chunk {
+	var out []chunk
+	line, start, begun := 1, 0, 1
+	depth, quoted, comment, content := 0, false, false, false
+	flush := func(end int) {
+		if content {
+			out = append(out, chunk{text: strings.TrimRight(text[start:end], "\r"), line: begun})
+		}
+		content = false
+	}
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '\n':
+			if quoted {
+				z.problem(line, "a quote is not closed")
+				quoted, content, depth = false, false, 0
+			}
+			comment = false
+			line++
+			if depth == 0 {
+				flush(i)
+				start, begun = i+1, line
+			}
+		case comment || c == ' ' || c == '\t' || c == '\r':
+		case c == '\\':
+			content = true
+			if i+1 < len(text) && text[i+1] != '\n' {
+				i++
+			}
+		case c == '"':
+			quoted, content = !quoted, true
+		case quoted:
+		case c == ';':
+			comment = true
+		case c == '(':
+			depth, content = depth+1, true
+		case c == ')':
+			if depth == 0 {
+				z.problem(line, "a ) without its (")
+				content = false
+				continue
+			}
+			depth--
+		default:
+			content = true
+		}
+	}
+	switch {
+	case quoted:
+		z.problem(line, "a quote is not closed")
+	case depth > 0:
+		z.problem(begun, "a ( is not closed")
+	default:
+		flush(len(text))
+	}
+	return out
+}
