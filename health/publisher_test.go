@@ -1,0 +1,227 @@
+package health
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// hb is a heartbeat of a peer that says what it holds of d1's votes.
+func hb(from string, boot, seq, holds uint64) Heartbeat {
+	return Heartbeat{Director: from, Boot: boot, Seq: seq, Heard: []Heard{{"d1", 1, holds}}}
+}
+
+// sends gives to whom and when, from 0 up to a second and a half.
+func sends(p *Publisher, before func(time.Duration)) (out []string) {
+	for d := time.Duration(0); d <= 1500*ms; d += 10 * ms {
+		if before != nil {
+			before(d)
+		}
+		for _, o := range p.Due(at(d)) {
+			out = append(out, o.To+"@"+d.String())
+		}
+	}
+	return out
+}
+
+func TestPublisherRepeatsUntilAcknowledged(t *testing.T) {
+	cast := func(p *Publisher) { p.Cast([]Vote{{signal(1), 1, Down}}, epoch) }
+	tests := []struct {
+		name  string
+		peers []string
+		live  []string
+		ack   func(p *Publisher, d time.Duration)
+		want  []string
+	}{
+		{"alone, once", nil, nil, nil, []string{"@0s"}},
+		{"to who never answered, once", []string{"d2"}, nil, nil, []string{"@0s"}},
+		{"to one until it knows", []string{"d2"}, []string{"d2"}, func(p *Publisher, d time.Duration) {
+			if d == 500*ms {
+				p.Acknowledged(hb("d2", 1, 9, p.Digest()), at(d))
+			}
+		}, []string{"@0s", "d2@50ms", "d2@150ms", "d2@400ms"}},
+		{"to the one that lacks it", []string{"d2", "d3"}, []string{"d2", "d3"}, func(p *Publisher, d time.Duration) {
+			if d == 40*ms {
+				p.Acknowledged(hb("d3", 1, 9, p.Digest()), at(d))
+			}
+			if d == 200*ms {
+				p.Acknowledged(hb("d2", 1, 9, p.Digest()), at(d))
+			}
+		}, []string{"@0s", "d2@50ms", "d2@150ms"}},
+		{"to all at once if all lack it", []string{"d2", "d3"}, []string{"d2", "d3"}, func(p *Publisher, d time.Duration) {
+			if d == 160*ms {
+				p.Acknowledged(hb("d2", 1, 9, p.Digest()), at(d))
+				p.Acknowledged(hb("d3", 1, 9, p.Digest()), at(d))
+			}
+		}, []string{"@0s", "@50ms", "@150ms"}},
+		{"no more to one that is gone", []string{"d2"}, []string{"d2"}, nil, []string{"@0s", "d2@50ms", "d2@150ms", "d2@400ms", "d2@650ms", "d2@900ms", "d2@1.15s"}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			p := NewPublisher("d1", 1, tc.peers)
+			for _, name := range tc.live {
+				p.Acknowledged(hb(name, 1, 1, 0), at(-750*ms))
+			}
+			cast(p)
+			if got := sends(p, func(d time.Duration) {
+				if tc.ack != nil {
+					tc.ack(p, d)
+				}
+			}); !slices.Equal(got, tc.want) {
+				t.Errorf("sent %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPublisherSaysNothingTwice(t *testing.T) {
+	p := NewPublisher("d1", 1, []string{"d2"})
+	p.Acknowledged(hb("d2", 1, 1, 0), epoch)
+	p.Cast([]Vote{{signal(1), 1, Up}, {signal(2), 1, Unknown}}, epoch)
+	out := p.Due(epoch)
+	if len(out) != 1 || len(out[0].Votes) != 1 {
+		t.Fatalf("Due = %+v", out)
+	}
+	p.Acknowledged(hb("d2", 1, 2, p.Digest()), epoch)
+	p.Cast([]Vote{{signal(1), 1, Up}}, epoch)
+	if out := p.Due(at(time.Second)); len(out) != 0 || !p.Next(at(time.Second)).IsZero() {
+		t.Errorf("Due = %+v", out)
+	}
+}
+
+func TestPublisherFitsADatagram(t *testing.T) {
+	p := NewPublisher("d1", 1, nil)
+	var votes []Vote
+	for i := range 700 {
+		s := Subject{Kind: KindCheck, Addr: netipFrom([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(i >> 8), 15: byte(i)}, 443), Def: "0123456789abcdef"}
+		votes = append(votes, Vote{s, 1 << 40, Up})
+	}
+	p.Cast(votes, epoch)
+	seen := 0
+	for _, o := range p.Due(epoch) {
+		if len(o.Payload) > maxPayload || len(o.Votes) > maxBallotVotes {
+			t.Errorf("a ballot of %d octets, %d votes", len(o.Payload), len(o.Votes))
+		}
+		b, err := DecodeVotes(o.Payload)
+		if d := diff(b.Votes, o.Votes); d != "" || err != nil {
+			t.Errorf("payload: %v %s", err, d)
+		}
+		seen += len(o.Votes)
+	}
+	if seen != 700 {
+		t.Errorf("%d votes sent of 700", seen)
+	}
+}
+
+// TestPublisherFillsARestartedPeer: who holds nothing, or something unknown for
+// a second, is sent everything, with cover.
+func TestPublisherFillsARestartedPeer(t *testing.T) {
+	for _, holds := range []uint64{0, 12345} {
+		p := NewPublisher("d1", 1, []string{"d2"})
+		p.Cast([]Vote{{signal(1), 1, Up}, {signal(2), 1, Up}}, epoch)
+		p.Due(epoch)
+		p.Acknowledged(hb("d2", 1, 1, p.Digest()), epoch)
+		if out := p.Due(at(time.Second)); len(out) != 0 {
+			t.Fatalf("Due = %+v", out)
+		}
+		var full []Outgoing
+		for i := range 8 {
+			now := at(time.Second + time.Duration(i)*250*ms)
+			p.Acknowledged(hb("d2", 2, uint64(i+1), holds), now)
+			full = append(full, p.Due(now)...)
+		}
+		if len(full) == 0 || full[len(full)-1].To != "d2" {
+			t.Fatalf("holding %d: sent %+v", holds, full)
+		}
+		last := full[len(full)-1]
+		if len(last.Votes) != 2 || last.Cover == nil || *last.Cover != (Range{0, ^uint64(0)}) {
+			t.Errorf("holding %d: sent %+v", holds, last)
+		}
+	}
+}
+
+// TestPublisherAndBookAgree: over any loss, reordering, restart and partition,
+// once messages pass the peer holds exactly the votes in force.
+func TestPublisherAndBookAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		roster := rosterOf(2)
+		p := NewPublisher("d1", 1, []string{"d1", "d2"})
+		peer := NewBook("d2", roster, 0)
+		peer.SetSubjects(subjectsOf(4), epoch)
+		want := map[Subject]Vote{}
+		now, seq, peerSeq, peerBoot := time.Duration(0), uint64(0), uint64(0), uint64(1)
+		beatAt := time.Duration(0)
+		var flying []Ballot
+		step := func(loss bool) {
+			now += 50 * ms
+			for _, o := range p.Due(at(now)) {
+				seq++
+				flying = append(flying, signPayload("d1", 1, seq, o.Payload))
+			}
+			if loss {
+				i := len(flying)
+				if i > 0 && rapid.Bool().Draw(t, "lost") {
+					flying = flying[:i-1]
+				}
+				if rapid.Bool().Draw(t, "reordered") {
+					slices.Reverse(flying)
+				}
+			}
+			if !loss || rapid.Bool().Draw(t, "delivered") {
+				for _, b := range flying {
+					_, _ = peer.Ballot(b, at(now))
+				}
+				flying = nil
+			}
+			if now-beatAt >= 250*ms {
+				beatAt = now
+				if !loss || rapid.Bool().Draw(t, "acknowledged") {
+					peerSeq++
+					p.Acknowledged(Heartbeat{Director: "d2", Boot: peerBoot, Seq: peerSeq, Heard: peer.Heard()}, at(now))
+				}
+			}
+		}
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0: // a partition
+				now += time.Duration(rapid.IntRange(1, 5).Draw(t, "seconds")) * time.Second
+				flying = nil
+			case 1: // the peer restarts
+				peer = NewBook("d2", roster, 0)
+				peer.SetSubjects(subjectsOf(4), epoch)
+				peerBoot, peerSeq = peerBoot+1, 0
+			default:
+				s := signal(rapid.IntRange(1, 5).Draw(t, "subject")) // 5 is not in the peer's spec
+				v := Vote{s, uint64(rapid.IntRange(1, 3).Draw(t, "n")), State(rapid.IntRange(0, 2).Draw(t, "to"))}
+				p.Cast([]Vote{v}, at(now))
+				if want[s] = v; v.To == Unknown {
+					delete(want, s)
+				}
+			}
+			step(true)
+		}
+		for range 400 { // 20 s without faults
+			step(false)
+		}
+		if got := peer.Heard(); (len(got) == 1 && got[0].Votes != p.Digest()) || (len(got) == 0 && p.Digest() != 0) {
+			t.Fatalf("the peer holds %v, in force is %x", got, p.Digest())
+		}
+		for _, s := range subjectsOf(5) {
+			state := Unknown
+			if o := peer.Opinions(s, at(now)); len(o) > 0 {
+				state = o[0].State
+			}
+			if state != want[s].To {
+				t.Fatalf("the peer holds %s for %s, in force is %s", state, s, want[s].To)
+			}
+		}
+		if out := p.Due(at(now)); len(out) != 0 || !p.Next(at(now)).IsZero() {
+			t.Fatalf("still sending: %v, next %v", out, p.Next(at(now)))
+		}
+		if len(p.votes) != len(want) || p.gone != 0 {
+			t.Fatalf("%d votes kept, %d of them withdrawals; %d are in force", len(p.votes), p.gone, len(want))
+		}
+	})
+}
