@@ -93,8 +93,7 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity}
 		s.weight = reduce(e.Weight, divisor, biggest)
 		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
-		for _, addr := range e.Addresses {
-			addr = addr.Unmap()
+		for _, addr := range sorted(e.Addresses) {
 			f := FamilyOf(addr)
 			subjects := at(tmpl, addr)
 			s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
@@ -169,6 +168,10 @@ type interner struct {
 	orders  map[string]int
 	classes map[class]int32
 
+	sites    []int // scratch
+	applying []int
+	key      []byte
+
 	byDistance []int    // place -> order
 	rules      [][]int8 // residency rule -> place -> how closely it names it
 	regions    [][]int8 // region -> place -> how closely it names it
@@ -203,23 +206,24 @@ func (in *interner) prepare(a *atlas) {
 // service's order. Distances that are unknown tie.
 func (in *interner) order(place int) int {
 	c := in.c
-	idx := slices.Clone(c.byRank)
+	idx := append(in.sites[:0], c.byRank...)
 	slices.SortStableFunc(idx, func(a, b int) int {
 		return cmp.Compare(in.distance(c.sites[a].end.Cluster, place), in.distance(c.sites[b].end.Cluster, place))
 	})
 	unknown := !slices.ContainsFunc(idx, func(i int) bool { return in.distance(c.sites[i].end.Cluster, place) != far })
-	key := make([]byte, 0, 2*len(idx)+1)
+	key := in.key[:0]
 	for _, i := range idx {
 		key = append(key, byte(i>>8), byte(i))
 	}
 	if unknown {
 		key = append(key, 1)
 	}
+	in.sites, in.key = idx, key
 	n, ok := in.orders[string(key)]
 	if !ok {
 		n = len(c.orders)
 		in.orders[string(key)] = n
-		c.orders = append(c.orders, order{sites: idx, unknown: unknown})
+		c.orders = append(c.orders, order{sites: slices.Clone(idx), unknown: unknown})
 	}
 	return n
 }
@@ -303,8 +307,8 @@ func (in *interner) region(place int, bits []int) int {
 // whether a rule applies, it does, unless the service says `allow`.
 func (in *interner) fence(place int, p Place, bits []int) int {
 	svc := in.c.svc
-	f := fence{}
-	key := make([]byte, 0, len(svc.Residency)+1)
+	f := fence{rules: in.applying[:0]}
+	key := in.key[:0]
 	for i := range svc.Residency {
 		applies := in.rules[i][place] != matchNone || bits[i] != matchNone
 		if !applies && svc.ResidencyUnknown != spec.ResidencyUnknownAllow && doubtful(&svc.Residency[i].Clients, p) {
@@ -318,10 +322,12 @@ func (in *interner) fence(place int, p Place, bits []int) int {
 	if f.unknown {
 		key = append(key, 1)
 	}
+	in.key, in.applying = key, f.rules
 	n, ok := in.fences[string(key)]
 	if ok {
 		return n
 	}
+	f.rules = slices.Clone(f.rules)
 	n = len(in.c.fences)
 	in.fences[string(key)] = n
 	f.allowed = make([]bool, len(in.c.sites))

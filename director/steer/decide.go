@@ -215,7 +215,7 @@ func (d *decision) siteView(f Family, i int) View {
 			set.Why = append(d.fenceWhy(f, k.fence), d.nothing(f, k.fence))
 		default:
 			set.Tier = TierHealthy
-			set.Choices = []Choice{{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: sorted(d.stand[i].rolls[f].All)}}
+			set.Choices = []Choice{{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: d.stand[i].rolls[f].All}}
 			set.Why = []string{"site name: " + s.end.Cluster + " alone, whatever its health"}
 		}
 		b.add(n, k.fence, set)

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/divertdns/divert/director/plan"
@@ -27,7 +26,13 @@ var places = []Place{
 	{Continent: "EU"}, // the country is not known
 }
 
-func placeOf(t testing.TB, name string) int {
+// failer is what the builders need of a test or a property.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func placeOf(t failer, name string) int {
 	t.Helper()
 	for i, p := range places {
 		if cmp.Or(p.Country, p.Continent, "??") == name {
@@ -59,7 +64,7 @@ func (f *fleet) input() Input {
 
 // cluster adds a cluster: "fra:DE", with options domain=, env=, capacity=, and
 // any other key as a label.
-func (f *fleet) cluster(t testing.TB, text string, options ...string) {
+func (f *fleet) cluster(t failer, text string, options ...string) {
 	t.Helper()
 	name, country, _ := strings.Cut(text, ":")
 	c := &spec.Cluster{Name: name, FaultDomain: name, Environment: "prod", Capacity: 100, Labels: map[string]string{}}
@@ -80,7 +85,7 @@ func (f *fleet) cluster(t testing.TB, text string, options ...string) {
 	f.set.Clusters = append(f.set.Clusters, c)
 }
 
-func number(t testing.TB, s string) int64 {
+func number(t failer, s string) int64 {
 	t.Helper()
 	var n int64
 	if _, err := fmt.Sscan(s, &n); err != nil {
@@ -91,7 +96,7 @@ func number(t testing.TB, s string) int64 {
 
 // service adds a service on port 80 of the sites given as
 // fra=192.0.2.1,192.0.2.2 or fra*50=…; an HTTP probe and its fast signal.
-func (f *fleet) service(t testing.TB, name string, policy spec.Policy, sites ...string) *spec.GlobalService {
+func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...string) *spec.GlobalService {
 	t.Helper()
 	s := &spec.GlobalService{
 		Name: name, Hosts: []string{name + ".example.org"}, Environment: "prod", TTL: 20 * time.Second,

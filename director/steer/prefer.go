@@ -3,7 +3,6 @@ package steer
 import (
 	"cmp"
 	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,7 +138,7 @@ func (d *decision) choices(sites []int, t *tiered, weighted, equal bool) []Choic
 	out := make([]Choice, len(sites))
 	for n, i := range sites {
 		s := &d.c.sites[i]
-		out[n] = Choice{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: sorted(t.addrs(i))}
+		out[n] = Choice{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: t.addrs(i)}
 		switch {
 		case weighted && equal:
 			out[n].Weight = 1
@@ -148,12 +147,4 @@ func (d *decision) choices(sites []int, t *tiered, weighted, equal bool) []Choic
 		}
 	}
 	return out
-}
-
-// sorted gives addresses in their own order: that in which a spec lists them
-// never shows in an answer.
-func sorted(in []netip.Addr) []netip.Addr {
-	out := slices.Clone(in)
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
 }

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
@@ -44,7 +45,7 @@ type SubjectOf struct {
 
 // Subjects lists what is watched for one address of a service: one signal for
 // each distinct port that has a fast signal, then one check for each distinct
-// probe. Two services with the same address, port and probe give the same
+// probe, in an order of their own. Two services with the same address, port and probe give the same
 // subjects, and so share them.
 func Subjects(svc *spec.GlobalService, addr netip.Addr) []SubjectOf {
 	addr = addr.Unmap()
@@ -77,6 +78,7 @@ func template(svc *spec.GlobalService) []SubjectOf {
 			out = append(out, SubjectOf{Subject: s, Probe: p})
 		}
 	}
+	slices.SortStableFunc(out, func(a, b SubjectOf) int { return compareSubjects(a.Subject, b.Subject) })
 	return out
 }
 
@@ -98,7 +100,7 @@ func define(definition string) string {
 // Roll is the roll-up of one endpoint's subjects in one address family.
 type Roll struct {
 	Health Health
-	All    []netip.Addr     // configured, in the order given
+	All    []netip.Addr     // configured, in their own order
 	Live   []netip.Addr     // not failed: no signal and no check of it is down
 	Alive  []netip.Addr     // failed or not: a signal of it is watched and not down
 	Down   []health.Subject // the signals and checks that are down
@@ -113,9 +115,9 @@ func Rollup(svc *spec.GlobalService, e *spec.Endpoint, states map[health.Subject
 	tmpl := template(svc)
 	soft := softOf(states)
 	var addrs []address
-	for _, a := range e.Addresses {
+	for _, a := range sorted(e.Addresses) {
 		if FamilyOf(a) == f {
-			addrs = append(addrs, address{addr: a.Unmap(), subjects: at(tmpl, a.Unmap())})
+			addrs = append(addrs, address{addr: a, subjects: at(tmpl, a)})
 		}
 	}
 	return roll(addrs, source{states: states, soft: soft})
@@ -154,21 +156,9 @@ func softOf(states map[health.Subject]health.State) map[netip.Addr][]health.Subj
 	return out
 }
 
+// compareSubjects orders signals before checks, then by address and definition.
 func compareSubjects(a, b health.Subject) int {
-	if c := a.Addr.Compare(b.Addr); c != 0 {
-		return c
-	}
-	if a.Kind != b.Kind {
-		return int(a.Kind) - int(b.Kind)
-	}
-	switch {
-	case a.Def < b.Def:
-		return -1
-	case a.Def > b.Def:
-		return 1
-	default:
-		return 0
-	}
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.Addr.Compare(b.Addr), cmp.Compare(a.Def, b.Def))
 }
 
 // softAt lists the soft subjects down at an address that concern a service: of
@@ -233,4 +223,15 @@ func roll(addrs []address, src source) Roll {
 		r.Health = Healthy
 	}
 	return r
+}
+
+// sorted gives addresses unmapped, once each and in their own order: that in
+// which a spec lists them never shows.
+func sorted(in []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(in))
+	for i, a := range in {
+		out[i] = a.Unmap()
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }

@@ -30,7 +30,7 @@ func (d *decision) sites(serving []bool) []Site {
 			if d.observing && !sameRoll(r, &st.rolls[f]) {
 				why = append(why, "automation observes: "+Family(f).String()+" answers as if "+d.asIf(i, Family(f)))
 			}
-			if r.Health == Degraded && !st.soft[f] && !d.observing && s.target {
+			if r.Health == Degraded && d.overBudget[f] != "" && !d.observing && s.target && st.drain == nil {
 				why = append(why, "over the budget for the degraded: ranks as healthy")
 			}
 		}

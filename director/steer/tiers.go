@@ -122,13 +122,12 @@ func (d *decision) allDown(f Family, undrained []int, unfenced bool) tiered {
 		var given []netip.Addr
 		for _, a := range d.c.svc.Fallback {
 			if FamilyOf(a) == f {
-				given = append(given, a.Unmap())
+				given = append(given, a)
 			}
 		}
 		switch {
 		case len(given) > 0 && unfenced:
-			slices.SortFunc(given, netip.Addr.Compare)
-			t.sites, t.fallback = nil, slices.Compact(given)
+			t.sites, t.fallback = nil, sorted(given)
 			t.why = []string{"all down (fallback): the fallback addresses answer"}
 			return t
 		case len(given) > 0:
@@ -180,8 +179,9 @@ func (d *decision) budget(f Family) {
 	var degraded []int
 	var capacity int64
 	domains := map[string]bool{}
-	for i := range d.c.sites {
-		if s := &d.c.sites[i]; s.target && d.stand[i].rolls[f].Health == Degraded {
+	for _, i := range d.targets[f] {
+		// What is drained has left for another reason.
+		if s := &d.c.sites[i]; d.stand[i].drain == nil && d.stand[i].rolls[f].Health == Degraded {
 			degraded = append(degraded, i)
 			capacity += s.capacity
 			domains[s.cluster.FaultDomain] = true
