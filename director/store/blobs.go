@@ -46,12 +46,6 @@ func (s *Store) ensure(ctx context.Context, chunks [][]byte) error {
 	return nil
 }
 
-func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), readPatience)
-	defer cancel()
-	return s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
-}
-
 const (
 	// A batch stays below etcd's 128 operations; a page bounds an answer.
 	collectBatch, collectPage = 100, 1000
@@ -96,10 +90,10 @@ func (s *Store) Collect(ctx context.Context, keep map[plan.Hash]bool, term elect
 // page lists blobs from a key on, and adds the unused; it gives the key to go
 // on from, "" at the end.
 func (s *Store) page(ctx context.Context, from string, used map[string]bool, unused *[]string) (next string, err error) {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), readPatience)
-	defer cancel()
-	resp, err := s.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.blobs())),
-		clientv3.WithKeysOnly(), clientv3.WithLimit(collectPage))
+	resp, err := again(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return s.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.blobs())),
+			clientv3.WithKeysOnly(), clientv3.WithLimit(collectPage))
+	})
 	if err != nil {
 		return "", err
 	}

@@ -44,6 +44,7 @@ func connect(endpoints []string, files TLS) (*clientv3.Client, error) {
 	}
 	dial := []grpc.DialOption{
 		grpc.WithStatsHandler(sentHandler{}),
+		grpc.WithChainUnaryInterceptor(failFast),
 		// The default waits up to two minutes between attempts, long after
 		// etcd is back.
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -59,15 +60,19 @@ func connect(endpoints []string, files TLS) (*clientv3.Client, error) {
 		DialOptions:          dial,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		// A refusal must be quick and clear: the default retries reads for
-		// seconds, and calls retry on their own terms here.
-		MaxUnaryRetries: 4,
-		Logger:          zap.NewNop(),
+		MaxUnaryRetries:      3, // see again and settle, which retry on terms of their own
+		Logger:               zap.NewNop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
 	return client, nil
+}
+
+// failFast undoes etcd's choice to let each call wait for a connection until
+// its deadline: a refusal must be quick, and say why nothing could be reached.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
 // checkEndpoint refuses to send plans over an open network.

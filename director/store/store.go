@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/divertdns/divert/director/plan"
@@ -19,7 +21,8 @@ import (
 const (
 	// DefaultPrefix stands before every key.
 	DefaultPrefix = "divert/"
-	// readPatience bounds a read, and each attempt of a write.
+	// readPatience bounds a read, its repetitions included, and each attempt
+	// of a write.
 	readPatience = 3 * time.Second
 	// MaxAudit bounds one answer of Audit.
 	MaxAudit = 1000
@@ -99,12 +102,10 @@ type Snapshot struct {
 // snapshot with it: `store recover` needs the fence.
 func (s *Store) Read(ctx context.Context) (Snapshot, error) {
 	done := s.metrics.start("read")
-	ctx, cancel := context.WithTimeout(ctx, readPatience)
-	defer cancel()
-	resp, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).Then(
+	resp, err := s.txn(ctx, nil, []clientv3.Op{
 		clientv3.OpGet(s.keys.plan()),
 		clientv3.OpGet(s.keys.acks(), clientv3.WithPrefix(), clientv3.WithLimit(maxAcks)),
-	).Commit()
+	})
 	if err != nil {
 		return Snapshot{}, done(unavailable("reading the plan", err))
 	}
@@ -201,10 +202,10 @@ func (s *Store) Audit(ctx context.Context, from uint64, limit int) ([]*plan.Audi
 	if limit <= 0 || limit > MaxAudit {
 		limit = MaxAudit
 	}
-	ctx, cancel := context.WithTimeout(ctx, readPatience)
-	defer cancel()
-	resp, err := s.client.Get(clientv3.WithRequireLeader(ctx), s.keys.audit(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.audits())),
-		clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	resp, err := again(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return s.client.Get(ctx, s.keys.audit(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.audits())),
+			clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	})
 	if err != nil {
 		return nil, done(unavailable("reading the audit log", err))
 	}
@@ -269,13 +270,36 @@ func identity(a *plan.Ack) plan.Identity {
 
 // get reads one key, linearizably; nil when there is none.
 func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, readPatience)
-	defer cancel()
-	resp, err := s.client.Get(clientv3.WithRequireLeader(ctx), key)
+	resp, err := again(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return s.client.Get(ctx, key)
+	})
 	if err != nil || len(resp.Kvs) == 0 {
 		return nil, err
 	}
 	return resp.Kvs[0], nil
+}
+
+// txn sends a transaction that may be repeated: one that only reads, or whose
+// repetition changes nothing.
+func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	return again(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
+	})
+}
+
+// again makes a call that may be repeated, for readPatience at most, and over
+// short failures: the death of one member of three is no outage.
+func again[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), readPatience)
+	defer cancel()
+	start := time.Now()
+	for {
+		r, err := call(ctx)
+		if err == nil || final(err) || ctx.Err() != nil || time.Since(start) > unsentPatience {
+			return r, err
+		}
+		pause(ctx, commitRetry)
+	}
 }
 
 func readResult(kv *mvccpb.KeyValue) (*plan.Result, error) {
@@ -286,8 +310,12 @@ func readResult(kv *mvccpb.KeyValue) (*plan.Result, error) {
 	return r, nil
 }
 
-// unavailable wraps an error of a call that wrote nothing.
+// unavailable wraps an error of a call that wrote nothing. Of gRPC's errors it
+// gives the sentence alone: people read it.
 func unavailable(doing string, err error) error {
+	if st, ok := status.FromError(err); ok && st.Code() == codes.Unavailable {
+		return fmt.Errorf("%s: %w: %s", doing, ErrUnavailable, st.Message())
+	}
 	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
 }
 
