@@ -68,6 +68,17 @@ const (
 	TCP
 )
 
+func (t Transport) String() string {
+	switch t {
+	case UDP:
+		return "udp"
+	case TCP:
+		return "tcp"
+	default:
+		return "unknown"
+	}
+}
+
 // Client is who asked.
 type Client struct {
 	Addr      netip.AddrPort
@@ -90,6 +101,14 @@ const (
 	RejectNotReady        // REFUSED, no plan yet (EDE 14)
 	RejectPolicy          // REFUSED: a class, name or transfer that is not served
 )
+
+func (r Reject) String() string {
+	names := [...]string{"none", "short", "response", "format", "opcode", "version", "zone", "not_ready", "policy"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return "unknown"
+}
 
 // Tally is what a reply counts as, so that nobody parses one to count it.
 type Tally struct {

@@ -1,0 +1,184 @@
+package dnsserver
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// metrics counts without looking a label up: a tally names the place of its
+// counter in the table's list, and the same label set has the same counter in
+// every table, so that nothing is lost or counted twice over a swap.
+type metrics struct {
+	replies [3][maxRcode + 1]atomic.Uint64 // by transport and rcode
+	rejects [3][maxReject]atomic.Uint64    // by transport and class
+
+	barred       atomic.Uint64
+	panics       atomic.Uint64
+	readErrors   atomic.Uint64
+	writeErrors  atomic.Uint64
+	acceptErrors atomic.Uint64
+
+	current atomic.Pointer[counters]
+
+	mu     sync.Mutex // swaps of current, and scrapes
+	labels map[answer.Label]*atomic.Uint64
+}
+
+const (
+	maxRcode  = 23 // what is above counts as that; nothing is
+	maxReject = int(answer.RejectPolicy) + 1
+	// spareLabels is how many label sets of the past are kept.
+	spareLabels = 50_000
+)
+
+// counters is the list of one table.
+type counters struct {
+	table *answer.Table
+	label []*atomic.Uint64
+}
+
+func newMetrics() *metrics {
+	return &metrics{labels: make(map[answer.Label]*atomic.Uint64)}
+}
+
+// of finds the counters of a table; they are made when its first packet comes.
+func (m *metrics) of(table *answer.Table) *counters {
+	if c := m.current.Load(); c != nil && c.table == table {
+		return c
+	}
+	return m.swap(table)
+}
+
+func (m *metrics) swap(table *answer.Table) *counters {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.current.Load(); c != nil && c.table == table {
+		return c
+	}
+	labels := table.Labels()
+	if len(m.labels) > len(labels)+spareLabels {
+		m.labels = make(map[answer.Label]*atomic.Uint64, len(labels))
+		if old := m.current.Load(); old != nil {
+			for i, label := range old.table.Labels() {
+				m.labels[label] = old.label[i]
+			}
+		}
+	}
+	c := &counters{table: table, label: make([]*atomic.Uint64, len(labels))}
+	for i, label := range labels {
+		counter := m.labels[label]
+		if counter == nil {
+			counter = new(atomic.Uint64)
+			m.labels[label] = counter
+		}
+		c.label[i] = counter
+	}
+	m.current.Store(c)
+	return c
+}
+
+func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Tally) {
+	if tally.Reject != answer.RejectNone {
+		m.rejects[transport%3][int(tally.Reject)%maxReject].Add(1)
+	}
+	if tally.Reject == answer.RejectShort || tally.Reject == answer.RejectResponse {
+		return // dropped
+	}
+	m.replies[transport%3][min(tally.Rcode, maxRcode)].Add(1)
+	if int(tally.Label) < len(c.label) {
+		c.label[tally.Label].Add(1)
+	}
+}
+
+// collector exports metrics at a scrape.
+type collector struct {
+	*metrics
+	streams *streams
+
+	answers, answered, rejected, dropped, faults *prometheus.Desc
+	connections, accepted, closed                *prometheus.Desc
+}
+
+func (m *metrics) collector(s *streams) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("divert_dns_"+name, help, labels, nil)
+	}
+	return &collector{
+		metrics: m, streams: s,
+		answers: desc("answers_total", "Replies, by the zone, service and cluster that were answered and the continent of the client.",
+			"zone", "service", "cluster", "continent"),
+		answered:    desc("replies_total", "Replies, by transport and response code.", "transport", "rcode"),
+		rejected:    desc("rejects_total", "Packets that got no proper answer, by transport and reason.", "transport", "reason"),
+		dropped:     desc("barred_total", "Packets dropped for their source, which can be no client."),
+		faults:      desc("faults_total", "Packets or connections lost here, by what went wrong.", "fault"),
+		connections: desc("tcp_connections", "TCP connections open."),
+		accepted:    desc("tcp_accepted_total", "TCP connections accepted."),
+		closed:      desc("tcp_closed_total", "TCP connections closed for a limit, by which.", "limit"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.answers, c.answered, c.rejected, c.dropped, c.faults, c.connections, c.accepted, c.closed,
+	} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector. Counters that never moved are left out
+// where there are many.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	c.mu.Lock()
+	values := make(map[answer.Label]uint64, len(c.labels))
+	for label, counter := range c.labels {
+		if n := counter.Load(); n > 0 {
+			values[label] = n
+		}
+	}
+	c.mu.Unlock()
+	for label, n := range values {
+		count(c.answers, n, label.Zone, label.Service, label.Cluster, label.Continent)
+	}
+	for _, transport := range []answer.Transport{answer.UDP, answer.TCP} {
+		for rcode := range c.replies[transport] {
+			if n := c.replies[transport][rcode].Load(); n > 0 {
+				count(c.answered, n, transport.String(), rcodeName(rcode))
+			}
+		}
+		for reject := range c.rejects[transport] {
+			if n := c.rejects[transport][reject].Load(); n > 0 {
+				count(c.rejected, n, transport.String(), answer.Reject(reject).String())
+			}
+		}
+	}
+	count(c.dropped, c.barred.Load())
+	count(c.faults, c.panics.Load(), "panic")
+	count(c.faults, c.readErrors.Load(), "read")
+	count(c.faults, c.writeErrors.Load(), "write")
+	count(c.faults, c.acceptErrors.Load(), "accept")
+	c.streams.mu.Lock()
+	open, accepted, evicted, refused := len(c.streams.all), c.streams.accepted, c.streams.evicted, c.streams.refused
+	c.streams.mu.Unlock()
+	out <- prometheus.MustNewConstMetric(c.connections, prometheus.GaugeValue, float64(open))
+	count(c.accepted, accepted)
+	count(c.closed, evicted, "total")
+	count(c.closed, refused, "client")
+}
+
+// rcodeName differs from the library's where that names the TSIG error of the
+// same number.
+func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers {
+		return "BADVERS"
+	}
+	return dns.RcodeToString[rcode]
+}

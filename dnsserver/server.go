@@ -1,0 +1,176 @@
+// Package dnsserver owns the sockets that questions come in by and answers leave
+// by, with their limits. It never decides an answer: dnsserver/answer does.
+package dnsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// Options is what a Server needs.
+type Options struct {
+	// Listen lists the addresses, each an IP address and a port, each served by UDP
+	// and TCP. Without an address before the port it is all of both families. None
+	// at all makes a witness, which answers nothing.
+	Listen []string
+	// Table is what is answered; its owner swaps it at any time. While it holds nil
+	// everything is refused as not ready (EDE 14).
+	Table      *atomic.Pointer[answer.Table]
+	Log        *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is exported
+}
+
+// Server answers on its sockets.
+type Server struct {
+	table     *atomic.Pointer[answer.Table]
+	notReady  *answer.Table
+	log       *slog.Logger
+	listeners []listener
+	metrics   *metrics
+	streams   *streams
+	panicked  sync.Once
+	limits    limits
+}
+
+// listener is one address by both transports.
+type listener struct {
+	udp *net.UDPConn
+	tcp *net.TCPListener
+	any bool // bound to the unspecified address
+}
+
+// limits are constants but for tests.
+type limits struct {
+	streams   int           // TCP connections in all
+	perClient int           // of one client: an IPv4 address or an IPv6 /64
+	idle      time.Duration // between two queries of a connection
+	message   time.Duration // for the rest of a query that has begun
+	write     time.Duration // for a reply
+}
+
+func defaultLimits() limits {
+	return limits{streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second}
+}
+
+// New binds all addresses, so that what is wrong with them shows early. The
+// sockets are closed by Run.
+func New(o Options) (*Server, error) {
+	if o.Table == nil {
+		return nil, errors.New("dns: no table to answer from")
+	}
+	notReady, err := answer.Compile(answer.Options{NotReady: true})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.metrics = newMetrics()
+	s.streams = newStreams(&s.limits)
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(s.metrics.collector(s.streams)); err != nil {
+			return nil, fmt.Errorf("dns metrics: %w", err)
+		}
+	}
+	for _, text := range o.Listen {
+		addrs, err := listenAddrs(text)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		for _, addr := range addrs {
+			l, err := bind(addr)
+			if err != nil {
+				s.close()
+				return nil, err
+			}
+			s.listeners = append(s.listeners, l)
+		}
+	}
+	return s, nil
+}
+
+// Addrs lists the addresses bound, in the order of Options.Listen. UDP and TCP have
+// the same.
+func (s *Server) Addrs() []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(s.listeners))
+	for _, l := range s.listeners {
+		out = append(out, l.udp.LocalAddr().(*net.UDPAddr).AddrPort())
+	}
+	return out
+}
+
+// Run answers until ctx ends, then finishes what is being answered, closes the
+// sockets and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	group, inner := errgroup.WithContext(ctx)
+	for i := range s.listeners {
+		l := &s.listeners[i]
+		group.Go(func() error { return s.serveUDP(inner, l) })
+		group.Go(func() error { return s.serveTCP(inner, l.tcp) })
+	}
+	group.Go(func() error {
+		<-inner.Done()
+		s.interrupt()
+		return nil
+	})
+	err := group.Wait()
+	s.close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// interrupt wakes everything that waits for a packet.
+func (s *Server) interrupt() {
+	past := time.Unix(1, 0)
+	for _, l := range s.listeners {
+		_ = l.udp.SetReadDeadline(past)
+		_ = l.tcp.Close()
+	}
+	s.streams.interrupt()
+}
+
+func (s *Server) close() {
+	for _, l := range s.listeners {
+		_ = l.udp.Close()
+		_ = l.tcp.Close()
+	}
+}
+
+// reply answers one packet behind dst. A panic is a fault of ours that must cost
+// no more than that packet (C1).
+func (s *Server) reply(dst, packet []byte, client answer.Client) (out []byte) {
+	table := s.table.Load()
+	if table == nil {
+		table = s.notReady
+	}
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.metrics.panics.Add(1)
+			s.panicked.Do(func() {
+				s.log.Error("answering a packet panicked; it is dropped, and so are others like it",
+					"panic", fault, "length", len(packet))
+			})
+			out = dst
+		}
+	}()
+	counts := s.metrics.of(table)
+	out, tally := table.Reply(dst, packet, client)
+	s.metrics.count(counts, client.Transport, tally)
+	return out
+}
