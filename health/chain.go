@@ -74,8 +74,11 @@ func (c Chain) Damped(now time.Time) time.Time {
 // wait says how long a subject that has been healthy since then must still
 // wait before this director may vote it up, and why. A readmission ends the
 // waits that began before it: S10's began with the fall, the hold with the
-// first good probe.
+// first good probe after it.
 func (c Chain) wait(healthy, readmit, now time.Time) (time.Duration, string) {
+	if c.Since().After(healthy) {
+		healthy = c.Since() // others saw it fall, this director did not
+	}
 	hold := c.Hold(now)
 	left, why := time.Duration(0), ""
 	if healthy.After(readmit) {

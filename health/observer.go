@@ -60,7 +60,8 @@ type entry struct {
 	misses    int
 	firstMiss time.Time
 	firstHit  time.Time
-	reason    string // of the last miss
+	healthy   time.Time // since when it passes; zero after as many misses as make a fall
+	reason    string    // of the last miss
 
 	cast  Vote // as last given to the caller
 	due   time.Time
@@ -192,12 +193,18 @@ func (o *Observer) Report(r Report) {
 		if e.hits == 0 {
 			e.firstHit = r.At
 		}
-		e.hits, e.misses, e.reason = e.hits+1, 0, ""
+		e.hits, e.misses = e.hits+1, 0
+		if e.healthy.IsZero() && e.hits >= e.limit() {
+			e.healthy = e.firstHit
+		}
 	} else {
 		if e.misses == 0 {
 			e.firstMiss = r.At
 		}
 		e.misses, e.hits, e.reason = e.misses+1, 0, r.Reason
+		if e.misses >= e.limit() {
+			e.healthy = time.Time{}
+		}
 	}
 	o.touch(e)
 	if e.Subject.Kind == KindCheck {

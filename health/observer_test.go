@@ -224,7 +224,7 @@ func TestS10ReturnWaits(t *testing.T) {
 	p := newProbed(t)
 	p.fell(signal(1), 0)
 	s := time.Second
-	p.miss(signal(1), s)
+	p.miss(signal(1), s, s, s)
 	p.want(signal(1), s, Down)
 	for d := 2 * s; d < 12*s; d += s {
 		p.ok(signal(1), d)
@@ -238,7 +238,9 @@ func TestS10ReturnWaits(t *testing.T) {
 	if w, waits := p.o.Waits(signal(1), p.b.Chain(signal(1)), at(12*s)); waits {
 		t.Errorf("still waits: %+v", w)
 	}
-	p.miss(signal(1), 13*s) // one miss begins the wait again
+	p.miss(signal(1), 13*s) // a lossy path does not begin the wait again
+	p.want(signal(1), 13*s, Up)
+	p.miss(signal(1), 13*s, 13*s) // a fall's worth of misses does
 	p.want(signal(1), 13*s, Down)
 	p.ok(signal(1), 14*s)
 	p.ok(signal(1), 19*s)
@@ -247,11 +249,22 @@ func TestS10ReturnWaits(t *testing.T) {
 	p.want(signal(1), 24*s, Up)
 }
 
+// TestHoldBeginsWithTheFall: a director that saw nothing wrong waits as well.
+func TestHoldBeginsWithTheFall(t *testing.T) {
+	p := newProbed(t)
+	for d := time.Duration(1); d <= 40; d++ {
+		p.ok(signal(1), d*time.Second)
+	}
+	p.fell(signal(1), 30*time.Second)
+	p.want(signal(1), 39*time.Second, Down)
+	p.want(signal(1), 40*time.Second, Up)
+}
+
 func TestReadmitEndsTheWait(t *testing.T) {
 	p := newProbed(t)
 	s := time.Second
 	p.fell(signal(1), 0)
-	p.miss(signal(1), s)
+	p.miss(signal(1), s, s, s)
 	for d := 2 * s; d < 5*s; d += s {
 		p.ok(signal(1), d)
 	}
@@ -288,10 +301,10 @@ func TestVotesFollowTime(t *testing.T) {
 			p.ok(x, d)
 		}
 	}
-	if votes := p.o.Votes(p.b, at(10*s-1)); len(votes) != 0 {
+	if votes := p.o.Votes(p.b, at(11*s-1)); len(votes) != 0 {
 		t.Fatalf("votes while the hold lasts: %v", votes)
 	}
-	if votes := p.o.Votes(p.b, at(10*s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Up}) {
+	if votes := p.o.Votes(p.b, at(11*s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Up}) {
 		t.Fatalf("votes when the hold ends: %v", votes)
 	}
 	votes := p.o.Votes(p.b, at(30*s))

@@ -61,15 +61,17 @@ func (o *Observer) falling(e *entry) (State, string) {
 }
 
 // returning is the opinion of a subject that is down. While it waits the vote
-// stays against the return.
+// stays against the return. A miss now and then, fewer in a row than make a
+// fall, does not begin the wait again: a lossy path must not hold a site out
+// for ever.
 func (o *Observer) returning(e *entry, chain Chain, now time.Time) (State, string, time.Duration) {
-	if e.misses > 0 {
-		return Down, fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses), 0
-	}
-	if e.hits < e.limit() {
+	if e.healthy.IsZero() {
+		if e.misses > 0 {
+			return Down, fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses), 0
+		}
 		return Down, fmt.Sprintf("passed %d of %d times", e.hits, e.limit()), 0
 	}
-	if wait, why := chain.wait(e.firstHit, o.readmits[e.Subject], now); wait > 0 {
+	if wait, why := chain.wait(e.healthy, o.readmits[e.Subject], now); wait > 0 {
 		return Down, "passes again, " + why, wait
 	}
 	if e.began.Before(o.stall) {
@@ -114,16 +116,14 @@ func (o *Observer) Waits(s Subject, chain Chain, now time.Time) (Waiting, bool) 
 	if e == nil || chain.State() != Down {
 		return Waiting{}, false
 	}
-	to, why, due := o.evaluate(e, chain, now)
+	to, why, _ := o.evaluate(e, chain, now)
 	if to == Up {
 		return Waiting{}, false
 	}
 	w := Waiting{Why: why}
-	if e.probed && e.misses == 0 {
-		w.Healthy = now.Sub(e.firstHit)
-		if wait, _ := chain.wait(e.firstHit, o.readmits[s], now); wait > 0 && !due.IsZero() {
-			w.For = wait
-		}
+	if !e.healthy.IsZero() && to == Down {
+		w.Healthy = now.Sub(e.healthy)
+		w.For, _ = chain.wait(e.healthy, o.readmits[s], now)
 	}
 	return w, true
 }
