@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strconv"
 )
 
 // Bounds of an answer. What lies behind them is not read.
@@ -91,28 +91,23 @@ func headerEnd(b []byte) int {
 // header reads the status line and the framing. What a server wrote is never
 // put into a reason.
 func (r *response) header(end int) (done bool) {
-	method := http.MethodGet
-	if r.req.head {
-		method = http.MethodHead
-	}
-	res, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(r.buf[:end]), 64), &http.Request{Method: method})
-	if err != nil {
+	h, ok := parseHeader(r.buf[:end])
+	if !ok {
 		return r.fail("malformed HTTP answer")
 	}
-	if res.StatusCode >= 100 && res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols {
+	if h.status >= 100 && h.status < 200 && h.status != http.StatusSwitchingProtocols {
 		r.buf = append(r.buf[:0], r.buf[end:]...) // interim, RFC 9110 section 15.2
 		return false
 	}
-	if !slices.Contains(r.req.statuses, res.StatusCode) {
-		if res.StatusCode >= 300 && res.StatusCode < 400 {
-			return r.fail(fmt.Sprintf("status %d (redirects are not followed)", res.StatusCode))
+	if !slices.Contains(r.req.statuses, h.status) {
+		if h.status >= 300 && h.status < 400 {
+			return r.fail("status " + strconv.Itoa(h.status) + " (redirects are not followed)")
 		}
-		return r.fail(fmt.Sprintf("status %d", res.StatusCode))
+		return r.fail("status " + strconv.Itoa(h.status))
 	}
-	r.body, r.length = end, res.ContentLength
-	r.chunked = slices.Contains(res.TransferEncoding, "chunked")
-	if res.Body == http.NoBody {
-		r.length = 0
+	r.body, r.length, r.chunked = end, h.length, h.chunked
+	if r.req.head || h.status == http.StatusNoContent || h.status == http.StatusNotModified {
+		r.length, r.chunked = 0, false
 	}
 	return false
 }

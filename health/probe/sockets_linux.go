@@ -20,8 +20,10 @@ type flights struct {
 	policy  policy
 	all     []*flight
 	polls   []unix.PollFd
-	pressed int // how many of all are urgent
-	buffers [][]byte
+	ended   []*flight // of one look; kept for its memory
+	free    []*flight // landed, to be used again
+	pressed int       // how many of all are urgent
+	info    unix.TCPInfo
 }
 
 type flight struct {
@@ -57,7 +59,7 @@ func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func
 	fd, err := f.connect(r.addr)
 	if err != nil {
 		if fd >= 0 {
-			_ = unix.Close(fd)
+			sysClose(fd)
 		}
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
 			finish(e, outcome{reason: errnoText(err), latency: time.Since(now)})
@@ -66,10 +68,11 @@ func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func
 		finish(e, outcome{void: true, reason: "our own side: " + errnoText(err)})
 		return
 	}
-	fl := &flight{entry: e, req: r, fd: fd, start: now, deadline: now.Add(timeout), urgent: !e.Fast || e.group.inDoubt}
-	fl.answer.req = r
-	if r.kind == kindHTTP {
-		fl.answer.buf = f.buffer()
+	fl := f.take()
+	buf := fl.answer.buf
+	*fl = flight{
+		entry: e, req: r, fd: fd, start: now, deadline: now.Add(timeout),
+		urgent: !e.Fast || e.group.inDoubt, answer: response{req: r, buf: buf},
 	}
 	if fl.urgent {
 		f.pressed++
@@ -87,7 +90,7 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 		return -1, err
 	}
 	// Reset on close: no TIME_WAIT, and half the packets (see DESIGN.md).
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+	if err := sysLinger(fd); err != nil {
 		return fd, err
 	}
 	if f.source.IsValid() && f.source.Is4() == to.Addr().Is4() {
@@ -96,7 +99,7 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 			return fd, err
 		}
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
+	if err := sysConnect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
 		return fd, err
 	}
 	return fd, nil
@@ -129,15 +132,15 @@ func (f *flights) poll(now time.Time, finish func(*entry, outcome)) {
 		}
 		f.polls = append(f.polls, unix.PollFd{Fd: int32(fl.fd), Events: events})
 	}
-	if n, err := unix.Poll(f.polls, 0); err != nil || n == 0 {
+	if n, err := sysPoll(f.polls); err != nil || n == 0 {
 		clear(f.polls) // nothing is ready, or we were interrupted: the next look will tell
 	}
 	kept := f.all[:0]
-	var ended []*flight
+	ended := f.ended[:0]
 	for i, fl := range f.all {
 		out, done := outcome{}, false
 		if f.polls[i].Revents != 0 {
-			out, done = fl.step(now)
+			out, done = f.step(fl, now)
 		}
 		if !done && !now.Before(fl.deadline) {
 			out, done = fl.timeout(), true
@@ -152,55 +155,64 @@ func (f *flights) poll(now time.Time, finish func(*entry, outcome)) {
 	clear(f.all[len(kept):])
 	f.all = kept
 	for _, fl := range ended { // finish may start others; the list is whole again
+		e, out := fl.entry, fl.answer.out
 		f.land(fl)
-		finish(fl.entry, fl.answer.out)
+		finish(e, out)
 	}
+	clear(ended)
+	f.ended = ended[:0]
 }
 
+// land closes, and keeps the memory for another: some hundred a second would
+// else be most of what a quiet director leaves to the collector.
 func (f *flights) land(fl *flight) {
-	_ = unix.Close(fl.fd)
+	sysClose(fl.fd)
 	if fl.urgent {
 		f.pressed--
 	}
-	if buf := fl.answer.buf; cap(buf) > 0 && cap(buf) <= 16<<10 && len(f.buffers) < 64 {
-		f.buffers = append(f.buffers, buf[:0])
+	buf := fl.answer.buf[:0]
+	if cap(buf) > 16<<10 {
+		buf = nil
 	}
-	fl.answer.buf = nil
+	*fl = flight{answer: response{buf: buf}}
+	if len(f.free) < 128 {
+		f.free = append(f.free, fl)
+	}
 }
 
-func (f *flights) buffer() []byte {
-	if n := len(f.buffers); n > 0 {
-		b := f.buffers[n-1]
-		f.buffers = f.buffers[:n-1]
-		return b
+func (f *flights) take() *flight {
+	if n := len(f.free); n > 0 {
+		fl := f.free[n-1]
+		f.free = f.free[:n-1]
+		return fl
 	}
-	return nil
+	return &flight{}
 }
 
 func (f *flights) close() {
 	for _, fl := range f.all {
-		_ = unix.Close(fl.fd)
+		sysClose(fl.fd)
 	}
 	f.all = nil
 }
 
 // step goes on as far as it can without waiting.
-func (fl *flight) step(now time.Time) (outcome, bool) {
+func (f *flights) step(fl *flight, now time.Time) (outcome, bool) {
 	if !fl.open {
-		code, err := unix.GetsockoptInt(fl.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		errno, err := sysConnected(fl.fd)
 		if err != nil {
 			return outcome{void: true, reason: "our own side: " + errnoText(err)}, true
 		}
-		if code != 0 {
-			return connectFailure(syscall.Errno(code), now.Sub(fl.start)), true
+		if errno != 0 {
+			return connectFailure(errno, now.Sub(fl.start)), true
 		}
 		fl.open = true
 		if fl.req.kind != kindHTTP {
-			return outcome{ok: true, latency: fl.roundTrip(now)}, true
+			return outcome{ok: true, latency: f.roundTrip(fl, now)}, true
 		}
 	}
 	for fl.sent < len(fl.req.send) {
-		n, err := unix.Write(fl.fd, fl.req.send[fl.sent:])
+		n, err := sysWrite(fl.fd, fl.req.send[fl.sent:])
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
@@ -209,12 +221,12 @@ func (fl *flight) step(now time.Time) (outcome, bool) {
 		}
 		fl.sent += n
 	}
-	return fl.read(now)
+	return f.read(fl, now)
 }
 
-func (fl *flight) read(now time.Time) (outcome, bool) {
+func (f *flights) read(fl *flight, now time.Time) (outcome, bool) {
 	for {
-		n, err := unix.Read(fl.fd, fl.answer.room())
+		n, err := sysRead(fl.fd, fl.answer.room())
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
@@ -223,7 +235,7 @@ func (fl *flight) read(now time.Time) (outcome, bool) {
 		}
 		if fl.answer.add(n, n == 0) {
 			out := fl.answer.out
-			out.latency = fl.elapsed(now)
+			out.latency = f.elapsed(fl, now)
 			return out, true
 		}
 	}
@@ -250,19 +262,19 @@ func connectFailure(errno syscall.Errno, took time.Duration) outcome {
 }
 
 // roundTrip is the handshake's as the kernel measured it, whenever we look.
-func (fl *flight) roundTrip(now time.Time) time.Duration {
-	if info, err := unix.GetsockoptTCPInfo(fl.fd, unix.SOL_TCP, unix.TCP_INFO); err == nil && info.Rtt > 0 {
-		return time.Duration(info.Rtt) * time.Microsecond
+func (f *flights) roundTrip(fl *flight, now time.Time) time.Duration {
+	if err := sysInfo(fl.fd, &f.info); err == nil && f.info.Rtt > 0 {
+		return time.Duration(f.info.Rtt) * time.Microsecond
 	}
 	return now.Sub(fl.start)
 }
 
 // elapsed leaves out how long the last octets lay in the kernel before we
 // looked, to the millisecond that the kernel tells it in.
-func (fl *flight) elapsed(now time.Time) time.Duration {
+func (f *flights) elapsed(fl *flight, now time.Time) time.Duration {
 	d := now.Sub(fl.start)
-	if info, err := unix.GetsockoptTCPInfo(fl.fd, unix.SOL_TCP, unix.TCP_INFO); err == nil {
-		if lay := time.Duration(info.Last_data_recv) * time.Millisecond; lay < d {
+	if err := sysInfo(fl.fd, &f.info); err == nil {
+		if lay := time.Duration(f.info.Last_data_recv) * time.Millisecond; lay < d {
 			d -= lay
 		}
 	}
