@@ -62,7 +62,7 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 		said[p.Line] = said[p.Line] || !p.Warning
 	}
 	// Each record is complained of once: the checker knows more of it.
-	for _, p := range o.text.conflicts(z) {
+	for _, p := range slices.Concat(o.text.problems, o.text.conflicts(z)) {
 		if p = o.placed(p); !said[p.Line] {
 			k.problems = append(k.problems, p)
 		}

@@ -1,0 +1,168 @@
+package spec
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func comparePrefixes() cmp.Option {
+	return cmp.Options{
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+}
+
+// TestDefaultSettings: `divert serve` with no file answers on loopback.
+func TestDefaultSettings(t *testing.T) {
+	s, problems := LoadSettings("")
+	if len(problems) != 0 {
+		t.Fatalf("got %v", problems)
+	}
+	want := Settings{Name: s.Name, Site: s.Name, DataDir: s.DataDir}
+	want.DNS.Listen = []string{"127.0.0.1:5300", "[::1]:5300"}
+	want.Gossip.Listen = "127.0.0.1:7946"
+	want.Etcd.Embedded = true
+	want.API.Listen = "127.0.0.1:8053"
+	if diff := cmp.Diff(want, s, comparePrefixes()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	host, err := os.Hostname()
+	if err == nil && isDotted(strings.ToLower(host)) && s.Name != strings.ToLower(host) {
+		t.Errorf("name %q, want the host's, %q", s.Name, host)
+	}
+	if os.Geteuid() == 0 && s.DataDir != "/var/lib/divert" || os.Geteuid() != 0 && !strings.HasSuffix(s.DataDir, "/.local/state/divert") {
+		t.Errorf("data in %s", s.DataDir)
+	}
+}
+
+// TestSettings reads the file of DESIGN section 5, and a witness's.
+func TestSettings(t *testing.T) {
+	text := `
+name: d1
+site: fra-dc1
+dataDir: data
+dns: {listen: ["0.0.0.0:53", "[::]:53"]}
+gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.example.net, "[2001:db8::5]", "192.0.2.5:7000"], keyFile: gossip.key}
+etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
+api: {listen: "127.0.0.1:8053"}
+probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"]}
+controls: ["192.0.2.1:53", "control.example.net:53"]
+spec: [spec.d, /etc/more.d]
+`
+	s, problems := ParseSettings("/etc/divert/director.yaml", []byte(text))
+	if len(problems) != 0 {
+		t.Fatalf("got %v", problems)
+	}
+	var want Settings
+	want.Name, want.Site, want.DataDir = "d1", "fra-dc1", "/etc/divert/data"
+	want.DNS.Listen = []string{"0.0.0.0:53", "[::]:53"}
+	want.Gossip.Listen, want.Gossip.Advertise = "0.0.0.0:7946", "203.0.113.5:7946"
+	want.Gossip.Join = []string{"d2.example.net:7946", "[2001:db8::5]:7946", "192.0.2.5:7000"}
+	want.Gossip.KeyFile = "/etc/divert/gossip.key"
+	want.Etcd.Endpoints = []string{"https://etcd.example.net:2379"}
+	want.Etcd.TLS.CA, want.Etcd.TLS.Cert, want.Etcd.TLS.Key = "/etc/divert/ca.pem", "/etc/divert/d1.pem", "/etc/d1.key"
+	want.API.Listen = "127.0.0.1:8053"
+	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
+	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
+	want.Spec = []string{"/etc/divert/spec.d", "/etc/more.d"}
+	want.File = "/etc/divert/director.yaml"
+	if diff := cmp.Diff(want, s, comparePrefixes()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	witness, problems := ParseSettings("w.yaml", []byte("name: w\ndns: {listen: []}\netcd: {endpoints: [\"unix:etcd.sock\", \"http://127.0.0.1:2379\"]}\n"))
+	if len(problems) != 0 {
+		t.Fatalf("witness: got %v", problems)
+	}
+	if witness.DNS.Listen == nil || len(witness.DNS.Listen) != 0 || witness.Site != "w" || witness.Etcd.Embedded || witness.Etcd.Endpoints[0] != "unix://etcd.sock" {
+		t.Errorf("witness: got %+v", witness)
+	}
+	empty, problems := ParseSettings("e.yaml", []byte("# nothing\n"))
+	if len(problems) != 0 || len(empty.DNS.Listen) != 2 {
+		t.Errorf("an empty file: got %+v, %v", empty, problems)
+	}
+	if _, problems := LoadSettings(filepath.Join(t.TempDir(), "nowhere.yaml")); !Failed(problems) || !strings.Contains(problems[0].String(), "is not there") {
+		t.Errorf("got %v", problems)
+	}
+}
+
+func TestCheckTogether(t *testing.T) {
+	set := resolved(t, base+`
+kind: Fleet
+metadata: {name: default}
+spec: {directors: [{name: d1, site: fra-dc1}, {name: d2}, {name: d3}]}
+---
+kind: GlobalService
+metadata: {name: shop}
+spec:
+  hosts: [shop.example.org]
+  endpoints: [{cluster: fra, addresses: [127.0.0.10]}, {cluster: nyc, addresses: [127.1.0.10]}]
+  probes: [{http: {scheme: https, port: 443, host: shop.example.org}}]
+`)
+	tests := []struct {
+		name, settings string
+		want           []string
+	}{
+		{"good", `
+name: d1
+site: fra-dc1
+gossip: {join: ["d2.example.net", "badexample.org", "127.0.0.2"]}
+etcd: {endpoints: ["https://etcd.example.com:2379"], tls: {ca: a, cert: b, key: c}}
+probe: {allow: [127.0.0.0/8]}
+`, nil},
+		{"inside", `
+name: d1
+site: fra-dc1
+gossip: {join: ["192.0.2.1", "D2.Example.org"], advertise: "d1.example.org:7946", keyFile: k}
+etcd: {endpoints: ["https://192.0.2.1:2379", "https://etcd.example.org:2379"], tls: {ca: a, cert: b, key: c}}
+controls: ["a.example.org:53"]
+probe: {allow: [127.0.0.0/8]}
+`, []string{
+			"4: error: gossip.advertise: d1.example.org must be resolved",
+			"4: error: gossip.join[1]: d2.example.org must be resolved",
+			"5: error: etcd.endpoints[1]: etcd.example.org must be resolved",
+			"6: error: controls[0]: a.example.org must be resolved",
+		}},
+		{"stranger", `
+name: d9
+probe: {allow: [127.0.0.0/16]}
+`, []string{
+			"2: warning: etcd: this director keeps its own store",
+			"2: warning: name: \"d9\" is not in the roster",
+			"3: warning: probe.allow: 127.1.0.10 of shop in nyc is loopback or link-local, which probes refuse",
+		}},
+		{"site", `
+name: d1
+site: ams-dc1
+etcd: {endpoints: ["http://127.0.0.1:2379"]}
+probe: {allow: [127.0.0.0/8]}
+`, []string{"3: warning: site: \"ams-dc1\" differs from the roster's \"fra-dc1\""}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "director.yaml")
+			write(t, path, tc.settings)
+			s, problems := LoadSettings(path)
+			if Failed(problems) {
+				t.Fatalf("got %v", problems)
+			}
+			problems = CheckTogether(s, set)
+			matches := slices.EqualFunc(problems, tc.want, func(p Problem, want string) bool {
+				return strings.HasPrefix(strings.TrimPrefix(p.String(), path+":"), want)
+			})
+			if !matches {
+				t.Errorf("got %v, want %v", problems, tc.want)
+			}
+			if got := CheckTogether(s, nil); Failed(got) {
+				t.Errorf("without a spec: got %v", got)
+			}
+		})
+	}
+}
