@@ -3,13 +3,18 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/election"
@@ -193,5 +198,50 @@ func TestCommandsExpire(t *testing.T) {
 	plans, err := s.Client().Get(t.Context(), s.keys.plan())
 	if err != nil || plans.Kvs[0].Lease != 0 {
 		t.Errorf("the plan hangs on a lease: %v %v", plans, err)
+	}
+}
+
+// etcd over its quota refuses, and sometimes says so of a write that it did.
+// Either way the commit says what is so, and reading goes on.
+func TestOutOfSpace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	u := url.URL{Scheme: "unix", Path: filepath.Join(dir, "s")}
+	cfg := embed.NewConfig()
+	cfg.Dir, cfg.QuotaBackendBytes = filepath.Join(dir, "data"), 4<<20
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{u}, []url.URL{u}
+	cfg.ListenPeerUrls = nil
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	server, err := embed.StartEtcd(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	defer server.Server.HardStop()
+	<-server.Server.ReadyNotify()
+
+	s := open(t, u.String())
+	snap := begin(t, s)
+	known := map[uint64]bool{1: true}
+	// Plans of the greatest size, until one is refused.
+	for revision := uint64(2); ; revision++ {
+		c := commitOf(t, snap.ModRevision, revision, fmt.Sprint("c", revision), "doc")
+		c.Next.Plan.Writer = strings.Repeat("x", MaxPlan-1000)
+		c.Next, err = plan.Sign(c.Next.Plan, "d1", testKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Commit(t.Context(), c)
+		snap = read(t, s)
+		if err != nil {
+			break
+		}
+		known[revision] = true
+	}
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "free space") {
+		t.Errorf("out of space: %v, want ErrUnavailable and the remedy", err)
+	}
+	if got := revisionOf(snap); !known[got] || known[got+1] {
+		t.Errorf("the store holds revision %d, reported as done: %v", got, known)
 	}
 }

@@ -54,6 +54,7 @@ func knows(t *testing.T, c *Campaign, leader string) {
 // L3: a leader that stops hands over at once; one that resigns, whose key is
 // deleted, or that dies without a word, in time; each term is a new fence.
 func TestCampaignHandsOver(t *testing.T) {
+	t.Parallel()
 	endpoint, _ := serve(t, ServerOptions{Data: t.TempDir(), Listen: socket(t)})
 	admin := client(t, endpoint)
 	deadly := client(t, endpoint)
@@ -104,6 +105,7 @@ func TestCampaignHandsOver(t *testing.T) {
 // F10, F11: a leader whose etcd says nothing for the lease's life gives up by
 // its own clock, while etcd is still silent, and leads again when it is back.
 func TestCampaignGivesUpUnanswered(t *testing.T) {
+	t.Parallel()
 	child, data := startChild(t)
 	pid := pidOf(t, data, 0)
 	d1, _ := candidate(t, client(t, child.Endpoint()), "d1")

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -123,7 +124,7 @@ func (c *Child) once(ctx context.Context) error {
 	if err := os.MkdirAll(c.o.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	args := append(append([]string(nil), c.o.Command[1:]...), "--data", c.o.Data, "--listen", c.Endpoint())
+	args := slices.Concat(c.o.Command[1:], []string{"--data", c.o.Data, "--listen", c.Endpoint()})
 	cmd := exec.CommandContext(ctx, c.o.Command[0], args...)
 	cmd.Env = append(os.Environ(), c.o.Env...)
 	cmd.Stderr = c.o.Stderr

@@ -12,6 +12,7 @@ import (
 
 // A killed child comes back with what it held, and none is left at the end.
 func TestChildIsRestarted(t *testing.T) {
+	t.Parallel()
 	var pid int
 	t.Run("run", func(t *testing.T) {
 		child, data := startChild(t)
@@ -39,6 +40,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has a parent-death signal")
 	}
+	t.Parallel()
 	data := t.TempDir()
 	director := exec.CommandContext(t.Context(), os.Args[0], data)
 	director.Env = append(os.Environ(), "DIVERT_TEST_ROLE=director")

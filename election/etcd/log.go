@@ -1,7 +1,9 @@
 package etcd
 
 import (
+	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -27,7 +29,7 @@ func (c core) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 // With adds fields to every line.
 func (c core) With(f []zapcore.Field) zapcore.Core {
-	return core{log: c.log, ending: c.ending, fields: append(append([]zapcore.Field(nil), c.fields...), f...)}
+	return core{log: c.log, ending: c.ending, fields: slices.Concat(c.fields, f)}
 }
 
 // Check registers the core for an entry that it would write.
@@ -47,15 +49,11 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range fields {
 		f.AddTo(enc)
 	}
-	args := make([]any, 0, 2)
-	if len(enc.Fields) > 0 {
-		args = append(args, slog.Any("detail", enc.Fields))
-	}
+	level := slog.LevelWarn
 	if e.Level >= zapcore.ErrorLevel {
-		c.log.Error("etcd: "+e.Message, args...)
-		return nil
+		level = slog.LevelError
 	}
-	c.log.Warn("etcd: "+e.Message, args...)
+	c.log.Log(context.Background(), level, "etcd", slog.String("says", e.Message), slog.Any("detail", enc.Fields))
 	return nil
 }
 

@@ -20,9 +20,12 @@ import (
 var ErrLocked = errors.New("another process uses it: stop that one first")
 
 const (
-	// quota bounds the database, and with it the mapped memory. A fleet's
-	// history of one hour is a few MiB; past the quota etcd refuses writes.
-	quota = 512 << 20
+	// quota bounds the database. Past it etcd refuses writes until a person
+	// disarms its alarm, so it is far above what history can reach: 600 commits
+	// of the largest plan are 150 MiB, and a quota costs address space only.
+	quota = 2 << 30
+	// history is how long old revisions stay. Watches resume within seconds.
+	history = "10m"
 	// snapshotEvery and catchUp bound the raft log that stays in memory: the
 	// defaults, 10,000 and 5,000 entries, may each hold a blob of 512 KiB.
 	snapshotEvery, catchUp = 500, 50
@@ -129,7 +132,7 @@ func configure(data string, u *url.URL, o ServerOptions, ending *atomic.Bool) *e
 	// told from the old one by its cluster ID (F25).
 	cfg.InitialClusterToken = "divert-" + rand.Text()
 	cfg.AutoCompactionMode = embed.CompactorModePeriodic
-	cfg.AutoCompactionRetention = "1h"
+	cfg.AutoCompactionRetention = history
 	cfg.QuotaBackendBytes = quota
 	cfg.SnapshotCount = snapshotEvery
 	cfg.SnapshotCatchUpEntries = catchUp
