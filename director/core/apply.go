@@ -18,8 +18,8 @@ func cloneDoc(doc *plan.SpecDoc) *plan.SpecDoc {
 }
 
 // resolved makes a whole spec of resources, or refuses with all that is wrong.
-func resolved(raws []spec.Raw) (*spec.Set, error) {
-	set, problems := spec.Resolve(raws)
+func resolved(raws []spec.Raw, check spec.ZoneChecker) (*spec.Set, error) {
+	set, problems := spec.ResolveWith(raws, check)
 	if spec.Failed(problems) || set == nil {
 		bad := slices.DeleteFunc(slices.Clone(problems), func(p spec.Problem) bool { return p.Warning })
 		return nil, &Refusal{
@@ -42,7 +42,7 @@ func (w *work) apply() error {
 		return nil
 	}
 	raws := Raws(doc)
-	set, err := resolved(raws)
+	set, err := resolved(raws, w.s.CheckZone)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func Bootstrap(s State, raws []spec.Raw, me Director, fleet string) (Change, err
 	case me.Name == "" || len(me.Key) == 0:
 		return Change{}, fmt.Errorf("bootstrap by director %q without a name or key", me.Name)
 	}
-	set, err := resolved(raws)
+	set, err := resolved(raws, s.CheckZone)
 	if err != nil {
 		return Change{}, err
 	}

@@ -72,6 +72,10 @@ type State struct {
 	// that has never fallen has no certificate to say so. It is used for that
 	// alone.
 	Observed map[health.Subject]health.State
+	// CheckZone reads zone text as the directors will; nil leaves it unread. A
+	// spec that one director accepts and the others cannot read must never be
+	// committed, so whoever commits gives the same one as whoever prepares.
+	CheckZone spec.ZoneChecker
 }
 
 // Change is a decision: the next plan, not yet signed. A Noop changes nothing

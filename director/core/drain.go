@@ -25,7 +25,7 @@ func (w *work) drain() error {
 		End: end, LastResort: w.c.LastResort,
 	}
 	w.put(o)
-	v := w.compare()
+	v := w.compare(scope)
 	if hit := v.lastSites(); len(hit) > 0 {
 		if !w.c.Force {
 			return &Refusal{
@@ -60,7 +60,7 @@ func (w *work) undrain() error {
 		return o.GetKind() == plan.Override_DRAIN && o.GetScope() == scope.String()
 	})
 	if len(gone) > 0 {
-		v := w.compare()
+		v := w.compare(scope)
 		w.prev.Effects = v.effects()
 		w.prev.Warnings = append(w.prev.Warnings, w.unwell(scope)...)
 		w.done = "undrained " + scope.String()

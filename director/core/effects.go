@@ -19,9 +19,14 @@ type verdict struct {
 
 // compare decides for the plan in force and for the next one: as they are, and
 // as if no automation observed, since a last site is counted by what is really
-// up.
-func (w *work) compare() *verdict {
+// up. With a scope, only the services that have a site in it are looked at.
+func (w *work) compare(scope ...steer.Scope) *verdict {
 	d := new(steer.Decider)
+	oldSet, newSet := w.s.Spec, w.set
+	if len(scope) > 0 {
+		oldSet = touched(oldSet, scope[0])
+		newSet = oldSet
+	}
 	run := func(set *spec.Set, p *plan.Plan, acting bool) map[string]*steer.Service {
 		got := d.Decide(steer.Input{Spec: set, Plan: p, States: w.s.States, Places: w.s.Places, Acting: acting})
 		out := make(map[string]*steer.Service, len(got.Services))
@@ -31,10 +36,20 @@ func (w *work) compare() *verdict {
 		return out
 	}
 	v := &verdict{set: w.set}
-	v.before = run(w.s.Spec, w.s.Plan.Plan, false)
-	v.acting[0] = run(w.s.Spec, w.s.Plan.Plan, true)
-	v.acting[1] = run(w.set, w.next, true)
-	v.after = run(w.set, w.next, false)
+	now, next := &plan.Plan{}, w.next
+	if w.s.Plan != nil {
+		now = w.s.Plan.Plan
+	}
+	v.before = run(oldSet, now, false)
+	v.acting[0] = v.before
+	if observes(v.before) {
+		v.acting[0] = run(oldSet, now, true)
+	}
+	v.after = run(newSet, next, false)
+	v.acting[1] = v.after
+	if observes(v.after) {
+		v.acting[1] = run(newSet, next, true)
+	}
 	for n := range v.before {
 		v.names = append(v.names, n)
 	}
@@ -199,4 +214,25 @@ func rowFor(v *steer.View, p steer.PrefixPlaces) []uint16 {
 		}
 	}
 	return best
+}
+
+// touched is a spec with only those services that have a site in a scope.
+func touched(set *spec.Set, scope steer.Scope) *spec.Set {
+	out := *set
+	out.Services = nil
+	for _, s := range covered(set, scope) {
+		if n := len(out.Services); n == 0 || out.Services[n-1] != s.service {
+			out.Services = append(out.Services, s.service)
+		}
+	}
+	return &out
+}
+
+func observes(services map[string]*steer.Service) bool {
+	for _, s := range services {
+		if s.Observing {
+			return true
+		}
+	}
+	return false
 }
