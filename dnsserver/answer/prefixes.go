@@ -13,7 +13,9 @@ type prefixNode struct {
 	value int32    // index of a prefix, plus one; 0 = none
 }
 
-func (t *prefixTree) add(p netip.Prefix, value int32) (fresh bool) {
+// add notes a prefix. Of two that are the same once normalised (192.0.2.0/24 and
+// ::ffff:192.0.2.0/120) the first counts.
+func (t *prefixTree) add(p netip.Prefix, value int32) {
 	if len(t.nodes) == 0 {
 		t.nodes = append(t.nodes, prefixNode{})
 	}
@@ -31,9 +33,9 @@ func (t *prefixTree) add(p netip.Prefix, value int32) (fresh bool) {
 		}
 		at = t.nodes[at].child[bit]
 	}
-	fresh = t.nodes[at].value == 0
-	t.nodes[at].value = value + 1
-	return fresh
+	if t.nodes[at].value == 0 {
+		t.nodes[at].value = value + 1
+	}
 }
 
 // find gives the index of the longest prefix that holds addr, -1 for none, and

@@ -114,9 +114,7 @@ func (t *Table) compileView(s *steered, source *View, v *view, is4 bool) error {
 		if inner.Addr().Is4() {
 			tree = &v.v4
 		}
-		if !tree.add(inner, int32(i)) {
-			return fmt.Errorf("prefix %s comes twice", p.Prefix)
-		}
+		tree.add(inner, int32(i))
 	}
 	v.constant = len(v.prefixes) == 0 && !v.places.varies && !hashed
 	return nil
