@@ -139,7 +139,7 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, into any) e
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", c.Server, err)
@@ -165,7 +165,7 @@ func (c *Client) open(ctx context.Context, path string, q url.Values) (*http.Res
 		return nil, c.unreachable(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close() //nolint:errcheck // it was only read
+		defer resp.Body.Close()
 		return nil, refused(resp)
 	}
 	return resp, nil
@@ -202,7 +202,7 @@ func (c *Client) Watch(ctx context.Context, show func(Status) error) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 64<<10), maxAnswer)
 	for lines.Scan() {
@@ -315,7 +315,7 @@ func (c *Client) try(ctx context.Context, path string, body []byte, progress fun
 		dial := errors.As(err, &op) && op.Op == "dial"
 		return Outcome{}, !dial, c.unreachable(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") != ndjson {
 		return Outcome{}, false, refused(resp)
 	}

@@ -142,12 +142,18 @@ func TestSettle(t *testing.T) {
 		want Outcome
 	}{
 		{"done", Outcome{ID: "a1", Revision: 3}, nil, Outcome{ID: "a1", Revision: 3, Final: true}},
-		{"refused", Outcome{Preview: core.Preview{Warnings: []string{"w"}}}, fmt.Errorf("draining: %w", &core.Refusal{Reason: "last site", Remedy: "--force", Force: true}),
-			Outcome{ID: "a1", Code: 1, Error: "last site", Remedy: "--force", CanForce: true, Final: true, Preview: core.Preview{Warnings: []string{"w"}}}},
+		{
+			"refused",
+			Outcome{Preview: core.Preview{Warnings: []string{"w"}}},
+			fmt.Errorf("draining: %w", &core.Refusal{Reason: "last site", Remedy: "--force", Force: true}),
+			Outcome{ID: "a1", Code: 1, Error: "last site", Remedy: "--force", CanForce: true, Final: true, Preview: core.Preview{Warnings: []string{"w"}}},
+		},
 		{"store away", Outcome{}, errors.New("the store is away"), Outcome{ID: "a1", Code: 1, Error: "the store is away", Final: true}},
 		{"in time, as the director says itself", Outcome{Code: 3, Error: "all but d4"}, context.DeadlineExceeded, Outcome{ID: "a1", Code: 3, Error: "all but d4", Final: true}},
-		{"unknown", Outcome{}, context.DeadlineExceeded, Outcome{ID: "a1", Code: 3, Final: true,
-			Error: "not complete in time, and what became of it is unknown", Remedy: "repeat it with the same ID: nothing is done twice"}},
+		{"unknown", Outcome{}, context.DeadlineExceeded, Outcome{
+			ID: "a1", Code: 3, Final: true,
+			Error: "not complete in time, and what became of it is unknown", Remedy: "repeat it with the same ID: nothing is done twice",
+		}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func ask(t *testing.T, c *http.Client, method, url string, body string, header .
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() //nolint:errcheck // a test's listener
+		defer l.Close()
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
@@ -278,7 +278,7 @@ func TestConnectionCap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close() //nolint:errcheck // a test's connection
+		defer conn.Close()
 	}
 	first, second := <-accepted, <-accepted
 	select {
