@@ -128,8 +128,11 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 			cname := first(at, dns.TypeCNAME)
 			switch {
 			case cname != nil && qtype != dns.TypeCNAME:
+				if slices.Contains(visited, source+z.Origin) {
+					return
+				}
 				v.answer = append(v.answer, show1(renamed(cname, name)))
-				if qtype == dns.TypeANY || slices.Contains(visited, source+z.Origin) {
+				if qtype == dns.TypeANY {
 					return
 				}
 				visited = append(visited, source+z.Origin)

@@ -23,19 +23,21 @@ const failOpenText = "no site is known to be up; answered all the same"
 
 // reply is the work on one packet.
 type reply struct {
-	table  *Table
-	w      writer
-	q      query
-	who    asker
-	rcode  uint16
-	aa     bool
-	ede    int
-	text   string // beside ede
-	scope  int    // of the client subnet
-	label  uint32
-	from   *steered // that answered
-	target int      // where the last alias's target stands in the reply
-	d      decision
+	table   *Table
+	w       writer
+	q       query
+	who     asker
+	rcode   uint16
+	aa      bool
+	ede     int
+	text    string // beside ede
+	scope   int    // of the client subnet
+	label   uint32
+	from    *steered            // that answered
+	seen    [maxChase + 1]*node // whose CNAME is in the reply
+	aliases int                 // of them
+	target  int                 // where the last alias's target stands in the reply
+	d       decision
 }
 
 // Reply answers one packet. The answer is appended to dst, which needs room for

@@ -1,5 +1,7 @@
 package answer
 
+import "slices"
+
 // maxChase bounds the aliases followed in one reply.
 const maxChase = 8
 
@@ -10,25 +12,15 @@ const hinfoTTL = 3600
 // name's label at, and follows aliases as long as they stay in our zones.
 func (r *reply) resolve(z *zone, at int) {
 	r.aa = true
-	var seen [maxChase + 1]*node
 	position := headerLen // of the current name in the reply
-	for hop := 0; ; hop++ {
+	for hop := 0; hop <= maxChase; hop++ {
 		if r.q.qtype == typeDS && at == 0 && z.parent != nil {
 			// RFC 4035 section 3.1.4.1: DS belongs to the zone above the cut.
 			z = z.parent
 			at = r.q.name.labels - z.labels
 		}
-		n, alias := r.look(z, at, position, hop)
-		if !alias || hop == maxChase {
+		if !r.look(z, at, position, hop) {
 			return
-		}
-		if n != nil {
-			for _, before := range seen[:hop] {
-				if before == n {
-					return // a loop: what was found is the answer
-				}
-			}
-			seen[hop] = n
 		}
 		position = r.target
 		if !r.q.name.set(r.w.msg[r.w.base+position:]) {
@@ -41,21 +33,20 @@ func (r *reply) resolve(z *zone, at int) {
 }
 
 // look answers from one zone. It tells whether it wrote an alias that is to be
-// followed, and which node that came from (none for a DNAME, whose targets
-// differ).
-func (r *reply) look(z *zone, at, position, hop int) (n *node, alias bool) {
+// followed.
+func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 	q := &r.q
-	n = z.apex
+	n := z.apex
 	for i := at - 1; i >= 0; i-- {
 		if n.dname != nil {
-			return nil, r.dname(n.dname, i+1, position)
+			return r.dname(n.dname, i+1, position)
 		}
 		child := z.nodes[string(q.name.suffix(i))]
 		if child == nil {
 			// n is the closest encloser (RFC 4592 section 3.3.1).
 			if n.wild == nil {
 				r.negative(z, at, position, rcodeName)
-				return nil, false
+				return false
 			}
 			n = n.wild
 			break
@@ -63,10 +54,10 @@ func (r *reply) look(z *zone, at, position, hop int) (n *node, alias bool) {
 		n = child
 		if n.cut != nil && (i > 0 || q.qtype != typeDS) {
 			r.referral(n.cut, i, position, hop)
-			return nil, false
+			return false
 		}
 	}
-	return n, r.data(n, z, at, position)
+	return r.data(n, z, at, position)
 }
 
 // data answers from the node that the name leads to.
@@ -80,6 +71,12 @@ func (r *reply) data(n *node, z *zone, at, position int) (alias bool) {
 		r.steered(n.steered, &n.steered.aaaa, at, position)
 		return false
 	case n.cname != nil && qtype != typeCNAME:
+		// Back at a CNAME: a loop, and what was found so far is the answer.
+		if slices.Contains(r.seen[:r.aliases], n) {
+			return false
+		}
+		r.seen[r.aliases] = n
+		r.aliases++
 		r.w.set(sectionAnswer, o, n.cname)
 		r.target = r.w.offset() - len(n.cname.data[0])
 		return qtype != typeANY && !r.w.full
