@@ -141,13 +141,13 @@ var (
 )
 
 func (r *yamlReader) document(c chunk) *value {
+	if isEmpty(c.text) {
+		return nil // a decoder for each of many would be costly
+	}
 	r.offset = c.lines
 	dec := yaml.NewDecoder(bytes.NewReader(c.text))
 	var node yaml.Node
 	if err := dec.Decode(&node); err != nil {
-		if node.Kind == 0 && isEmpty(c.text) {
-			return nil
-		}
 		r.syntax(err)
 		return nil
 	}
@@ -169,8 +169,11 @@ func (r *yamlReader) document(c chunk) *value {
 // isEmpty reports whether a document holds comments and markers only.
 func isEmpty(text []byte) bool {
 	for line := range bytes.Lines(text) {
+		if isMarker(line) {
+			line = line[len("---"):]
+		}
 		line = bytes.TrimSpace(line)
-		if len(line) > 0 && line[0] != '#' && !bytes.HasPrefix(line, []byte("---")) && !bytes.Equal(line, []byte("...")) {
+		if len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("...")) {
 			return false
 		}
 	}
