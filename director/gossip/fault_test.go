@@ -22,6 +22,7 @@ func userPacket(raw []byte) []byte {
 // F13: corrupt, foreign, unsigned, replayed, stale and oversized input is
 // dropped, each counted by its reason, and none of it is delivered.
 func TestJunkIsCounted(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d2 := identity("d2", "", 9)
 	f.register("d2", d2.Public(), "")
@@ -74,6 +75,7 @@ func TestJunkIsCounted(t *testing.T) {
 
 // F26 for real: two processes of one identity speak to a third.
 func TestClonedMachine(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 7)
 	f.register("d1", d1.Public(), "")
@@ -166,6 +168,7 @@ func behind(t *testing.T, f *fleet) ([]*peer, *relay.Relay) {
 // F7, F8: a director that was cut off until memberlist forgot it, and it forgot
 // them, rejoins by itself. Its peers do not miss each other meanwhile.
 func TestLongPartition(t *testing.T) {
+	t.Parallel()
 	peers, r := behind(t, newFleet("fleet-1"))
 	d1, d2, d3 := peers[0], peers[1], peers[2]
 	for round := range 2 {
@@ -206,6 +209,7 @@ func TestLongPartition(t *testing.T) {
 // Votes reach a registered peer over a healed link though memberlist still
 // holds it for dead.
 func TestAbsentPeersAreSpokenTo(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
 	addr := freePort(t, "127.0.0.1")
@@ -232,6 +236,7 @@ func TestAbsentPeersAreSpokenTo(t *testing.T) {
 // F14: delay with jitter, reordering and duplicates lose nobody, and each
 // message is delivered once.
 func TestBadLinks(t *testing.T) {
+	t.Parallel()
 	peers, r := behind(t, newFleet("fleet-1"))
 	r.Shape(relay.Any, relay.Any, relay.Fault{Delay: 5 * time.Millisecond, Jitter: 10 * time.Millisecond, Duplicate: 0.5, Reorder: 0.5})
 	n := 0
@@ -255,8 +260,6 @@ func TestBadLinks(t *testing.T) {
 		t.Error("no duplicate was counted")
 	}
 	for _, p := range peers {
-		if got := p.names(); got != "d1 d2 d3" {
-			t.Errorf("%s knows %q", p.opts.Name, got)
-		}
+		eventually(t, p.opts.Name+" to know all", func() bool { return p.names() == "d1 d2 d3" })
 	}
 }

@@ -61,7 +61,7 @@ func (n *Node) Members() []Member {
 	defer n.members.mu.Unlock()
 	out := make([]Member, 0, len(n.members.known))
 	for _, m := range n.members.known {
-		if !foreign(own, m.Meta.Fleet) {
+		if n.members.genuine(m, own) {
 			out = append(out, m.Member)
 		}
 	}
@@ -72,6 +72,14 @@ func (n *Node) Members() []Member {
 // foreign tells whether two fleets are known and differ. A director without a
 // plan is of no fleet yet.
 func foreign(own, other string) bool { return own != "" && other != "" && own != other }
+
+// genuine tells whether a member is of our fleet and has the roster's key. One
+// that was let in before the fleet or the key was known may not be: it must not
+// stand in the way of the director whose name it took.
+func (s *members) genuine(m member, own string) bool {
+	pin := s.node.opts.Keys(m.Name)
+	return !foreign(own, m.Meta.Fleet) && (len(pin) == 0 || bytes.Equal(pin, m.Meta.Key))
+}
 
 // admit decides whether memberlist may take a node in. A name that the roster
 // knows is taken with the roster's key only, and no other fleet at all.
@@ -195,7 +203,7 @@ func (s *members) others() []memberlist.Node {
 	defer s.mu.Unlock()
 	out := make([]memberlist.Node, 0, len(s.known))
 	for name, m := range s.known {
-		if name == s.node.opts.Name || foreign(own, m.Meta.Fleet) {
+		if name == s.node.opts.Name || !s.genuine(m, own) {
 			continue
 		}
 		out = append(out, m.node)
@@ -208,10 +216,11 @@ func (s *members) others() []memberlist.Node {
 
 // where gives the places of a member, the likeliest first.
 func (s *members) where(name string) []memberlist.Node {
+	own := s.node.opts.Fleet()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.known[name]
-	if !ok {
+	if !ok || !s.genuine(m, own) {
 		return nil
 	}
 	if moved, ok := s.moved[name]; ok {
@@ -220,12 +229,7 @@ func (s *members) where(name string) []memberlist.Node {
 	return []memberlist.Node{m.node}
 }
 
-func (s *members) has(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.known[name]
-	return ok
-}
+func (s *members) has(name string) bool { return len(s.where(name)) > 0 }
 
 // addresses lists where each registered director may be found: where the
 // roster remembers it, and where it was last.

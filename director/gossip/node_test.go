@@ -42,7 +42,7 @@ func fast(tu *tuning) {
 	c.ProbeInterval, c.ProbeTimeout = 50*time.Millisecond, 25*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 2, 2
 	c.GossipInterval, c.GossipToTheDeadTime = 20*time.Millisecond, 100*time.Millisecond
-	c.PushPullInterval, c.TCPTimeout = 200*time.Millisecond, 500*time.Millisecond
+	c.PushPullInterval, c.TCPTimeout = 200*time.Millisecond, 2*time.Second
 	c.DeadNodeReclaimTime = 100 * time.Millisecond
 }
 
@@ -196,6 +196,7 @@ func crash(t *testing.T, p *peer) {
 // Three directors find each other through one address, and each hears what
 // another says to all, to it alone, and at length.
 func TestThreeDirectors(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	f.secret = []byte("0123456789abcdef")
 	var peers []*peer
@@ -248,6 +249,7 @@ func TestThreeDirectors(t *testing.T) {
 
 // What is larger than allowed never leaves.
 func TestOversizedIsRefused(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	p := start(t, f, identity("d1", "", 1), nil)
 	if _, err := p.Broadcast(7, make([]byte, MaxDatagram-Overhead("d1"))); err != nil {
@@ -270,6 +272,7 @@ func TestOversizedIsRefused(t *testing.T) {
 // A director that crashed comes back under another address (memberlist alone
 // refuses it there) and is spoken to at once.
 func TestReturnWithNewAddress(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1 := identity("d1", "", 1)
 	d2 := identity("d2", "", 1)
@@ -305,6 +308,7 @@ func TestReturnWithNewAddress(t *testing.T) {
 // A director is known by its key: another key under a registered name is kept
 // out, counted and alarmed (F13).
 func TestChangedKey(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
 	f.register("d1", d1.Public(), "")
@@ -331,6 +335,7 @@ func TestChangedKey(t *testing.T) {
 
 // A director with another gossip key is never heard, and counted (F13).
 func TestWrongGossipKey(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	f.secret = []byte("0123456789abcdef")
 	p1 := start(t, f, identity("d1", "", 1), nil)
@@ -354,6 +359,7 @@ func TestWrongGossipKey(t *testing.T) {
 
 // Two fleets that share a network and a gossip key stay two.
 func TestFleetsDoNotMix(t *testing.T) {
+	t.Parallel()
 	f1, f2 := newFleet("fleet-1"), newFleet("fleet-2")
 	p1 := start(t, f1, identity("d1", "", 1), nil)
 	p2 := start(t, f2, identity("e1", "", 1), join(p1))
@@ -367,6 +373,7 @@ func TestFleetsDoNotMix(t *testing.T) {
 // A director without a plan hears the fleet and is heard as a stranger, until
 // it is enrolled.
 func TestEnrolment(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
 	f.register("d1", d1.Public(), "")
@@ -442,6 +449,7 @@ func (s *state) Merge(b []byte) {
 
 // Push/pull carries state between registered directors.
 func TestState(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
 	f.register("d1", d1.Public(), "")
@@ -461,6 +469,7 @@ func TestState(t *testing.T) {
 // A director that lists itself among its join addresses has its own answer, and
 // a silent address delays no other.
 func TestJoinSelfAndSilent(t *testing.T) {
+	t.Parallel()
 	f := newFleet("")
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts nothing
 	if err != nil {
@@ -486,6 +495,7 @@ func TestJoinSelfAndSilent(t *testing.T) {
 
 // While Deliver waits, input is dropped and counted, and memberlist goes on.
 func TestSlowReceiver(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
 	f.register("d1", d1.Public(), "")
@@ -511,6 +521,7 @@ func TestSlowReceiver(t *testing.T) {
 
 // C3: connections are capped, and the cap is counted.
 func TestConnectionCap(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	p := start(t, f, identity("d1", "", 1), func(o *Options) {
 		o.tune = func(tu *tuning) { fast(tu); tu.list.TCPTimeout = patience }
@@ -543,6 +554,7 @@ func TestStopLeavesNothing(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
+	t.Parallel()
 	good := func() Options { return Options{Identity: identity("d1", "", 1), Listen: "127.0.0.1:0"} }
 	tests := []struct {
 		name   string
@@ -583,6 +595,7 @@ func TestNewRefuses(t *testing.T) {
 
 // The longest name gossips like any other.
 func TestLongestName(t *testing.T) {
+	t.Parallel()
 	f := newFleet("fleet-1")
 	long := strings.Repeat("n", MaxName)
 	p1 := start(t, f, identity("d1", "", 1), nil)
@@ -597,6 +610,7 @@ func TestLongestName(t *testing.T) {
 }
 
 func TestOnlyAddress(t *testing.T) {
+	t.Parallel()
 	own := func(prefixes ...string) (out []net.Addr) {
 		for _, p := range prefixes {
 			ip, n, err := net.ParseCIDR(p)
@@ -624,4 +638,29 @@ func TestOnlyAddress(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want %q", tc.name, got, err, tc.want)
 		}
 	}
+}
+
+// A stranger that took a name before it was registered does not keep the
+// roster's words from the director who owns it.
+func TestSquatter(t *testing.T) {
+	t.Parallel()
+	f := newFleet("fleet-1")
+	d1, d2 := identity("d1", "", 1), identity("d2", "", 1)
+	f.register("d1", d1.Public(), "")
+	p1 := start(t, f, d1, nil)
+	start(t, f, identity("d2", "another", 1), join(p1))
+	eventually(t, "the stranger to be taken in", func() bool { return p1.names() == "d1 d2" })
+	other := newFleet("fleet-1")
+	other.register("d1", d1.Public(), "")
+	p2 := start(t, other, d2, nil)
+	f.register("d2", d2.Public(), p2.Addr().String())
+	if got := p1.names(); got != "d1" {
+		t.Errorf("members: got %q, want d1 alone", got)
+	}
+	eventually(t, "d2 to hear d1", func() bool {
+		if _, err := p1.Broadcast(7, []byte("vote")); err != nil {
+			t.Fatal(err)
+		}
+		return p2.heard("d1", "vote")
+	})
 }
