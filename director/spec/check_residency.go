@@ -28,10 +28,8 @@ func (k *checker) checkResidency(o *object, g *GlobalService) {
 	}
 	r := &residency{k: k, o: o, g: g, usable: k.usable(g), said: map[string]bool{}}
 	// What was not read whole would be judged wrongly.
-	for _, part := range []string{"spec.residency", "spec.endpoints", "spec.environment"} {
-		if o.isBroken(part) {
-			return
-		}
+	if slices.ContainsFunc([]string{"spec.residency", "spec.endpoints", "spec.environment"}, o.isBroken) {
+		return
 	}
 	for _, e := range g.Endpoints {
 		c := k.set.Cluster(e.Cluster)

@@ -94,7 +94,8 @@ func (t *together) probed() {
 	for _, g := range t.set.Services {
 		for _, e := range g.Endpoints {
 			for _, a := range e.Addresses {
-				if len(g.Probes) == 0 || refused[a] || !(a.IsLoopback() || a.IsLinkLocalUnicast()) {
+				special := a.IsLoopback() || a.IsLinkLocalUnicast()
+				if !special || len(g.Probes) == 0 || refused[a] {
 					continue
 				}
 				if slices.ContainsFunc(t.s.Probe.Allow, func(p netip.Prefix) bool { return p.Contains(a) }) {

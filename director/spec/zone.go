@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,13 +22,11 @@ func (o *object) readZone(c cursor) {
 		"nameservers": func(c cursor) {
 			c.nonEmpty(func(c cursor) {
 				host := c.host()
-				for _, n := range z.Nameservers {
-					if n == host {
-						c.fail(quote(host)+" stands here twice", "keep one of the two")
-						return
-					}
-				}
-				if host != "" {
+				switch {
+				case host == "":
+				case slices.Contains(z.Nameservers, host):
+					c.fail(quote(host)+" stands here twice", "keep one of the two")
+				default:
 					z.Nameservers = append(z.Nameservers, host)
 				}
 			})
