@@ -14,28 +14,39 @@ const (
 	maxAlarms = 64
 )
 
-// alarms holds what is in doubt about directors' identities. Doubts of a key
+// alarms holds what is in doubt about directors' identities. Doubts
 // are raised by memberlist's goroutines and the receiver; settle is called by
 // the receiver alone, each second.
 type alarms struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu    sync.Mutex
-	keys  map[string]time.Time // names seen with another key than the roster's, until when
-	shown map[string]string
+	mu     sync.Mutex
+	raised map[string]doubt // by director
+	shown  map[string]string
 }
+
+// doubt is an alarm that stands until it has not been raised again for a while.
+type doubt struct {
+	text  string
+	until time.Time
+}
+
+const (
+	textChangedKey = "somebody uses this name with another key than the roster's, and is ignored. If its disk was replaced: `divert director remove` and `approve` it"
+	textDoubledUs  = "another process speaks with this director's own identity: peers ignore both. Stop one of them, and give a cloned machine its own dataDir"
+)
 
 func newAlarms(log *slog.Logger, m *metrics) *alarms {
-	return &alarms{log: log, metrics: m, keys: map[string]time.Time{}, shown: map[string]string{}}
+	return &alarms{log: log, metrics: m, raised: map[string]doubt{}, shown: map[string]string{}}
 }
 
-// changedKey records that somebody used a registered name with another key.
-func (a *alarms) changedKey(name string, now time.Time) {
+// raise records a doubt about a director.
+func (a *alarms) raise(name, text string, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, known := a.keys[name]; known || len(a.keys) < maxAlarms {
-		a.keys[name] = now.Add(alarmFor)
+	if _, known := a.raised[name]; known || len(a.raised) < maxAlarms {
+		a.raised[name] = doubt{text: text, until: now.Add(alarmFor)}
 	}
 }
 
@@ -43,11 +54,11 @@ func (a *alarms) changedKey(name string, now time.Time) {
 func (a *alarms) settle(found map[string]string, now time.Time) {
 	next := maps.Clone(found)
 	a.mu.Lock()
-	for name, until := range a.keys {
-		if now.After(until) {
-			delete(a.keys, name)
+	for name, d := range a.raised {
+		if now.After(d.until) {
+			delete(a.raised, name)
 		} else if next[name] == "" {
-			next[name] = "somebody uses this name with another key than the roster's, and is ignored. If its disk was replaced: `divert director remove` and `approve` it"
+			next[name] = d.text
 		}
 	}
 	before := a.shown

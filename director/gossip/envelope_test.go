@@ -148,6 +148,15 @@ func TestMeta(t *testing.T) {
 	if _, err := openMeta("d1", append(raw, make([]byte, 512)...)); err == nil {
 		t.Error("more than 512 octets open")
 	}
+	for name, bad := range map[string]Meta{
+		"escape in site":  {Site: "fra\x1b[2J", Key: id.Public(), Gossip: "192.0.2.1:1"},
+		"long fleet":      {Fleet: strings.Repeat("f", maxFleet+1), Key: id.Public(), Gossip: "192.0.2.1:1"},
+		"site is no text": {Site: "\xff", Key: id.Public(), Gossip: "192.0.2.1:1"},
+	} {
+		if _, err := bad.seal("d1", id.Key); err == nil {
+			t.Errorf("%s: sealed", name)
+		}
+	}
 	// A later version's fields are skipped.
 	body := append([]byte{}, raw[:len(raw)-ed25519.SignatureSize]...)
 	body = append(body, 0x9a, 0x06, 1, 'x', 0xa0, 0x06, 5) // fields 99 and 100

@@ -68,6 +68,21 @@ func TestJunkIsCounted(t *testing.T) {
 		send(tc.packet)
 		eventually(t, fmt.Sprintf("%s to be counted as %s", tc.name, tc.want), func() bool { return p.droppedFor(tc.want) == before+1 })
 	}
+	// What carries this director's own key is its own sent back, or a clone's.
+	own := identity("d1", "", 1)
+	sent, err := p.Broadcast(7, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for why, packet := range map[reason][]byte{
+		replayed:          userPacket(sent.Raw),
+		duplicateInstance: userPacket(Seal("fleet-1", 7, "d1", own.Key, 2, 99, 1, nil)),
+	} {
+		before := p.droppedFor(why)
+		send(packet)
+		eventually(t, "its own message to be counted as "+string(why), func() bool { return p.droppedFor(why) == before+1 })
+	}
+	eventually(t, "the alarm about itself", func() bool { return strings.Contains(p.Alarms()["d1"], "own identity") })
 	if got := len(p.messages()); got != 1 {
 		t.Errorf("%d messages delivered, want 1", got)
 	}

@@ -100,7 +100,7 @@ func (s *members) admit(node *memberlist.Node) error {
 	}
 	if pin := s.node.opts.Keys(node.Name); len(pin) > 0 && !bytes.Equal(pin, meta.Key) {
 		s.node.metrics.drop(changedKey)
-		s.node.alarms.changedKey(node.Name, time.Now())
+		s.node.alarms.raise(node.Name, textChangedKey, time.Now())
 		return fmt.Errorf("%s has another key than the roster's", node.Name)
 	}
 	s.mu.Lock()

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -38,6 +41,9 @@ const (
 // seal encodes the meta and proves the possession of its key: the signature
 // covers the name and the address, so nobody can show it under another.
 func (m Meta) seal(name string, key ed25519.PrivateKey) ([]byte, error) {
+	if !m.plain() {
+		return nil, fmt.Errorf("what %s says of itself holds a character that does not print, or a fleet ID of more than %d octets", name, maxFleet)
+	}
 	raw := []byte{metaVersion}
 	text := func(n protowire.Number, s string) {
 		if s != "" {
@@ -97,13 +103,23 @@ func openMeta(name string, raw []byte) (Meta, error) {
 		}
 		rest = rest[size:]
 	}
-	if len(m.Key) != ed25519.PublicKeySize || len(m.Fleet) > maxFleet || !ed25519.Verify(m.Key, metaSigned(name, raw[:end]), raw[end:]) {
+	if len(m.Key) != ed25519.PublicKeySize || !m.plain() || !ed25519.Verify(m.Key, metaSigned(name, raw[:end]), raw[end:]) {
 		return Meta{}, errMeta
 	}
 	if addr, err := netip.ParseAddrPort(m.Gossip); err != nil || addr.String() != m.Gossip {
 		return Meta{}, errMeta
 	}
 	return m, nil
+}
+
+// plain says that the texts may be shown to people.
+func (m Meta) plain() bool {
+	for _, s := range []string{m.Fleet, m.Site, m.DNS} {
+		if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return false
+		}
+	}
+	return len(m.Fleet) <= maxFleet
 }
 
 func (m *Meta) set(num protowire.Number, v []byte) {

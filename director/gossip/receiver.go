@@ -65,16 +65,31 @@ func (r *receiver) verify(l letter) (Message, reason) {
 		return Message{}, unsigned
 	}
 	if len(pin) > 0 && !registered {
-		r.node.alarms.changedKey(m.From, l.received)
+		r.node.alarms.raise(m.From, textChangedKey, l.received)
 		return Message{}, changedKey
 	}
-	if m.From == r.node.opts.Name && m.Boot == r.node.opts.Identity.Boot && m.Instance == r.node.instance {
-		return Message{}, replayed // our own, sent back
+	if bytes.Equal(m.Key, r.node.opts.Identity.Public()) {
+		return Message{}, r.ourselves(&m)
 	}
 	if why := r.authors.accept(&m, registered, l.received); why != "" {
 		return Message{}, why
 	}
 	return m, ""
+}
+
+// ourselves says why a message under our own key is dropped: it is ours and was
+// sent back, or of a process before this one, or of another that lives (F26).
+func (r *receiver) ourselves(m *Message) reason {
+	own := r.node.opts.Identity.Boot
+	switch {
+	case m.Boot < own:
+		return stale
+	case m.Boot == own && m.Instance == r.node.instance:
+		return replayed
+	default:
+		r.node.alarms.raise(r.node.opts.Name, textDoubledUs, m.Received)
+		return duplicateInstance
+	}
 }
 
 // fleetOf finds what a message was sealed under: our own fleet; none, of a
