@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
