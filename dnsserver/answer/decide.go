@@ -11,9 +11,15 @@ const maxSites = 256
 
 // asker is who an answer is for.
 type asker struct {
-	resolver netip.Addr   // who sent the packet
-	subnet   netip.Addr   // from the client-subnet option; not valid where there is none
-	private  netip.Prefix // the private block that holds subnet
+	resolver netip.Addr // who sent the packet
+	subnet   netip.Addr // from the client-subnet option; not valid where there is none
+	private  bool       // subnet is of private use
+	edge     int        // no scope of subnet is shorter, see private
+}
+
+func (a *asker) use(subnet netip.Addr) {
+	a.subnet = subnet
+	a.private, a.edge = private(subnet)
 }
 
 // decision is what a view answers to an asker.
@@ -21,7 +27,7 @@ type decision struct {
 	set    int
 	prefix int // index in View.ByPrefix, -1 = none
 	place  uint16
-	scope  int // in the family of the address that decided, or of the subnet
+	scope  int // in the subnet's own family
 	n      int
 	picks  [maxAnswers]pick
 }
@@ -39,15 +45,12 @@ func (t *Table) decide(s *steered, v *view, who *asker, d *decision) {
 	}
 	tree, inner, shift := v.tree(from)
 	prefix, depth := tree.find(inner)
-	length := max(shift+depth, geo.NativeBits(from))
-	if who.private.IsValid() && prefix < 0 {
+	length := max(shift+depth, who.edge)
+	if who.private && prefix < 0 {
 		// Whose clients these are only the resolver knows: its own address decides.
-		// That is so for the whole block, but for what is configured inside it.
-		length = max(length, who.private.Bits())
 		t.choose(s, v, who.resolver, d)
 	} else {
-		leaf := t.choose(s, v, from, d)
-		length = max(length, leaf)
+		length = max(length, t.choose(s, v, from, d))
 	}
 	d.scope = length
 	if v.constant {

@@ -261,7 +261,7 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 	from := resolver
 	if subnet.IsValid() {
 		from = subnet
-		if privateBlock(subnet).IsValid() && longest(view, subnet) < 0 {
+		if inside, _ := private(subnet); inside && longest(view, subnet) < 0 {
 			from = resolver
 		}
 	}

@@ -1,10 +1,6 @@
 package answer
 
-import (
-	"net/netip"
-
-	"github.com/divertdns/divert/dnsserver/geo"
-)
+import "net/netip"
 
 const (
 	headerLen = 12
@@ -245,40 +241,7 @@ func (s *subnet) asker(resolver netip.Addr) asker {
 		who.resolver = netip.IPv4Unspecified()
 	}
 	if s.present && s.source > 0 {
-		who.subnet = s.addr
-		who.private = privateBlock(s.addr)
+		who.use(s.addr)
 	}
 	return who
-}
-
-// privateBlock finds the block of private use that holds addr, or the zero
-// Prefix. Its length is in addr's own family.
-func privateBlock(addr netip.Addr) netip.Prefix {
-	inner, shift := geo.Normalise(addr)
-	length := 0
-	switch {
-	case inner.Is4():
-		b := inner.As4()
-		switch {
-		case b[0] == 10, b[0] == 127:
-			length = 8
-		case b[0] == 100 && b[1]&0xc0 == 64: // RFC 6598
-			length = 10
-		case b[0] == 172 && b[1]&0xf0 == 16:
-			length = 12
-		case b[0] == 192 && b[1] == 168, b[0] == 169 && b[1] == 254:
-			length = 16
-		default:
-			return netip.Prefix{}
-		}
-	case inner.IsPrivate():
-		length = 7
-	case inner.IsLinkLocalUnicast():
-		length = 10
-	case inner.IsLoopback():
-		length = 128
-	default:
-		return netip.Prefix{}
-	}
-	return netip.PrefixFrom(addr, shift+length)
 }

@@ -30,31 +30,31 @@ type Pick struct {
 // client of private use that no configured prefix covers is traced as its own
 // resolver.
 func (t *Table) Trace(name string, aaaa bool, client netip.Prefix) (trace Trace, ok bool) {
+	client = client.Masked()
+	who := asker{resolver: client.Addr()}
+	if !client.IsValid() {
+		who.resolver = netip.IPv4Unspecified()
+	} else if client.Bits() > 0 {
+		who.use(client.Addr())
+	}
+	return t.trace(name, aaaa, who)
+}
+
+func (t *Table) trace(name string, aaaa bool, who asker) (trace Trace, ok bool) {
 	packed, err := wire(name)
 	if err != nil {
 		return Trace{}, false
 	}
-	var r reply
-	r.table, r.ede = t, edeNone
+	r := reply{table: t, ede: edeNone, who: who}
 	r.q.qtype, r.q.qclass = typeA, classIN
 	if aaaa {
 		r.q.qtype = typeAAAA
 	}
-	if !r.q.name.set(packed) {
-		return Trace{}, false
+	r.w = writer{msg: append(make([]byte, headerLen, maxUDP), packed...), limit: maxTCP}
+	z, at := (*zone)(nil), 0
+	if r.q.name.set(packed) {
+		z, at = t.zoneOf(&r.q.name)
 	}
-	client = client.Masked()
-	r.who = asker{resolver: client.Addr()}
-	if !client.IsValid() {
-		r.who.resolver = netip.IPv4Unspecified()
-	} else if client.Bits() > 0 {
-		r.who.subnet, r.who.private = client.Addr(), privateBlock(client.Addr())
-	}
-	r.w = writer{msg: make([]byte, headerLen, maxUDP), limit: maxTCP}
-	r.w.msg = append(r.w.msg, packed...)
-	r.w.msg = append(r.w.msg, 0, byte(r.q.qtype), 0, classIN)
-	r.w.question = len(r.w.msg)
-	z, at := t.zoneOf(&r.q.name)
 	if z == nil {
 		return Trace{}, false
 	}
