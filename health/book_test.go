@@ -219,6 +219,20 @@ func TestS8Isolated(t *testing.T) {
 		}
 	}
 
+	// Three of seven are a quorum of votes, yet not enough to hear.
+	seven := NewBook("d1", rosterOf(7), 0)
+	seven.SetSubjects(subjectsOf(1), epoch)
+	for _, d := range []string{"d1", "d2", "d3"} {
+		_, _ = seven.Ballot(sign(d, 1, 1, Vote{signal(1), 1, Down}), epoch)
+	}
+	if got := seven.Judge(epoch); len(got) != 0 {
+		t.Errorf("one that hears three of seven judged: %v", got)
+	}
+	_ = seven.Heartbeat(Heartbeat{Director: "d4", Boot: 1, Seq: 1}, epoch)
+	if got := seven.Judge(epoch); len(got) != 1 {
+		t.Errorf("one that hears four of seven judged: %v", got)
+	}
+
 	b := NewBook("d1", rosterOf(5), 0)
 	b.SetSubjects(subjectsOf(1), epoch)
 	_, _ = b.Ballot(sign("d1", 1, 1, Vote{signal(1), 1, Down}), epoch)
@@ -244,9 +258,9 @@ func TestS8ReplayIsNotHearing(t *testing.T) {
 	for d := 250 * ms; d < 3*time.Second; d += 250 * ms {
 		_ = b.Heartbeat(beat, at(d))
 		_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(1), 1, Up}), at(d))
-	}
-	if !b.Isolated(at(3 * time.Second)) {
-		t.Error("replays count as company")
+		if alone := d > time.Second; b.Isolated(at(d)) != alone {
+			t.Errorf("at %s isolated %v: replays count as company", d, !alone)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -262,10 +263,7 @@ func (o *Observer) Readmits(at map[Subject]time.Time) {
 			}
 		}
 	}
-	o.readmits = make(map[Subject]time.Time, len(at))
-	for s, t := range at {
-		o.readmits[s] = t
-	}
+	o.readmits = maps.Clone(at)
 }
 
 func (o *Observer) touch(e *entry) {
@@ -320,8 +318,7 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 			o.passes(e) // a quorum once agreed that it passed
 		}
 	}
-	for i := 0; i < len(o.dirty); i++ {
-		e := o.dirty[i]
+	for _, e := range o.dirty {
 		e.dirty = false
 		chain := b.Chain(e.Subject)
 		to, why, due := o.evaluate(e, chain, now)

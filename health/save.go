@@ -143,7 +143,7 @@ func (s *saved) read(raw []byte, now time.Time) error {
 // age bounds what was read to a year, past which nothing asks for more.
 func age(n uint64) time.Duration {
 	const most = 365 * 24 * time.Hour
-	return time.Duration(min(n, uint64(most))) //nolint:gosec // bounded just here
+	return time.Duration(min(n, uint64(most)))
 }
 
 func decodeMoment(b []byte, now time.Time) (Moment, error) {

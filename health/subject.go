@@ -49,7 +49,7 @@ func (s Subject) Compare(o Subject) int {
 func appendSubject(dst []byte, s Subject) []byte {
 	dst = append(dst, byte(s.Kind))
 	if s.Kind != KindSignal {
-		dst, _ = hex.AppendDecode(dst, []byte(s.Def)) //nolint:errcheck // Valid has looked
+		dst, _ = hex.AppendDecode(dst, []byte(s.Def)) // Valid has looked
 	}
 	dst = binary.BigEndian.AppendUint16(dst, s.Addr.Port())
 	return append(dst, s.Addr.Addr().AsSlice()...)
