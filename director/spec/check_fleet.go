@@ -57,14 +57,20 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 			k.problems = append(k.problems, o.placed(p))
 		}
 	}
-	said := map[int]bool{}
-	for _, p := range k.problems[before:] {
-		said[p.Line] = said[p.Line] || !p.Warning
+	said := map[int]int{}
+	for i, p := range k.problems[before:] {
+		if !p.Warning && p.Line > 0 {
+			said[p.Line] = before + i
+		}
 	}
-	// Each record is complained of once: the checker knows more of it.
+	// Each record is complained of once: the checker knows more of it, and may
+	// lack a remedy.
 	for _, p := range slices.Concat(o.text.problems, o.text.conflicts(z)) {
-		if p = o.placed(p); !said[p.Line] {
+		p = o.placed(p)
+		if i, found := said[p.Line]; !found {
 			k.problems = append(k.problems, p)
+		} else if k.problems[i].Remedy == "" {
+			k.problems[i].Remedy = p.Remedy
 		}
 	}
 	k.checkNameservers(o, z)

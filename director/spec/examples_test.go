@@ -13,7 +13,7 @@ import (
 var update = flag.Bool("update", false, "rewrite expectations in testdata")
 
 // TestBadExamples runs every file of testdata/bad. The comment at its top is
-// what `divert check` prints of it, without the file's name.
+// what Load says of it, without the file's name.
 func TestBadExamples(t *testing.T) {
 	runBad(t, "testdata/bad/*", func(path string) []Problem {
 		_, raws, problems := Load([]string{path})

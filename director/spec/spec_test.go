@@ -217,7 +217,7 @@ func TestZoneChecker(t *testing.T) {
 		}
 	}
 	want := []string{
-		"a.yaml:7: error: Zone/example.org spec.records: the checker's word", // and not once more from here
+		"a.yaml:7: error: Zone/example.org spec.records: the checker's word (write A and AAAA records, or a GlobalService with the host example.org)", // and not once more from here
 		"a.yaml:9: error: Zone/example.org spec.records: bad",
 		"b.zone:2: error: Zone/example.net spec.records: bad (mend it)",
 	}
