@@ -1,0 +1,174 @@
+package answer
+
+import (
+	"encoding/binary"
+	"fmt"
+	stdfnv "hash/fnv"
+	"math"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// cost is -log2(u), by whole numbers alone.
+func TestCost(t *testing.T) {
+	table := newLogTable()
+	rapid.Check(t, func(t *rapid.T) {
+		h := rapid.Uint64().Draw(t, "hash") >> rapid.IntRange(0, 63).Draw(t, "shift")
+		got := float64(table.cost(h)) / (1 << 32)
+		want := 64 - math.Log2(float64(h|1))
+		if math.Abs(got-want) > 4e-6 {
+			t.Fatalf("cost(%d) = %f, want %f", h, got, want)
+		}
+	})
+	if got := table.cost(math.MaxUint64); got < 1 {
+		t.Errorf("cost(max) = %d, want at least 1", got)
+	}
+}
+
+// Measured once; never to change.
+const (
+	unitV4 = 0x1475f6d96bf96a7c // 192.0.2.0/24
+	unitV6 = 0x6437d12b78da5528 // 2001:db8:1::/48
+)
+
+// The hash is a promise between directors and releases.
+func TestHashIsStable(t *testing.T) {
+	standard := stdfnv.New64a()
+	standard.Write([]byte("shop\x00fra"))
+	if got, want := fnv([]byte("shop"), []byte("fra")), standard.Sum64(); got != want {
+		t.Errorf("fnv(shop, fra) = %#x, want %#x", got, want)
+	}
+	v4, bits4 := unitOf(netip.MustParseAddr("192.0.2.77"))
+	v6, bits6 := unitOf(netip.MustParseAddr("2001:db8:1:2::1"))
+	if v4 != unitV4 || v6 != unitV6 || bits4 != 24 || bits6 != 48 {
+		t.Errorf("units are %#x, %#x, want %#x, %#x", v4, v6, uint64(unitV4), uint64(unitV6))
+	}
+}
+
+func weightedTable(t testing.TB, weights ...uint32) *Table {
+	t.Helper()
+	var set Set
+	set.Weighted = true
+	for i, w := range weights {
+		set.Sites = append(set.Sites, Site{
+			Cluster: fmt.Sprintf("c%d", i), Domain: fmt.Sprintf("c%d", i), Weight: w,
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})},
+		})
+	}
+	return compiled(t, func(o *Options) {
+		o.Zones[0].Steered = []Steered{{Name: "x.example.org.", Service: "x", TTL: 20, Answers: 1, A: View{Sets: []Set{set}}}}
+	})
+}
+
+// winners gives the cluster of each of many /24s, "" for none.
+func winners(t testing.TB, table *Table) []string {
+	t.Helper()
+	out := make([]string, 20_000)
+	for i := range out {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(i)*7919<<8)
+		trace, ok := table.Trace("x.example.org.", false, netip.PrefixFrom(netip.AddrFrom4(b), 24))
+		if ok && len(trace.Picks) == 1 {
+			out[i] = trace.Picks[0].Cluster
+		}
+	}
+	return out
+}
+
+// SEMANTICS, weighted: the share of clients follows the weights, weight 0 means
+// absent, a change moves only the share that changed, a common factor nothing.
+func TestWeights(t *testing.T) {
+	before := winners(t, weightedTable(t, 10, 30, 60, 0))
+	counts := map[string]int{}
+	for _, w := range before {
+		counts[w]++
+	}
+	for cluster, want := range map[string]float64{"c0": 0.1, "c1": 0.3, "c2": 0.6, "c3": 0} {
+		if got := float64(counts[cluster]) / float64(len(before)); math.Abs(got-want) > 0.012 {
+			t.Errorf("%s has %.3f of the clients, want %.3f", cluster, got, want)
+		}
+	}
+	scaled := winners(t, weightedTable(t, 10_000_000, 30_000_000, 60_000_000, 0))
+	raised := winners(t, weightedTable(t, 10, 60, 60, 0))
+	removed := winners(t, weightedTable(t, 10, 0, 60, 0))
+	for i, was := range before {
+		if scaled[i] != was {
+			t.Fatalf("client %d moved from %s to %s when all weights were scaled", i, was, scaled[i])
+		}
+		if raised[i] != was && raised[i] != "c1" {
+			t.Fatalf("client %d moved from %s to %s when c1 was raised", i, was, raised[i])
+		}
+		if removed[i] != was && was != "c1" {
+			t.Fatalf("client %d moved from %s to %s when c1 was removed", i, was, removed[i])
+		}
+	}
+	for i, got := range winners(t, weightedTable(t, 0, 0)) {
+		if got == "" {
+			t.Fatalf("client %d gets nothing when all weights are 0 (S1)", i)
+		}
+	}
+}
+
+// Never two addresses of one fault domain before all are used.
+func TestAnswersSpread(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		zones := []Zone{{Origin: "example.org.", Records: rulesZones()[0].Records[:2]}}
+		drawSteered(t, &zones[0], "x.example.org.", 1)
+		table, err := Compile(Options{Zones: zones})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &zones[0].Steered[0]
+		trace, _ := table.Trace("x.example.org.", false, netip.PrefixFrom(drawClient(t, "client"), 24))
+		if trace.Set < 0 {
+			return
+		}
+		set := &s.A.Sets[trace.Set]
+		room, used := map[string]int{}, map[string]int{}
+		positive := false
+		for _, site := range set.Sites {
+			positive = positive || site.Weight > 0
+		}
+		total := 0
+		for _, site := range set.Sites {
+			if !set.Weighted || site.Weight > 0 || !positive {
+				room[site.Domain] += len(site.Addrs)
+				total += len(site.Addrs)
+			}
+		}
+		if want := min(total, s.Answers); len(trace.Picks) != want {
+			t.Fatalf("got %d addresses, want %d", len(trace.Picks), want)
+		}
+		seen := map[netip.Addr]bool{}
+		for _, p := range trace.Picks {
+			for domain, n := range room {
+				if used[domain] < used[p.Domain] && used[domain] < n {
+					t.Fatalf("%s is used again before %s: %v", p.Domain, domain, trace.Picks)
+				}
+			}
+			used[p.Domain]++
+			if seen[p.Addr] {
+				t.Fatalf("%s comes twice", p.Addr)
+			}
+			seen[p.Addr] = true
+		}
+	})
+}
+
+// A client of unknown place gets the order of the first set.
+func TestUnknownPlaceUsesTheOrder(t *testing.T) {
+	site := func(c string, last byte) Site {
+		return Site{Cluster: c, Domain: c, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, last})}}
+	}
+	table := compiled(t, func(o *Options) {
+		o.Zones[0].Steered = []Steered{{Name: "x.example.org.", Service: "x", TTL: 20, Answers: 2, A: View{
+			Sets: []Set{{Sites: []Site{site("fra", 1), site("ams", 2), site("nyc", 3)}}},
+		}}}
+	})
+	trace, ok := table.Trace("x.example.org.", false, netip.Prefix{})
+	if !ok || len(trace.Picks) != 2 || trace.Picks[0].Cluster != "fra" || trace.Picks[1].Cluster != "ams" {
+		t.Errorf("got %+v, want fra and ams in order", trace.Picks)
+	}
+}
