@@ -1,0 +1,67 @@
+# Divert. `make help` lists all there is.
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+CACHE := $(CURDIR)/.cache
+BIN := $(CACHE)/bin
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GO ?= go
+export CGO_ENABLED ?= 0
+FUZZTIME ?= 20s
+ROUNDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race e2e check lint fmt fuzz bench kube-tools test-kube generate clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build ./divert, one static file
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o divert ./cmd/divert
+
+demo: build ## three directors, three clusters, real DNS: nothing to set up
+	@./divert demo
+
+test: build ## all tests that need no privileges, with an end-to-end smoke; under 10 minutes cold
+	$(GO) test ./...
+
+race: ## the same under the race detector (needs a C compiler)
+	CGO_ENABLED=1 DIVERT_E2E=off $(GO) test -race ./...
+
+e2e: build ## the long end-to-end suite: ROUNDS kills, long partitions
+	DIVERT_E2E=long DIVERT_E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 40m -v ./chaos/e2e
+
+check: lint ## style: what CI holds every change to
+	@test -z "$$($(BIN)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { $(BIN)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); echo 'not gofumpt-clean: run make fmt'; exit 1; }
+	$(GO) mod verify >/dev/null
+	$(GO) mod tidy -diff
+
+lint: $(BIN)/golangci-lint $(BIN)/gofumpt ## golangci-lint with the linters of .golangci.yml
+	$(GO) vet ./...
+	$(BIN)/golangci-lint run ./...
+
+fmt: $(BIN)/gofumpt ## format the code
+	$(BIN)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+# The linters and generators are Go tools of a nested module, so that none of
+# their dependencies is one of the product's.
+$(BIN)/%: .tools/go.mod
+	@mkdir -p $(BIN)
+	cd .tools && GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $$($(GO) list -f '{{.ImportPath}}' tool | grep -E '/$*$$')
+
+fuzz: ## fuzz every target for FUZZTIME each
+	@.ci/fuzz $(FUZZTIME)
+
+bench: ## the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+kube-tools: ## build a real kube-apiserver into .cache (10 minutes of two cores, once)
+	health/kube/apiserver/build
+
+test-kube: build kube-tools ## the control-plane probe against a real kube-apiserver
+	DIVERT_KUBE=1 $(GO) test -count=1 -v -timeout 10m ./health/kube/... ./chaos/e2e -run 'Kube'
+
+generate: $(BIN)/protoc-gen-go ## generated code (needs protoc)
+	PATH=$(BIN):$$PATH $(GO) generate ./...
+
+clean: ## remove what was built, the cache apart
+	rm -f divert

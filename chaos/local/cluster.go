@@ -1,0 +1,86 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/divertdns/divert/chaos/relay"
+)
+
+// Ports of a stand-in cluster, each on the cluster's own address.
+const (
+	ServicePort = 8080 // the service: GET / and /healthz
+	ServerPort  = 6443 // the API server: /livez, /readyz, /version
+	rulePort    = 8079 // what is cut off; not of the cluster, so never cut itself
+)
+
+// Cluster is a stand-in for a Kubernetes cluster: a real HTTP service, and
+// beside it just so much of an API server as the control-plane probe asks. It
+// is one process, so that it can be killed, stopped and started again; what is
+// cut off from it finds silence, as over a dead link.
+type Cluster struct {
+	Name    string
+	Address netip.Addr
+}
+
+// Run serves until ctx ends.
+func (c *Cluster) Run(ctx context.Context) error {
+	service := http.NewServeMux()
+	service.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	service.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "hello from %s\n", c.Name) })
+	server := http.NewServeMux()
+	for _, path := range []string{"GET /livez", "GET /readyz"} {
+		server.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	}
+	server.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"major":"1","minor":"37","gitVersion":"v1.37.2"}`)
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	var links []relay.Link
+	for port, handler := range map[uint16]http.Handler{ServicePort: service, ServerPort: server} {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+		c.serve(ctx, group, l, handler)
+		links = append(links, relay.Link{
+			To: c.Name, Network: relay.TCP, Listen: netip.AddrPortFrom(c.Address, port).String(), Target: l.Addr().String(),
+		})
+	}
+	wire, err := relay.New(relay.Options{Links: links})
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	group.Go(func() error { return wire.Run(ctx) })
+	rules := http.NewServeMux()
+	rules.HandleFunc("POST /cut", func(_ http.ResponseWriter, r *http.Request) { wire.Cut(r.URL.Query().Get("from"), c.Name) })
+	rules.HandleFunc("POST /heal", func(_ http.ResponseWriter, r *http.Request) { wire.Heal(r.URL.Query().Get("from"), c.Name) })
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", netip.AddrPortFrom(c.Address, rulePort).String())
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	c.serve(ctx, group, l, rules)
+	return group.Wait()
+}
+
+func (c *Cluster) serve(ctx context.Context, group *errgroup.Group, l net.Listener, handler http.Handler) {
+	s := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	group.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return s.Close()
+	})
+}

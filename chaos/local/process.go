@@ -1,0 +1,108 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is one process of a fleet; it may be started again after its end.
+type Process struct {
+	name string
+	args []string
+	log  string // file that its output is appended to
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd     // nil: never started
+	done chan struct{} // closed when the process has ended and been waited for
+}
+
+// stopPatience is what a process has between SIGTERM and SIGKILL.
+const stopPatience = 10 * time.Second
+
+func (p *Process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		select {
+		case <-p.done:
+		default:
+			return nil
+		}
+	}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("log of %s: %w", p.name, err)
+	}
+	defer out.Close()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = attributes()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting %s: %w", p.name, err)
+	}
+	p.cmd, p.done = cmd, make(chan struct{})
+	go func(done chan struct{}) { // waited for by end
+		defer close(done)
+		_ = cmd.Wait()
+	}(p.done)
+	return nil
+}
+
+// running gives the process and its end; false: it does not run.
+func (p *Process) running() (*os.Process, chan struct{}, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return nil, nil, false
+	}
+	select {
+	case <-p.done:
+		return nil, nil, false
+	default:
+		return p.cmd.Process, p.done, true
+	}
+}
+
+func (p *Process) kill() error {
+	proc, done, ok := p.running()
+	if !ok {
+		return nil
+	}
+	if err := proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing %s: %w", p.name, err)
+	}
+	<-done
+	return nil
+}
+
+func (p *Process) pause() error  { return p.send(syscall.SIGSTOP) }
+func (p *Process) resume() error { return p.send(syscall.SIGCONT) }
+
+func (p *Process) send(s syscall.Signal) error {
+	proc, _, ok := p.running()
+	if !ok {
+		return fmt.Errorf("%s does not run", p.name)
+	}
+	return proc.Signal(s)
+}
+
+// end stops the process gracefully, then not, and waits.
+func (p *Process) end() {
+	proc, done, ok := p.running()
+	if !ok {
+		return
+	}
+	_ = proc.Signal(syscall.SIGCONT)
+	_ = proc.Signal(syscall.SIGTERM)
+	select {
+	case <-done:
+	case <-time.After(stopPatience):
+		_ = proc.Kill()
+		<-done
+	}
+}

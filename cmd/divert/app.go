@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/divertdns/divert/director/api"
+)
+
+// The exit codes.
+const (
+	exitDone       = 0
+	exitRefused    = 1 // or not found, or nobody there to ask
+	exitUsage      = 2
+	exitIncomplete = 3 // not complete in time
+)
+
+// app is the world that a command runs in: real, or a test's.
+type app struct {
+	in       *bufio.Reader
+	out, err io.Writer
+	asking   bool // there is a person at in
+	live     bool // out is a terminal
+	colour   bool
+	width    func() int // columns of out; 0 = do not wrap
+	env      func(string) string
+	now      func() time.Time
+	newID    func() string
+
+	// Flags of every command.
+	server string
+	output string
+
+	begun bool // the command line was understood
+}
+
+func newApp() *app {
+	live := term.IsTerminal(int(os.Stdout.Fd()))
+	return &app{
+		in: bufio.NewReader(os.Stdin), out: os.Stdout, err: os.Stderr,
+		asking: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		live:   live,
+		colour: live && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		width:  func() int { return terminalWidth(live) },
+		env:    os.Getenv, now: time.Now, newID: randomID,
+	}
+}
+
+func terminalWidth(live bool) int {
+	if !live {
+		return 0
+	}
+	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
+		return max(w, 60)
+	}
+	return 80
+}
+
+// exit is an error that knows its exit code. One without words has been shown
+// already.
+type exit struct {
+	code   int
+	err    error
+	remedy string
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exit) Unwrap() error { return e.err }
+
+// usage is an error of whoever typed the command.
+func usage(format string, args ...any) error {
+	return &exit{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// run carries out one command line and gives the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	ran, err := root.ExecuteContextC(ctx)
+	return a.conclude(ran, err)
+}
+
+// conclude tells what went wrong and what to do next.
+func (a *app) conclude(ran *cobra.Command, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	code, remedy := exitRefused, ""
+	if !a.begun { // cobra's own errors come before any command of ours runs
+		code = exitUsage
+	}
+	if e := (*exit)(nil); errors.As(err, &e) {
+		code, remedy = e.code, e.remedy
+		if e.err == nil {
+			return code
+		}
+	}
+	message := err.Error()
+	if refusal := (*api.Error)(nil); errors.As(err, &refusal) {
+		message, remedy = refusal.Reason, refusal.Remedy
+	}
+	if code == exitUsage && remedy == "" {
+		remedy = fmt.Sprintf("`%s --help` shows how it is used", ran.CommandPath())
+	}
+	fmt.Fprintf(a.err, "divert: %s\n", strings.TrimRight(message, "\n"))
+	if remedy != "" {
+		fmt.Fprintf(a.err, "        %s\n", remedy)
+	}
+	return code
+}
+
+// root is the whole tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "divert",
+		Short: "Direct clients to healthy clusters, by DNS",
+		Long: `Divert directs clients to healthy Kubernetes clusters by DNS.
+
+Directors run in several sites, agree on which clusters are down, and answer
+authoritatively for the hostnames of services. This one binary is a director
+(divert serve), the store of a small fleet (divert etcd), and the tool to see
+and to change what the directors do.
+
+A command asks the director on this machine, through its control socket, unless
+--server or DIVERT_SERVER names another: unix:/path/control.sock, which reads
+and changes, or http://127.0.0.1:8053, which only reads.
+
+Exit codes: 0 done; 1 refused or not found; 2 usage; 3 not complete in time.`,
+		Example: `  divert check spec.d
+  divert serve -c director.yaml
+  divert status --watch
+  divert explain shop.example.org --client 81.2.69.142
+  divert drain cluster/fra --for 2h --reason INC-1`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if !slices.Contains([]string{"text", "json"}, a.output) {
+				return usage("--output %q is neither text nor json", a.output)
+			}
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", a.env("DIVERT_SERVER"), "director to ask: unix:`PATH` or http://HOST:PORT (default: DIVERT_SERVER, else the director on this machine)")
+	flags.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text or json")
+	// The environment may hold what help should not print.
+	flags.Lookup("server").DefValue = ""
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Run:"},
+		&cobra.Group{ID: groupSpec, Title: "Say what the fleet is:"},
+		&cobra.Group{ID: groupSee, Title: "See:"},
+		&cobra.Group{ID: groupChange, Title: "Change:"},
+	)
+	root.AddCommand(a.commands()...)
+	a.noteBegin(root)
+	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
+	return root
+}
+
+// noteBegin lets each command say that its line was understood: cobra looks for
+// required flags after every hook that comes before RunE.
+func (a *app) noteBegin(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.begun = true
+			return run(c, args)
+		}
+	}
+	for _, child := range c.Commands() {
+		a.noteBegin(child)
+	}
+}
+
+// The groups of the help text.
+const (
+	groupRun    = "run"
+	groupSpec   = "spec"
+	groupSee    = "see"
+	groupChange = "change"
+)
+
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.serveCommand(), a.etcdCommand(), a.demoCommand(),
+		a.checkCommand(), a.diffCommand(), a.applyCommand(),
+		a.statusCommand(), a.explainCommand(), a.auditCommand(), a.versionCommand(), a.completionCommand(),
+		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(),
+		a.directorCommand(), a.storeCommand(),
+	}
+}
+
+// must is for what only a programmer can get wrong.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// group is a command that only has others below it.
+func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		names := make([]string, 0, len(children))
+		for _, child := range children {
+			names = append(names, child.Name())
+		}
+		if len(args) > 0 {
+			return usage("unknown command %q for %q: it has %s", args[0], c.CommandPath(), strings.Join(names, ", "))
+		}
+		return usage("which one? %s has %s", c.CommandPath(), strings.Join(names, ", "))
+	}
+	c.AddCommand(children...)
+	return c
+}
+
+// client finds the director to ask.
+func (a *app) client() (*api.Client, error) {
+	c, err := api.NewClient(a.server)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Others) > 0 {
+		fmt.Fprintf(a.err, "divert: several directors answer on this machine; asking %s (others: unix:%s; --server picks one)\n",
+			c.Server, strings.Join(c.Others, ", unix:"))
+	}
+	return c, nil
+}
+
+func (a *app) json() bool { return a.output == "json" }
+
+// printJSON writes one value, indented.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// ask reads one line from the person at the terminal. Ctrl-C ends the wait; the
+// read itself cannot be interrupted and ends with the process.
+func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+	fmt.Fprint(a.err, prompt)
+	type line struct {
+		text string
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := a.in.ReadString('\n')
+		read <- line{strings.TrimSpace(text), err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return "", errors.New("interrupted; nothing was done")
+	case l := <-read:
+		if l.err != nil && (l.text == "" || !errors.Is(l.err, io.EOF)) {
+			return "", fmt.Errorf("reading the answer: %w", l.err)
+		}
+		return l.text, nil
+	}
+}

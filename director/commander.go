@@ -1,0 +1,271 @@
+package director
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/election"
+	"github.com/divertdns/divert/health"
+)
+
+// commander commits changes of intent: a person's from whichever director
+// receives them, and the leader's own under its fence (S4). It holds no state:
+// every attempt begins with a linearizable read.
+type commander struct {
+	name      string
+	key       ed25519.PrivateKey
+	store     *store.Store
+	librarian *librarian
+	horizon   *horizon
+	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
+	places    []steer.Place
+	log       *slog.Logger
+	now       func() time.Time
+}
+
+// attempts bounds the races lost to other directors before a person is told.
+const attempts = 8
+
+// commit decides and writes one command. A Noop or a dry run writes nothing and
+// has a zero Identity.
+func (c *commander) commit(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
+	for range attempts {
+		change, id, err := c.attempt(ctx, cmd, term)
+		if errors.Is(err, store.ErrConflict) {
+			continue // somebody else's plan came between: read and decide again
+		}
+		return change, id, err
+	}
+	return core.Change{}, plan.Identity{}, &core.Refusal{Reason: "other commands kept coming between", Remedy: "try again"}
+}
+
+func (c *commander) attempt(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
+	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if cmd.ID != "" {
+		// The same ID again is the same command: its outcome is what it was.
+		if r, err := c.store.Result(readCtx, cmd.ID); err != nil {
+			return core.Change{}, plan.Identity{}, unavailable(err)
+		} else if r != nil {
+			return done(r, cmd)
+		}
+	}
+	snap, err := c.store.Read(readCtx)
+	if err != nil {
+		return core.Change{}, plan.Identity{}, unavailable(err)
+	}
+	base, err := c.base(readCtx, snap)
+	if err != nil {
+		return core.Change{}, plan.Identity{}, err
+	}
+	states, observed, err := c.states(ctx)
+	if err != nil {
+		return core.Change{}, plan.Identity{}, err
+	}
+	change, err := core.Decide(core.State{
+		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
+		Places: c.places, Now: c.now(), Me: c.name,
+	}, cmd)
+	if err != nil || change.Noop || cmd.DryRun {
+		return change, plan.Identity{}, err
+	}
+	id, err := c.write(ctx, snap, base.bytes, change, cmd, term)
+	return change, id, err
+}
+
+// base is the plan that the store holds, ready to decide upon: refused where the
+// store is not the one we know (F25), and never older than what is in force.
+func (c *commander) base(ctx context.Context, snap store.Snapshot) (*inForce, error) {
+	known := c.horizon.known()
+	if snap.Sealed == nil {
+		if known.IsZero() {
+			return nil, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "it bootstraps when all join addresses answer, or on `divert store init`"}
+		}
+		return nil, &core.Refusal{Reason: "the store is empty: it was lost or replaced", Remedy: "run `divert store recover`"}
+	}
+	if problem := foreign(known, snap.Sealed.Identity); problem != "" {
+		return nil, &core.Refusal{Reason: problem}
+	}
+	cur := c.horizon.current()
+	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
+		return cur, nil
+	}
+	if cur != nil {
+		if err := plan.Trusted(cur.sealed, snap.Sealed); err != nil {
+			return nil, err
+		}
+	}
+	doc, err := c.librarian.document(ctx, snap.Sealed)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return prepare(snap.Sealed, doc)
+}
+
+// write signs and commits the next plan, then takes it into force here.
+func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []byte, change core.Change, cmd core.Command, term *election.Term) (plan.Identity, error) {
+	var chunks [][]byte
+	if change.Doc != nil {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(change.Doc)
+		if err != nil {
+			return plan.Identity{}, fmt.Errorf("encoding the spec: %w", err)
+		}
+		docBytes = b
+		chunks, change.Plan.Spec = store.Split(b)
+	}
+	sealed, err := plan.Sign(change.Plan, c.name, c.key)
+	if err != nil {
+		return plan.Identity{}, err
+	}
+	if err := plan.Trusted(snap.Sealed, sealed); err != nil {
+		return plan.Identity{}, fmt.Errorf("the next plan would be refused: %w", err)
+	}
+	next, err := prepare(sealed, docBytes)
+	if err != nil {
+		return plan.Identity{}, err
+	}
+	change.Audit.Plan = sealed.Identity.Hash[:]
+	result := &plan.Result{
+		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],
+		Summary: change.Summary, At: change.Plan.GetWritten(), Command: fingerprint(cmd),
+	}
+	_, err = c.store.Commit(ctx, store.Commit{
+		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Audit: change.Audit, Result: result, Leader: term,
+	})
+	var unknown *store.UnknownOutcome
+	switch {
+	case errors.Is(err, store.ErrDone): // our own earlier try went through
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotLeader), errors.As(err, &unknown):
+		return plan.Identity{}, err
+	case err != nil:
+		return plan.Identity{}, unavailable(err)
+	}
+	c.horizon.offer(next)
+	c.librarian.offered.up()
+	c.log.Info("plan written", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
+		slog.String("what", change.Summary), slog.String("who", change.Audit.GetWho()), slog.String("why", change.Audit.GetWhy()))
+	return sealed.Identity, nil
+}
+
+// done is the outcome of a command that was committed before under this ID.
+func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) {
+	if string(r.GetCommand()) != string(fingerprint(cmd)) {
+		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("command ID %s was used for another command: %s", cmd.ID, r.GetSummary()), Remedy: "leave --id out"}
+	}
+	id := plan.Identity{Epoch: r.GetEpoch(), Revision: r.GetRevision()}
+	copy(id.Hash[:], r.GetPlan())
+	return core.Change{Summary: r.GetSummary()}, id, nil
+}
+
+// fingerprint tells two commands under one ID apart. What differs between two
+// utterances of the same wish (author's label, dry run) takes no part.
+func fingerprint(cmd core.Command) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\x00%s\x00%s\x00%d\x00%t\x00%t\x00%s\x00%s\x00%t\x00", cmd.Verb, cmd.Scope, cmd.Reason, cmd.For, cmd.LastResort, cmd.Force, cmd.Source, cmd.Folder, cmd.Prune)
+	for _, o := range cmd.Objects {
+		fmt.Fprintf(&b, "%s\x00%s\x00%s\x00", o.Kind, o.Name, o.JSON)
+	}
+	if cmd.Director != nil {
+		fmt.Fprintf(&b, "%s\x00%x", cmd.Director.Name, cmd.Director.Key)
+	}
+	sum := plan.Sum([]byte(b.String()))
+	return sum[:]
+}
+
+// unavailable turns the store's silence into a clear "no": answers and failover
+// go on without it (F10).
+func unavailable(err error) error {
+	return &core.Refusal{
+		Reason: "the store does not answer, so nothing was changed (" + err.Error() + ")",
+		Remedy: "answers and failover go on without it; bring etcd back and repeat the command (drains without etcd, `--emergency`, are not yet supported)",
+	}
+}
+
+// newID makes a command ID.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// bootstrap writes the first plan, create-if-absent.
+func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Director, fleet string) error {
+	snap, err := c.store.Read(ctx)
+	if err != nil {
+		return unavailable(err)
+	}
+	if snap.Sealed != nil {
+		c.librarian.learn(ctx, snap)
+		return nil
+	}
+	change, err := core.Bootstrap(core.State{Places: c.places, Now: c.now(), Me: c.name}, raws, me, fleet)
+	if err != nil {
+		return err
+	}
+	_, err = c.write(ctx, snap, nil, change, core.Command{ID: newID(), Verb: "bootstrap"}, nil)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // another director was first; its plan comes by the watch
+	}
+	return err
+}
+
+// recover makes a store that was lost, restored or replaced hold the highest
+// plan again, under the next epoch (F25).
+func (c *commander) recover(ctx context.Context, author string) (plan.Identity, error) {
+	cur := c.horizon.current()
+	if cur == nil {
+		return plan.Identity{}, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "run it on a director that holds one"}
+	}
+	snap, err := c.store.Read(ctx)
+	if err != nil && snap.ModRevision == 0 {
+		return plan.Identity{}, unavailable(err)
+	}
+	known := c.horizon.heard()
+	if snap.Sealed != nil {
+		if foreign(c.horizon.known(), snap.Sealed.Identity) == "" {
+			return plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("the store holds plan %d.%d and is in order: there is nothing to recover", snap.Sealed.Identity.Epoch, snap.Sealed.Identity.Revision)}
+		}
+		if snap.Sealed.Identity.Compare(cur.sealed.Identity) <= 0 {
+			known = append(known, core.Known{Director: "the store", Identity: snap.Sealed.Identity})
+		}
+	}
+	known = append(known, core.Known{Director: "this director's disk", Identity: c.horizon.known()})
+	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
+	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.places, Now: c.now(), Me: c.name}, cmd, known...)
+	if err != nil {
+		return plan.Identity{}, err
+	}
+	fresh := store.Snapshot{ModRevision: snap.ModRevision, Sealed: cur.sealed}
+	return c.write(ctx, fresh, cur.bytes, change, cmd, nil)
+}
+
+// refused makes an outcome of an error.
+func refused(id string, err error) api.Outcome {
+	out := api.Outcome{ID: id, Code: 1, Error: err.Error()}
+	var r *core.Refusal
+	var unknown *store.UnknownOutcome
+	switch {
+	case errors.As(err, &r):
+		out.Error, out.Remedy, out.CanForce = r.Reason, r.Remedy, r.Force
+	case errors.As(err, &unknown):
+		out.Code = 3
+		out.Remedy = "repeat it with --id " + id + ": it will not be done twice"
+	}
+	out.Summary = out.Error
+	return out
+}

@@ -1,0 +1,110 @@
+package director
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/dnsserver/zone"
+)
+
+// CheckZone holds a zone's static records against the rules of DNS: what the
+// spec package cannot, since it knows no record types.
+func CheckZone(z *spec.Zone) []spec.Problem {
+	_, problems := zone.Parse(zoneSource(z, 0))
+	out := make([]spec.Problem, 0, len(problems))
+	for _, p := range problems {
+		out = append(out, spec.Problem{Line: p.Line, Message: p.Message, Warning: p.Warning})
+	}
+	return out
+}
+
+func zoneSource(z *spec.Zone, serial uint32) zone.Source {
+	return zone.Source{
+		Origin: z.Name, Text: z.Records, Nameservers: z.Nameservers, Hostmaster: z.Hostmaster, Serial: serial,
+		SOA: zone.Timers{Refresh: z.SOA.Refresh, Retry: z.SOA.Retry, Expire: z.SOA.Expire, Minimum: z.SOA.Minimum},
+	}
+}
+
+// staticZones parses what does not depend on health or client, each zone with
+// the serial that the plan gives it (S13).
+func staticZones(set *spec.Set, p *plan.Plan) ([]answer.Zone, error) {
+	serials := map[string]uint32{}
+	for _, z := range p.GetZones() {
+		serials[z.GetName()] = z.GetSerial()
+	}
+	var out []answer.Zone
+	for _, z := range set.Zones {
+		records, problems := zone.Parse(zoneSource(z, serials[z.Name]))
+		if zone.Failed(problems) {
+			return nil, fmt.Errorf("zone %s: %s", z.Name, problems[0])
+		}
+		out = append(out, answer.Zone{Origin: z.Name + ".", Records: records})
+	}
+	return out, nil
+}
+
+// describe turns a decision about clusters into zones of records.
+func describe(f *inForce, d steer.Decision) []answer.Zone {
+	zones := slices.Clone(f.zones)
+	index := map[string]int{}
+	for i, z := range f.spec.Zones {
+		index[z.Name] = i
+	}
+	for i := range zones {
+		zones[i].Steered = nil
+	}
+	add := func(host string, s answer.Steered) {
+		z := f.spec.ZoneOf(host)
+		if z == nil {
+			return // refused by the checks
+		}
+		s.Name = host + "."
+		i := index[z.Name]
+		zones[i].Steered = append(zones[i].Steered, s)
+	}
+	for i := range d.Services {
+		svc := &d.Services[i]
+		def := f.spec.Service(svc.Name)
+		ttl := uint32(svc.TTL.Seconds())
+		base := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(svc.V4), AAAA: view(svc.V6)}
+		for _, host := range svc.Hosts {
+			add(host, base)
+		}
+		for _, s := range svc.SiteViews {
+			site := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(s.V4), AAAA: view(s.V6)}
+			for _, host := range def.SiteHosts(s.Cluster) {
+				add(host, site)
+			}
+		}
+	}
+	return zones
+}
+
+func view(v steer.View) answer.View {
+	out := answer.View{ByPlace: v.ByPlace}
+	for _, s := range v.Sets {
+		set := answer.Set{Weighted: s.Weighted, FailOpen: s.FailOpen}
+		for _, c := range s.Choices {
+			set.Sites = append(set.Sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: c.Addrs})
+		}
+		out.Sets = append(out.Sets, set)
+	}
+	for _, p := range v.ByPrefix {
+		out.ByPrefix = append(out.ByPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: p.ByPlace})
+	}
+	return out
+}
+
+// placesOf gives the geo table's places to the steering.
+func placesOf(t *geo.Table) []steer.Place {
+	var out []steer.Place
+	for _, p := range t.Places() {
+		out = append(out, steer.Place{Country: p.Country, Continent: p.Continent, Latitude: p.Lat, Longitude: p.Lon})
+	}
+	return out
+}

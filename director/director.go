@@ -1,0 +1,424 @@
+package director
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/dnsserver"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/election/etcd"
+	"github.com/divertdns/divert/health"
+	"github.com/divertdns/divert/health/probe"
+)
+
+// Options is what a director is made of.
+type Options struct {
+	Settings spec.Settings
+	Version  string
+	Log      *slog.Logger
+	// Etcd is the command of the embedded store, to which --data and --listen
+	// are appended; default: this executable, "etcd".
+	Etcd []string
+}
+
+// Director is one running director.
+type Director struct {
+	opts     Options
+	settings spec.Settings
+	log      *slog.Logger
+	now      func() time.Time
+	registry *prometheus.Registry
+	release  func()
+
+	identity  gossip.Identity
+	disk      *store.Disk
+	store     *store.Store
+	child     *etcd.Child // nil: etcd is somebody else's
+	campaign  *etcd.Campaign
+	gossip    *gossip.Node
+	dns       *dnsserver.Server
+	table     *atomic.Pointer[answer.Table]
+	prober    *probe.Scheduler
+	horizon   *horizon
+	courier   *courier
+	loop      *loop
+	saver     *saver
+	librarian *librarian
+	commander *commander
+	steward   *steward
+	folders   *folders
+	mirror    *mirror
+	kubes     *kubes
+	api       *api.Server
+	changes   *broadcast
+	confirmed atomic.Int64           // when the store last confirmed the plan in force, Unix nanoseconds
+	waiting   atomic.Pointer[string] // why there is no plan yet
+	damaged   bool                   // the disk held state that cannot be read; set by New
+}
+
+// New makes a director from its settings and what its disk holds, and binds its
+// sockets, so that what is wrong shows before anything runs. With a last good
+// generation on disk it is ready to answer.
+func New(o Options) (*Director, error) {
+	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, horizon: &horizon{}, changes: newBroadcast()}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if err := d.setup(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// setup is a straight line: each part needs those before it.
+func (d *Director) setup() error {
+	s := d.settings
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	var err error
+	if d.release, err = store.LockDir(s.DataDir); err != nil {
+		return err
+	}
+	d.registry = prometheus.NewRegistry()
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	shown := newMetrics(d.registry, d.opts.Version, d.planAge)
+	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); err != nil {
+		return err
+	}
+	if d.disk, err = store.OpenDisk(filepath.Join(s.DataDir, "state"), d.log); err != nil {
+		return err
+	}
+	if err := d.openStore(); err != nil {
+		return err
+	}
+	if err := d.openGossip(); err != nil {
+		return err
+	}
+	d.courier = newCourier(d.gossip.SendReliable, d.log)
+	table, geoTable := new(atomic.Pointer[answer.Table]), geo.Default()
+	d.table = table
+	d.prober = probe.New(probe.Options{
+		Source: s.Probe.Source, Allow: s.Probe.Allow, Report: d.report, Log: d.log, Registerer: d.registry,
+		Stalled: func(time.Time, time.Duration) { shown.stalls.Inc() },
+	})
+	d.loop = &loop{
+		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
+		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
+		horizon: d.horizon, outbox: d.gossip, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
+		shown: shown, log: d.log, now: d.now,
+		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)),
+		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
+	}
+	d.librarian = &librarian{
+		store: d.store, horizon: d.horizon, courier: d.courier, offered: d.loop.wakeup, log: d.log,
+		mail: make(chan gossip.Message, 64), ask: d.loop.newer,
+		confirmed: func() { d.confirmed.Store(d.now().UnixNano()) }, changed: d.changes.tell,
+	}
+	d.loop.plans = func(m gossip.Message) {
+		select {
+		case d.librarian.mail <- m:
+		default:
+			shown.overflow.WithLabelValues("plans").Inc()
+		}
+	}
+	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, log: d.log, shown: shown}
+	d.commander = &commander{
+		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon,
+		states: d.states, places: d.loop.places, log: d.log, now: d.now,
+	}
+	d.folders = &folders{paths: s.Spec, name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
+	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
+	d.steward = &steward{
+		campaign: d.campaign, commander: d.commander, horizon: d.horizon, isolated: d.isolated, log: d.log,
+	}
+	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, allow: s.Probe.Allow, shown: newKubeMetrics(d.registry)}
+	if err := d.lastGood(); err != nil {
+		return err
+	}
+	if d.dns, err = dnsserver.New(dnsserver.Options{Listen: s.DNS.Listen, Table: table, Log: d.log, Registerer: d.registry}); err != nil {
+		return err
+	}
+	d.api, err = api.NewServer(api.Options{
+		Director: d, Listen: s.API.Listen, Socket: filepath.Join(s.DataDir, "control.sock"), Registry: d.registry, Log: d.log,
+	})
+	return err
+}
+
+// openStore finds the store: etcd somewhere, or a child of our own.
+func (d *Director) openStore() error {
+	e := d.settings.Etcd
+	endpoints := e.Endpoints
+	if len(endpoints) == 0 {
+		var err error
+		d.child, err = etcd.NewChild(etcd.ChildOptions{
+			Data: filepath.Join(d.settings.DataDir, "etcd"), Command: d.opts.Etcd, Log: d.log,
+		})
+		if err != nil {
+			return err
+		}
+		endpoints = []string{d.child.Endpoint()}
+	}
+	var err error
+	d.store, err = store.New(store.Options{
+		Endpoints: endpoints, TLS: store.TLS{CA: e.TLS.CA, Cert: e.TLS.Cert, Key: e.TLS.Key}, Log: d.log, Registerer: d.registry,
+	})
+	if err != nil {
+		return err
+	}
+	d.campaign, err = etcd.New(etcd.Options{
+		Client: d.store.Client(), Prefix: d.store.Prefix() + "election/", Name: d.settings.Name, Log: d.log, Registerer: d.registry,
+	})
+	return err
+}
+
+// openGossip binds the gossip port. A director alone gossips with nobody, on a
+// loopback port of the kernel's choice.
+func (d *Director) openGossip() error {
+	g := d.settings.Gossip
+	var secret []byte
+	if g.KeyFile != "" {
+		var err error
+		if secret, err = gossip.LoadSecret(g.KeyFile); err != nil {
+			return err
+		}
+	}
+	var err error
+	d.gossip, err = gossip.New(gossip.Options{
+		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,
+		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secret: secret,
+		Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
+		Log: d.log, Registerer: d.registry,
+	})
+	return err
+}
+
+// lastGood takes the newest generation of the disk into force (S12). What
+// cannot be read is told and kept; it never stops the start.
+func (d *Director) lastGood() error {
+	g, note, err := d.disk.Load()
+	switch {
+	case errors.Is(err, store.ErrDamaged):
+		// Not a new director: it must not bootstrap over what it has forgotten.
+		d.damaged = true
+		d.log.Error("no generation on this disk can be read: waiting for a plan from the store or the peers", slog.Any("err", err))
+		return d.notReady("this director's disk is damaged; it waits for the plan in the store")
+	case err != nil:
+		return err
+	case len(g.Plan) == 0:
+		return d.notReady("no plan yet")
+	}
+	sealed, err := plan.Open(g.Plan)
+	if err != nil {
+		return fmt.Errorf("last good plan: %w", err)
+	}
+	f, err := prepare(sealed, g.Doc)
+	if err != nil {
+		return fmt.Errorf("last good plan: %w", err)
+	}
+	now := d.now()
+	d.loop.book.SetSubjects(subjects(f.spec), now)
+	if err := d.loop.book.Restore(g.Health, now); err != nil {
+		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
+	}
+	d.horizon.raise(g.Highest)
+	d.loop.takeForce(f, now)
+	d.horizon.savedNow(sealed.Identity)
+	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
+		slog.Time("saved", g.Saved), slog.String("note", note))
+	return nil
+}
+
+// notReady answers REFUSED with EDE 14 until there is a plan.
+func (d *Director) notReady(why string) error {
+	table, err := answer.Compile(answer.Options{Geo: d.loop.geo, NotReady: true})
+	if err != nil {
+		return err
+	}
+	d.table.Store(table)
+	d.waiting.Store(&why)
+	return nil
+}
+
+// Run directs until ctx ends: DNS first, since it needs nothing else.
+func (d *Director) Run(ctx context.Context) error {
+	defer d.close()
+	group, ctx := errgroup.WithContext(ctx)
+	run := func(name string, f func(context.Context) error) {
+		group.Go(func() error {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	run("dns", d.dns.Run)
+	run("loop", d.loop.run)
+	run("gossip", d.gossip.Run)
+	run("courier", d.courier.run)
+	run("probes", d.prober.Run)
+	run("api", d.api.Run)
+	run("saver", d.saver.run)
+	if d.child != nil {
+		run("embedded etcd", d.child.Run)
+	}
+	run("store", d.librarian.run)
+	run("campaign", d.campaign.Run)
+	run("leader", d.steward.run)
+	run("bootstrap", d.bootstrapper)
+	run("enrolment", d.enrol)
+	run("spec files", d.folders.run)
+	run("peers' DNS", d.mirror.run)
+	run("control planes", d.kubes.run)
+	d.loop.wakeup.up()
+	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
+		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.gossip.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir))
+	err := group.Wait()
+	d.saver.last()
+	d.log.Info("director stopped")
+	return err
+}
+
+// close lets go of what New took. It may be called on a half-made director.
+func (d *Director) close() {
+	if d.store != nil {
+		_ = d.store.Close()
+	}
+	if d.release != nil {
+		d.release()
+	}
+}
+
+// report passes a probe's outcome to the loop without waiting for it.
+func (d *Director) report(r health.Report) {
+	select {
+	case d.loop.reports <- r:
+	default:
+		d.loop.shown.overflow.WithLabelValues("reports").Inc()
+	}
+}
+
+// deliver passes a message to the loop; gossip's inbox drops when it is full.
+func (d *Director) deliver(m gossip.Message) {
+	select {
+	case d.loop.messages <- m:
+	default:
+		d.loop.shown.overflow.WithLabelValues("messages").Inc()
+	}
+}
+
+// fleet gives the fleet ID, "" before a plan is known.
+func (d *Director) fleet() string {
+	if f := d.horizon.current(); f != nil {
+		return f.sealed.Identity.Fleet
+	}
+	return ""
+}
+
+func (d *Director) keyOf(name string) ed25519.PublicKey {
+	f := d.horizon.current()
+	if f == nil {
+		return nil
+	}
+	return keysOf(f.sealed.Plan)(name)
+}
+
+// keysOf gives the roster's key of a director that counts.
+func keysOf(p *plan.Plan) func(string) ed25519.PublicKey {
+	return func(name string) ed25519.PublicKey {
+		if e := p.Director(name); e != nil && e.GetStanding() == plan.Director_ACTIVE {
+			return e.GetKey()
+		}
+		return nil
+	}
+}
+
+// registered gives the directors to be redialled for ever.
+func (d *Director) registered() map[string]string {
+	f := d.horizon.current()
+	if f == nil {
+		return nil
+	}
+	out := map[string]string{}
+	for _, e := range f.sealed.Plan.Active() {
+		if e.GetName() != d.settings.Name && e.GetGossip() != "" {
+			out[e.GetName()] = e.GetGossip()
+		}
+	}
+	return out
+}
+
+// meta is what this director says of itself.
+func (d *Director) meta() gossip.Meta {
+	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil}
+	if d.dns != nil {
+		m.DNS = reachable(d.dns.Addrs(), d.gossip)
+	}
+	return m
+}
+
+// reachable picks the address at which peers ask this director's DNS: a
+// wildcard's is the one that it gossips from.
+func reachable(addrs []netip.AddrPort, g *gossip.Node) string {
+	for _, a := range addrs {
+		if !a.Addr().IsUnspecified() {
+			return a.String()
+		}
+	}
+	for _, a := range addrs {
+		if g != nil && a.Addr().Is4() == g.Advertised().Addr().Is4() {
+			return net.JoinHostPort(g.Advertised().Addr().String(), fmt.Sprint(a.Port()))
+		}
+	}
+	return ""
+}
+
+func (d *Director) me() core.Director {
+	return core.Director{Name: d.settings.Name, Site: d.settings.Site, Key: d.identity.Public(), Gossip: d.gossip.Advertised().String()}
+}
+
+// states gives the states in force, and what fresh votes say of the subjects
+// that never fell.
+func (d *Director) states(ctx context.Context) (certified, observed map[health.Subject]health.State, err error) {
+	err = d.loop.inspect(ctx, func(now time.Time) { certified, observed = d.loop.book.States(), d.loop.observed(now) })
+	return certified, observed, err
+}
+
+func (d *Director) isolated(ctx context.Context) (yes bool) {
+	_ = d.loop.inspect(ctx, func(now time.Time) { yes = d.loop.book.Isolated(now) })
+	return yes
+}
+
+func (d *Director) planAge() time.Duration {
+	at := d.confirmed.Load()
+	if at == 0 {
+		if f := d.horizon.current(); f != nil {
+			return d.now().Sub(f.sealed.Plan.GetWritten().AsTime())
+		}
+		return 0
+	}
+	return d.now().Sub(time.Unix(0, at))
+}

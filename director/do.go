@@ -1,0 +1,167 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
+)
+
+// Do commits a command and waits until every registered director has
+// acknowledged a plan that holds it and answers from it (S6), or ctx ends.
+func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.Outcome)) (api.Outcome, error) {
+	if cmd.ID == "" {
+		cmd.ID = newID()
+	}
+	start := time.Now()
+	d.fill(&cmd)
+	change, id, err := d.commander.commit(ctx, cmd, nil)
+	if err != nil {
+		return refused(cmd.ID, err), nil
+	}
+	out := api.Outcome{ID: cmd.ID, Summary: change.Summary, Preview: change.Preview}
+	if id.IsZero() {
+		return out, nil
+	}
+	out.Revision = id.Revision
+	out.Override = d.overrideOf(cmd.ID)
+	out = d.await(ctx, id, out, progress)
+	out.Took = time.Since(start)
+	return out, nil
+}
+
+// fill adds what a person's command about a director leaves to this one to know.
+func (d *Director) fill(cmd *core.Command) {
+	if cmd.Director == nil || cmd.Verb != core.DirectorAdd || len(cmd.Director.Key) > 0 {
+		return
+	}
+	for _, m := range d.gossip.Members() {
+		if m.Name == cmd.Director.Name {
+			cmd.Director.Key, cmd.Director.Gossip = m.Meta.Key, m.Addr
+			if cmd.Director.Site == "" {
+				cmd.Director.Site = m.Meta.Site
+			}
+		}
+	}
+}
+
+// await watches the directors take a plan into force.
+func (d *Director) await(ctx context.Context, id plan.Identity, out api.Outcome, progress func(api.Outcome)) api.Outcome {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		changed := d.changes.changed()
+		before := len(out.Applied)
+		out = d.tally(ctx, id, out)
+		if len(out.Applied) > before && progress != nil {
+			progress(out)
+		}
+		if len(out.Missing) == 0 && len(out.Applied) > 0 {
+			out.Code = 0
+			return out
+		}
+		select {
+		case <-ctx.Done():
+			out.Code = 3
+			names := make([]string, 0, len(out.Missing))
+			for _, m := range out.Missing {
+				names = append(names, m.Director+" ("+m.Why+")")
+			}
+			out.Error = "committed, but not complete in time: all but " + join(names)
+			out.Remedy = "it stays in force and reaches them when they are back; `divert status` shows when"
+			return out
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// tally sorts the registered directors into those that have the plan and those
+// that do not, each with what is known of it.
+func (d *Director) tally(ctx context.Context, id plan.Identity, out api.Outcome) api.Outcome {
+	out.Missing = nil
+	for _, p := range d.peers(ctx) {
+		if slices.Contains(out.Applied, p.name) {
+			continue
+		}
+		why := p.lacks(id)
+		if why == "" && !p.self && p.dns != "" {
+			// Its own word is not enough: what does its DNS say?
+			why = d.mirror.confirm(ctx, p.name, p.dns, id)
+		}
+		if why == "" {
+			out.Applied = append(out.Applied, p.name)
+		} else {
+			out.Missing = append(out.Missing, api.Missing{Director: p.name, Why: why})
+		}
+	}
+	return out
+}
+
+// peerView is what is known of one registered director, this one included.
+type peerView struct {
+	name   string
+	self   bool
+	dns    string        // address that its DNS is asked at; "" for a witness or while unknown
+	acked  plan.Identity // what it acknowledged
+	silent time.Duration // since it was last heard
+	heard  bool          // at all
+}
+
+// lacks says why the director is not known to have a plan; "" when it has.
+func (p peerView) lacks(id plan.Identity) string {
+	switch {
+	case !p.acked.IsZero() && p.acked.Fleet == id.Fleet && p.acked.Compare(id) >= 0, !p.acked.IsZero() && id.Fleet == "" && p.acked.Compare(id) >= 0:
+		return ""
+	case p.self:
+		return "not on its disk yet"
+	case !p.heard:
+		return "never heard, may still answer"
+	case p.silent > time.Second:
+		return fmt.Sprintf("silent %s, may still answer", p.silent.Round(time.Second))
+	case p.acked.IsZero():
+		return "has acknowledged no plan"
+	default:
+		return fmt.Sprintf("still on plan %d.%d", p.acked.Epoch, p.acked.Revision)
+	}
+}
+
+func (d *Director) overrideOf(id string) *api.Override {
+	f := d.horizon.newest()
+	if f == nil {
+		return nil
+	}
+	for _, o := range f.sealed.Plan.GetOverrides() {
+		if o.GetId() == id {
+			v := overrideView(o, d.now())
+			return &v
+		}
+	}
+	return nil
+}
+
+// Init is `divert store init`: it makes the first plan without waiting for the
+// join addresses.
+func (d *Director) Init(ctx context.Context) (api.Outcome, error) {
+	if f := d.horizon.current(); f != nil {
+		return api.Outcome{Code: 1, Error: fmt.Sprintf("this director holds plan %d.%d already", f.sealed.Identity.Epoch, f.sealed.Identity.Revision)}, nil
+	}
+	if err := d.bootstrap(ctx); err != nil {
+		return refused("", err), nil
+	}
+	return api.Outcome{Summary: "the first plan is written"}, nil
+}
+
+// Recover is `divert store recover`.
+func (d *Director) Recover(ctx context.Context) (api.Outcome, error) {
+	id, err := d.commander.recover(ctx, "operator")
+	if err != nil {
+		return refused("", err), nil
+	}
+	out := api.Outcome{Summary: fmt.Sprintf("the store holds plan %d.%d", id.Epoch, id.Revision), Revision: id.Revision}
+	return d.await(ctx, id, out, nil), nil
+}

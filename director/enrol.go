@@ -1,0 +1,79 @@
+package director
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
+)
+
+// enrol pins the key of a listed director at its first join (SEMANTICS,
+// Enrolment). Only a director whose own key is in the roster can sign that, and
+// the leader may be one whose key is not: so the first by name of those that are
+// there does it, leader or not, fenced by the plan that it has read.
+func (d *Director) enrol(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		f := d.horizon.current()
+		if f == nil || d.horizon.storeNow().problem != "" || !d.enrols(ctx, f.sealed.Plan) {
+			continue
+		}
+		cmd := d.joiner(f.sealed.Plan)
+		if cmd == nil {
+			continue
+		}
+		word := ""
+		if _, _, err := d.commander.commit(ctx, *cmd, nil); err != nil && ctx.Err() == nil {
+			word = err.Error()
+		}
+		if word != "" && word != last {
+			d.log.Warn("a director cannot be enrolled", slog.String("peer", cmd.Director.Name), slog.String("why", word))
+		}
+		last = word
+	}
+}
+
+// enrols tells whether this director is the one that does it now.
+func (d *Director) enrols(ctx context.Context, p *plan.Plan) bool {
+	if p.Holder(d.identity.Public()) == nil {
+		return false
+	}
+	for _, v := range d.peers(ctx) {
+		e := p.Director(v.name)
+		if e == nil || len(e.GetKey()) == 0 {
+			continue
+		}
+		if v.self {
+			return true
+		}
+		if v.heard && v.silent <= time.Second {
+			return false // an earlier name that is there
+		}
+	}
+	return false
+}
+
+// joiner finds a member that is listed without a key. One roster change per
+// revision: the next one has its turn a tick later.
+func (d *Director) joiner(p *plan.Plan) *core.Command {
+	for _, m := range d.gossip.Members() {
+		e := p.Director(m.Name)
+		if e == nil || e.GetStanding() != plan.Director_ACTIVE || len(e.GetKey()) > 0 || len(m.Meta.Key) == 0 {
+			continue
+		}
+		return &core.Command{
+			ID: newID(), Verb: core.DirectorJoin, Author: "director " + d.settings.Name, Reason: "first join",
+			Director: &core.Director{Name: m.Name, Site: m.Meta.Site, Key: m.Meta.Key, Gossip: m.Addr},
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// Explain says what a client is told for a host, and why: the answer by the
+// table that serves, the reasons by the decision that it was compiled from.
+func (d *Director) Explain(host, client string) (api.Explanation, error) {
+	f := d.horizon.current()
+	if f == nil {
+		return api.Explanation{}, errNoPlan
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	asker, err := parseClient(client)
+	if err != nil {
+		return api.Explanation{}, &core.Refusal{Reason: fmt.Sprintf("client %q is neither an address nor a prefix", client), Remedy: "give one like 81.2.69.142 or 2001:db8::/48"}
+	}
+	var table *answer.Table
+	var decision steer.Decision
+	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
+	defer cancel()
+	if err := d.loop.inspect(ctx, func(time.Time) { table, decision = d.table.Load(), d.loop.decision }); err != nil {
+		return api.Explanation{}, err
+	}
+	out := api.Explanation{Host: host, Client: client, Plan: fmt.Sprintf("%d.%d", f.sealed.Identity.Epoch, f.sealed.Identity.Revision)}
+	svc, site := find(f.spec, decision, host)
+	if svc == nil {
+		return api.Explanation{}, &core.Refusal{Reason: host + " is not the host of any service", Remedy: "`divert status` lists them"}
+	}
+	out.Service = svc.Name
+	for _, aaaa := range []bool{false, true} {
+		view := svc.V4
+		if aaaa {
+			view = svc.V6
+		}
+		if site != nil {
+			view = site.V4
+			if aaaa {
+				view = site.V6
+			}
+		}
+		if len(view.Sets) == 0 {
+			continue
+		}
+		trace, ok := table.Trace(host+".", aaaa, asker)
+		if !ok || trace.Set < 0 || trace.Set >= len(view.Sets) {
+			continue
+		}
+		out.Place = d.placeName(int(trace.Place))
+		out.Answers = append(out.Answers, family(aaaa, trace, view.Sets[trace.Set], svc))
+	}
+	if len(out.Answers) == 0 {
+		return api.Explanation{}, errors.New(host + " has no address")
+	}
+	return out, nil
+}
+
+func family(aaaa bool, trace answer.Trace, set steer.Set, svc *steer.Service) api.Family {
+	out := api.Family{Type: "A", TTL: uint32(svc.TTL.Seconds()), Scope: trace.Scope, Steps: set.Why, Addresses: []string{}, Clusters: []string{}}
+	if aaaa {
+		out.Type = "AAAA"
+	}
+	for _, p := range trace.Picks {
+		out.Addresses = append(out.Addresses, p.Addr.String())
+		out.Clusters = append(out.Clusters, p.Cluster)
+	}
+	return out
+}
+
+// find gives the service that owns a host, and the site if the host is one
+// site's own name.
+func find(set *spec.Set, decision steer.Decision, host string) (*steer.Service, *steer.SiteView) {
+	for i := range decision.Services {
+		svc := &decision.Services[i]
+		for _, h := range svc.Hosts {
+			if h == host {
+				return svc, nil
+			}
+		}
+		for j := range svc.SiteViews {
+			for _, h := range set.Service(svc.Name).SiteHosts(svc.SiteViews[j].Cluster) {
+				if h == host {
+					return svc, &svc.SiteViews[j]
+				}
+			}
+		}
+	}
+	// A wildcard serves what no nearer name does.
+	for i := range decision.Services {
+		svc := &decision.Services[i]
+		for _, h := range svc.Hosts {
+			if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(host, suffix) {
+				return svc, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// parseClient reads an address or a prefix; "" is a client of unknown place.
+func parseClient(s string) (netip.Prefix, error) {
+	if s == "" {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 32), nil
+	}
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return a.Prefix(a.BitLen())
+}
+
+func (d *Director) placeName(i int) string {
+	if i <= 0 || i >= len(d.loop.places) {
+		return "unknown place"
+	}
+	p := d.loop.places[i]
+	return fmt.Sprintf("%s, %s", p.Country, p.Continent)
+}

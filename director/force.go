@@ -1,0 +1,253 @@
+package director
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// inForce is a plan with everything that is made from it once: immutable.
+type inForce struct {
+	sealed *plan.Sealed
+	doc    *plan.SpecDoc
+	bytes  []byte // doc as stored
+	spec   *spec.Set
+	zones  []answer.Zone // static records; the steered names are added at each decision
+}
+
+// prepare does all the work on a plan that can fail, so that taking it into
+// force is a swap.
+func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
+	if ref := sealed.Plan.GetSpec(); plan.Sum(docBytes) != plan.Hash(ref.GetHash()) {
+		return nil, fmt.Errorf("plan %d.%d: the spec document at hand is not the one it names", sealed.Identity.Epoch, sealed.Identity.Revision)
+	}
+	doc := &plan.SpecDoc{}
+	if err := proto.Unmarshal(docBytes, doc); err != nil {
+		return nil, fmt.Errorf("reading the spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, err)
+	}
+	set, problems := spec.ResolveWith(core.Raws(doc), CheckZone)
+	if spec.Failed(problems) {
+		return nil, fmt.Errorf("spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, problemsError(problems))
+	}
+	zones, err := staticZones(set, sealed.Plan)
+	if err != nil {
+		return nil, err
+	}
+	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones}, nil
+}
+
+// problemsError joins what is wrong into one error, warnings left out.
+func problemsError(problems []spec.Problem) error {
+	var errs []error
+	for _, p := range problems {
+		if !p.Warning {
+			errs = append(errs, errors.New(p.String()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// horizon is what is known of plans: the one in force here, the one on disk,
+// and the highest that anybody holds. Its writers are named at each method.
+type horizon struct {
+	mu      sync.Mutex
+	force   *inForce                 // by the loop alone
+	saved   plan.Identity            // by the saver: on disk, and in the table before that
+	highest plan.Identity            // by whoever holds a higher one, its signature checked
+	store   storeState               // by the store's reader
+	peers   map[string]plan.Identity // by the loop: what each peer's heartbeat names as highest
+	next    *inForce                 // offered, not yet taken by the loop
+}
+
+// storeState is what the last read of the store said.
+type storeState struct {
+	problem string        // "" = commands are accepted
+	plan    plan.Identity // the plan found
+	ok      bool          // read at least once
+}
+
+func (h *horizon) current() *inForce {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.force
+}
+
+// raise notes that a plan of this identity exists. Another fleet's is ignored.
+func (h *horizon) raise(id plan.Identity) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.raiseLocked(id)
+}
+
+func (h *horizon) raiseLocked(id plan.Identity) {
+	if h.highest.IsZero() || id.Fleet == h.highest.Fleet && id.Compare(h.highest) > 0 {
+		h.highest = id
+	}
+}
+
+func (h *horizon) known() plan.Identity {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.highest
+}
+
+// offer leaves a prepared plan for the loop, which takes the highest offered.
+func (h *horizon) offer(f *inForce) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next == nil || f.sealed.Identity.Compare(h.next.sealed.Identity) > 0 {
+		h.next = f
+	}
+	h.raiseLocked(f.sealed.Identity)
+}
+
+// take gives the loop what was offered, if it may replace what is in force.
+func (h *horizon) take() (*inForce, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.next
+	h.next = nil
+	if f == nil {
+		return nil, nil
+	}
+	var cur *plan.Sealed
+	if h.force != nil {
+		cur = h.force.sealed
+		if f.sealed.Identity == cur.Identity {
+			return nil, nil
+		}
+	}
+	if err := plan.Trusted(cur, f.sealed); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// swap takes a plan into force: called by the loop once its table is in place.
+func (h *horizon) swap(f *inForce) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.force = f
+	h.raiseLocked(f.sealed.Identity)
+}
+
+func (h *horizon) savedNow(id plan.Identity) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.saved = id
+}
+
+// acked gives the identity that this director may acknowledge (S6): on disk, in
+// the table, and not behind the highest plan known (S3). The zero Identity
+// acknowledges nothing.
+func (h *horizon) acked() plan.Identity {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.force == nil || h.saved != h.force.sealed.Identity {
+		return plan.Identity{}
+	}
+	if top, _ := h.namedLocked(); h.saved.Compare(top) < 0 {
+		return plan.Identity{}
+	}
+	return h.saved
+}
+
+// behind tells whether a higher plan is known than the one in force.
+func (h *horizon) behind() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	top, _ := h.namedLocked()
+	return h.force != nil && h.force.sealed.Identity.Compare(top) < 0
+}
+
+func (h *horizon) setStore(s storeState) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed = h.store != s
+	h.store = s
+	return changed
+}
+
+// newest gives the newest plan at hand: offered, else in force.
+func (h *horizon) newest() *inForce {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next != nil && (h.force == nil || h.next.sealed.Identity.Compare(h.force.sealed.Identity) > 0) {
+		return h.next
+	}
+	return h.force
+}
+
+func (h *horizon) storeNow() storeState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.store
+}
+
+func (h *horizon) setPeer(name string, id plan.Identity) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.peers == nil {
+		h.peers = map[string]plan.Identity{}
+	}
+	h.peers[name] = id
+}
+
+// forget drops the word of a peer that is silent.
+func (h *horizon) forget(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.peers, name)
+}
+
+// named gives the highest plan of our fleet that is held here or named by a
+// live peer, and the peer ("" = here). A peer's word alone never refuses a
+// command: only a plan whose signature was checked does (S7).
+func (h *horizon) named() (plan.Identity, string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.namedLocked()
+}
+
+func (h *horizon) namedLocked() (plan.Identity, string) {
+	top, who := h.highest, ""
+	for name, id := range h.peers {
+		if c := id.Compare(top); id.Fleet == top.Fleet && (c > 0 || c == 0 && who != "" && name < who) {
+			top, who = id, name
+		}
+	}
+	return top, who
+}
+
+// heard gives what live peers say that they hold, by name.
+func (h *horizon) heard() []core.Known {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []core.Known
+	for _, name := range slices.Sorted(maps.Keys(h.peers)) {
+		out = append(out, core.Known{Director: name, Identity: h.peers[name]})
+	}
+	return out
+}
+
+// holders lists the peers whose heartbeats name a plan of at least this order.
+func (h *horizon) holders(id plan.Identity) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []string
+	for name, has := range h.peers {
+		if has.Fleet == id.Fleet && has.Compare(id) >= 0 {
+			out = append(out, name)
+		}
+	}
+	return out
+}

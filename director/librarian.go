@@ -1,0 +1,292 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/store"
+)
+
+// librarian keeps this director at the highest plan there is: from the store,
+// watched and read each five seconds, and from any peer whose heartbeat names a
+// newer one. It fetches the document's chunks by hash and offers what is whole
+// and verified to the loop. It alone writes the store's state.
+type librarian struct {
+	store   *store.Store
+	horizon *horizon
+	courier *courier
+	offered wake // the loop's
+	log     *slog.Logger
+	mail    chan gossip.Message // plan traffic of peers, bounded
+	ask     wake                // a heartbeat named a newer plan
+
+	wanted *plan.Sealed // a peer's newer plan whose document is not whole yet
+	chunks map[plan.Hash][]byte
+
+	confirmed func() // the store holds the plan in force
+	changed   func() // status changed
+}
+
+const (
+	storeTick    = 5 * time.Second
+	fetchTick    = time.Second
+	storeTimeout = 4 * time.Second
+)
+
+// run reads the store and serves peers until ctx ends.
+func (l *librarian) run(ctx context.Context) error {
+	changed := newWake()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// Watch comes back by itself after a loss; it ends with ctx.
+		if err := l.store.Watch(ctx, changed); err != nil && ctx.Err() == nil {
+			l.log.Error("watching the store", slog.Any("err", err))
+		}
+	}()
+	defer func() { <-done }()
+	tick := time.NewTicker(storeTick)
+	defer tick.Stop()
+	fetch := time.NewTicker(fetchTick)
+	defer fetch.Stop()
+	l.readStore(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			l.readStore(ctx)
+		case <-tick.C:
+			l.readStore(ctx)
+		case <-fetch.C:
+			l.fetch()
+		case <-l.ask:
+			l.fetch()
+		case m := <-l.mail:
+			l.message(m)
+		}
+	}
+}
+
+// readStore takes what the store holds, and says whether commands can be.
+func (l *librarian) readStore(ctx context.Context) {
+	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	snap, err := l.store.Read(readCtx)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.state(storeState{problem: "the store does not answer: " + err.Error()})
+		}
+		return
+	}
+	l.learn(readCtx, snap)
+}
+
+// learn judges what was read against what is known (F25), and offers it when it
+// is newer than what is in force.
+func (l *librarian) learn(ctx context.Context, snap store.Snapshot) {
+	known := l.horizon.known()
+	if snap.Sealed == nil {
+		if known.IsZero() {
+			l.state(storeState{ok: true})
+		} else {
+			l.state(storeState{ok: true, problem: fmt.Sprintf("the store is empty, but plan %d.%d is known: it was lost or replaced; run `divert store recover`", known.Epoch, known.Revision)})
+		}
+		return
+	}
+	if problem := foreign(known, snap.Sealed.Identity); problem != "" {
+		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
+		return
+	}
+	l.state(storeState{ok: true, plan: snap.Sealed.Identity})
+	cur := l.horizon.current()
+	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
+		l.confirmed()
+		return
+	}
+	doc, err := l.document(ctx, snap.Sealed)
+	if err != nil {
+		l.log.Warn("the plan's document cannot be had yet", slog.Any("err", err))
+		return
+	}
+	l.offer(snap.Sealed, doc)
+}
+
+// foreign says why a store that holds this plan is not to be written to; "" =
+// it may be. S3, F25.
+func foreign(known, found plan.Identity) string {
+	switch {
+	case known.IsZero():
+		return ""
+	case found.Fleet != known.Fleet:
+		return fmt.Sprintf("the store belongs to fleet %s, this director to %s: point it at its own store", found.Fleet, known.Fleet)
+	case found.Compare(known) < 0:
+		return fmt.Sprintf("the store holds plan %d.%d, older than %d.%d which is known: it was restored or replaced; run `divert store recover`", found.Epoch, found.Revision, known.Epoch, known.Revision)
+	case found.Compare(known) == 0 && found.Hash != known.Hash:
+		return fmt.Sprintf("the store holds another plan %d.%d (%s) than the one known (%s): it was replaced; run `divert store recover`", found.Epoch, found.Revision, found.Hash.Short(), known.Hash.Short())
+	}
+	return ""
+}
+
+func (l *librarian) state(s storeState) {
+	old := l.horizon.storeNow()
+	if !l.horizon.setStore(s) {
+		return
+	}
+	switch {
+	case s.problem != "" && old.problem != s.problem:
+		l.log.Warn("commands are refused", slog.String("why", s.problem))
+	case s.problem == "" && old.problem != "":
+		l.log.Info("commands are accepted again")
+	}
+	l.changed()
+	l.offered.up()
+}
+
+// document gets a plan's spec document: what is at hand when it is the same,
+// else chunk by chunk from the store.
+func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error) {
+	ref := s.Plan.GetSpec()
+	if cur := l.horizon.current(); cur != nil && plan.Sum(cur.bytes) == plan.Hash(ref.GetHash()) {
+		return cur.bytes, nil
+	}
+	chunks, err := l.store.Chunks(ctx, ref.GetChunks())
+	if err != nil {
+		return nil, fmt.Errorf("reading the chunks of plan %d.%d: %w", s.Identity.Epoch, s.Identity.Revision, err)
+	}
+	return store.Join(ref, chunks)
+}
+
+// offer prepares a plan and leaves it to the loop. What cannot be used leaves
+// the old plan in force (S7).
+func (l *librarian) offer(s *plan.Sealed, doc []byte) {
+	var cur *plan.Sealed
+	if f := l.horizon.current(); f != nil {
+		cur = f.sealed
+	}
+	if err := plan.Trusted(cur, s); err != nil {
+		l.log.Warn("plan refused", slog.Any("err", err))
+		return
+	}
+	f, err := prepare(s, doc)
+	if err != nil {
+		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
+		return
+	}
+	l.horizon.offer(f)
+	l.offered.up()
+}
+
+// fetch asks one peer for the newest plan that any live peer names, while it is
+// newer than ours.
+func (l *librarian) fetch() {
+	cur := l.horizon.current()
+	if cur == nil {
+		return
+	}
+	top, _ := l.horizon.named()
+	if cur.sealed.Identity.Compare(top) >= 0 {
+		l.wanted, l.chunks = nil, nil
+		return
+	}
+	for _, name := range l.horizon.holders(top) {
+		if l.wanted == nil || l.wanted.Identity.Compare(top) < 0 {
+			if l.courier.post(name, kindPlanWant, nil) {
+				return
+			}
+			continue
+		}
+		for _, h := range l.missing() {
+			l.courier.post(name, kindChunkWant, h)
+		}
+		return
+	}
+}
+
+func (l *librarian) missing() [][]byte {
+	var out [][]byte
+	for _, h := range l.wanted.Plan.GetSpec().GetChunks() {
+		if _, ok := l.chunks[plan.Hash(h)]; !ok {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// message serves peers that want a plan, and takes what was wanted from them.
+func (l *librarian) message(m gossip.Message) {
+	cur := l.horizon.current()
+	if cur == nil {
+		return
+	}
+	switch m.Kind {
+	case kindPlanWant:
+		l.courier.post(m.From, kindPlan, cur.sealed.Raw)
+	case kindChunkWant:
+		chunks, _ := store.Split(cur.bytes)
+		for _, c := range chunks {
+			if sum := plan.Sum(c); string(sum[:]) == string(m.Payload) {
+				l.courier.post(m.From, kindChunk, c)
+			}
+		}
+	case kindPlan:
+		l.received(cur, m.Payload)
+	case kindChunk:
+		l.receivedChunk(m.Payload)
+	}
+}
+
+func (l *librarian) received(cur *inForce, raw []byte) {
+	s, err := plan.Open(raw)
+	if err == nil {
+		err = plan.Trusted(cur.sealed, s)
+	}
+	if err != nil {
+		l.log.Warn("a peer's plan refused", slog.Any("err", err))
+		return
+	}
+	if s.Identity.Compare(cur.sealed.Identity) <= 0 || l.wanted != nil && s.Identity.Compare(l.wanted.Identity) <= 0 {
+		return
+	}
+	l.wanted, l.chunks = s, map[plan.Hash][]byte{}
+	own, _ := store.Split(cur.bytes)
+	for _, c := range own {
+		l.chunks[plan.Sum(c)] = c
+	}
+	l.complete()
+	l.ask.up()
+}
+
+func (l *librarian) receivedChunk(c []byte) {
+	if l.wanted == nil {
+		return
+	}
+	sum := plan.Sum(c)
+	for _, h := range l.wanted.Plan.GetSpec().GetChunks() {
+		if plan.Hash(h) == sum {
+			l.chunks[sum] = c
+		}
+	}
+	l.complete()
+	l.ask.up()
+}
+
+func (l *librarian) complete() {
+	if len(l.missing()) > 0 {
+		return
+	}
+	doc, err := store.Join(l.wanted.Plan.GetSpec(), l.chunks)
+	if err != nil {
+		l.log.Warn("a peer's plan is not whole", slog.Any("err", err))
+	} else {
+		l.offer(l.wanted, doc)
+	}
+	l.wanted, l.chunks = nil, nil
+}
+
+var errNoPlan = errors.New("this director has no plan yet")

@@ -1,0 +1,502 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/health"
+	"github.com/divertdns/divert/health/probe"
+)
+
+const (
+	loopTick      = 25 * time.Millisecond
+	heartbeatTick = 250 * time.Millisecond
+	stallLimit    = 100 * time.Millisecond // SEMANTICS, Know thyself
+	batch         = 1024                   // events taken at once before deciding
+)
+
+// loop is the one level-triggered loop: it owns votes, certificates and
+// verdicts, and turns them with the plan in force into the table that answers.
+// Nothing in it waits for a disk, a peer or the store.
+type loop struct {
+	name     string
+	observer *health.Observer
+	book     *health.Book
+	publish  *health.Publisher
+	decider  *steer.Decider
+	horizon  *horizon
+	outbox   outbox
+	courier  *courier
+	prober   *probe.Scheduler
+	table    *atomic.Pointer[answer.Table]
+	geo      *geo.Table
+	places   []steer.Place
+	shown    *metrics
+	log      *slog.Logger
+	now      func() time.Time
+
+	reports  chan health.Report
+	messages chan gossip.Message
+	queries  chan func(time.Time)
+	wakeup   wake
+	plans    func(gossip.Message) // the librarian's mail, never blocking
+	newer    wake                 // a heartbeat names a newer plan
+	save     wake                 // the saver's: plan or certificates changed
+	changed  func()               // status changed
+
+	ticked   time.Time
+	beat     time.Time
+	told     plan.Identity // acknowledged in the last heartbeat
+	decision steer.Decision
+	decided  bool
+	stale    bool                            // isolated, or behind a known plan
+	dirty    bool                            // something that the answers depend on changed
+	states   map[health.Subject]health.State // as last decided upon
+	readmits map[string]time.Time            // override ID -> since when on our clock
+	abstains string                          // why this director abstains; "" = it does not
+	alarms   map[string]string               // by director
+}
+
+// outbox is what the loop needs of gossip.
+type outbox interface {
+	Broadcast(kind uint8, payload []byte) (gossip.Message, error)
+	Send(to string, kind uint8, payload []byte) (gossip.Message, error)
+	Alarms() map[string]string
+}
+
+// run owns the loop's state until ctx ends.
+func (l *loop) run(ctx context.Context) error {
+	tick := time.NewTicker(loopTick)
+	defer tick.Stop()
+	l.ticked = l.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-l.reports:
+			l.report(r)
+		case m := <-l.messages:
+			l.message(m)
+		case q := <-l.queries:
+			q(l.now())
+		case <-l.wakeup:
+		case <-tick.C:
+			l.watchdog()
+		}
+		l.drain()
+		l.step(l.now())
+	}
+}
+
+// drain takes what else is there, within bounds, so that a burst is decided
+// upon once.
+func (l *loop) drain() {
+	for range batch {
+		select {
+		case r := <-l.reports:
+			l.report(r)
+		case m := <-l.messages:
+			l.message(m)
+		default:
+			return
+		}
+	}
+}
+
+// watchdog notices that this process itself stood still: what was in flight
+// then says nothing about others.
+func (l *loop) watchdog() {
+	now := l.now()
+	if gap := now.Sub(l.ticked); gap > stallLimit+loopTick {
+		l.observer.Stalled(now)
+		l.shown.stalls.Inc()
+	}
+	l.ticked = now
+}
+
+func (l *loop) report(r health.Report) {
+	l.observer.Report(r)
+}
+
+// step does all that is due. With nothing new it does next to nothing.
+func (l *loop) step(now time.Time) {
+	l.adopt(now)
+	isolated := l.book.Isolated(now)
+	l.book.Abstain(l.abstains != "" || isolated)
+	if votes := l.observer.Votes(l.book, now); len(votes) > 0 {
+		l.publish.Cast(votes, now)
+	}
+	l.send(now)
+	if made := l.book.Judge(now); len(made) > 0 {
+		l.transitions(made, "judged")
+	}
+	for _, peer := range l.book.Differing(now) {
+		l.courier.post(peer, kindSummary, health.EncodeSummary(l.book.Summary()))
+	}
+	if stale := isolated || l.horizon.behind(); stale != l.stale {
+		l.stale, l.dirty, l.decided = stale, true, false // EDE 3 comes and goes with it
+	}
+	if l.dirty {
+		l.decide()
+	}
+	// What others wait for, the word that a plan is in force here, goes at once.
+	if acked := l.horizon.acked(); now.Sub(l.beat) >= heartbeatTick || acked != l.told {
+		l.told = acked
+		l.heartbeat(now)
+	}
+}
+
+// adopt takes an offered plan into force.
+func (l *loop) adopt(now time.Time) {
+	f, err := l.horizon.take()
+	if err != nil {
+		l.log.Warn("plan refused", slog.Any("err", err))
+		return
+	}
+	if f == nil {
+		return
+	}
+	l.takeForce(f, now)
+	l.log.Info("plan in force", slog.Uint64("epoch", f.sealed.Identity.Epoch), slog.Uint64("revision", f.sealed.Identity.Revision),
+		slog.String("hash", f.sealed.Identity.Hash.Short()), slog.String("writer", f.sealed.Signer))
+	l.save.up()
+	l.changed()
+}
+
+// takeForce makes a plan the one that is answered from. The order matters: the
+// table first, then the word that it is so.
+func (l *loop) takeForce(f *inForce, now time.Time) {
+	roster := rosterOf(f.sealed.Plan)
+	l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
+	l.book.SetSubjects(subjects(f.spec), now)
+	probes, watched := targets(f.spec, roster, l.name)
+	l.observer.Set(watched)
+	l.prober.Set(probes)
+	l.publish.SetPeers(peersOf(roster, l.name))
+	l.setReadmits(f, now)
+	l.decideOn(f)
+	l.horizon.swap(f)
+}
+
+func rosterOf(p *plan.Plan) []health.Director {
+	var out []health.Director
+	for _, d := range p.Active() {
+		out = append(out, health.Director{Name: d.GetName(), Site: d.GetSite()})
+	}
+	return out
+}
+
+func peersOf(roster []health.Director, self string) []string {
+	var out []string
+	for _, d := range roster {
+		if d.Name != self {
+			out = append(out, d.Name)
+		}
+	}
+	return out
+}
+
+// setReadmits tells the observer which waits a person has ended.
+func (l *loop) setReadmits(f *inForce, now time.Time) {
+	since := map[string]time.Time{}
+	at := map[health.Subject]time.Time{}
+	for s, o := range core.Readmitted(f.sealed.Plan, f.spec) {
+		t, ok := since[o.GetId()]
+		if !ok {
+			if t, ok = l.readmits[o.GetId()]; !ok {
+				t = now
+			}
+			since[o.GetId()] = t
+		}
+		at[s] = t
+	}
+	l.readmits = since
+	l.observer.Readmits(at)
+}
+
+// transitions notes certificates that came into force.
+func (l *loop) transitions(certs []health.Certificate, how string) {
+	for _, c := range certs {
+		l.log.Info("transition", slog.String("subject", c.Subject.String()), slog.String("to", c.To().String()),
+			slog.Uint64("n", c.N), slog.String("why", c.Reason), slog.String("how", how))
+		l.shown.certificates.WithLabelValues(c.To().String(), how).Inc()
+	}
+	l.dirty = true
+	l.save.up()
+	l.changed()
+}
+
+// decide makes the table anew from what holds now, if it differs.
+func (l *loop) decide() {
+	l.dirty = false
+	f := l.horizon.current()
+	if f == nil {
+		return
+	}
+	states := l.book.States()
+	if l.decided && maps.Equal(states, l.states) {
+		return
+	}
+	l.decideOn(f)
+}
+
+func (l *loop) decideOn(f *inForce) {
+	start := time.Now()
+	states := maps.Clone(l.book.States())
+	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: l.places})
+	table, err := answer.Compile(answer.Options{
+		Zones: describe(f, decision), Geo: l.geo, Plan: f.sealed.Identity.String(), Stale: l.stale,
+	})
+	if err != nil {
+		// The checks let through what cannot be compiled: keep what serves.
+		l.log.Error("table refused, the old one stays in force", slog.Any("err", err))
+		l.shown.compileErrors.Inc()
+		return
+	}
+	l.table.Store(table)
+	l.tellMoves(l.decision, decision)
+	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
+	l.shown.decided(l, f, decision)
+	l.shown.compile.Observe(time.Since(start).Seconds())
+	l.changed()
+}
+
+// tellMoves logs one line for each endpoint that begins or ceases to serve.
+func (l *loop) tellMoves(old, next steer.Decision) {
+	was := map[string]steer.Site{}
+	for _, s := range old.Services {
+		for _, site := range s.Sites {
+			was[s.Name+"@"+site.Cluster] = site
+		}
+	}
+	for _, s := range next.Services {
+		for _, site := range s.Sites {
+			before, known := was[s.Name+"@"+site.Cluster]
+			if known && before.Serving == site.Serving && before.Health == site.Health && before.Drained == site.Drained {
+				continue
+			}
+			if !known && site.Health == steer.Healthy {
+				continue
+			}
+			l.log.Info("endpoint", slog.String("service", s.Name), slog.String("cluster", site.Cluster), slog.String("health", site.Health.String()),
+				slog.Bool("serving", site.Serving), slog.String("drain", site.Drained), slog.String("why", site.Why))
+		}
+	}
+}
+
+// send hands out the votes that are due, and counts this director's own by what
+// it has signed.
+func (l *loop) send(now time.Time) {
+	for _, out := range l.publish.Due(now) {
+		var m gossip.Message
+		var err error
+		if out.To == "" {
+			m, err = l.outbox.Broadcast(kindBallot, out.Payload)
+		} else {
+			m, err = l.outbox.Send(out.To, kindBallot, out.Payload)
+		}
+		if err != nil {
+			l.log.Debug("ballot not sent", slog.String("to", out.To), slog.Any("err", err))
+		}
+		if len(m.Raw) == 0 || out.To != "" {
+			continue
+		}
+		own := health.Ballot{Director: l.name, Boot: m.Boot, Seq: m.Seq, Votes: out.Votes, Cover: out.Cover, Raw: m.Raw}
+		if _, err := l.book.Ballot(own, now); err != nil && !errors.Is(err, health.ErrForeign) {
+			l.log.Debug("own ballot", slog.Any("err", err))
+		}
+	}
+}
+
+func (l *loop) heartbeat(now time.Time) {
+	l.beat = now
+	h := health.Heartbeat{
+		Votes: l.publish.Digest(), Certificates: l.book.Digest(), Heard: l.book.Heard(),
+		Wall: now, Abstaining: l.abstains != "" || l.book.Isolated(now),
+	}
+	if !l.told.IsZero() {
+		h.Plan = l.told.String()
+	}
+	if f := l.horizon.current(); f != nil {
+		h.Highest = f.sealed.Identity.String()
+	}
+	if _, err := l.outbox.Broadcast(kindHeartbeat, health.EncodeHeartbeat(h)); err != nil {
+		l.log.Debug("heartbeat not sent", slog.Any("err", err))
+	}
+	l.tend(now)
+}
+
+// tend looks, four times a second, at what changes without an event.
+func (l *loop) tend(now time.Time) {
+	f := l.horizon.current()
+	if f == nil {
+		return
+	}
+	for _, d := range rosterOf(f.sealed.Plan) {
+		if _, at, ok := l.book.Peer(d.Name); d.Name != l.name && (!ok || now.Sub(at) > 10*time.Second) {
+			l.horizon.forget(d.Name)
+		}
+	}
+	if alarms := l.outbox.Alarms(); !maps.Equal(alarms, l.alarms) {
+		for name, what := range alarms {
+			if l.alarms[name] != what {
+				l.log.Error("a director's identity is in doubt, it does not count as a voter", slog.String("peer", name), slog.String("why", what))
+			}
+		}
+		l.alarms = alarms
+		l.changed()
+	}
+	l.shown.observe(l, now)
+}
+
+// message takes in one signed message of a peer.
+func (l *loop) message(m gossip.Message) {
+	if !m.Pinned {
+		return // a hint for enrolment at most, never a vote
+	}
+	now := l.now()
+	switch m.Kind {
+	case kindHeartbeat:
+		l.peerHeartbeat(m, now)
+	case kindBallot:
+		b, err := health.DecodeVotes(m.Payload)
+		if err != nil {
+			l.drop("malformed")
+			return
+		}
+		b.Director, b.Boot, b.Seq, b.Raw = m.From, m.Boot, m.Seq, m.Raw
+		unknown, err := l.book.Ballot(b, now)
+		if err != nil {
+			l.drop(dropReason(err))
+			return
+		}
+		l.shown.foreignVotes.Add(float64(unknown))
+		l.doubt(b.Votes)
+	case kindSummary:
+		s, err := health.DecodeSummary(m.Payload)
+		if err != nil {
+			l.drop("malformed")
+			return
+		}
+		if adopted := l.book.MergeSummary(m.From, s, now); len(adopted) > 0 {
+			l.transitions(adopted, "reported")
+		}
+		// A peer that lacks more than one message holds asks again.
+		if payloads := health.EncodeCertificates(l.book.Lacking(s)); len(payloads) > 0 {
+			l.courier.post(m.From, kindCertificates, payloads[0])
+		}
+	case kindCertificates:
+		certs, err := health.DecodeCertificates(m.Payload)
+		if err != nil {
+			l.drop("malformed")
+			return
+		}
+		applied, refused := l.book.Merge(certs, l.verify(), now)
+		l.shown.refusedCertificates.Add(float64(refused))
+		if len(applied) > 0 {
+			l.transitions(applied, "proved")
+		}
+	case kindPlanWant, kindPlan, kindChunkWant, kindChunk:
+		l.plans(m)
+	default:
+		l.drop("kind")
+	}
+}
+
+func (l *loop) peerHeartbeat(m gossip.Message, now time.Time) {
+	h, err := health.DecodeHeartbeat(m.Payload)
+	if err != nil {
+		l.drop("malformed")
+		return
+	}
+	h.Director, h.Boot, h.Seq = m.From, m.Boot, m.Seq
+	before, _, _ := l.book.Peer(m.From)
+	if err := l.book.Heartbeat(h, now); err != nil {
+		l.drop(dropReason(err))
+		return
+	}
+	l.publish.Acknowledged(h, now)
+	if id, err := plan.ParseIdentity(h.Highest); err == nil {
+		l.horizon.setPeer(m.From, id)
+		if f := l.horizon.current(); f != nil && id.Compare(f.sealed.Identity) > 0 {
+			l.newer.up()
+		}
+	}
+	if before.Plan != h.Plan || before.Abstaining != h.Abstaining {
+		l.changed() // a command may wait for it
+	}
+}
+
+// doubt probes at once what a peer doubts.
+func (l *loop) doubt(votes []health.Vote) {
+	var doubted []health.Subject
+	for _, v := range votes {
+		if v.To == health.Down && l.book.Chain(v.Subject).State() != health.Down {
+			doubted = append(doubted, v.Subject)
+		}
+	}
+	if len(doubted) > 0 {
+		l.prober.Doubt(doubted...)
+	}
+}
+
+func (l *loop) drop(reason string) { l.shown.dropped.WithLabelValues(reason).Inc() }
+
+// verify opens the ballots of a proof with the keys of the roster in force.
+func (l *loop) verify() health.Verify {
+	f := l.horizon.current()
+	return func(raw []byte) (health.Ballot, error) {
+		if f == nil {
+			return health.Ballot{}, errNoPlan
+		}
+		m, err := gossip.Open(f.sealed.Identity.Fleet, raw, keysOf(f.sealed.Plan))
+		if err != nil {
+			return health.Ballot{}, err
+		}
+		b, err := health.DecodeVotes(m.Payload)
+		b.Director, b.Boot, b.Seq, b.Raw = m.From, m.Boot, m.Seq, m.Raw
+		return b, err
+	}
+}
+
+// inspect runs a question on the loop, which alone may look at votes.
+func (l *loop) inspect(ctx context.Context, ask func(time.Time)) error {
+	done := make(chan struct{})
+	select {
+	case l.queries <- func(now time.Time) { defer close(done); ask(now) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// dropReason names why health refused a message, for the metric.
+func dropReason(err error) string {
+	switch {
+	case errors.Is(err, health.ErrStale):
+		return "stale"
+	case errors.Is(err, health.ErrForeign):
+		return "foreign"
+	default:
+		return "malformed"
+	}
+}
+
+// sortedNames orders the keys of a map for people.
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,153 @@
+package director
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/divertdns/divert/director/steer"
+)
+
+// metrics are the loop's own. Labels are bounded: directors by the roster,
+// services by topServices.
+type metrics struct {
+	certificates        *prometheus.CounterVec
+	dropped             *prometheus.CounterVec
+	foreignVotes        prometheus.Counter
+	refusedCertificates prometheus.Counter
+	compile             prometheus.Histogram
+	compileErrors       prometheus.Counter
+	saveErrors          prometheus.Counter
+	stalls              prometheus.Counter
+	overflow            *prometheus.CounterVec
+	endpoints           *prometheus.GaugeVec
+	subjects            *prometheus.GaugeVec
+	votes               *prometheus.GaugeVec
+	plan                *prometheus.GaugeVec
+	behind              prometheus.Gauge
+	isolated            prometheus.Gauge
+	hears               prometheus.Gauge
+	storeOK             prometheus.Gauge
+}
+
+// topServices bounds the service label.
+const topServices = 1000
+
+func newMetrics(reg prometheus.Registerer, version string, planAge func() time.Duration) *metrics {
+	f := promauto.With(reg)
+	f.NewGauge(prometheus.GaugeOpts{
+		Name: "divert_build_info", Help: "Always 1; the version is the label.", ConstLabels: prometheus.Labels{"version": version},
+	}).Set(1)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "divert_plan_age_seconds", Help: "Time since the store last confirmed that the plan in force is the newest.",
+	}, func() float64 { return planAge().Seconds() })
+	return &metrics{
+		certificates: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_certificates_total", Help: "Transitions that came into force, by where to and how they were learnt (judged, proved, reported).",
+		}, []string{"to", "how"}),
+		dropped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_messages_dropped_total", Help: "Signed messages of directors that were not used, by reason.",
+		}, []string{"reason"}),
+		foreignVotes: f.NewCounter(prometheus.CounterOpts{
+			Name: "divert_votes_unknown_total", Help: "Votes on subjects that are not in this director's spec.",
+		}),
+		refusedCertificates: f.NewCounter(prometheus.CounterOpts{
+			Name: "divert_certificates_refused_total", Help: "Certificates of peers whose proof did not hold.",
+		}),
+		compile: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "divert_table_compile_seconds", Help: "Time from a decision's inputs to the table in force.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		}),
+		compileErrors: f.NewCounter(prometheus.CounterOpts{
+			Name: "divert_table_compile_errors_total", Help: "Decisions that could not be made into a table; the old table stayed.",
+		}),
+		saveErrors: f.NewCounter(prometheus.CounterOpts{
+			Name: "divert_state_write_errors_total", Help: "Writes of the last good state that failed.",
+		}),
+		stalls: f.NewCounter(prometheus.CounterOpts{
+			Name: "divert_stalls_total", Help: "Times that this director itself stood still for more than 100 ms.",
+		}),
+		overflow: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_queue_overflows_total", Help: "Events dropped because the loop did not keep up, by queue.",
+		}, []string{"queue"}),
+		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_endpoints", Help: "Endpoints by service and verdict.",
+		}, []string{"service", "health"}),
+		subjects: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_subjects", Help: "Subjects by their state in force.",
+		}, []string{"state"}),
+		votes: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_votes", Help: "This director's own votes in force, by what they say.",
+		}, []string{"vote"}),
+		plan: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_plan_info", Help: "Always 1; the identity of the plan in force is the labels.",
+		}, []string{"fleet", "epoch", "revision", "hash"}),
+		behind:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
+		isolated: f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
+		hears:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
+		storeOK:  f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
+	}
+}
+
+// observe shows what a director is at, four times a second.
+func (m *metrics) observe(l *loop, now time.Time) {
+	m.isolated.Set(yes(l.book.Isolated(now)))
+	m.hears.Set(float64(l.book.Hears(now)))
+	m.behind.Set(yes(l.horizon.behind()))
+	m.storeOK.Set(yes(l.horizon.storeNow().problem == "" && l.horizon.storeNow().ok))
+	up, down := l.publish.Tally()
+	m.votes.WithLabelValues("up").Set(float64(up))
+	m.votes.WithLabelValues("down").Set(float64(down))
+}
+
+// decided shows a new decision.
+func (m *metrics) decided(l *loop, f *inForce, d steer.Decision) {
+	counts := map[string]int{"up": 0, "down": 0, "unknown": 0}
+	for _, s := range l.states {
+		counts[s.String()]++
+	}
+	for state, n := range counts {
+		m.subjects.WithLabelValues(state).Set(float64(n))
+	}
+	type key struct{ service, health string }
+	endpoints := map[key]int{}
+	for i, s := range d.Services {
+		name := s.Name
+		if i >= topServices {
+			name = "other"
+		}
+		for _, h := range []steer.Health{steer.HealthUnknown, steer.Healthy, steer.Degraded, steer.Failed} {
+			endpoints[key{name, h.String()}] += 0
+		}
+		for _, site := range s.Sites {
+			endpoints[key{name, site.Health.String()}]++
+		}
+	}
+	m.endpoints.Reset()
+	for k, n := range endpoints {
+		m.endpoints.WithLabelValues(k.service, k.health).Set(float64(n))
+	}
+	id := f.sealed.Identity
+	m.plan.Reset()
+	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
+}
+
+func yes(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// mirrorMetrics show what the peers' DNS says.
+type mirrorMetrics struct{ up *prometheus.GaugeVec }
+
+func newMirrorMetrics(reg prometheus.Registerer) *mirrorMetrics {
+	return &mirrorMetrics{up: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
+		Name: "divert_peer_dns_up", Help: "1 while the director's DNS answers this one's question for its plan.",
+	}, []string{"director"})}
+}
+
+func (m *mirrorMetrics) seen(name string, ok bool) { m.up.WithLabelValues(name).Set(yes(ok)) }
+func (m *mirrorMetrics) forget(name string)        { m.up.DeleteLabelValues(name) }

@@ -1,0 +1,110 @@
+package director
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/store"
+)
+
+// saver keeps the last good generation on disk: plan, spec and certificates.
+// Only after the fsync does this director acknowledge a plan (S6), to its peers
+// by heartbeat and to the store.
+type saver struct {
+	name    string
+	disk    *store.Disk
+	store   *store.Store
+	horizon *horizon
+	loop    *loop
+	wanted  wake
+	log     *slog.Logger
+	shown   *metrics
+
+	failing bool
+	acked   plan.Identity // by the store
+}
+
+const saveRetry = time.Second
+
+// run writes whenever there is something new, and again while it fails.
+func (s *saver) run(ctx context.Context) error {
+	retry := time.NewTicker(saveRetry)
+	defer retry.Stop()
+	pending := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wanted:
+			pending = true
+		case <-retry.C:
+		}
+		if pending {
+			pending = !s.save(ctx)
+		}
+		s.acknowledge(ctx)
+	}
+}
+
+// save writes what is in force; false: it is to be tried again.
+func (s *saver) save(ctx context.Context) bool {
+	var image []byte
+	if err := s.loop.inspect(ctx, func(now time.Time) { image = s.loop.book.Save(now) }); err != nil {
+		return false
+	}
+	f := s.horizon.current()
+	if f == nil {
+		return true
+	}
+	if err := s.write(f, image); err != nil {
+		if !s.failing {
+			s.log.Error("state cannot be written: answers go on, but this director acknowledges no new plan", slog.Any("err", err))
+		}
+		s.failing = true
+		s.shown.saveErrors.Inc()
+		return false
+	}
+	if s.failing {
+		s.log.Info("state is written again")
+	}
+	s.failing = false
+	s.horizon.savedNow(f.sealed.Identity)
+	s.loop.wakeup.up()
+	return true
+}
+
+func (s *saver) write(f *inForce, image []byte) error {
+	return s.disk.Save(store.Generation{
+		Plan: f.sealed.Raw, Doc: f.bytes, Health: image, Highest: s.horizon.known(), Saved: s.loop.now(),
+	})
+}
+
+// last writes once more when the loop has ended, so that the ages of
+// certificates survive a graceful stop.
+func (s *saver) last() {
+	if f := s.horizon.current(); f != nil {
+		if err := s.write(f, s.loop.book.Save(s.loop.now())); err != nil {
+			s.log.Warn("last state not written", slog.Any("err", err))
+		}
+	}
+}
+
+// acknowledge tells the store which plan this director holds (S6).
+func (s *saver) acknowledge(ctx context.Context) {
+	id := s.horizon.acked()
+	if id.IsZero() || id == s.acked || s.horizon.storeNow().problem != "" {
+		return
+	}
+	ackCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := s.store.Ack(ackCtx, &plan.Ack{
+		Director: s.name, Fleet: id.Fleet, Epoch: id.Epoch, Revision: id.Revision, Plan: id.Hash[:], At: timestamppb.New(s.loop.now()),
+	})
+	if err == nil {
+		s.acked = id
+	}
+}

@@ -1,0 +1,406 @@
+package director
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/health"
+)
+
+// statusPatience bounds a question to the loop: a director too busy to say how
+// it is still answers DNS.
+const statusPatience = 2 * time.Second
+
+// Status says what this director knows and does.
+func (d *Director) Status() api.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
+	defer cancel()
+	out := api.Status{Director: d.settings.Name, Version: d.opts.Version, Now: d.now(), Store: "ok"}
+	if s := d.horizon.storeNow(); s.problem != "" {
+		out.Store = s.problem
+	} else if !s.ok {
+		out.Store = "not read yet"
+	}
+	problems, pending, note := d.folders.standing()
+	for _, p := range problems {
+		out.Problems = append(out.Problems, p.String())
+	}
+	if note != "" {
+		out.Problems = append(out.Problems, "the spec files wait for a person: "+note)
+	}
+	out.Pending = pending
+	out.Leader = d.campaign.Status().Leader
+	f := d.horizon.current()
+	if f == nil {
+		if w := d.waiting.Load(); w != nil {
+			out.Waiting = *w
+		}
+		return out
+	}
+	id := f.sealed.Identity
+	out.Plan = &api.Plan{
+		Fleet: id.Fleet, Epoch: id.Epoch, Revision: id.Revision, Hash: id.Hash.String(),
+		Writer: f.sealed.Plan.GetWriter(), Written: f.sealed.Plan.GetWritten().AsTime(), Age: d.planAge(),
+	}
+	out.Behind = d.horizon.behind()
+	for _, o := range f.sealed.Plan.GetOverrides() {
+		v := overrideView(o, out.Now)
+		out.Overrides = append(out.Overrides, v)
+		if o.GetKind() == plan.Override_OBSERVE && o.GetScope() == "fleet" {
+			out.Frozen = &v
+		}
+		if v.Overdue {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("%s of %s is overdue since %s", v.Kind, v.Scope, v.End.Format(time.RFC3339)))
+		}
+	}
+	if err := d.loop.inspect(ctx, func(now time.Time) { d.loop.describe(&out, f, now) }); err != nil {
+		out.Alerts = append(out.Alerts, "the loop does not answer: "+err.Error())
+	}
+	d.describeDirectors(ctx, &out, f)
+	d.kubes.describe(&out)
+	return out
+}
+
+// describe fills in what only the loop may look at.
+func (l *loop) describe(out *api.Status, f *inForce, now time.Time) {
+	q := l.book.Quorum()
+	out.Quorum = api.Quorum{Directors: q.Directors, Observers: q.Observers, Needed: q.Votes, Domains: q.Domains, Hears: l.book.Hears(now)}
+	switch {
+	case q.Directors == 1:
+		out.Quorum.Note = "one director: there is no quorum, its view alone decides"
+	case q.Directors == 2:
+		out.Quorum.Note = "two directors: the loss of either stops automatic failover; add a witness (dns: {listen: []})"
+	}
+	out.Isolated = l.book.Isolated(now)
+	if out.Isolated {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("isolated: hears %d of %d directors, so it changes nothing and answers what it last knew", out.Quorum.Hears, q.Directors))
+	}
+	out.Abstaining = l.abstains
+	for _, s := range l.observer.Suspects() {
+		out.Alerts = append(out.Alerts, l.suspect(f, s))
+	}
+	sites := map[string][]api.Site{}
+	for i := range l.decision.Services {
+		s := &l.decision.Services[i]
+		view := l.service(f, s, now)
+		out.Services = append(out.Services, view)
+		for _, alert := range s.Alerts {
+			out.Alerts = append(out.Alerts, s.Name+": "+alert)
+		}
+		for _, site := range view.Sites {
+			sites[site.Cluster] = append(sites[site.Cluster], site)
+		}
+	}
+	for _, c := range f.spec.Clusters {
+		out.Clusters = append(out.Clusters, cluster(c, sites[c.Name]))
+	}
+}
+
+// suspect names a probe that has never passed anywhere.
+func (l *loop) suspect(f *inForce, s health.Suspect) string {
+	name := s.Def
+	eachService(f.spec, func(svc *spec.GlobalService, _ string, of steer.SubjectOf) {
+		if of.Subject.Def == s.Def {
+			name = describeProbe(of) + " of " + svc.Name
+		}
+	})
+	return fmt.Sprintf("probe %s has passed on no endpoint since this director started (%s): it moves nothing until it does; is it mistyped?", name, s.Reason)
+}
+
+// cluster rolls a cluster's endpoints up, for display.
+func cluster(c *spec.Cluster, sites []api.Site) api.Cluster {
+	out := api.Cluster{
+		Name: c.Name, FaultDomain: c.FaultDomain, Location: strings.Trim(c.Location.Country+" "+c.Location.Region, " "),
+		Endpoints: len(sites), Health: steer.HealthUnknown.String(),
+	}
+	counts := map[string]int{}
+	for _, s := range sites {
+		counts[s.Health]++
+		if s.Drained != "" {
+			out.Drained = s.Drained
+		}
+		if s.Serving {
+			out.Serving++
+		}
+	}
+	bad := counts[steer.Failed.String()] + counts[steer.Degraded.String()]
+	switch {
+	case len(sites) == 0:
+	case counts[steer.Failed.String()] == len(sites):
+		out.Health = steer.Failed.String()
+	case bad > 0:
+		out.Health = steer.Degraded.String()
+		out.Why = fmt.Sprintf("%d of %d endpoints not healthy", bad, len(sites))
+	case counts[steer.Healthy.String()] > 0:
+		out.Health = steer.Healthy.String()
+	}
+	if len(sites) == 1 {
+		out.Why = sites[0].Why
+	}
+	return out
+}
+
+// service describes one service, observed health and drain side by side.
+func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service {
+	def := f.spec.Service(s.Name)
+	out := api.Service{Name: s.Name, Hosts: s.Hosts, Policy: def.Steering.Policy.String(), Observing: s.Observing, Alerts: s.Alerts}
+	for _, site := range s.Sites {
+		v := api.Site{
+			Cluster: site.Cluster, Health: site.Health.String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
+			Addresses: []api.Address{},
+		}
+		var returns []string
+		confirmed := false
+		for _, addr := range site.All {
+			a := api.Address{Address: addr.String(), Live: slices.Contains(site.Live, addr)}
+			for _, of := range steer.Subjects(def, addr) {
+				a.Subjects = append(a.Subjects, l.subject(of, now))
+				if l.votedUp(of.Subject, now) {
+					confirmed = true
+				}
+				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
+					returns = append(returns, describeProbe(of)+": "+waits(w))
+				}
+			}
+			v.Addresses = append(v.Addresses, a)
+		}
+		if site.Health == steer.HealthUnknown && confirmed {
+			v.Health = steer.Healthy.String() // nobody ever voted it down, and it is seen up now
+		}
+		v.Returns = strings.Join(returns, "; ")
+		out.Sites = append(out.Sites, v)
+	}
+	return out
+}
+
+// waits says for people why a return waits.
+func waits(w health.Waiting) string {
+	if w.For > 0 {
+		return fmt.Sprintf("%s (in %s at the earliest)", w.Why, w.For.Round(time.Second))
+	}
+	return w.Why
+}
+
+// subject describes one thing that is voted on.
+func (l *loop) subject(of steer.SubjectOf, now time.Time) api.Subject {
+	out := api.Subject{
+		Subject: of.Subject.String(), Probe: describeProbe(of), State: l.book.Chain(of.Subject).State().String(), Votes: map[string]string{},
+	}
+	if t, ok := l.book.InForce(of.Subject); ok {
+		out.Transition, out.Reason = t.N, t.Reason
+		if !t.Since.IsZero() {
+			out.Since = &t.Since
+		}
+	}
+	for _, o := range l.book.Opinions(of.Subject, now) {
+		word := o.State.String()
+		if !o.Counted && o.State != health.Unknown {
+			word += " (stale)"
+		}
+		if o.Why != "" {
+			word += ": " + o.Why
+		}
+		out.Votes[o.Director] = word
+	}
+	return out
+}
+
+// votedUp tells whether a quorum now sees a subject up.
+func (l *loop) votedUp(s health.Subject, now time.Time) bool {
+	up := 0
+	for _, o := range l.book.Opinions(s, now) {
+		if o.Counted && o.State == health.Up {
+			up++
+		}
+	}
+	return up >= l.book.Quorum().Votes
+}
+
+// observed gives what fresh votes say of subjects that have no certificate.
+func (l *loop) observed(now time.Time) map[health.Subject]health.State {
+	out := map[health.Subject]health.State{}
+	for s, state := range l.book.States() {
+		if state == health.Unknown && l.votedUp(s, now) {
+			out[s] = health.Up
+		}
+	}
+	return out
+}
+
+// peers gives what is known of each registered director.
+func (d *Director) peers(ctx context.Context) []peerView {
+	f := d.horizon.current()
+	if f == nil {
+		return nil
+	}
+	dns := map[string]string{}
+	for _, m := range d.gossip.Members() {
+		dns[m.Name] = m.Meta.DNS
+	}
+	var out []peerView
+	_ = d.loop.inspect(ctx, func(now time.Time) {
+		for _, e := range f.sealed.Plan.Active() {
+			p := peerView{name: e.GetName(), dns: dns[e.GetName()]}
+			if p.name == d.settings.Name {
+				p.self, p.heard, p.acked = true, true, d.horizon.acked()
+			} else if h, at, ok := d.loop.book.Peer(p.name); ok {
+				p.heard, p.silent = true, now.Sub(at)
+				if id, err := plan.ParseIdentity(h.Plan); err == nil {
+					p.acked = id
+				}
+			}
+			out = append(out, p)
+		}
+	})
+	return out
+}
+
+// describeDirectors fills in the roster, and who else is there.
+func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *inForce) {
+	views := map[string]peerView{}
+	for _, p := range d.peers(ctx) {
+		views[p.name] = p
+	}
+	seen := d.mirror.seen()
+	alarms := d.gossip.Alarms()
+	for _, e := range f.sealed.Plan.GetRoster() {
+		s := api.DirectorState{
+			Name: e.GetName(), Site: e.GetSite(), Standing: strings.ToLower(e.GetStanding().String()), Alarm: alarms[e.GetName()],
+			Address: e.GetGossip(),
+		}
+		if len(e.GetKey()) > 0 {
+			s.Key = spec.FormatKey(e.GetKey())
+		} else if e.GetStanding() == plan.Director_ACTIVE {
+			s.Alarm = cmp.Or(s.Alarm, "never joined: no key yet")
+		}
+		if p, ok := views[e.GetName()]; ok {
+			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent
+			if !p.acked.IsZero() {
+				s.Plan = fmt.Sprintf("%d.%d", p.acked.Epoch, p.acked.Revision)
+			}
+			s.DNS = dnsWord(p, seen)
+			if s.DNS != "" && s.DNS != "ok" && s.DNS != "witness" && !p.self {
+				out.Alerts = append(out.Alerts, fmt.Sprintf("DNS of %s: %s", p.name, s.DNS))
+			}
+		}
+		if s.Alarm != "" {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("director %s: %s", s.Name, s.Alarm))
+		}
+		out.Directors = append(out.Directors, s)
+	}
+	for _, m := range d.gossip.Members() {
+		if e := f.sealed.Plan.Director(m.Name); e != nil || m.Name == d.settings.Name {
+			continue
+		}
+		out.Directors = append(out.Directors, api.DirectorState{
+			Name: m.Name, Site: m.Meta.Site, Standing: "pending", Key: spec.FormatKey(m.Meta.Key), Address: m.Addr,
+			Alarm: "not in the roster: `divert director approve " + m.Name + "`",
+		})
+	}
+}
+
+func dnsWord(p peerView, seen map[string]sighting) string {
+	s, ok := seen[p.name]
+	switch {
+	case p.self:
+		return "ok"
+	case p.dns == "" && p.heard && p.silent <= time.Second:
+		return "witness"
+	case !ok:
+		return ""
+	case s.fault != "":
+		return "mute: " + s.fault
+	default:
+		return "ok"
+	}
+}
+
+func overrideView(o *plan.Override, now time.Time) api.Override {
+	v := api.Override{
+		ID: o.GetId(), Kind: strings.ToLower(o.GetKind().String()), Scope: o.GetScope(), Author: o.GetAuthor(), Reason: o.GetReason(),
+		Start: o.GetStart().AsTime(), LastResort: o.GetLastResort(), Forced: o.GetForced(), Revision: o.GetRevision(),
+	}
+	if o.GetEnd() != nil {
+		end := o.GetEnd().AsTime()
+		v.End, v.Overdue = &end, now.After(end)
+	}
+	return v
+}
+
+// Spec gives the resources of the plan in force.
+func (d *Director) Spec() []spec.Raw {
+	if f := d.horizon.current(); f != nil {
+		return core.Raws(f.doc)
+	}
+	return nil
+}
+
+// Changed is closed at the next change of Status.
+func (d *Director) Changed() <-chan struct{} { return d.changes.changed() }
+
+// Ready is nil once this director answers from a plan. It never fails for
+// isolation (S8).
+func (d *Director) Ready() error {
+	if d.horizon.current() == nil {
+		return errNoPlan
+	}
+	return nil
+}
+
+// eachService visits every address of every service with what watches it.
+func eachService(set *spec.Set, yield func(svc *spec.GlobalService, cluster string, of steer.SubjectOf)) {
+	for _, svc := range set.Services {
+		for _, e := range svc.Endpoints {
+			for _, addr := range e.Addresses {
+				for _, of := range steer.Subjects(svc, addr) {
+					yield(svc, e.Cluster, of)
+				}
+			}
+		}
+	}
+}
+
+// join lists names for people: "a, b and c".
+func join(names []string) string {
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return names[0]
+	default:
+		return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	}
+}
+
+func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// Audit lists the audit records in the store: every effective change of intent
+// (S15).
+func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.AuditRecord, error) {
+	if f := d.horizon.current(); from == 0 && f != nil && f.sealed.Identity.Revision > uint64(limit) {
+		from = f.sealed.Identity.Revision - uint64(limit) + 1 // the newest
+	}
+	records, err := d.store.Audit(ctx, from, limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	out := make([]api.AuditRecord, 0, len(records))
+	for _, r := range records {
+		out = append(out, api.AuditRecord{
+			Revision: r.GetRevision(), At: r.GetAt().AsTime(), Who: r.GetWho(), Via: r.GetVia(), What: r.GetWhat(), Why: r.GetWhy(),
+			Command: r.GetCommand(), Forced: r.GetForced(), Plan: hex.EncodeToString(r.GetPlan()),
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,99 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/health"
+	"github.com/divertdns/divert/health/probe"
+)
+
+// targets lists what this director probes: the subjects of every address of
+// every service that are assigned to it, each once whatever the number of
+// services behind it, at the shortest interval that one of them asks for.
+func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target, []health.Watched) {
+	wanted := map[health.Subject]*probe.Target{}
+	signal := map[health.Subject]health.Subject{}
+	var order []health.Subject
+	eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) {
+		if len(roster) > 0 && !slices.Contains(health.Assign(roster, s.Subject.Addr), me) {
+			return
+		}
+		t := targetOf(s)
+		if s.Subject.Kind == health.KindCheck && s.Probe.Fast > 0 {
+			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
+		}
+		if old := wanted[s.Subject]; old == nil {
+			wanted[s.Subject] = &t
+			order = append(order, s.Subject)
+		} else if t.Interval < old.Interval {
+			*old = t
+		}
+	})
+	out := make([]probe.Target, 0, len(order))
+	watched := make([]health.Watched, 0, len(order))
+	for _, s := range order {
+		out = append(out, *wanted[s])
+		watched = append(watched, health.Watched{Subject: s, Signal: signal[s], Interval: wanted[s].Interval})
+	}
+	return out, watched
+}
+
+// subjects lists every subject of the spec, assigned to this director or not.
+func subjects(set *spec.Set) []health.Subject {
+	var out []health.Subject
+	seen := map[health.Subject]bool{}
+	eachSubject(set, func(_ *spec.GlobalService, _ netip.Addr, s steer.SubjectOf) {
+		if !seen[s.Subject] {
+			seen[s.Subject] = true
+			out = append(out, s.Subject)
+		}
+	})
+	return out
+}
+
+func eachSubject(set *spec.Set, yield func(*spec.GlobalService, netip.Addr, steer.SubjectOf)) {
+	for _, svc := range set.Services {
+		for _, e := range svc.Endpoints {
+			for _, addr := range e.Addresses {
+				for _, s := range steer.Subjects(svc, addr) {
+					yield(svc, addr, s)
+				}
+			}
+		}
+	}
+}
+
+// targetOf turns a probe of the spec into one of the prober.
+func targetOf(s steer.SubjectOf) probe.Target {
+	t := probe.Target{Subject: s.Subject, Fast: s.Fast, Interval: s.Probe.Interval, Timeout: s.Probe.Timeout}
+	switch {
+	case s.Fast:
+		t.Interval, t.Timeout = s.Probe.Fast, s.Probe.Timeout
+		t.TCP = &probe.TCP{Addr: s.Subject.Addr}
+	case s.Probe.HTTP != nil:
+		h := s.Probe.HTTP
+		t.HTTP = &probe.HTTP{
+			Scheme: h.Scheme, Addr: s.Subject.Addr, Method: h.Method, Path: h.Path, Host: h.Host,
+			Statuses: h.Statuses, Body: h.Body,
+		}
+	default:
+		t.TCP = &probe.TCP{Addr: s.Subject.Addr}
+	}
+	return t
+}
+
+// describeProbe names a probe for people: "http :8080/healthz", "fast :8080".
+func describeProbe(s steer.SubjectOf) string {
+	switch {
+	case s.Fast:
+		return fmt.Sprintf("fast :%d", s.Subject.Addr.Port())
+	case s.Probe.HTTP != nil:
+		return fmt.Sprintf("%s :%d%s", s.Probe.HTTP.Scheme, s.Subject.Addr.Port(), s.Probe.HTTP.Path)
+	default:
+		return fmt.Sprintf("tcp :%d", s.Subject.Addr.Port())
+	}
+}
