@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -60,12 +61,12 @@ func (c Chain) Hold(now time.Time) time.Duration {
 // in the last 10 min. Zero or past: it does not.
 func (c Chain) Damped(now time.Time) time.Time {
 	recent := 0
-	for i := len(c.Past) - 1; i >= 0; i-- {
-		if now.Sub(c.Past[i].Since) >= dampWindow {
+	for _, m := range slices.Backward(c.Past) {
+		if now.Sub(m.Since) >= dampWindow {
 			break
 		}
 		if recent++; recent > dampAllowed {
-			return c.Past[i].Since.Add(dampWindow)
+			return m.Since.Add(dampWindow)
 		}
 	}
 	return time.Time{}

@@ -21,14 +21,13 @@ type fleet struct {
 	nodes   []*node
 	flying  []parcel
 
-	loss     float64
-	delay    time.Duration // each message takes up to this
-	cut      func(from, to string) bool
-	dead     func(node string, target int) bool
-	silent   map[string]bool // crashed
-	states   map[string]map[Subject]State
-	moves    []string // "d1 signal/… down@1.2s", as each director saw them
-	restored int
+	loss   float64
+	delay  time.Duration // each message takes up to this
+	cut    func(from, to string) bool
+	dead   func(node string, target int) bool
+	silent map[string]bool // crashed
+	states map[string]map[Subject]State
+	moves  []string // "d1 signal/… down@1.2s", as each director saw them
 }
 
 type node struct {
