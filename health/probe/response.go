@@ -24,10 +24,12 @@ const (
 type response struct {
 	req      *request
 	buf      []byte
+	seen     int // no header ends before here
 	body     int // where the body starts; 0 = header not complete
 	length   int64
 	chunked  bool
 	attempts int
+	next     int // length at which a chunked body is decoded again whatever it ends in
 	out      outcome // in force once add has said done
 }
 
@@ -47,7 +49,10 @@ func (r *response) room() []byte {
 func (r *response) add(n int, end bool) (done bool) {
 	r.buf = r.buf[:len(r.buf)+n]
 	for r.body == 0 {
-		i := headerEnd(r.buf)
+		i := headerEnd(r.buf[r.seen:])
+		if i >= 0 {
+			i += r.seen
+		}
 		switch {
 		case i < 0 && end && len(r.buf) == 0:
 			return r.fail("closed without an answer")
@@ -56,6 +61,7 @@ func (r *response) add(n int, end bool) (done bool) {
 		case i < 0 && len(r.buf) > maxHeader, i > maxHeader:
 			return r.fail("header too long")
 		case i < 0:
+			r.seen = max(0, len(r.buf)-3)
 			return false
 		}
 		if done := r.header(i); done {
@@ -96,7 +102,7 @@ func (r *response) header(end int) (done bool) {
 		return r.fail("malformed HTTP answer")
 	}
 	if h.status >= 100 && h.status < 200 && h.status != http.StatusSwitchingProtocols {
-		r.buf = append(r.buf[:0], r.buf[end:]...) // interim, RFC 9110 section 15.2
+		r.buf, r.seen = append(r.buf[:0], r.buf[end:]...), 0 // interim, RFC 9110 section 15.2
 		return false
 	}
 	if !slices.Contains(r.req.statuses, h.status) {
@@ -133,13 +139,16 @@ func (r *response) content(end bool) (done bool) {
 
 func (r *response) chunks(raw []byte, end bool) (done bool) {
 	full := len(raw) >= 2*maxBody // framing may take as much again, not more
-	if !end && !full && len(raw) < maxBody {
-		// The last chunk and its trailers end in a blank line; looking only
-		// then, and not for ever, keeps a drip of octets from costing much.
-		if !bytes.HasSuffix(raw, []byte("\r\n\r\n")) || r.attempts >= maxAttempts {
-			return false
-		}
+	switch {
+	case end, full:
+	case len(raw) >= max(r.next, maxBody):
+		r.next = len(raw) + maxBody/8
+	case bytes.HasSuffix(raw, []byte("\r\n\r\n")) && r.attempts < maxAttempts:
+		// So end the last chunk and its trailers. Looking only then, and not
+		// for ever, keeps a drip of octets from costing much.
 		r.attempts++
+	default:
+		return false
 	}
 	body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(bytes.NewReader(raw)), maxBody))
 	switch {
