@@ -1,197 +1,16 @@
 package gossip
 
 import (
-	"context"
-	"crypto/ed25519"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net"
-	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
-
-// patience bounds waits for what must happen; nothing is measured by it.
-const patience = 20 * time.Second
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain: %s", patience, what)
-		}
-		<-tick.C
-	}
-}
-
-// fast shortens every timer, memberlist's too, so that minutes pass in a
-// second.
-func fast(tu *tuning) {
-	tu.tick, tu.redial, tu.meta = 10*time.Millisecond, 60*time.Millisecond, 50*time.Millisecond
-	c := tu.list
-	c.ProbeInterval, c.ProbeTimeout = 50*time.Millisecond, 25*time.Millisecond
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 2, 2
-	c.GossipInterval, c.GossipToTheDeadTime = 20*time.Millisecond, 100*time.Millisecond
-	c.PushPullInterval, c.TCPTimeout = 200*time.Millisecond, 2*time.Second
-	c.DeadNodeReclaimTime = 100 * time.Millisecond
-}
-
-// fleet is what the directors of a test agree on.
-type fleet struct {
-	mu     sync.Mutex
-	id     string
-	keys   map[string]ed25519.PublicKey
-	peers  map[string]string
-	secret []byte
-}
-
-func newFleet(id string) *fleet {
-	return &fleet{id: id, keys: map[string]ed25519.PublicKey{}, peers: map[string]string{}}
-}
-
-func (f *fleet) key(name string) ed25519.PublicKey {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.keys[name]
-}
-
-func (f *fleet) register(name string, key ed25519.PublicKey, addr string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.keys[name], f.peers[name] = key, addr
-}
-
-// identity makes a key that depends on the name and the salt alone.
-func identity(name, salt string, boot uint64) Identity {
-	seed := make([]byte, ed25519.SeedSize)
-	copy(seed, name+"/"+salt)
-	return Identity{Name: name, Key: ed25519.NewKeyFromSeed(seed), Boot: boot}
-}
-
-// peer is a running node and what it was told.
-type peer struct {
-	*Node
-	stop func()
-
-	mu   sync.Mutex
-	got  []Message
-	meta Meta
-}
-
-func (p *peer) deliver(m Message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.got = append(p.got, m)
-}
-
-func (p *peer) messages() []Message {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]Message(nil), p.got...)
-}
-
-// heard tells whether a payload came from a director.
-func (p *peer) heard(from, payload string) bool {
-	for _, m := range p.messages() {
-		if m.From == from && string(m.Payload) == payload {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *peer) names() string {
-	var out []string
-	for _, m := range p.Members() {
-		out = append(out, m.Name)
-	}
-	return strings.Join(out, " ")
-}
-
-func (p *peer) droppedFor(r reason) float64 {
-	return testutil.ToFloat64(p.metrics.dropped.WithLabelValues(string(r)))
-}
-
-// start runs a node of a fleet on loopback until the test ends.
-func start(t *testing.T, f *fleet, id Identity, change func(*Options)) *peer {
-	t.Helper()
-	p := &peer{meta: Meta{Site: "site-" + id.Name}}
-	opts := Options{
-		Identity: id, Listen: "127.0.0.1:0", Secret: f.secret,
-		Fleet: func() string {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return f.id
-		},
-		Keys: f.key,
-		Peers: func() map[string]string {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return maps.Clone(f.peers)
-		},
-		Meta: func() Meta {
-			f.mu.Lock()
-			fleet := f.id
-			f.mu.Unlock()
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			m := p.meta
-			m.Fleet = fleet
-			return m
-		},
-		Deliver:    p.deliver,
-		Kinds:      map[uint8]string{7: "test"},
-		Registerer: prometheus.NewRegistry(),
-		Log:        slog.New(slog.DiscardHandler),
-		tune:       fast,
-	}
-	if change != nil {
-		change(&opts)
-	}
-	n, err := New(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Node = n
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	p.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("%s: Run: %v", id.Name, err)
-		}
-	})
-	t.Cleanup(p.stop)
-	return p
-}
-
-func join(peers ...*peer) func(*Options) {
-	return func(o *Options) {
-		for _, p := range peers {
-			o.Join = append(o.Join, p.Addr().String())
-		}
-	}
-}
-
-// crash ends a node without a word to the others.
-func crash(t *testing.T, p *peer) {
-	t.Helper()
-	eventually(t, "node to run", func() bool { return p.list.Load() != nil })
-	if err := p.transport.Shutdown(); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // Three directors find each other through one address, and each hears what
 // another says to all, to it alone, and at length.
@@ -553,46 +372,6 @@ func TestStopLeavesNothing(t *testing.T) {
 	_ = l.Close()
 }
 
-func TestNewRefuses(t *testing.T) {
-	t.Parallel()
-	good := func() Options { return Options{Identity: identity("d1", "", 1), Listen: "127.0.0.1:0"} }
-	tests := []struct {
-		name   string
-		change func(*Options)
-		want   string
-	}{
-		{"no key off loopback", func(o *Options) { o.Listen = "0.0.0.0:0"; o.Advertise = "192.0.2.1:7946" }, "needs a key: make one with"},
-		{"advertising off loopback without key", func(o *Options) { o.Advertise = "192.0.2.1:7946" }, "needs a key"},
-		{"short key", func(o *Options) { o.Secret = make([]byte, 15) }, "16, 24 or 32"},
-		{"listen is a name", func(o *Options) { o.Listen = "example.org:7946" }, "is not ip:port"},
-		{"advertise is a name", func(o *Options) { o.Advertise = "example.org:7946" }, "is not ip:port"},
-		{"join without port", func(o *Options) { o.Join = []string{"example.org"} }, "is not host:port"},
-		{"join with port 0", func(o *Options) { o.Join = []string{"example.org:0"} }, "is not host:port"},
-		{"another's identity", func(o *Options) { o.Name = "d2" }, "has the identity of"},
-		{"no boot", func(o *Options) { o.Identity.Boot = 0 }, "no key or no boot"},
-		{"name of a 101 octets", func(o *Options) { o.Identity = identity(strings.Repeat("n", MaxName+1), "", 1) }, "use 1 to 100"},
-		{"meta too long", func(o *Options) { o.Site = strings.Repeat("s", 500) }, "shorten its site"},
-	}
-	for _, tc := range tests {
-		opts := good()
-		tc.change(&opts)
-		if _, err := New(opts); err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: got %v, want %q", tc.name, err, tc.want)
-		}
-	}
-	// A port that is taken shows in New.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	opts := good()
-	opts.Listen = l.Addr().String()
-	if _, err := New(opts); err == nil {
-		t.Error("a taken port was not noticed")
-	}
-}
-
 // The longest name gossips like any other.
 func TestLongestName(t *testing.T) {
 	t.Parallel()
@@ -607,37 +386,6 @@ func TestLongestName(t *testing.T) {
 		}
 		return len(p1.messages()) > 0
 	})
-}
-
-func TestOnlyAddress(t *testing.T) {
-	t.Parallel()
-	own := func(prefixes ...string) (out []net.Addr) {
-		for _, p := range prefixes {
-			ip, n, err := net.ParseCIDR(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, &net.IPNet{IP: ip, Mask: n.Mask})
-		}
-		return out
-	}
-	tests := []struct {
-		name string
-		own  []net.Addr
-		want string // "" is an error
-	}{
-		{"one", own("127.0.0.1/8", "192.0.2.7/24", "fe80::1/64"), "192.0.2.7"},
-		{"IPv4 before IPv6", own("2001:db8::7/64", "192.0.2.7/24"), "192.0.2.7"},
-		{"IPv6 alone", own("::1/128", "2001:db8::7/64"), "2001:db8::7"},
-		{"several", own("192.0.2.7/24", "198.51.100.7/24"), ""},
-		{"none", own("127.0.0.1/8"), ""},
-	}
-	for _, tc := range tests {
-		got, err := only(tc.own)
-		if tc.want == "" && err == nil || tc.want != "" && (err != nil || got != netip.MustParseAddr(tc.want)) {
-			t.Errorf("%s: got %v, %v, want %q", tc.name, got, err, tc.want)
-		}
-	}
 }
 
 // A stranger that took a name before it was registered does not keep the
