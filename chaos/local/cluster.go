@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,8 @@ const (
 type Cluster struct {
 	Name    string
 	Address netip.Addr
+	Cert    string // PEM files of the API server
+	Key     string
 }
 
 // Run serves until ctx ends.
@@ -49,6 +52,13 @@ func (c *Cluster) Run(ctx context.Context) error {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+		if port == ServerPort {
+			cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+			if err != nil {
+				return fmt.Errorf("cluster %s: %w", c.Name, err)
+			}
+			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
 		}
 		c.serve(ctx, group, l, handler)
 		links = append(links, relay.Link{

@@ -1,13 +1,20 @@
 package local
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 func (f *Fleet) settingsFile(i int) string {
@@ -23,8 +30,12 @@ func (f *Fleet) layOut() error {
 	if err := write(filepath.Join(f.opts.Dir, "gossip.key"), base64.StdEncoding.EncodeToString(key[:])+"\n"); err != nil {
 		return err
 	}
+	ca, err := f.certificate()
+	if err != nil {
+		return fmt.Errorf("certificate of the stand-in API servers: %w", err)
+	}
 	for _, s := range f.opts.Clusters {
-		if err := write(filepath.Join(f.opts.Dir, s.Name+".kubeconfig"), f.kubeconfig(s)); err != nil {
+		if err := write(filepath.Join(f.opts.Dir, s.Name+".kubeconfig"), f.kubeconfig(s, ca)); err != nil {
 			return err
 		}
 	}
@@ -82,15 +93,49 @@ spec: [%s]
 		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.SpecDir(i))
 }
 
+func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }
+func (f *Fleet) keyFile() string  { return filepath.Join(f.opts.Dir, "server.key") }
+
+// certificate makes the one that all stand-in API servers of this fleet show,
+// and gives it as PEM.
+func (f *Fleet) certificate() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stand-in API server"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * 24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, s := range f.opts.Clusters {
+		template.IPAddresses = append(template.IPAddresses, f.Cluster(s.Name).AsSlice())
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := write(f.certFile(), string(cert)); err != nil {
+		return nil, err
+	}
+	return cert, write(f.keyFile(), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
+}
+
 // kubeconfig leads to a cluster's stand-in API server.
-func (f *Fleet) kubeconfig(s Site) string {
+func (f *Fleet) kubeconfig(s Site, ca []byte) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: %[1]s
 contexts: [{name: %[1]s, context: {cluster: %[1]s, user: divert}}]
-clusters: [{name: %[1]s, cluster: {server: "http://%[2]s:%[3]d"}}]
+clusters: [{name: %[1]s, cluster: {server: "https://%[2]s:%[3]d", certificate-authority-data: %[4]s}}]
 users: [{name: divert, user: {}}]
-`, s.Name, f.Cluster(s.Name), ServerPort)
+`, s.Name, f.Cluster(s.Name), ServerPort, base64.StdEncoding.EncodeToString(ca))
 }
 
 // FleetSpec is the part of a spec that every fleet needs: roster, clusters and

@@ -28,6 +28,7 @@ type Options struct {
 	Net       byte   // 127.Net.0.0/16 is the fleet's own
 	Directors int    // default 3
 	Clusters  []Site // default: fra, nyc, sin
+	Backends  int    // further services, each a process and an address of its own: b1, b2, …
 	Spec      func(*Fleet) string
 	// DNS gives each director's DNS address; default: port 5353 of its own
 	// loopback address.
@@ -123,6 +124,14 @@ func (f *Fleet) Cluster(name string) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, f.opts.Net, 10, byte(i + 1)})
 }
 
+// Backend gives the i-th backend's address, from 1.
+func (f *Fleet) Backend(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, f.opts.Net, 20, byte(i)})
+}
+
+// BackendName of the i-th backend, from 1.
+func BackendName(i int) string { return fmt.Sprintf("b%d", i) }
+
 // Sites lists the clusters.
 func (f *Fleet) Sites() []Site { return f.opts.Clusters }
 
@@ -145,6 +154,9 @@ func (f *Fleet) data(i int) string { return filepath.Join(f.opts.Dir, Name(i), "
 
 // DataDir gives the i-th director's data folder.
 func (f *Fleet) DataDir(i int) string { return f.data(i) }
+
+// EtcdDir gives the store's data folder.
+func (f *Fleet) EtcdDir() string { return filepath.Join(f.opts.Dir, "etcd") }
 
 func (f *Fleet) gossip(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, f.opts.Net, 2, byte(i)}), gossipPort)
@@ -197,6 +209,11 @@ func (f *Fleet) startAll(ctx context.Context) error {
 	}
 	for _, s := range f.opts.Clusters {
 		if err := f.Start(ctx, s.Name); err != nil {
+			return err
+		}
+	}
+	for i := 1; i <= f.opts.Backends; i++ {
+		if err := f.Start(ctx, BackendName(i)); err != nil {
 			return err
 		}
 	}
@@ -259,10 +276,15 @@ func (f *Fleet) Start(ctx context.Context, name string) error {
 // command gives the command line of a process.
 func (f *Fleet) command(name string) ([]string, error) {
 	if name == "etcd" {
-		return []string{f.opts.Binary, "etcd", "--data", filepath.Join(f.opts.Dir, "etcd"), "--listen", "http://" + f.etcd().String()}, nil
+		return []string{f.opts.Binary, "etcd", "--data", f.EtcdDir(), "--listen", "http://" + f.etcd().String()}, nil
 	}
 	if slices.ContainsFunc(f.opts.Clusters, func(s Site) bool { return s.Name == name }) {
-		return []string{f.opts.Binary, "demo", "cluster", "--name", name, "--address", f.Cluster(name).String()}, nil
+		return []string{f.opts.Binary, "demo", "cluster", "--name", name, "--address", f.Cluster(name).String(), "--cert", f.certFile(), "--key", f.keyFile()}, nil
+	}
+	for i := 1; i <= f.opts.Backends; i++ {
+		if BackendName(i) == name {
+			return []string{f.opts.Binary, "demo", "cluster", "--name", name, "--address", f.Backend(i).String(), "--cert", f.certFile(), "--key", f.keyFile()}, nil
+		}
 	}
 	for i := 1; i <= f.opts.Directors; i++ {
 		if Name(i) == name {

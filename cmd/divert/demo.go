@@ -52,7 +52,8 @@ it happens. Ctrl-C ends it and leaves nothing behind.`,
 
 // demoCluster is the process that a stand-in cluster runs in.
 func (a *app) demoCluster() *cobra.Command {
-	var name, address string
+	var cluster local.Cluster
+	var address string
 	c := &cobra.Command{
 		Use: "cluster", Short: "One stand-in cluster of the demo", Hidden: true, Args: cobra.NoArgs,
 		Long:    "One stand-in cluster, a process of `divert demo`.",
@@ -62,10 +63,13 @@ func (a *app) demoCluster() *cobra.Command {
 			if err != nil {
 				return usage("--address: %v", err)
 			}
-			return (&local.Cluster{Name: name, Address: addr}).Run(c.Context())
+			cluster.Address = addr
+			return cluster.Run(c.Context())
 		},
 	}
-	c.Flags().StringVar(&name, "name", "", "`NAME` of the cluster")
+	c.Flags().StringVar(&cluster.Name, "name", "", "`NAME` of the cluster")
+	c.Flags().StringVar(&cluster.Cert, "cert", "", "PEM `FILE` of its API server's certificate")
+	c.Flags().StringVar(&cluster.Key, "key", "", "PEM `FILE` of that certificate's key")
 	c.Flags().StringVar(&address, "address", "", "loopback `ADDRESS` of the cluster")
 	return c
 }

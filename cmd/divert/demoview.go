@@ -105,7 +105,7 @@ func (v *demoView) inventory() string {
 	}
 	for _, s := range v.fleet.Sites() {
 		addr := v.fleet.Cluster(s.Name)
-		fmt.Fprintf(&b, "  cluster  %s  http://%s:%d (%s %s)   API server http://%s:%d\n", s.Name, addr, local.ServicePort, s.Country, s.Region, addr, local.ServerPort)
+		fmt.Fprintf(&b, "  cluster  %s  http://%s:%d (%s %s)   API server https://%s:%d\n", s.Name, addr, local.ServicePort, s.Country, s.Region, addr, local.ServerPort)
 	}
 	return b.String()
 }

@@ -1,0 +1,296 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/chaos/local"
+	"github.com/divertdns/divert/director/api"
+)
+
+var (
+	binary  string       // the divert that is tried
+	nextNet atomic.Int32 // each fleet has a part of loopback of its own
+)
+
+// TestMain builds the binary once. DIVERT_E2E is off, smoke (the default) or
+// long.
+func TestMain(m *testing.M) {
+	if level() == "off" {
+		fmt.Println("end-to-end suite: off (DIVERT_E2E=off)")
+		return
+	}
+	dir, err := os.MkdirTemp("", "divert-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "divert")
+	build := exec.Command("go", "build", "-o", binary, "../../cmd/divert")
+	build.Stderr = os.Stderr
+	code := 1
+	if err := build.Run(); err == nil {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func level() string {
+	if v := os.Getenv("DIVERT_E2E"); v != "" {
+		return v
+	}
+	return "smoke"
+}
+
+// long skips a test that only the long suite runs.
+func long(t *testing.T) {
+	t.Helper()
+	if level() != "long" {
+		t.Skip("in the long suite only: make e2e")
+	}
+}
+
+// rig is a running fleet and what a test asks of it.
+type rig struct {
+	*local.Fleet
+	t *testing.T
+}
+
+// start runs a fleet until the test ends.
+func start(t *testing.T, o local.Options) *rig {
+	t.Helper()
+	if runtimeHasOneLoopback() {
+		t.Skip("loopback has only 127.0.0.1 here: the fleet needs an address for each part")
+	}
+	o.Binary, o.Dir, o.Net = binary, t.TempDir(), byte(60+nextNet.Add(1)%120)
+	fleet, err := local.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- fleet.Run(ctx, func() { close(ready) }) }()
+	r := &rig{Fleet: fleet, t: t}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("fleet: %v", err)
+		}
+		if t.Failed() {
+			r.logs()
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
+	}
+	return r
+}
+
+func runtimeHasOneLoopback() bool {
+	l, err := net.Listen("tcp", "127.60.0.1:0")
+	if err == nil {
+		l.Close()
+	}
+	return err != nil
+}
+
+// logs shows the ends of the directors' logs.
+func (r *rig) logs() {
+	for i := 1; i <= r.Directors(); i++ {
+		b, _ := r.Log(local.Name(i))
+		if len(b) > 12000 {
+			b = b[len(b)-12000:]
+		}
+		r.t.Logf("--- log of %s\n%s", local.Name(i), b)
+	}
+}
+
+// settle waits until every director is enrolled, heard, and at one plan, and
+// has seen a full round.
+func (r *rig) settle() {
+	r.t.Helper()
+	r.until(40*time.Second, "the fleet settles", func() error {
+		for i := 1; i <= r.Directors(); i++ {
+			s, err := r.status(i)
+			if err != nil {
+				return err
+			}
+			if s.Plan == nil {
+				return fmt.Errorf("%s has no plan: %s", local.Name(i), s.Waiting)
+			}
+			for _, d := range s.Directors {
+				if d.Key == "" || !d.Heard || d.Plan != fmt.Sprintf("%d.%d", s.Plan.Epoch, s.Plan.Revision) || d.DNS != "ok" {
+					return fmt.Errorf("%s sees %s: heard %v, plan %s, dns %s, key %q", local.Name(i), d.Name, d.Heard, d.Plan, d.DNS, d.Key)
+				}
+			}
+			for _, c := range s.Clusters {
+				if c.Health != "healthy" {
+					return fmt.Errorf("%s sees cluster %s %s", local.Name(i), c.Name, c.Health)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// until waits for a condition.
+func (r *rig) until(within time.Duration, what string, check func() error) {
+	r.t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: not within %s: %v", what, within, err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// holds checks a condition again and again for a while.
+func (r *rig) holds(during time.Duration, what string, check func() error) {
+	r.t.Helper()
+	for end := time.Now().Add(during); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
+		if err := check(); err != nil {
+			r.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+func (r *rig) status(i int) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	c, err := api.NewClient("unix:" + r.Socket(i))
+	if err != nil {
+		return api.Status{}, err
+	}
+	return c.Status(ctx)
+}
+
+// divert runs the CLI against the i-th director.
+func (r *rig) divert(i int, args ...string) (out string, code int) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"--server", "unix:" + r.Socket(i)}, args...)...)
+	var both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &both, &both
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		r.t.Fatalf("divert %s: %v", strings.Join(args, " "), err)
+	}
+	return both.String(), cmd.ProcessState.ExitCode()
+}
+
+// must runs the CLI and wants it done.
+func (r *rig) must(i int, args ...string) string {
+	r.t.Helper()
+	out, code := r.divert(i, args...)
+	if code != 0 {
+		r.t.Fatalf("divert %s: exit %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// reply asks the i-th director, as a client of a subnet if one is given.
+func (r *rig) reply(i int, host string, subnet string) (*dns.Msg, error) {
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(host), dns.TypeA)
+	if subnet != "" {
+		p := netip.MustParsePrefix(subnet)
+		o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+		o.SetUDPSize(1232)
+		o.Option = append(o.Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(p.Bits()), Address: p.Addr().AsSlice()})
+		m.Extra = append(m.Extra, o)
+	}
+	c := &dns.Client{Timeout: time.Second}
+	reply, _, err := c.Exchange(m, r.DNS(i))
+	return reply, err
+}
+
+// sites gives the names of the sites that the i-th director answers with.
+func (r *rig) sites(i int, host string) (string, error) {
+	reply, err := r.reply(i, host, "")
+	if err != nil {
+		return "", err
+	}
+	if reply.Rcode != dns.RcodeSuccess || len(reply.Answer) == 0 {
+		return "", fmt.Errorf("%s of %s: %s with %d records", host, local.Name(i), dns.RcodeToString[reply.Rcode], len(reply.Answer))
+	}
+	var out []string
+	for _, rr := range reply.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			out = append(out, r.siteOf(a.A.String()))
+		}
+	}
+	return strings.Join(out, " "), nil
+}
+
+func (r *rig) siteOf(addr string) string {
+	for _, s := range r.Sites() {
+		if r.Cluster(s.Name).String() == addr {
+			return s.Name
+		}
+	}
+	return addr
+}
+
+// all checks that every director answers with a site.
+func (r *rig) all(host, want string) func() error {
+	return func() error {
+		for i := 1; i <= r.Directors(); i++ {
+			if err := r.answers(i, host, want)(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// answers checks that one director answers with a site.
+func (r *rig) answers(i int, host, want string) func() error {
+	return func() error {
+		got, err := r.sites(i, host)
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("%s of %s: got %s, want %s", host, local.Name(i), got, want)
+		}
+		return nil
+	}
+}
+
+// decode reads JSON that the CLI printed with -o json, the last document of it.
+func decode[T any](t *testing.T, out string) (v T) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(out))
+	for d.More() {
+		v = *new(T)
+		if err := d.Decode(&v); err != nil {
+			t.Fatalf("not JSON: %v\n%s", err, out)
+		}
+	}
+	return v
+}
