@@ -217,9 +217,13 @@ func must(err error) {
 	}
 }
 
+// groupMark tells such a command from one that runs by itself, too.
+const groupMark = "divert/group"
+
 // group is a command that only has others below it.
 func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	c.Args = cobra.ArbitraryArgs
+	c.Annotations = map[string]string{groupMark: "true"}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		names := make([]string, 0, len(children))
 		for _, child := range children {

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+)
+
+// maxTimeout is the longest that a director lets a command wait.
+const maxTimeout = 10 * time.Minute
+
+// wish holds the flags of everything that changes the plan.
+type wish struct {
+	app     *app
+	reason  string
+	author  string
+	id      string
+	timeout time.Duration
+	dryRun  bool
+	force   bool
+	confirm []string
+}
+
+// wishFlags adds the flags that every change has.
+func (a *app) wishFlags(c *cobra.Command) *wish {
+	w := &wish{app: a}
+	f := c.Flags()
+	f.StringVar(&w.reason, "reason", "", "`WHY`, for the audit log and for whoever looks at it at night")
+	f.StringVar(&w.author, "author", "", "a `LABEL` beside the system's user, who is recorded in any case")
+	f.StringVar(&w.id, "id", "", "`ID` of the command; the same again repeats it, and nothing is done twice (default: random)")
+	f.DurationVar(&w.timeout, "timeout", 10*time.Second, "how long to wait for all directors")
+	f.BoolVar(&w.dryRun, "dry-run", false, "show what would change, and change nothing")
+	return w
+}
+
+// forceFlags adds the flags of changes that may be forced.
+func (w *wish) forceFlags(c *cobra.Command, word string) {
+	f := c.Flags()
+	f.BoolVar(&w.force, "force", false, "do it in spite of a rule that may be passed; lists what it hits, asks, and is recorded")
+	f.StringArrayVar(&w.confirm, "confirm", nil, "`"+word+"`: answers the question of --force in a script")
+}
+
+// check refuses what cannot be sent, before anybody is asked anything.
+func (w *wish) check(words ...string) error {
+	switch {
+	case w.timeout <= 0 || w.timeout > maxTimeout:
+		return usage("--timeout %s is not between 0 and %s", w.timeout, short(maxTimeout))
+	case w.id != "" && len(words) > 1:
+		return usage("--id names one command, and %d scopes are %d commands", len(words), len(words))
+	case !w.force && len(w.confirm) > 0:
+		return usage("--confirm answers the question of --force, which is not given")
+	}
+	for _, c := range w.confirm {
+		if !slices.Contains(words, c) {
+			return usage("--confirm %q is not what is to be done: want %s", c, strings.Join(words, ", "))
+		}
+	}
+	if !w.force || w.dryRun || w.app.asking {
+		return nil
+	}
+	for _, word := range words {
+		if !slices.Contains(w.confirm, word) {
+			return &exit{code: exitUsage, err: errors.New("--force asks for a confirmation, and nobody is at a terminal to give it"), remedy: "add --confirm " + word}
+		}
+	}
+	return nil
+}
+
+// needReason asks for the reason on a terminal and insists on it elsewhere.
+func (w *wish) needReason(ctx context.Context) error {
+	w.reason = strings.TrimSpace(w.reason)
+	switch {
+	case w.reason != "":
+		return nil
+	case w.dryRun:
+		w.reason = "dry run"
+		return nil
+	case !w.app.asking:
+		return &exit{code: exitUsage, err: errors.New("a reason is required"), remedy: "add --reason, such as --reason INC-1"}
+	}
+	reason, err := w.app.ask(ctx, "Reason: ")
+	if err != nil {
+		return err
+	}
+	if w.reason = reason; reason == "" {
+		return usage("a reason is required")
+	}
+	return nil
+}
+
+// command fills in what every command has.
+func (w *wish) command(verb core.Verb, scope string) core.Command {
+	c := core.Command{ID: w.id, Verb: verb, Scope: scope, Author: w.author, Reason: w.reason, Force: w.force, DryRun: w.dryRun}
+	if c.ID == "" {
+		c.ID = w.app.newID()
+	}
+	if c.Author == "" {
+		c.Author = w.app.env("SUDO_USER") // the socket shows only root
+	}
+	return c
+}
+
+// utter sends one command and shows what becomes of it. intro is the line
+// before, for people; word is what --force asks to be typed.
+func (w *wish) utter(ctx context.Context, client *api.Client, c core.Command, word, intro string) error {
+	if w.force && !w.dryRun {
+		if err := w.confirmed(ctx, client, c, word); err != nil {
+			return err
+		}
+	}
+	if c.DryRun {
+		intro = "dry run: " + intro
+	}
+	t := &telling{app: w.app, intro: intro}
+	o, err := client.Do(ctx, c, w.timeout, t.progress)
+	if err != nil {
+		return err
+	}
+	return t.final(o, c.DryRun)
+}
+
+// confirmed lists what a forced command hits, and has its scope typed.
+func (w *wish) confirmed(ctx context.Context, client *api.Client, c core.Command, word string) error {
+	c.ID, c.DryRun = w.app.newID(), true
+	o, err := client.Do(ctx, c, w.timeout, nil)
+	if err != nil {
+		return err
+	}
+	if o.Code != exitDone {
+		return (&telling{app: w.app}).final(o, true)
+	}
+	p := &page{}
+	p.line("forced: " + clean(o.Summary))
+	preview(p, o.Preview)
+	fmt.Fprint(w.app.err, p.b.String())
+	if slices.Contains(w.confirm, word) {
+		return nil
+	}
+	typed, err := w.app.ask(ctx, fmt.Sprintf("Type %s to go on: ", word))
+	if err != nil {
+		return err
+	}
+	if typed != word {
+		return &exit{code: exitRefused, err: fmt.Errorf("%q is not %q: nothing was done", typed, word)}
+	}
+	return nil
+}
+
+// telling shows a command's outcomes as they come.
+type telling struct {
+	app     *app
+	intro   string
+	begun   bool
+	applied int
+}
+
+func (t *telling) out() io.Writer { return t.app.out }
+
+// progress shows what is new. JSON waits for the final outcome.
+func (t *telling) progress(o api.Outcome) {
+	if t.app.json() {
+		return
+	}
+	p := &page{width: t.app.width(), colour: t.app.colour}
+	if !t.begun {
+		t.begun = true
+		if t.intro != "" {
+			p.line(t.intro)
+		}
+		preview(p, o.Preview)
+	}
+	for ; t.applied < len(o.Applied); t.applied++ {
+		p.line("  " + p.paint(good, clean(o.Applied[t.applied])+" has it"))
+	}
+	fmt.Fprint(t.out(), p.b.String())
+}
+
+// final shows the last word, and gives it as an exit code.
+func (t *telling) final(o api.Outcome, dryRun bool) error {
+	if t.app.json() {
+		if err := t.app.printJSON(o); err != nil {
+			return err
+		}
+		if o.Code != exitDone {
+			return &exit{code: o.Code}
+		}
+		return nil
+	}
+	if o.Code == exitRefused {
+		return &exit{code: o.Code, err: errors.New(o.Error), remedy: o.Remedy}
+	}
+	t.progress(o)
+	p := &page{width: t.app.width(), colour: t.app.colour}
+	for _, m := range o.Missing {
+		p.line("  " + p.paint(bad, fmt.Sprintf("%s does not have it: %s", clean(m.Director), clean(m.Why))))
+	}
+	switch {
+	case o.Code != exitDone:
+		fmt.Fprint(t.out(), p.b.String())
+		return &exit{code: o.Code, err: errors.New(o.Error), remedy: o.Remedy}
+	case dryRun:
+		p.wrapped(0, "", plain, "dry run, nothing was changed: "+o.Summary)
+	case o.Revision == 0:
+		p.wrapped(0, "", plain, o.Summary)
+	default:
+		p.wrapped(0, "done: ", plain, fmt.Sprintf("%s; plan revision %d, on %s%s", o.Summary, o.Revision, all(len(o.Applied)), in(o.Took)))
+	}
+	fmt.Fprint(t.out(), p.b.String())
+	return nil
+}
+
+func all(n int) string {
+	if n == 1 {
+		return "the only director"
+	}
+	return fmt.Sprintf("all %d directors", n)
+}
+
+func in(took time.Duration) string {
+	if took <= 0 {
+		return ""
+	}
+	return " in " + short(took)
+}
+
+// preview shows what a change does.
+func preview(p *page, v core.Preview) {
+	changes(p, 2, v.Changes)
+	for _, e := range v.Effects {
+		line := e.Service + ":"
+		switch {
+		case len(e.From) > 0 && len(e.To) > 0:
+			line += fmt.Sprintf(" %s -> %s,", strings.Join(e.From, ", "), strings.Join(e.To, ", "))
+		case len(e.From) > 0:
+			line += fmt.Sprintf(" leaves %s,", strings.Join(e.From, ", "))
+		case len(e.To) > 0:
+			line += fmt.Sprintf(" may go to %s,", strings.Join(e.To, ", "))
+		}
+		line += fmt.Sprintf(" %s left", count(e.Healthy, "healthy site"))
+		look := plain
+		if e.MinWanted > 0 && e.Healthy < e.MinWanted {
+			line += fmt.Sprintf(", fewer than the %d wanted", e.MinWanted)
+			look = warn
+		}
+		p.wrapped(2, "", look, line)
+	}
+	for _, warning := range v.Warnings {
+		p.wrapped(2, "! ", warn, warning)
+	}
+}
+
+// worse keeps the error with the higher exit code, showing the other now.
+func (a *app) worse(c *cobra.Command, have, next error) error {
+	if have == nil || next == nil {
+		if have == nil {
+			return next
+		}
+		return have
+	}
+	if codeOf(next) > codeOf(have) {
+		have, next = next, have
+	}
+	a.conclude(c, next)
+	return have
+}
+
+func codeOf(err error) int {
+	if e := (*exit)(nil); errors.As(err, &e) {
+		return e.code
+	}
+	return exitRefused
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/divertdns/divert/director/api"
+)
+
+func (a *app) explainCommand() *cobra.Command {
+	var client string
+	c := &cobra.Command{
+		Use:     "explain HOST",
+		GroupID: groupSee,
+		Short:   "Show what a client is told for a host, and why, step by step",
+		Long: `Show the answer that the director gives to a client for a host now, and each
+step that led to it: residency, drains, health, preference.
+
+--client is the client's address or prefix. A resolver that sends no client
+subnet is itself the client. Without --client it is a client of unknown place.`,
+		Example: `  divert explain shop.example.org --client 81.2.69.142
+  divert explain shop.example.org --client 2001:db8:7::/48
+  divert explain pay.example.org -o json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if client != "" && !isAddress(client) {
+				return usage("--client %q is neither an IP address nor a prefix", client)
+			}
+			server, err := a.client()
+			if err != nil {
+				return err
+			}
+			e, err := server.Explain(c.Context(), args[0], client)
+			if err != nil {
+				return err
+			}
+			if a.json() {
+				return a.printJSON(e)
+			}
+			_, err = fmt.Fprint(a.out, a.explainPage(e))
+			return err
+		},
+		ValidArgsFunction: a.complete(func(s api.Status) []string {
+			var out []string
+			for _, svc := range s.Services {
+				out = append(out, svc.Hosts...)
+			}
+			return out
+		}),
+	}
+	c.Flags().StringVar(&client, "client", "", "the client's IP `ADDRESS` or prefix")
+	return c
+}
+
+func isAddress(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	_, err := netip.ParsePrefix(s)
+	return err == nil
+}
+
+func (a *app) explainPage(e api.Explanation) string {
+	p := &page{width: a.width(), colour: a.colour}
+	who := e.Client
+	if who == "" {
+		who = "any client"
+	}
+	place := e.Place
+	if place == "" {
+		place = "unknown place"
+	}
+	p.line(fmt.Sprintf("%s for %s (%s)", p.paint(bold, clean(e.Host)), clean(who), clean(place)))
+	facts := []string{}
+	if e.Service != "" {
+		facts = append(facts, "service "+e.Service)
+	}
+	if e.Plan != "" {
+		facts = append(facts, "plan "+e.Plan)
+	}
+	if len(facts) > 0 {
+		p.line(clean(strings.Join(facts, ", ")))
+	}
+	for _, f := range e.Answers {
+		p.line("")
+		if len(f.Addresses) == 0 {
+			p.line(fmt.Sprintf("%-5s no address", f.Type))
+		} else {
+			p.line(fmt.Sprintf("%-5s %s  from %s  TTL %ds, right for /%d", f.Type,
+				p.paint(good, strings.Join(f.Addresses, " ")), strings.Join(f.Clusters, ", "), f.TTL, f.Scope))
+		}
+		for i, step := range f.Steps {
+			p.wrapped(6, fmt.Sprintf("%d. ", i+1), plain, step)
+		}
+	}
+	return p.b.String()
+}

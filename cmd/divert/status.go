@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/divertdns/divert/director/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var watch, verbose bool
+	c := &cobra.Command{
+		Use:     "status",
+		GroupID: groupSee,
+		Short:   "Show clusters, services, directors, the leader and the plan",
+		Long: `Show the fleet as one director sees it: alerts first, then clusters and
+services with their observed health and, beside it, what people have drained,
+then the directors and the overrides in force.
+
+Observed health is what the directors agree on. A drain never changes it: a
+drained site that is healthy is shown as both. SERVES says whether clients are
+sent there now. A site that is well again and does not serve yet says when it
+may return and why it waits.
+
+With --watch the status is shown again at each change, until Ctrl-C. With
+-o json it is one JSON object, and with --watch one object a line.`,
+		Example: `  divert status
+  divert status --verbose
+  divert status --watch
+  divert status -o json | jq '.clusters[] | {name, health, drained}'
+  divert status --server http://127.0.0.1:8053`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if watch {
+				return a.watch(c.Context(), client, verbose)
+			}
+			s, err := client.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json() {
+				return a.printJSON(s)
+			}
+			_, err = fmt.Fprint(a.out, a.statusPage(s, verbose))
+			return err
+		},
+	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show every probe and who votes how")
+	return c
+}
+
+// watchPause is how long a broken connection is left alone.
+const watchPause = time.Second
+
+// watch shows the status at each change, and goes on when the director comes
+// back from a restart. That it cannot be reached at all is an error only the
+// first time.
+func (a *app) watch(ctx context.Context, client *api.Client, verbose bool) error {
+	seen := false
+	for {
+		err := client.Watch(ctx, func(s api.Status) error {
+			seen = true
+			return a.show(s, verbose)
+		})
+		refusal := (*api.Error)(nil)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !seen, errors.As(err, &refusal), errors.Is(err, errOutput):
+			return err
+		}
+		fmt.Fprintf(a.err, "divert: %s; trying again\n", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+// errOutput: nobody reads what is shown any more.
+var errOutput = errors.New("showing the status")
+
+func (a *app) show(s api.Status, verbose bool) error {
+	var err error
+	switch {
+	case a.json():
+		err = json.NewEncoder(a.out).Encode(s)
+	case a.live:
+		// Home, draw, clear what is left of the last one: no flicker.
+		_, err = fmt.Fprint(a.out, "\x1b[H\x1b[2J"+a.statusPage(s, verbose))
+	default:
+		_, err = fmt.Fprint(a.out, a.statusPage(s, verbose)+"\n")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errOutput, err)
+	}
+	return nil
+}

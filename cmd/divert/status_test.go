@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/spec"
+)
+
+func at(d time.Duration) *time.Time {
+	t := noon.Add(d)
+	return &t
+}
+
+// eventful is a fleet on a bad day: one cluster failed, one drained.
+func eventful() api.Status {
+	down := map[string]string{"d1": "down", "d2": "down", "d3": "stale"}
+	return api.Status{
+		Director: "d1", Version: "v1", Now: noon, Leader: "d2", Store: "ok",
+		Plan:   &api.Plan{Fleet: "f", Epoch: 1, Revision: 43, Hash: "3f9a", Writer: "d2", Written: noon.Add(-3 * time.Minute)},
+		Quorum: api.Quorum{Directors: 3, Observers: 3, Needed: 2, Domains: 2, Hears: 2},
+		Alerts: []string{"shop: 1 healthy site, fewer than the 2 wanted"},
+		Clusters: []api.Cluster{
+			{Name: "fra", FaultDomain: "fra-dc1", Location: "DE", Health: "failed", Endpoints: 2, ControlPlane: "impaired: 1 of 2 API servers does not answer", Why: "failed: both sites"},
+			{Name: "nyc", FaultDomain: "nyc-dc1", Location: "US", Health: "healthy", Endpoints: 2, ControlPlane: "ok", Drained: "id1", Why: "nyc drained by ada until 14:00 UTC (INC-1)"},
+			{Name: "sin", FaultDomain: "sin-dc1", Location: "SG", Health: "healthy", Serving: 2, Endpoints: 2},
+		},
+		Services: []api.Service{
+			{
+				Name: "shop", Hosts: []string{"shop.example.org", "www.example.org"}, Policy: "geo", Alerts: []string{"1 healthy site, fewer than the 2 wanted"},
+				Sites: []api.Site{
+					{
+						Cluster: "fra", Health: "failed", Why: "failed: 2 of 3 observers",
+						Addresses: []api.Address{{Address: "192.0.2.10", Subjects: []api.Subject{
+							{Subject: "check/0123456789abcdef@192.0.2.10:443", Probe: "http :443/healthz", State: "down", Since: at(-4 * time.Second), Reason: "connection refused", Votes: down},
+							{Subject: "signal/192.0.2.10:443", Probe: "fast :443", State: "up", Since: at(-time.Hour)},
+						}}},
+					},
+					{
+						Cluster: "nyc", Health: "healthy", Drained: "id1",
+						Addresses: []api.Address{{Address: "198.51.100.10", Live: true}, {Address: "2001:db8::10", Live: true}},
+					},
+					{Cluster: "sin", Health: "healthy", Serving: true, Addresses: []api.Address{{Address: "203.0.113.10", Live: true}}},
+				},
+			},
+			{
+				Name: "pay", Hosts: []string{"pay.example.org"}, Policy: "failover", Observing: true,
+				Sites: []api.Site{{
+					Cluster: "fra", Health: "failed", Addresses: []api.Address{{Address: "192.0.2.20", Live: false}},
+					Returns: "at the earliest in 7s: it failed 3 times within 10 min, so that each return waits twice as long as the one before",
+				}},
+			},
+		},
+		Directors: []api.DirectorState{
+			{Name: "d1", Site: "fra-dc1", Standing: "active", Heard: true, Plan: "1.43", DNS: "ok", Key: "ed25519:AAAA", Address: "192.0.2.53:7946"},
+			{Name: "d2", Site: "nyc-dc1", Standing: "active", Heard: true, Plan: "1.43", DNS: "ok"},
+			{Name: "d3", Site: "sin-dc1", Standing: "active", Silent: 6 * time.Minute, Plan: "1.42", DNS: "mute", Alarm: "two live boots of one key"},
+			{Name: "d4", Site: "ams-dc1", Standing: "pending", Heard: true, Key: "ed25519:LXVaO4Vd4hLLZR3uBpsBJbGFAJCjVMpxSS9lLFJ0nXI=", Address: "192.0.2.54:7946"},
+		},
+		Overrides: []api.Override{
+			{ID: "id1", Kind: "drain", Scope: "cluster/nyc", Author: "ada", Reason: "INC-1\x1b[2J", Start: noon.Add(-time.Minute), End: at(2 * time.Hour), Forced: true, Revision: 43},
+		},
+		Pending: []spec.Change{
+			{Kind: "GlobalService", Name: "shop", Path: "spec.ttl", Old: `"20s"`, New: `"30s"`},
+			{Kind: "Cluster", Name: "ams", New: "{}"},
+		},
+	}
+}
+
+// stranded is a director cut off from everything.
+func stranded() api.Status {
+	return api.Status{
+		Director: "d3", Now: noon, Store: "etcd does not answer", Isolated: true, Behind: true, Waiting: "d1 and d2 to answer that they hold no plan",
+		Abstaining: "two of three control points are lost",
+		Quorum:     api.Quorum{Directors: 2, Observers: 2, Needed: 2, Domains: 2, Hears: 1, Note: "two directors: the loss of either stops automatic failover; add a witness"},
+		Frozen:     &api.Override{Author: "ada", Reason: "network work", End: at(30 * time.Minute)},
+	}
+}
+
+func TestStatusPage(t *testing.T) {
+	tests := []struct {
+		name    string
+		status  api.Status
+		args    []string
+		columns int
+	}{
+		{"status", eventful(), nil, 100},
+		{"status-80", eventful(), nil, 80},
+		{"status-verbose", eventful(), []string{"--verbose"}, 120},
+		{"status-stranded", stranded(), nil, 100},
+		{"directors", eventful(), nil, 120},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			term := newTerminal("")
+			term.width = func() int { return tc.columns }
+			args := append([]string{"status", "--server", serve(t, &fake{status: tc.status})}, tc.args...)
+			if tc.name == "directors" {
+				args = append([]string{"director", "list"}, args[1:]...)
+			}
+			if code := term.run(t.Context(), args); code != exitDone {
+				t.Fatalf("got exit %d: %s", code, term.stderr.String())
+			}
+			got := term.stdout.String()
+			golden(t, tc.name, got)
+			for line := range strings.Lines(got) {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > tc.columns {
+					t.Errorf("a line has %d columns, more than %d: %s", n, tc.columns, line)
+				}
+			}
+			if strings.Contains(got, "\x1b") {
+				t.Error("there are escapes in it, without a terminal")
+			}
+		})
+	}
+}
+
+func TestColourOnlyWhenAsked(t *testing.T) {
+	term := newTerminal("")
+	term.colour = true
+	if got := term.statusPage(eventful(), false); !strings.Contains(got, "\x1b[31mfailed\x1b[0m") || strings.Contains(got, "\x1b[2J") {
+		t.Errorf("got %q, want colour, and no escape that a reason brought", got)
+	}
+}
+
+func TestStatusJSON(t *testing.T) {
+	term := newTerminal("")
+	if code := term.run(t.Context(), []string{"status", "-o", "json", "--server", serve(t, &fake{status: eventful()})}); code != exitDone {
+		t.Fatalf("got exit %d: %s", code, term.stderr.String())
+	}
+	var got api.Status
+	if err := json.Unmarshal(term.stdout.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Plan.Revision != 43 || len(got.Services) != 2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// limited fails its nth write, as a closed pipe does.
+type limited struct {
+	writes int
+	last   string
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.writes--; l.writes < 0 {
+		return 0, errOutput
+	}
+	l.last = string(p)
+	return len(p), nil
+}
+
+func TestWatchEndsWithItsReader(t *testing.T) {
+	for _, output := range []string{"text", "json"} {
+		term := newTerminal("")
+		out := &limited{writes: 0}
+		term.out = out
+		if code := term.run(t.Context(), []string{"status", "--watch", "-o", output, "--server", serve(t, &fake{status: eventful()})}); code != exitRefused {
+			t.Errorf("%s: got exit %d, want %d", output, code, exitRefused)
+		}
+	}
+}
+
+func TestExplainPage(t *testing.T) {
+	f := &fake{explain: api.Explanation{
+		Host: "shop.example.org", Service: "shop", Place: "GB, EU", Plan: "1.43",
+		Answers: []api.Family{
+			{
+				Type: "A", Addresses: []string{"198.51.100.10"}, Clusters: []string{"nyc"}, TTL: 20, Scope: 16,
+				Steps: []string{
+					"residency: clients in EU may have jurisdiction=eu: fra, ams",
+					"failed: fra (2 of 3 observers, since 11:59:56: connection refused); it is in no tier, and its clients go where the order says that they should go next",
+					"geo: nyc is 5,570 km away",
+				},
+			},
+			{Type: "AAAA", TTL: 5, Steps: []string{"no site has an IPv6 address"}},
+		},
+	}}
+	server := serve(t, f)
+	tests := []struct {
+		name string
+		args []string
+		code int
+		errs string
+	}{
+		{"explain", []string{"explain", "shop.example.org", "--client", "81.2.69.142"}, exitDone, ""},
+		{"explain-unknown-place", []string{"explain", "shop.example.org"}, exitDone, ""},
+		{"explain-json", []string{"explain", "shop.example.org", "-o", "json"}, exitDone, ""},
+		{"", []string{"explain", "www.example.net"}, exitRefused, "no service of this fleet has the host"},
+		{"", []string{"explain", "shop.example.org", "--client", "home"}, exitUsage, "neither an IP address"},
+	}
+	for _, tc := range tests {
+		term := newTerminal("")
+		if code := term.run(t.Context(), append(tc.args, "--server", server)); code != tc.code || !strings.Contains(term.stderr.String(), tc.errs) {
+			t.Errorf("%v: got exit %d, %s", tc.args, code, term.stderr.String())
+		}
+		if tc.name != "" {
+			golden(t, tc.name, term.stdout.String())
+		}
+	}
+}
+
+func TestAuditPage(t *testing.T) {
+	term := newTerminal("")
+	if code := term.run(t.Context(), []string{"audit", "--server", serve(t, &fake{})}); code != exitDone {
+		t.Fatalf("got exit %d: %s", code, term.stderr.String())
+	}
+	golden(t, "audit", term.stdout.String())
+}
