@@ -75,6 +75,7 @@ func (z *parser) readTTL(state *reading, e chunk, fields []string) {
 
 // readGenerate bounds the range before the parser walks it.
 func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
+	before := *state
 	steps, err := generateSteps(fields)
 	if err != nil {
 		z.problem(e.line, "$GENERATE: %v", err)
@@ -84,7 +85,22 @@ func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
 		z.problem(e.line, "$GENERATE makes %d records; a zone may have %d", steps, MaxRecords)
 		return
 	}
+	first := len(z.entries)
 	z.keep(state, e, e.text)
+	if !generateTTL(fields) {
+		// The parser gives what $GENERATE makes a TTL of its own choosing.
+		for _, made := range z.entries[first:] {
+			made.rr.Header().Ttl = before.ttl
+		}
+		state.ttl = before.ttl
+	}
+}
+
+// generateTTL tells whether a TTL is stated: range, owner, [TTL] [class] type …;
+// neither a class nor a type begins with a digit.
+func generateTTL(fields []string) bool {
+	digit := func(i int) bool { return i < len(fields) && fields[i][0] >= '0' && fields[i][0] <= '9' }
+	return digit(3) || len(fields) > 3 && strings.EqualFold(fields[3], "IN") && digit(4)
 }
 
 func generateSteps(fields []string) (int, error) {
