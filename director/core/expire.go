@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,7 +51,7 @@ func Overdue(s State) []Late {
 		late = append(late, Late{Override: o, Waits: []string{"the leader, which ends it by a plan write"}})
 	}
 	slices.SortStableFunc(late, func(a, b Late) int {
-		return strings.Compare(a.Override.GetId(), b.Override.GetId())
+		return cmp.Or(cmp.Compare(a.Override.GetRevision(), b.Override.GetRevision()), strings.Compare(a.Override.GetId(), b.Override.GetId()))
 	})
 	return late
 }

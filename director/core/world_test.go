@@ -89,6 +89,7 @@ type world struct {
 	t     testing.TB
 	s     State
 	n     int
+	key   string // of whose key signs
 	audit []*plan.Audit
 }
 
@@ -134,7 +135,7 @@ func edit(t testing.TB, all []spec.Raw, id, from, to string) []spec.Raw {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, s: State{
+	w := &world{t: t, key: "d1", s: State{
 		States: map[health.Subject]health.State{}, Observed: map[health.Subject]health.State{},
 		Places: []steer.Place{{}, {Country: "DE", Continent: "EU", Latitude: 51, Longitude: 9}, {Country: "US", Continent: "NA", Latitude: 38, Longitude: -97}},
 		Now:    time.Date(2026, 1, 2, 13, 0, 0, 0, time.UTC), Me: "d1",
@@ -176,7 +177,7 @@ func (w *world) take(c Change) {
 	if c.Plan == nil {
 		w.t.Fatalf("no plan: %+v", c)
 	}
-	next, err := plan.Sign(c.Plan, w.s.Me, keyOf(w.s.Me))
+	next, err := plan.Sign(c.Plan, w.s.Me, keyOf(w.key))
 	if err != nil {
 		w.t.Fatal(err)
 	}
