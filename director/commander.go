@@ -119,15 +119,17 @@ func (c *commander) base(ctx context.Context, snap store.Snapshot) (*inForce, er
 
 // write signs and commits the next plan, then takes it into force here.
 func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []byte, change core.Change, cmd core.Command, term *election.Term) (plan.Identity, error) {
-	var chunks [][]byte
 	if change.Doc != nil {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(change.Doc)
 		if err != nil {
 			return plan.Identity{}, fmt.Errorf("encoding the spec: %w", err)
 		}
 		docBytes = b
-		chunks, change.Plan.Spec = store.Split(b)
 	}
+	// Always all: a store that has lost a chunk gets it back, and those that it
+	// has are not sent again.
+	chunks, ref := store.Split(docBytes)
+	change.Plan.Spec = ref
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
 	if err != nil {
 		return plan.Identity{}, err
@@ -144,12 +146,16 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],
 		Summary: change.Summary, At: change.Plan.GetWritten(), Command: fingerprint(cmd),
 	}
-	_, err = c.store.Commit(ctx, store.Commit{
+	stored, err := c.store.Commit(ctx, store.Commit{
 		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Audit: change.Audit, Result: result, Leader: term,
 	})
 	var unknown *store.UnknownOutcome
 	switch {
-	case errors.Is(err, store.ErrDone): // our own earlier try went through
+	case errors.Is(err, store.ErrDone) && string(stored.GetPlan()) == string(sealed.Identity.Hash[:]):
+		// Our own earlier try went through after all.
+	case errors.Is(err, store.ErrDone):
+		// Done by way of another director: that one's plan is in force, not this.
+		return plan.Identity{}, store.ErrConflict
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotLeader), errors.As(err, &unknown):
 		return plan.Identity{}, err
 	case err != nil:

@@ -155,7 +155,7 @@ func (d *Director) setup() error {
 	d.steward = &steward{
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, isolated: d.isolated, log: d.log,
 	}
-	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, allow: s.Probe.Allow, shown: newKubeMetrics(d.registry)}
+	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, folder: filepath.Dir(s.File), shown: newKubeMetrics(d.registry)}
 	if err := d.lastGood(); err != nil {
 		return err
 	}
@@ -266,6 +266,12 @@ func (d *Director) notReady(why string) error {
 // Run directs until ctx ends: DNS first, since it needs nothing else.
 func (d *Director) Run(ctx context.Context) error {
 	defer d.close()
+	childCtx, endChild := context.WithCancel(context.WithoutCancel(ctx))
+	defer endChild()
+	var child errgroup.Group
+	if d.child != nil {
+		child.Go(func() error { return d.child.Run(childCtx) })
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(name string, f func(context.Context) error) {
 		group.Go(func() error {
@@ -282,9 +288,6 @@ func (d *Director) Run(ctx context.Context) error {
 	run("probes", d.prober.Run)
 	run("api", d.api.Run)
 	run("saver", d.saver.run)
-	if d.child != nil {
-		run("embedded etcd", d.child.Run)
-	}
 	run("store", d.librarian.run)
 	run("campaign", d.campaign.Run)
 	run("leader", d.steward.run)
@@ -297,6 +300,10 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.gossip.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir))
 	err := group.Wait()
+	endChild() // last: a leader that stops gives its key back
+	if childErr := child.Wait(); err == nil {
+		err = childErr
+	}
 	d.saver.last()
 	d.log.Info("director stopped")
 	return err

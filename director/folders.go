@@ -37,12 +37,15 @@ const (
 	folderSettle = 200 * time.Millisecond // a burst of writes is one change
 )
 
+// run applies what the files newly bring, until ctx ends.
 func (f *folders) run(ctx context.Context) error {
 	if len(f.paths) == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	events := f.watch(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	events := f.watch(ctx, &watching)
 	tick := time.NewTicker(folderTick)
 	defer tick.Stop()
 	settle := time.NewTimer(folderSettle)
@@ -62,7 +65,7 @@ func (f *folders) run(ctx context.Context) error {
 }
 
 // watch passes on that something changed; without a watcher the tick serves.
-func (f *folders) watch(ctx context.Context) <-chan struct{} {
+func (f *folders) watch(ctx context.Context, watching *sync.WaitGroup) <-chan struct{} {
 	out := newWake()
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -78,18 +81,18 @@ func (f *folders) watch(ctx context.Context) <-chan struct{} {
 			f.log.Warn("spec path is not watched, only reread", slog.String("path", p), slog.Any("err", err))
 		}
 	}
-	go func() { // ends with the watcher, which ends with ctx
+	watching.Go(func() {
 		for {
 			select {
 			case <-w.Events:
 				out.up()
 			case <-w.Errors:
 			case <-ctx.Done():
-				w.Close()
+				_ = w.Close()
 				return
 			}
 		}
-	}()
+	})
 	return out
 }
 

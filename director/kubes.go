@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +23,7 @@ type kubes struct {
 	horizon *horizon
 	changes *broadcast
 	log     *slog.Logger
-	allow   []netip.Prefix
+	folder  string // relative kubeconfig paths begin here
 	shown   *kubeMetrics
 
 	mu   sync.Mutex
@@ -100,8 +100,12 @@ func (k *kubes) watch(ctx context.Context, cluster string, cp spec.ControlPlane)
 	w := &watched{spec: cp, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
+		path := cp.Kubeconfig
+		if path != "" && !filepath.IsAbs(path) {
+			path = filepath.Join(k.folder, path)
+		}
 		o, err := kube.New(kube.Options{
-			Cluster: cluster, Kubeconfig: cp.Kubeconfig, Context: cp.Context, Endpoints: cp.Endpoints, Report: k.report, Log: k.log,
+			Cluster: cluster, Kubeconfig: path, Context: cp.Context, Endpoints: cp.Endpoints, Report: k.report, Log: k.log,
 		})
 		if err != nil {
 			k.log.Warn("control plane is not watched", slog.String("cluster", cluster), slog.Any("err", err))

@@ -68,11 +68,14 @@ type loop struct {
 	alarms   map[string]string               // by director
 }
 
+var errNotBallot = errors.New("not a ballot")
+
 // outbox is what the loop needs of gossip.
 type outbox interface {
 	Broadcast(kind uint8, payload []byte) (gossip.Message, error)
 	Send(to string, kind uint8, payload []byte) (gossip.Message, error)
 	Alarms() map[string]string
+	Refresh() // what this director says of itself changed
 }
 
 // run owns the loop's state until ctx ends.
@@ -187,6 +190,7 @@ func (l *loop) takeForce(f *inForce, now time.Time) {
 	l.setReadmits(f, now)
 	l.decideOn(f)
 	l.horizon.swap(f)
+	l.outbox.Refresh()
 }
 
 func rosterOf(p *plan.Plan) []health.Director {
@@ -215,7 +219,8 @@ func (l *loop) setReadmits(f *inForce, now time.Time) {
 		t, ok := since[o.GetId()]
 		if !ok {
 			if t, ok = l.readmits[o.GetId()]; !ok {
-				t = now
+				// Over a restart its age counts: it ends waits that began before it.
+				t = now.Add(-max(now.Sub(o.GetStart().AsTime()), 0))
 			}
 			since[o.GetId()] = t
 		}
@@ -463,6 +468,9 @@ func (l *loop) verify() health.Verify {
 		m, err := gossip.Open(f.sealed.Identity.Fleet, raw, keysOf(f.sealed.Plan))
 		if err != nil {
 			return health.Ballot{}, err
+		}
+		if m.Kind != kindBallot {
+			return health.Ballot{}, errNotBallot // another kind's bytes must not be read as votes
 		}
 		b, err := health.DecodeVotes(m.Payload)
 		b.Director, b.Boot, b.Seq, b.Raw = m.From, m.Boot, m.Seq, m.Raw
