@@ -390,8 +390,11 @@ func TestTruncation(t *testing.T) {
 		name      string
 		truncated bool
 	}{
-		{4096, "long.example.org.", true}, {65535, "long.example.org.", true},
-		{0, "shop.example.org.", false}, {1, "shop.example.org.", false}, {0, "long.example.org.", true},
+		{4096, "long.example.org.", true},
+		{65535, "long.example.org.", true},
+		{0, "shop.example.org.", false},
+		{1, "shop.example.org.", false},
+		{0, "long.example.org.", true},
 	}
 	for _, tc := range tests {
 		got := ask1(t, table, tc.name, dns.TypeTXT, func(m *dns.Msg) {
