@@ -16,8 +16,9 @@ import (
 
 // client asks one API server.
 type client struct {
-	url  *url.URL
-	http *http.Client
+	url     *url.URL
+	http    *http.Client
+	timeout time.Duration // of each question
 }
 
 const maxAnswer = 16 << 10
@@ -43,7 +44,7 @@ func (c *client) look(ctx context.Context) Endpoint {
 }
 
 func (c *client) ask(ctx context.Context, path, query string) answer {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	target := c.url.JoinPath(path)
 	target.RawQuery = query

@@ -58,6 +58,8 @@ const (
 type Observer struct {
 	opts    Options
 	servers []*url.URL
+	timeout time.Duration // askTimeout and confirmAfter; tests are in more of a hurry
+	confirm time.Duration
 
 	// Run's alone.
 	material *material
@@ -75,7 +77,7 @@ func New(o Options) (*Observer, error) {
 	if len(o.Endpoints) > maxEndpoints {
 		return nil, fmt.Errorf("%d API server endpoints; at most %d are watched", len(o.Endpoints), maxEndpoints)
 	}
-	observer := &Observer{opts: o}
+	observer := &Observer{opts: o, timeout: askTimeout, confirm: confirmAfter}
 	for _, endpoint := range o.Endpoints {
 		u, err := url.Parse(endpoint)
 		switch {
@@ -120,7 +122,7 @@ func (o *Observer) Run(ctx context.Context) error {
 		}
 		wait = time.Duration(float64(o.opts.Interval) * (0.8 + 0.4*rand.Float64()))
 		if again {
-			wait = min(wait, confirmAfter)
+			wait = min(wait, o.confirm)
 		}
 	}
 }
@@ -163,7 +165,7 @@ func (o *Observer) prepare() error {
 	if o.material != nil && m.equal(o.material) {
 		return nil
 	}
-	clients, err := m.clients(o.servers)
+	clients, err := m.clients(o.servers, o.timeout)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -148,7 +149,7 @@ func readFile(path string) ([]byte, error) {
 }
 
 // clients makes one client for each server, or for the kubeconfig's own.
-func (m *material) clients(servers []*url.URL) ([]*client, error) {
+func (m *material) clients(servers []*url.URL, timeout time.Duration) ([]*client, error) {
 	own, err := url.Parse(m.cluster.Server)
 	if err != nil || own.Scheme != "https" || own.Host == "" {
 		return nil, errors.New("the kubeconfig's server is not https://host:port")
@@ -173,7 +174,7 @@ func (m *material) clients(servers []*url.URL) ([]*client, error) {
 			return nil, fmt.Errorf("the kubeconfig's certificates cannot be used: %w", err)
 		}
 		h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		clients = append(clients, &client{url: server, http: h})
+		clients = append(clients, &client{url: server, http: h, timeout: timeout})
 	}
 	return clients, nil
 }
