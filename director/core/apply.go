@@ -5,9 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
-	"google.golang.org/protobuf/proto"
 )
 
 func cloneDoc(doc *plan.SpecDoc) *plan.SpecDoc {

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/divertdns/divert/director/spec"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/divertdns/divert/director/spec"
 )
 
 func (w *world) folder(name string, objects []spec.Raw) (Command, int) {

@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Bootstrap makes the first plan of a fleet: epoch 1, revision 1, the roster

@@ -6,12 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // SpecAuthor is the author of what the spec itself says: observations without
@@ -78,7 +79,7 @@ func Decide(s State, c Command) (Change, error) {
 	case DirectorRemove:
 		err = w.remove()
 	case Expire:
-		err = w.expire()
+		w.expire()
 	default:
 		err = &Refusal{Reason: fmt.Sprintf("unknown command %q", c.Verb), Remedy: "this director may be older than your `divert`: see `divert version`"}
 	}

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
 )
 
 func TestDrainMovesTrafficAndEnds(t *testing.T) {

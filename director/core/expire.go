@@ -80,7 +80,7 @@ func expired(s State) (ended []*plan.Override, late []Late) {
 }
 
 // expire ends what is past its end, in one revision.
-func (w *work) expire() error {
+func (w *work) expire() {
 	ended, late := expired(w.s)
 	ids := map[string]bool{}
 	var texts []string
@@ -93,14 +93,13 @@ func (w *work) expire() error {
 		if len(late) > 0 {
 			w.done = fmt.Sprintf("%d past their end wait for a healthy site", len(late))
 		}
-		return nil
+		return
 	}
 	w.drop(func(o *plan.Override) bool { return ids[o.GetId()] })
 	v := w.compare()
 	w.prev.Effects = v.effects()
 	w.done = "ended at the deadline: " + list(texts)
 	w.what = "end " + list(texts)
-	return nil
 }
 
 // waitsFor says why a drained site is not fit to have clients back; "" when it

@@ -5,11 +5,12 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // fleetScope is what freeze and thaw are about unless they say otherwise.

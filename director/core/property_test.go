@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
-	"pgregory.net/rapid"
 )
 
 // TestAnyHistory plays random commands, failures and hours. world.take holds

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
 )
 
 // Decider decides as Decide does, and keeps what has not changed: the classes

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // places is a small geo table: the unknown place, then capitals.
@@ -119,7 +120,7 @@ func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...stri
 				e.Capacity = c.Capacity
 			}
 		}
-		for _, a := range strings.Split(addrs, ",") {
+		for a := range strings.SplitSeq(addrs, ",") {
 			e.Addresses = append(e.Addresses, netip.MustParseAddr(a))
 		}
 		s.Endpoints = append(s.Endpoints, e)

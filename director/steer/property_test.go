@@ -2,15 +2,17 @@ package steer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
-	"pgregory.net/rapid"
 )
 
 // draw makes a fleet of one service with everything that steering knows.
@@ -348,9 +350,7 @@ func TestOrderNeverShows(t *testing.T) {
 		one := Decide(f.input())
 
 		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}}
-		for s, st := range f.states {
-			g.states[s] = st
-		}
+		maps.Copy(g.states, f.states)
 		g.set.Clusters = rapid.Permutation(f.set.Clusters).Draw(t, "clusters'")
 		svc := *f.set.Services[0]
 		svc.Endpoints = rapid.Permutation(svc.Endpoints).Draw(t, "endpoints'")

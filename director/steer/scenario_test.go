@@ -10,10 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
-	"google.golang.org/protobuf/proto"
 )
 
 var update = flag.Bool("update", false, "write what the scenarios give now")
@@ -51,10 +52,10 @@ func play(t *testing.T, text string) string {
 	t.Helper()
 	s := &story{t: t, f: newFleet()}
 	var out strings.Builder
-	for _, part := range strings.Split(strings.TrimSuffix(text, "\n"), "\n\n") {
+	for part := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n\n") {
 		commands, _, asks := strings.Cut(part, "\n----")
 		s.out.Reset()
-		for _, line := range strings.Split(commands, "\n") {
+		for line := range strings.SplitSeq(commands, "\n") {
 			if !strings.HasPrefix(line, "#") {
 				s.do(strings.Fields(line))
 			}
@@ -164,7 +165,7 @@ func serviceNamed(t *testing.T, set *spec.Set, name string) *spec.GlobalService 
 }
 
 // set changes one setting of a service: "region=EU:fra,ams", "pin=PREFIX:nyc",
-// "residency=EU:jurisdiction=eu", "answers=2" …
+// "residency=EU:jurisdiction=eu", "answers=2" and so on.
 func (s *story) set(svc *spec.GlobalService, text string) {
 	key, value, _ := strings.Cut(text, "=")
 	before, after, _ := strings.Cut(value, ">")
@@ -188,7 +189,7 @@ func (s *story) set(svc *spec.GlobalService, text string) {
 		svc.SiteNames = true
 	case "allDown":
 		svc.AllDown = map[string]spec.AllDown{"alive": spec.AllDownAlive, "all": spec.AllDownAll, "fallback": spec.AllDownFallback}[before]
-		for _, a := range strings.Split(after, ",") {
+		for a := range strings.SplitSeq(after, ",") {
 			if a != "" {
 				svc.Fallback = append(svc.Fallback, netip.MustParseAddr(a))
 			}
@@ -203,7 +204,7 @@ func (s *story) set(svc *spec.GlobalService, text string) {
 // clients reads "EU+TR+198.51.100.0/24".
 func clients(text string) spec.Clients {
 	var c spec.Clients
-	for _, w := range strings.Split(text, "+") {
+	for w := range strings.SplitSeq(text, "+") {
 		switch p, err := netip.ParsePrefix(w); {
 		case err == nil:
 			c.Prefixes = append(c.Prefixes, p)
