@@ -70,6 +70,7 @@ type Director struct {
 	steward   *steward
 	folders   *folders
 	mirror    *mirror
+	controls  *controls
 	kubes     *kubes
 	api       *api.Server
 	changes   *broadcast
@@ -152,6 +153,8 @@ func (d *Director) setup() error {
 	}
 	d.folders = &folders{paths: s.Spec, name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
+	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
+	d.loop.abstains = d.controls.abstains
 	d.steward = &steward{
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, isolated: d.isolated, log: d.log,
 	}
@@ -245,7 +248,9 @@ func (d *Director) lastGood() error {
 		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
 	d.horizon.raise(g.Highest)
-	d.loop.takeForce(f, now)
+	if !d.loop.takeForce(f, now) {
+		return errors.New("last good plan: no table can be made of it")
+	}
 	d.horizon.savedNow(sealed.Identity)
 	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
 		slog.Time("saved", g.Saved), slog.String("note", note))
@@ -295,6 +300,7 @@ func (d *Director) Run(ctx context.Context) error {
 	run("enrolment", d.enrol)
 	run("spec files", d.folders.run)
 	run("peers' DNS", d.mirror.run)
+	run("control points", d.controls.run)
 	run("control planes", d.kubes.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),

@@ -158,7 +158,7 @@ func (d *Director) Init(ctx context.Context) (api.Outcome, error) {
 
 // Recover is `divert store recover`.
 func (d *Director) Recover(ctx context.Context) (api.Outcome, error) {
-	id, err := d.commander.recover(ctx, "operator")
+	id, err := d.commander.recover(ctx, api.User(ctx))
 	if err != nil {
 		return refused("", err), nil
 	}

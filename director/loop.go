@@ -54,6 +54,7 @@ type loop struct {
 	newer    wake                 // a heartbeat names a newer plan
 	save     wake                 // the saver's: plan or certificates changed
 	changed  func()               // status changed
+	abstains func() string        // why this director does not vote; "" = it does
 
 	ticked   time.Time
 	beat     time.Time
@@ -64,7 +65,6 @@ type loop struct {
 	dirty    bool                            // something that the answers depend on changed
 	states   map[health.Subject]health.State // as last decided upon
 	readmits map[string]time.Time            // override ID -> since when on our clock
-	abstains string                          // why this director abstains; "" = it does not
 	alarms   map[string]string               // by director
 }
 
@@ -136,7 +136,7 @@ func (l *loop) report(r health.Report) {
 func (l *loop) step(now time.Time) {
 	l.adopt(now)
 	isolated := l.book.Isolated(now)
-	l.book.Abstain(l.abstains != "" || isolated)
+	l.book.Abstain(l.abstains() != "" || isolated)
 	if votes := l.observer.Votes(l.book, now); len(votes) > 0 {
 		l.publish.Cast(votes, now)
 	}
@@ -170,7 +170,9 @@ func (l *loop) adopt(now time.Time) {
 	if f == nil {
 		return
 	}
-	l.takeForce(f, now)
+	if !l.takeForce(f, now) {
+		return
+	}
 	l.log.Info("plan in force", slog.Uint64("epoch", f.sealed.Identity.Epoch), slog.Uint64("revision", f.sealed.Identity.Revision),
 		slog.String("hash", f.sealed.Identity.Hash.Short()), slog.String("writer", f.sealed.Signer))
 	l.save.up()
@@ -178,19 +180,26 @@ func (l *loop) adopt(now time.Time) {
 }
 
 // takeForce makes a plan the one that is answered from. The order matters: the
-// table first, then the word that it is so.
-func (l *loop) takeForce(f *inForce, now time.Time) {
+// table first, then all else, last the word that it is so. False: no table can
+// be made of it, and the old plan stays.
+func (l *loop) takeForce(f *inForce, now time.Time) bool {
+	l.book.SetSubjects(subjects(f.spec), now)
+	if !l.decideOn(f) {
+		if old := l.horizon.current(); old != nil {
+			l.book.SetSubjects(subjects(old.spec), now)
+		}
+		return false
+	}
 	roster := rosterOf(f.sealed.Plan)
 	l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
-	l.book.SetSubjects(subjects(f.spec), now)
 	probes, watched := targets(f.spec, roster, l.name)
 	l.observer.Set(watched)
 	l.prober.Set(probes)
 	l.publish.SetPeers(peersOf(roster, l.name))
 	l.setReadmits(f, now)
-	l.decideOn(f)
 	l.horizon.swap(f)
 	l.outbox.Refresh()
+	return true
 }
 
 func rosterOf(p *plan.Plan) []health.Director {
@@ -256,7 +265,8 @@ func (l *loop) decide() {
 	l.decideOn(f)
 }
 
-func (l *loop) decideOn(f *inForce) {
+// decideOn puts the table of a decision in place; false: it cannot be made.
+func (l *loop) decideOn(f *inForce) bool {
 	start := time.Now()
 	states := maps.Clone(l.book.States())
 	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: l.places})
@@ -267,7 +277,7 @@ func (l *loop) decideOn(f *inForce) {
 		// The checks let through what cannot be compiled: keep what serves.
 		l.log.Error("table refused, the old one stays in force", slog.Any("err", err))
 		l.shown.compileErrors.Inc()
-		return
+		return false
 	}
 	l.table.Store(table)
 	l.tellMoves(l.decision, decision)
@@ -275,6 +285,7 @@ func (l *loop) decideOn(f *inForce) {
 	l.shown.decided(l, f, decision)
 	l.shown.compile.Observe(time.Since(start).Seconds())
 	l.changed()
+	return true
 }
 
 // tellMoves logs one line for each endpoint that begins or ceases to serve.
@@ -328,7 +339,7 @@ func (l *loop) heartbeat(now time.Time) {
 	l.beat = now
 	h := health.Heartbeat{
 		Votes: l.publish.Digest(), Certificates: l.book.Digest(), Heard: l.book.Heard(),
-		Wall: now, Abstaining: l.abstains != "" || l.book.Isolated(now),
+		Wall: now, Abstaining: l.abstains() != "" || l.book.Isolated(now),
 	}
 	if !l.told.IsZero() {
 		h.Plan = l.told.String()

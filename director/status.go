@@ -86,7 +86,7 @@ func (l *loop) describe(out *api.Status, f *inForce, now time.Time) {
 	if out.Isolated {
 		out.Alerts = append(out.Alerts, fmt.Sprintf("isolated: hears %d of %d directors, so it changes nothing and answers what it last knew", out.Quorum.Hears, q.Directors))
 	}
-	out.Abstaining = l.abstains
+	out.Abstaining = l.abstains()
 	for _, s := range l.observer.Suspects() {
 		out.Alerts = append(out.Alerts, l.suspect(f, s))
 	}
