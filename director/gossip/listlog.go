@@ -3,7 +3,7 @@ package gossip
 import (
 	"bytes"
 	"context"
-	"log"
+	"log" //nolint:depguard // memberlist takes no other logger
 	"log/slog"
 )
 
