@@ -19,6 +19,8 @@ import (
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/election"
 	"github.com/divertdns/divert/health"
 )
@@ -34,6 +36,7 @@ type commander struct {
 	horizon   *horizon
 	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
 	places    []steer.Place
+	geo       *geo.Table
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -79,7 +82,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	change, err := core.Decide(core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Places: c.places, Now: c.now(), Me: c.name,
+		Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone,
 	}, cmd)
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
@@ -141,6 +144,9 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	if err != nil {
 		return plan.Identity{}, err
 	}
+	if err := c.trial(next); err != nil {
+		return plan.Identity{}, &core.Refusal{Reason: "no table can be made of it: " + err.Error()}
+	}
 	change.Audit.Plan = sealed.Identity.Hash[:]
 	result := &plan.Result{
 		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],
@@ -166,6 +172,17 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	c.log.Info("plan written", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
 		slog.String("what", change.Summary), slog.String("who", change.Audit.GetWho()), slog.String("why", change.Audit.GetWhy()))
 	return sealed.Identity, nil
+}
+
+// trial makes the table that the directors would answer from: what cannot be
+// compiled must not be committed, or the whole fleet would stay behind.
+func (c *commander) trial(f *inForce) error {
+	if cur := c.horizon.current(); cur != nil && plan.Sum(cur.bytes) == plan.Sum(f.bytes) {
+		return nil // the same resources were compiled before
+	}
+	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Places: c.places})
+	_, err := answer.Compile(answer.Options{Zones: describe(f, decision), Geo: c.geo, Plan: f.sealed.Identity.String()})
+	return err
 }
 
 // done is the outcome of a command that was committed before under this ID.
@@ -219,7 +236,7 @@ func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Dire
 		c.librarian.learn(ctx, snap)
 		return nil
 	}
-	change, err := core.Bootstrap(core.State{Places: c.places, Now: c.now(), Me: c.name}, raws, me, fleet)
+	change, err := core.Bootstrap(core.State{Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, raws, me, fleet)
 	if err != nil {
 		return err
 	}
@@ -252,7 +269,7 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 	}
 	known = append(known, core.Known{Director: "this director's disk", Identity: c.horizon.known()})
 	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
-	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.places, Now: c.now(), Me: c.name}, cmd, known...)
+	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, cmd, known...)
 	if err != nil {
 		return plan.Identity{}, err
 	}

@@ -15,10 +15,21 @@ import (
 // CheckZone holds a zone's static records against the rules of DNS: what the
 // spec package cannot, since it knows no record types.
 func CheckZone(z *spec.Zone) []spec.Problem {
-	_, problems := zone.Parse(zoneSource(z, 0))
+	records, problems := zone.Parse(zoneSource(z, 0))
 	out := make([]spec.Problem, 0, len(problems))
 	for _, p := range problems {
 		out = append(out, spec.Problem{Line: p.Line, Message: p.Message, Warning: p.Warning})
+	}
+	if zone.Failed(problems) {
+		return out
+	}
+	// A steered name may clash with a static one: a table made of both tells.
+	trial := answer.Zone{Origin: z.Name + ".", Records: records}
+	for _, host := range z.Steered {
+		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1})
+	}
+	if _, err := answer.Compile(answer.Options{Zones: []answer.Zone{trial}}); err != nil {
+		out = append(out, spec.Problem{Message: err.Error(), Remedy: "a host of a service has no static A, AAAA or CNAME, and stands under no delegation or DNAME: rename the host, or take the record out"})
 	}
 	return out
 }

@@ -149,7 +149,7 @@ func (d *Director) setup() error {
 	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, log: d.log, shown: shown}
 	d.commander = &commander{
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon,
-		states: d.states, places: d.loop.places, log: d.log, now: d.now,
+		states: d.states, places: d.loop.places, geo: geoTable, log: d.log, now: d.now,
 	}
 	d.folders = &folders{paths: s.Spec, name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}

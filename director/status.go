@@ -60,16 +60,36 @@ func (d *Director) Status() api.Status {
 		if o.GetKind() == plan.Override_OBSERVE && o.GetScope() == "fleet" {
 			out.Frozen = &v
 		}
-		if v.Overdue {
-			out.Alerts = append(out.Alerts, fmt.Sprintf("%s of %s is overdue since %s", v.Kind, v.Scope, v.End.Format(time.RFC3339)))
-		}
 	}
 	if err := d.loop.inspect(ctx, func(now time.Time) { d.loop.describe(&out, f, now) }); err != nil {
 		out.Alerts = append(out.Alerts, "the loop does not answer: "+err.Error())
 	}
+	d.describeOverdue(ctx, &out, f)
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
 	return out
+}
+
+// describeOverdue says which overrides stay past their deadline, and for what
+// they wait (S18).
+func (d *Director) describeOverdue(ctx context.Context, out *api.Status, f *inForce) {
+	if !slices.ContainsFunc(out.Overrides, func(o api.Override) bool { return o.Overdue }) {
+		return
+	}
+	states, observed, err := d.states(ctx)
+	if err != nil {
+		return
+	}
+	for _, late := range core.Overdue(core.State{
+		Plan: f.sealed, Doc: f.doc, Spec: f.spec, States: states, Observed: observed, Places: d.loop.places, Now: out.Now, Me: d.settings.Name,
+	}) {
+		waits := strings.Join(late.Waits, "; ")
+		if waits == "" && out.Leader == "" {
+			waits = "nobody leads, and only a leader ends it"
+		}
+		out.Alerts = append(out.Alerts, strings.TrimSuffix(fmt.Sprintf("%s of %s is overdue since %s: %s", strings.ToLower(late.Override.GetKind().String()),
+			late.Override.GetScope(), late.Override.GetEnd().AsTime().Format(time.RFC3339), waits), ": "))
+	}
 }
 
 // describe fills in what only the loop may look at.
