@@ -85,6 +85,17 @@ users: [{name: observer, user: {token: secret}}]
 // observe starts an observer and gives the conditions as they come.
 func observe(t *testing.T, o Options) <-chan Condition {
 	t.Helper()
+	return observeIn(t, o, 500*time.Millisecond, time.Millisecond)
+}
+
+// observeReal starts one with the time-outs of the product.
+func observeReal(t *testing.T, o Options) <-chan Condition {
+	t.Helper()
+	return observeIn(t, o, askTimeout, confirmAfter)
+}
+
+func observeIn(t *testing.T, o Options, timeout, confirm time.Duration) <-chan Condition {
+	t.Helper()
 	conditions := make(chan Condition)
 	ctx, cancel := context.WithCancel(t.Context())
 	o.Cluster = "fra"
@@ -101,7 +112,7 @@ func observe(t *testing.T, o Options) <-chan Condition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	observer.timeout, observer.confirm = 500*time.Millisecond, time.Millisecond
+	observer.timeout, observer.confirm = timeout, confirm
 	ended := make(chan error, 1)
 	go func() { ended <- observer.Run(ctx) }()
 	t.Cleanup(func() {
@@ -116,8 +127,13 @@ func observe(t *testing.T, o Options) <-chan Condition {
 // until waits for a condition that is as wanted.
 func until(t *testing.T, conditions <-chan Condition, impaired bool, reason string) Condition {
 	t.Helper()
+	return untilWithin(t, conditions, 30*time.Second, impaired, reason)
+}
+
+func untilWithin(t *testing.T, conditions <-chan Condition, patience time.Duration, impaired bool, reason string) Condition {
+	t.Helper()
 	var c Condition
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(patience); ; {
 		select {
 		case c = <-conditions:
 			if c.Impaired == impaired && strings.Contains(c.Reason, reason) && (reason != "" || c.Reason == "") {
