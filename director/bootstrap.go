@@ -54,7 +54,7 @@ func (d *Director) awaited() string {
 		return "this director's disk is damaged: bring its peers' store back, or say `divert store init`"
 	}
 	var absent []string
-	answered := d.gossip.Answered()
+	answered := d.links.Answered()
 	for _, name := range sortedNames(answered) {
 		if !answered[name] {
 			absent = append(absent, name)
@@ -63,7 +63,7 @@ func (d *Director) awaited() string {
 	if len(absent) > 0 {
 		return "these join addresses have not answered yet: " + strings.Join(absent, ", ") + " (`divert store init` goes on without them)"
 	}
-	for _, m := range d.gossip.Members() {
+	for _, m := range d.links.Members() {
 		if m.Meta.HasPlan {
 			return m.Name + " holds a plan: waiting for the store to show it"
 		}

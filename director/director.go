@@ -57,7 +57,7 @@ type Director struct {
 	store     *store.Store
 	child     *etcd.Child // nil: etcd is somebody else's
 	campaign  *etcd.Campaign
-	gossip    *gossip.Node
+	links     links
 	dns       *dnsserver.Server
 	table     *atomic.Pointer[answer.Table]
 	prober    *probe.Scheduler
@@ -77,6 +77,7 @@ type Director struct {
 	confirmed atomic.Int64           // when the store last confirmed the plan in force, Unix nanoseconds
 	waiting   atomic.Pointer[string] // why there is no plan yet
 	damaged   bool                   // the disk held state that cannot be read; set by New
+	mute      error                  // why this director only answers DNS; set by New
 }
 
 // New makes a director from its settings and what its disk holds, and binds its
@@ -101,13 +102,17 @@ func (d *Director) setup() error {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
 	var err error
-	if d.release, err = store.LockDir(s.DataDir); err != nil {
+	if d.release, err = store.LockDir(s.DataDir); err != nil && !unwritable(err) {
 		return err
 	}
 	d.registry = prometheus.NewRegistry()
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	shown := newMetrics(d.registry, d.opts.Version, d.planAge)
-	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); err != nil {
+	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); unwritable(err) {
+		// No boot can be taken, so nothing may be said to others. Clients can be
+		// answered all the same (S12, F16).
+		d.mute = err
+	} else if err != nil {
 		return err
 	}
 	if d.disk, err = store.OpenDisk(filepath.Join(s.DataDir, "state"), d.log); err != nil {
@@ -119,7 +124,7 @@ func (d *Director) setup() error {
 	if err := d.openGossip(); err != nil {
 		return err
 	}
-	d.courier = newCourier(d.gossip.SendReliable, d.log)
+	d.courier = newCourier(d.links.SendReliable, d.log)
 	table, geoTable := new(atomic.Pointer[answer.Table]), geo.Default()
 	d.table = table
 	d.prober = probe.New(probe.Options{
@@ -129,7 +134,7 @@ func (d *Director) setup() error {
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
-		horizon: d.horizon, outbox: d.gossip, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
+		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
@@ -165,9 +170,14 @@ func (d *Director) setup() error {
 	if d.dns, err = dnsserver.New(dnsserver.Options{Listen: s.DNS.Listen, Table: table, Log: d.log, Registerer: d.registry}); err != nil {
 		return err
 	}
-	d.api, err = api.NewServer(api.Options{
-		Director: d, Listen: s.API.Listen, Socket: filepath.Join(s.DataDir, "control.sock"), Registry: d.registry, Log: d.log,
-	})
+	socket := filepath.Join(s.DataDir, api.SocketName)
+	if d.mute != nil {
+		socket = "" // nothing can be changed from here
+		if d.horizon.current() == nil {
+			return fmt.Errorf("the data folder cannot be written, and it holds no plan to answer from: %w", d.mute)
+		}
+	}
+	d.api, err = api.NewServer(api.Options{Director: d, Listen: s.API.Listen, Socket: socket, Registry: d.registry, Log: d.log})
 	return err
 }
 
@@ -201,6 +211,10 @@ func (d *Director) openStore() error {
 // openGossip binds the gossip port. A director alone gossips with nobody, on a
 // loopback port of the kernel's choice.
 func (d *Director) openGossip() error {
+	if d.mute != nil {
+		d.links = mute{}
+		return nil
+	}
 	g := d.settings.Gossip
 	var secret []byte
 	if g.KeyFile != "" {
@@ -209,14 +223,17 @@ func (d *Director) openGossip() error {
 			return err
 		}
 	}
-	var err error
-	d.gossip, err = gossip.New(gossip.Options{
+	node, err := gossip.New(gossip.Options{
 		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,
 		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secret: secret,
 		Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
 		Log: d.log, Registerer: d.registry,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	d.links = node
+	return nil
 }
 
 // lastGood takes the newest generation of the disk into force (S12). What
@@ -274,7 +291,7 @@ func (d *Director) Run(ctx context.Context) error {
 	childCtx, endChild := context.WithCancel(context.WithoutCancel(ctx))
 	defer endChild()
 	var child errgroup.Group
-	if d.child != nil {
+	if d.child != nil && d.mute == nil {
 		child.Go(func() error { return d.child.Run(childCtx) })
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -288,10 +305,14 @@ func (d *Director) Run(ctx context.Context) error {
 	}
 	run("dns", d.dns.Run)
 	run("loop", d.loop.run)
-	run("gossip", d.gossip.Run)
+	run("api", d.api.Run)
+	if d.mute != nil {
+		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))
+		return group.Wait()
+	}
+	run("gossip", d.links.Run)
 	run("courier", d.courier.run)
 	run("probes", d.prober.Run)
-	run("api", d.api.Run)
 	run("saver", d.saver.run)
 	run("store", d.librarian.run)
 	run("campaign", d.campaign.Run)
@@ -304,7 +325,7 @@ func (d *Director) Run(ctx context.Context) error {
 	run("control planes", d.kubes.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
-		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.gossip.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir))
+		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir))
 	err := group.Wait()
 	endChild() // last: a leader that stops gives its key back
 	if childErr := child.Wait(); err == nil {
@@ -388,29 +409,29 @@ func (d *Director) registered() map[string]string {
 func (d *Director) meta() gossip.Meta {
 	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil}
 	if d.dns != nil {
-		m.DNS = reachable(d.dns.Addrs(), d.gossip)
+		m.DNS = reachable(d.dns.Addrs(), d.links)
 	}
 	return m
 }
 
 // reachable picks the address at which peers ask this director's DNS: a
 // wildcard's is the one that it gossips from.
-func reachable(addrs []netip.AddrPort, g *gossip.Node) string {
+func reachable(addrs []netip.AddrPort, l links) string {
 	for _, a := range addrs {
 		if !a.Addr().IsUnspecified() {
 			return a.String()
 		}
 	}
 	for _, a := range addrs {
-		if g != nil && a.Addr().Is4() == g.Advertised().Addr().Is4() {
-			return net.JoinHostPort(g.Advertised().Addr().String(), fmt.Sprint(a.Port()))
+		if l != nil && a.Addr().Is4() == l.Advertised().Addr().Is4() {
+			return net.JoinHostPort(l.Advertised().Addr().String(), fmt.Sprint(a.Port()))
 		}
 	}
 	return ""
 }
 
 func (d *Director) me() core.Director {
-	return core.Director{Name: d.settings.Name, Site: d.settings.Site, Key: d.identity.Public(), Gossip: d.gossip.Advertised().String()}
+	return core.Director{Name: d.settings.Name, Site: d.settings.Site, Key: d.identity.Public(), Gossip: d.links.Advertised().String()}
 }
 
 // states gives the states in force, and what fresh votes say of the subjects

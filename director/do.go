@@ -39,7 +39,7 @@ func (d *Director) fill(cmd *core.Command) {
 	if cmd.Director == nil || cmd.Verb != core.DirectorAdd || len(cmd.Director.Key) > 0 {
 		return
 	}
-	for _, m := range d.gossip.Members() {
+	for _, m := range d.links.Members() {
 		if m.Name == cmd.Director.Name {
 			cmd.Director.Key, cmd.Director.Gossip = m.Meta.Key, m.Addr
 			if cmd.Director.Site == "" {

@@ -65,7 +65,7 @@ func (d *Director) enrols(ctx context.Context, p *plan.Plan) bool {
 // joiner finds a member that is listed without a key. One roster change per
 // revision: the next one has its turn a tick later.
 func (d *Director) joiner(p *plan.Plan) *core.Command {
-	for _, m := range d.gossip.Members() {
+	for _, m := range d.links.Members() {
 		e := p.Director(m.Name)
 		if e == nil || e.GetStanding() != plan.Director_ACTIVE || len(e.GetKey()) > 0 || len(m.Meta.Key) == 0 {
 			continue

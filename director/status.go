@@ -32,6 +32,10 @@ func (d *Director) Status() api.Status {
 	} else if !s.ok {
 		out.Store = "not read yet"
 	}
+	if d.mute != nil {
+		out.Store = "not asked: this director's data folder cannot be written"
+		out.Alerts = append(out.Alerts, "the data folder cannot be written: this director answers DNS from its last good state and does nothing else: "+d.mute.Error())
+	}
 	problems, pending, note := d.folders.standing()
 	for _, p := range problems {
 		out.Problems = append(out.Problems, p.String())
@@ -265,7 +269,7 @@ func (d *Director) peers(ctx context.Context) []peerView {
 		return nil
 	}
 	dns := map[string]string{}
-	for _, m := range d.gossip.Members() {
+	for _, m := range d.links.Members() {
 		dns[m.Name] = m.Meta.DNS
 	}
 	var out []peerView
@@ -293,7 +297,7 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 		views[p.name] = p
 	}
 	seen := d.mirror.seen()
-	alarms := d.gossip.Alarms()
+	alarms := d.links.Alarms()
 	for _, e := range f.sealed.Plan.GetRoster() {
 		s := api.DirectorState{
 			Name: e.GetName(), Site: e.GetSite(), Standing: strings.ToLower(e.GetStanding().String()), Alarm: alarms[e.GetName()],
@@ -319,7 +323,7 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 		}
 		out.Directors = append(out.Directors, s)
 	}
-	for _, m := range d.gossip.Members() {
+	for _, m := range d.links.Members() {
 		if e := f.sealed.Plan.Director(m.Name); e != nil || m.Name == d.settings.Name {
 			continue
 		}

@@ -1,0 +1,44 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"github.com/divertdns/divert/director/gossip"
+)
+
+// links is what a director needs of its ties to the others: gossip, or nothing.
+type links interface {
+	outbox
+	Run(ctx context.Context) error
+	SendReliable(to string, kind uint8, payload []byte) error
+	Members() []gossip.Member
+	Answered() map[string]bool
+	Addr() netip.AddrPort
+	Advertised() netip.AddrPort
+}
+
+// mute is no ties at all: of a director that cannot write its disk, and so
+// cannot take a boot. Without one nothing that it says could be told from a
+// replay.
+type mute struct{}
+
+var errMute = errors.New("this director says nothing to others: its data folder cannot be written")
+
+func (mute) Broadcast(uint8, []byte) (gossip.Message, error)    { return gossip.Message{}, errMute }
+func (mute) Send(string, uint8, []byte) (gossip.Message, error) { return gossip.Message{}, errMute }
+func (mute) SendReliable(string, uint8, []byte) error           { return errMute }
+func (mute) Alarms() map[string]string                          { return nil }
+func (mute) Refresh()                                           {}
+func (mute) Run(context.Context) error                          { return nil }
+func (mute) Members() []gossip.Member                           { return nil }
+func (mute) Answered() map[string]bool                          { return nil }
+func (mute) Addr() netip.AddrPort                               { return netip.AddrPort{} }
+func (mute) Advertised() netip.AddrPort                         { return netip.AddrPort{} }
+
+// unwritable tells a disk that takes no writes from other faults.
+func unwritable(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO)
+}
