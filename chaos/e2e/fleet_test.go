@@ -77,7 +77,7 @@ func start(t *testing.T, o local.Options) *rig {
 	if runtimeHasOneLoopback() {
 		t.Skip("loopback has only 127.0.0.1 here: the fleet needs an address for each part")
 	}
-	o.Binary, o.Dir, o.Net = binary, t.TempDir(), byte(60+nextNet.Add(1)%120)
+	o.Binary, o.Dir, o.Net = binary, t.TempDir(), byte(60+(int32(os.Getpid())*13+nextNet.Add(1))%180) // two suites may run at once
 	fleet, err := local.New(o)
 	if err != nil {
 		t.Fatal(err)
