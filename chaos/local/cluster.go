@@ -22,6 +22,12 @@ const (
 	rulePort    = 8079 // what is cut off; not of the cluster, so never cut itself
 )
 
+// Parts of a cluster that can be cut off by themselves: "fra/api", "fra/service".
+const (
+	PartServer  = "api"
+	PartService = "service"
+)
+
 // Cluster is a stand-in for a Kubernetes cluster: a real HTTP service, and
 // beside it just so much of an API server as the control-plane probe asks. It
 // is one process, so that it can be killed, stopped and started again; what is
@@ -48,21 +54,25 @@ func (c *Cluster) Run(ctx context.Context) error {
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	var links []relay.Link
-	for port, handler := range map[uint16]http.Handler{ServicePort: service, ServerPort: server} {
+	for _, part := range []struct {
+		name    string
+		port    uint16
+		handler http.Handler
+	}{{PartService, ServicePort, service}, {PartServer, ServerPort, server}} {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", c.Name, err)
 		}
-		if port == ServerPort {
+		if part.name == PartServer {
 			cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 			if err != nil {
 				return fmt.Errorf("cluster %s: %w", c.Name, err)
 			}
 			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
 		}
-		c.serve(ctx, group, l, handler)
+		c.serve(ctx, group, l, part.handler)
 		links = append(links, relay.Link{
-			To: c.Name, Network: relay.TCP, Listen: netip.AddrPortFrom(c.Address, port).String(), Target: l.Addr().String(),
+			To: part.name, Network: relay.TCP, Listen: netip.AddrPortFrom(c.Address, part.port).String(), Target: l.Addr().String(),
 		})
 	}
 	wire, err := relay.New(relay.Options{Links: links})
@@ -70,9 +80,23 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return fmt.Errorf("cluster %s: %w", c.Name, err)
 	}
 	group.Go(func() error { return wire.Run(ctx) })
+	// A rule is for one part, or for all that the cluster is.
 	rules := http.NewServeMux()
-	rules.HandleFunc("POST /cut", func(_ http.ResponseWriter, r *http.Request) { wire.Cut(r.URL.Query().Get("from"), c.Name) })
-	rules.HandleFunc("POST /heal", func(_ http.ResponseWriter, r *http.Request) { wire.Heal(r.URL.Query().Get("from"), c.Name) })
+	for path, set := range map[string]func(from, to string){
+		"POST /cut": wire.Cut, "POST /heal": func(from, to string) { wire.Heal(from, to) },
+	} {
+		rules.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			switch part := r.URL.Query().Get("part"); part {
+			case PartService, PartServer:
+				set(r.URL.Query().Get("from"), part)
+			case "":
+				set(r.URL.Query().Get("from"), PartService)
+				set(r.URL.Query().Get("from"), PartServer)
+			default:
+				http.Error(w, "no such part", http.StatusNotFound)
+			}
+		})
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", netip.AddrPortFrom(c.Address, rulePort).String())
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", c.Name, err)

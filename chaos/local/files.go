@@ -8,7 +8,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -43,11 +45,11 @@ func (f *Fleet) layOut() error {
 	if f.opts.Spec != nil {
 		text = f.opts.Spec(f)
 	}
-	for i := 1; i <= f.opts.Directors; i++ {
+	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
 		if err := write(filepath.Join(f.SpecDir(i), "fleet.yaml"), text); err != nil {
 			return err
 		}
-		if err := write(f.settingsFile(i), f.settings(i)); err != nil {
+		if err := write(f.settingsFile(i), f.settings(i, Name(i))); err != nil {
 			return err
 		}
 	}
@@ -71,8 +73,40 @@ func write(path, text string) error {
 	return os.Rename(tmp, path)
 }
 
+// Impersonate makes a spare director a clone of another: it has that one's name,
+// settings and a copy of its data folder, and ports of its own. Start starts it.
+func (f *Fleet) Impersonate(spare, director int) error {
+	if spare <= f.opts.Directors || spare > f.opts.Directors+f.opts.Spares {
+		return fmt.Errorf("%s is not a spare director", Name(spare))
+	}
+	if err := os.RemoveAll(f.data(spare)); err != nil {
+		return err
+	}
+	err := filepath.WalkDir(f.data(director), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err // sockets are not cloned
+		}
+		raw, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // an old generation that has just been removed
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(f.data(director), path)
+		if err != nil {
+			return err
+		}
+		return write(filepath.Join(f.data(spare), rel), string(raw))
+	})
+	if err != nil {
+		return fmt.Errorf("cloning %s: %w", Name(director), err)
+	}
+	return write(f.settingsFile(spare), f.settings(spare, Name(director)))
+}
+
 // settings is the i-th director's own file.
-func (f *Fleet) settings(i int) string {
+func (f *Fleet) settings(i int, name string) string {
 	var join []string
 	for j := 1; j <= f.opts.Directors; j++ {
 		if j != i {
@@ -89,7 +123,7 @@ etcd: {endpoints: ["http://%s"]}
 api: {listen: %q}
 probe: {source: %s, allow: ["127.0.0.0/8"]}
 spec: [%s]
-`, Name(i), i, f.data(i), net.JoinHostPort(host, port), f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
+`, name, i, f.data(i), net.JoinHostPort(host, port), f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
 		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.SpecDir(i))
 }
 

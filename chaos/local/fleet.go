@@ -1,20 +1,16 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +25,7 @@ type Options struct {
 	Directors int    // default 3
 	Clusters  []Site // default: fra, nyc, sin
 	Backends  int    // further services, each a process and an address of its own: b1, b2, …
+	Spares    int    // further directors that no roster and no join list names, and that only Start starts
 	Spec      func(*Fleet) string
 	// DNS gives each director's DNS address; default: port 5353 of its own
 	// loopback address.
@@ -89,11 +86,13 @@ func New(o Options) (*Fleet, error) {
 	}
 	links := []relay.Link{}
 	sources := map[netip.Addr]string{}
-	for i := 1; i <= o.Directors; i++ {
+	for i := 1; i <= o.Directors+o.Spares; i++ {
 		name := Name(i)
 		sources[f.Director(i)] = name
+		target := netip.AddrPortFrom(f.Director(i), gossipPort).String()
 		links = append(links,
-			relay.Link{To: name, Listen: f.gossip(i).String(), Target: netip.AddrPortFrom(f.Director(i), gossipPort).String()},
+			relay.Link{To: name, Network: relay.UDP, Listen: f.gossip(i).String(), Target: target},
+			relay.Link{To: streamsOf(name), Network: relay.TCP, Listen: f.gossip(i).String(), Target: target},
 			relay.Link{From: name, To: "etcd", Network: relay.TCP, Listen: f.etcdOf(i).String(), Target: f.etcd().String()},
 		)
 	}
@@ -286,7 +285,7 @@ func (f *Fleet) command(name string) ([]string, error) {
 			return []string{f.opts.Binary, "demo", "cluster", "--name", name, "--address", f.Backend(i).String(), "--cert", f.certFile(), "--key", f.keyFile()}, nil
 		}
 	}
-	for i := 1; i <= f.opts.Directors; i++ {
+	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
 		if Name(i) == name {
 			return []string{f.opts.Binary, "serve", "-c", f.settingsFile(i)}, nil
 		}
@@ -314,63 +313,6 @@ func (f *Fleet) signal(name string, do func(*Process) error) error {
 		return fmt.Errorf("%s does not run here", name)
 	}
 	return do(p)
-}
-
-// Cut silences the link from a director to a cluster ("d1", "fra"), all links to
-// a cluster (relay.Any, "fra"), a director's links to its peers and back ("d1",
-// Peers), or to etcd ("d1", "etcd").
-func (f *Fleet) Cut(ctx context.Context, from, to string) error { return f.rule(ctx, "cut", from, to) }
-
-// Heal undoes Cut.
-func (f *Fleet) Heal(ctx context.Context, from, to string) error {
-	return f.rule(ctx, "heal", from, to)
-}
-
-// Peers stands for all other directors in Cut and Heal.
-const Peers = "peers"
-
-func (f *Fleet) rule(ctx context.Context, verb, from, to string) error {
-	set := f.wires.Cut
-	if verb == "heal" {
-		set = func(a, b string) { f.wires.Heal(a, b) }
-	}
-	switch {
-	case to == Peers:
-		for i := 1; i <= f.opts.Directors; i++ {
-			if Name(i) != from {
-				set(from, Name(i))
-				set(Name(i), from)
-			}
-		}
-		return nil
-	case to == "etcd":
-		set(from, to)
-		return nil
-	case !slices.ContainsFunc(f.opts.Clusters, func(s Site) bool { return s.Name == to }):
-		return fmt.Errorf("%s is not a cluster of this fleet", to)
-	}
-	source := from
-	for i := 1; i <= f.opts.Directors; i++ {
-		if Name(i) == from {
-			source = f.Director(i).String()
-		}
-	}
-	target := "http://" + netip.AddrPortFrom(f.Cluster(to), rulePort).String() + "/" + verb + "?from=" + url.QueryEscape(source)
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(nil))
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("telling cluster %s: %w", to, err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("telling cluster %s: %s", to, resp.Status)
-	}
-	return nil
 }
 
 // Log gives what a process has written.

@@ -79,6 +79,7 @@ func (a *app) demoRule(verb string) *cobra.Command {
 	short, long := "Cut a link of the running demo", `Cut a link of the running demo; what is cut is silent, as over a dead wire.
 
   divert demo cut fra        the whole cluster: its power is gone
+  divert demo cut fra/api    its API server alone: impaired, and no traffic moves
   divert demo cut d1 fra     what d1 sees of fra: no traffic moves
   divert demo cut d1 peers   d1 from the other directors: it freezes
   divert demo cut d1 etcd    d1 from the store`
@@ -107,7 +108,14 @@ returns, and why it waits.`
 
 // afterRule says what to expect now.
 func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
+	cluster, part, _ := strings.Cut(to, "/")
 	switch {
+	case part == local.PartServer && verb == "cut":
+		fmt.Fprintf(a.out, "The API server of %s is cut off: its control plane is impaired, which moves no traffic. `./divert demo heal %s` undoes it.\n", cluster, to)
+		return nil
+	case part == local.PartServer:
+		fmt.Fprintf(a.out, "The API server of %s is reachable again.\n", cluster)
+		return nil
 	case verb == "cut" && from == relay.Any:
 		fmt.Fprintf(a.out, "%s is cut off: its clients move within a few seconds. `./divert status` shows it; `./divert demo heal %s` brings it back.\n", to, to)
 		return nil
@@ -129,13 +137,13 @@ func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
 		if err != nil {
 			return err
 		}
-		why, down := waiting(status, to)
+		why, down := waiting(status, cluster)
 		if !down {
 			fmt.Fprintf(a.out, "It serves already.\n")
 			return nil
 		}
 		if strings.Contains(why, "earliest") {
-			fmt.Fprintf(a.out, "It returns when a quorum votes for it; until then it waits:\n  %s\n`./divert readmit cluster/%s --reason REASON` ends the wait.\n", why, to)
+			fmt.Fprintf(a.out, "It returns when a quorum votes for it; until then it waits:\n  %s\n`./divert readmit cluster/%s --reason REASON` ends the wait.\n", why, cluster)
 			return nil
 		}
 		select {
