@@ -72,6 +72,9 @@ func (d *Director) await(ctx context.Context, id plan.Identity, out api.Outcome,
 				names = append(names, m.Director+" ("+m.Why+")")
 			}
 			out.Error = "committed, but not complete in time: all but " + join(names)
+			if len(names) == 0 {
+				out.Error = "committed, but who has it could not be told in time"
+			}
 			out.Remedy = "it stays in force and reaches them when they are back; `divert status` shows when"
 			return out
 		case <-changed:
@@ -83,15 +86,23 @@ func (d *Director) await(ctx context.Context, id plan.Identity, out api.Outcome,
 // tally sorts the registered directors into those that have the plan and those
 // that do not, each with what is known of it.
 func (d *Director) tally(ctx context.Context, id plan.Identity, out api.Outcome) api.Outcome {
+	views := d.peers(ctx)
+	if len(views) == 0 {
+		return out // time is up: who is missing stays missing
+	}
 	out.Missing = nil
-	for _, p := range d.peers(ctx) {
+	for _, p := range views {
 		if slices.Contains(out.Applied, p.name) {
 			continue
 		}
 		why := p.lacks(id)
-		if why == "" && !p.self && p.dns != "" {
-			// Its own word is not enough: what does its DNS say?
+		// Its own word is not enough: what does its DNS say?
+		switch {
+		case why != "" || p.self:
+		case p.dns != "":
 			why = d.mirror.confirm(ctx, p.name, p.dns, id)
+		case !p.member:
+			why = "acknowledged, but where its DNS answers is not known yet"
 		}
 		if why == "" {
 			out.Applied = append(out.Applied, p.name)
@@ -106,6 +117,7 @@ func (d *Director) tally(ctx context.Context, id plan.Identity, out api.Outcome)
 type peerView struct {
 	name   string
 	self   bool
+	member bool          // it gossips with this one, so that what it says of itself is known
 	dns    string        // address that its DNS is asked at; "" for a witness or while unknown
 	acked  plan.Identity // what it acknowledged
 	silent time.Duration // since it was last heard

@@ -18,21 +18,23 @@ import (
 // Explain says what a client is told for a host, and why: the answer by the
 // table that serves, the reasons by the decision that it was compiled from.
 func (d *Director) Explain(host, client string) (api.Explanation, error) {
-	f := d.horizon.current()
-	if f == nil {
-		return api.Explanation{}, errNoPlan
-	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	asker, err := parseClient(client)
 	if err != nil {
 		return api.Explanation{}, &core.Refusal{Reason: fmt.Sprintf("client %q is neither an address nor a prefix", client), Remedy: "give one like 81.2.69.142 or 2001:db8::/48"}
 	}
+	var f *inForce
 	var table *answer.Table
 	var decision steer.Decision
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
-	if err := d.loop.inspect(ctx, func(time.Time) { table, decision = d.table.Load(), d.loop.decision }); err != nil {
+	// All three at one instant: a plan that comes between may bring a service.
+	err = d.loop.inspect(ctx, func(time.Time) { f, table, decision = d.horizon.current(), d.table.Load(), d.loop.decision })
+	if err != nil {
 		return api.Explanation{}, err
+	}
+	if f == nil {
+		return api.Explanation{}, errNoPlan
 	}
 	out := api.Explanation{Host: host, Client: client, Plan: fmt.Sprintf("%d.%d", f.sealed.Identity.Epoch, f.sealed.Identity.Revision)}
 	svc, site := find(f.spec, decision, host)

@@ -489,16 +489,14 @@ func (l *loop) verify() health.Verify {
 	}
 }
 
-// inspect runs a question on the loop, which alone may look at votes.
+// inspect runs a question on the loop, which alone may look at votes. One that
+// the loop has taken is waited for whatever becomes of ctx: it still writes into
+// its asker's variables.
 func (l *loop) inspect(ctx context.Context, ask func(time.Time)) error {
 	done := make(chan struct{})
 	select {
 	case l.queries <- func(now time.Time) { defer close(done); ask(now) }:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-done:
+		<-done
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

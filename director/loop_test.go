@@ -117,7 +117,13 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 // plan seals a plan whose roster has all nodes; change may alter it first.
 func (m *mesh) plan(change func(*plan.Plan), revision uint64, signer *node) *inForce {
 	m.t.Helper()
-	raws, problems := spec.Parse("mesh.yaml", []byte(meshSpec))
+	return m.planOf(meshSpec, change, revision, signer)
+}
+
+// planOf is plan with resources of its own.
+func (m *mesh) planOf(text string, change func(*plan.Plan), revision uint64, signer *node) *inForce {
+	m.t.Helper()
+	raws, problems := spec.Parse("mesh.yaml", []byte(text))
 	if spec.Failed(problems) {
 		m.t.Fatal(problemsError(problems))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -65,7 +66,7 @@ func (d *Director) Status() api.Status {
 			out.Frozen = &v
 		}
 	}
-	if err := d.loop.inspect(ctx, func(now time.Time) { d.loop.describe(&out, f, now) }); err != nil {
+	if err := d.loop.inspect(ctx, func(now time.Time) { d.loop.describe(&out, now) }); err != nil {
 		out.Alerts = append(out.Alerts, "the loop does not answer: "+err.Error())
 	}
 	d.describeOverdue(ctx, &out, f)
@@ -96,8 +97,13 @@ func (d *Director) describeOverdue(ctx context.Context, out *api.Status, f *inFo
 	}
 }
 
-// describe fills in what only the loop may look at.
-func (l *loop) describe(out *api.Status, f *inForce, now time.Time) {
+// describe fills in what only the loop may look at. It goes by the plan in force
+// now: the one that its asker saw may lack a service of the decision.
+func (l *loop) describe(out *api.Status, now time.Time) {
+	f := l.horizon.current()
+	if f == nil {
+		return
+	}
 	q := l.book.Quorum()
 	out.Quorum = api.Quorum{Directors: q.Directors, Observers: q.Observers, Needed: q.Votes, Domains: q.Domains, Hears: l.book.Hears(now)}
 	switch {
@@ -262,20 +268,17 @@ func (l *loop) observed(now time.Time) map[health.Subject]health.State {
 	return out
 }
 
-// peers gives what is known of each registered director.
+// peers gives what is known of each registered director; nil: ctx ended before
+// the loop could say.
 func (d *Director) peers(ctx context.Context) []peerView {
-	f := d.horizon.current()
-	if f == nil {
-		return nil
-	}
-	dns := map[string]string{}
-	for _, m := range d.links.Members() {
-		dns[m.Name] = m.Meta.DNS
-	}
 	var out []peerView
-	_ = d.loop.inspect(ctx, func(now time.Time) {
+	err := d.loop.inspect(ctx, func(now time.Time) {
+		f := d.horizon.current()
+		if f == nil {
+			return
+		}
 		for _, e := range f.sealed.Plan.Active() {
-			p := peerView{name: e.GetName(), dns: dns[e.GetName()]}
+			p := peerView{name: e.GetName()}
 			if p.name == d.settings.Name {
 				p.self, p.heard, p.acked = true, true, d.horizon.acked()
 			} else if h, at, ok := d.loop.book.Peer(p.name); ok {
@@ -287,6 +290,17 @@ func (d *Director) peers(ctx context.Context) []peerView {
 			out = append(out, p)
 		}
 	})
+	if err != nil {
+		return nil
+	}
+	members := map[string]gossip.Meta{}
+	for _, m := range d.links.Members() {
+		members[m.Name] = m.Meta
+	}
+	for i := range out {
+		meta, ok := members[out[i].name]
+		out[i].dns, out[i].member = meta.DNS, ok
+	}
 	return out
 }
 
@@ -339,7 +353,7 @@ func dnsWord(p peerView, seen map[string]sighting) string {
 	switch {
 	case p.self:
 		return "ok"
-	case p.dns == "" && p.heard && p.silent <= time.Second:
+	case p.dns == "" && p.member && p.heard && p.silent <= time.Second:
 		return "witness"
 	case !ok:
 		return ""
