@@ -11,8 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +22,7 @@ import (
 	"github.com/divertdns/divert/director/api"
 )
 
-var (
-	binary  string       // the divert that is tried
-	nextNet atomic.Int32 // each fleet has a part of loopback of its own
-)
+var binary string // the divert that is tried
 
 // TestMain builds the binary once. DIVERT_E2E is off, smoke (the default) or
 // long.
@@ -77,7 +74,7 @@ func start(t *testing.T, o local.Options) *rig {
 	if runtimeHasOneLoopback() {
 		t.Skip("loopback has only 127.0.0.1 here: the fleet needs an address for each part")
 	}
-	o.Binary, o.Dir, o.Net = binary, t.TempDir(), byte(60+(int32(os.Getpid())*13+nextNet.Add(1))%180) // two suites may run at once
+	o.Binary, o.Dir, o.Net = binary, t.TempDir(), claim(t)
 	fleet, err := local.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +91,7 @@ func start(t *testing.T, o local.Options) *rig {
 		if t.Failed() {
 			r.logs()
 		}
+		nothingLeft(t, o.Dir)
 	})
 	select {
 	case <-ready:
@@ -102,6 +100,41 @@ func start(t *testing.T, o local.Options) *rig {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// claim takes a part of loopback for one fleet, until the test ends: other suites
+// may run on the same machine.
+func claim(t *testing.T) byte {
+	t.Helper()
+	for i := range 180 {
+		n := byte(60 + (os.Getpid()+i)%180)
+		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, n, 0, 1}), 7900).String())
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+			return n
+		}
+	}
+	t.Fatal("all parts of loopback are taken")
+	return 0
+}
+
+// nothingLeft checks that neither a process nor a goroutine outlives the fleet
+// (L5).
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		if line, err := os.ReadFile(path); err == nil && bytes.Contains(line, []byte(dir)) {
+			t.Errorf("left behind: process %s, %s", filepath.Base(filepath.Dir(path)), bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+		}
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, "/chaos/local.") || strings.Contains(stack, "/chaos/relay.") {
+			t.Errorf("left behind: a goroutine\n%s", stack)
+		}
+	}
 }
 
 func runtimeHasOneLoopback() bool {
@@ -122,6 +155,9 @@ func (r *rig) logs() {
 		r.t.Logf("--- log of %s\n%s", local.Name(i), b)
 	}
 }
+
+// on is the same fleet for a subtest, which fails by itself.
+func (r *rig) on(t *testing.T) *rig { return &rig{Fleet: r.Fleet, t: t} }
 
 // settle waits until every director is enrolled, heard, and at one plan, and
 // has seen a full round.

@@ -128,6 +128,9 @@ func (f *Fleet) Backend(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, f.opts.Net, 20, byte(i)})
 }
 
+// HasBackend tells whether there is an i-th backend.
+func (f *Fleet) HasBackend(i int) bool { return i >= 1 && i <= f.opts.Backends }
+
 // BackendName of the i-th backend, from 1.
 func BackendName(i int) string { return fmt.Sprintf("b%d", i) }
 
