@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -183,14 +184,15 @@ func (o *Observer) drop() {
 
 // log writes a line when an endpoint changes, and none per round.
 func (o *Observer) log(c Condition) {
-	text := c.Reason
+	var text strings.Builder
+	text.WriteString(c.Reason)
 	for _, e := range c.Endpoints {
-		text += "; " + e.URL + " " + e.State.String()
+		text.WriteString("; " + e.URL + " " + e.State.String())
 	}
-	if text == o.last {
+	if text.String() == o.last {
 		return
 	}
-	o.last = text
+	o.last = text.String()
 	for _, e := range c.Endpoints {
 		o.opts.Log.Info("API server", slog.String("cluster", c.Cluster), slog.String("url", e.URL),
 			slog.String("state", e.State.String()), slog.String("why", e.Reason))

@@ -21,10 +21,12 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) outcome {
 	if err != nil {
 		return dialFailure(err)
 	}
-	defer conn.Close()
-	// Nothing is worth waiting for once the outcome is known; a reset frees
-	// the port at both ends at once.
-	defer conn.SetLinger(0) //nolint:errcheck // the connection is being given up
+	defer func() {
+		// Nothing is worth waiting for once the outcome is known; a reset
+		// frees the port at both ends at once.
+		_ = conn.SetLinger(0)
+		_ = conn.Close()
+	}()
 	o := s.converse(ctx, conn, r)
 	o.latency = time.Since(start)
 	return o

@@ -29,7 +29,7 @@ type response struct {
 	length   int64
 	chunked  bool
 	attempts int
-	next     int // length at which a chunked body is decoded again whatever it ends in
+	next     int     // length at which a chunked body is decoded again whatever it ends in
 	out      outcome // in force once add has said done
 }
 

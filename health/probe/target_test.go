@@ -224,11 +224,17 @@ func TestTargetsF23(t *testing.T) {
 		{"wrong page", "http", say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), `body lacks "all ok"`},
 		{"302", "http", say("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), "status 302"},
 		{"says nothing", "http", silent, "timeout waiting for the answer"},
-		{"hangs in the body", "http", after(func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall"); silent(c) }), "timeout in the body"},
+		{"hangs in the body", "http", after(func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall")
+			silent(c)
+		}), "timeout in the body"},
 		{"endless body", "http", drip(strings.Repeat("x", 16<<10), 0), `body lacks "all ok"`},
 		{"endless drip", "http", drip("x", time.Millisecond), "timeout in the body"},
 		{"endless body over TLS", "https", secured(good, drip(strings.Repeat("x", 16<<10), 0)), `body lacks "all ok"`},
-		{"hangs in the body over TLS", "https", secured(good, after(func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall"); silent(c) })), "timeout in the body"},
+		{"hangs in the body over TLS", "https", secured(good, after(func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall")
+			silent(c)
+		})), "timeout in the body"},
 		{"passes TLS", "https", secured(good, say(answer)), ""},
 		{"expired", "https", secured(ca.issue(t, "shop.example.org", -2*time.Hour, -time.Hour), say(answer)), "certificate expired at "},
 		{"not yet", "https", secured(ca.issue(t, "shop.example.org", time.Hour, 2*time.Hour), say(answer)), "certificate not valid before "},
