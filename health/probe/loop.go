@@ -94,9 +94,9 @@ func (l *loop) inputs(now time.Time) {
 	if changed {
 		targets, l.changed = l.wanted, false
 	}
-	doubts := l.doubts
-	if len(doubts) > 0 {
-		l.doubts = make(map[netip.AddrPort]struct{})
+	var doubts map[netip.AddrPort]struct{}
+	if len(l.doubts) > 0 {
+		doubts, l.doubts = l.doubts, make(map[netip.AddrPort]struct{})
 	}
 	done := l.done
 	l.done = nil
