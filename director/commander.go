@@ -263,9 +263,8 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 		if foreign(c.horizon.known(), snap.Sealed.Identity) == "" {
 			return plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("the store holds plan %d.%d and is in order: there is nothing to recover", snap.Sealed.Identity.Epoch, snap.Sealed.Identity.Revision)}
 		}
-		if snap.Sealed.Identity.Compare(cur.sealed.Identity) <= 0 {
-			known = append(known, core.Known{Director: "the store", Identity: snap.Sealed.Identity})
-		}
+		// Whatever its order: another fleet's store is never written over.
+		known = append(known, core.Known{Director: "the store", Identity: snap.Sealed.Identity})
 	}
 	known = append(known, core.Known{Director: "this director's disk", Identity: c.horizon.known()})
 	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}

@@ -241,23 +241,18 @@ func (d *Director) openGossip() error {
 func (d *Director) lastGood() error {
 	g, note, err := d.disk.Load()
 	switch {
-	case errors.Is(err, store.ErrDamaged):
-		// Not a new director: it must not bootstrap over what it has forgotten.
-		d.damaged = true
-		d.log.Error("no generation on this disk can be read: waiting for a plan from the store or the peers", slog.Any("err", err))
-		return d.notReady("this director's disk is damaged; it waits for the plan in the store")
 	case err != nil:
-		return err
+		return d.unusable(err)
 	case len(g.Plan) == 0:
 		return d.notReady("no plan yet")
 	}
 	sealed, err := plan.Open(g.Plan)
 	if err != nil {
-		return fmt.Errorf("last good plan: %w", err)
+		return d.unusable(err)
 	}
 	f, err := prepare(sealed, g.Doc)
 	if err != nil {
-		return fmt.Errorf("last good plan: %w", err)
+		return d.unusable(err)
 	}
 	now := d.now()
 	d.loop.book.SetSubjects(subjects(f.spec), now)
@@ -266,12 +261,23 @@ func (d *Director) lastGood() error {
 	}
 	d.horizon.raise(g.Highest)
 	if !d.loop.takeForce(f, now) {
-		return errors.New("last good plan: no table can be made of it")
+		return d.unusable(errors.New("no table can be made of the last good plan"))
+	}
+	if note != "" {
+		d.horizon.lose()
 	}
 	d.horizon.savedNow(sealed.Identity)
 	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
 		slog.Time("saved", g.Saved), slog.String("note", note))
 	return nil
+}
+
+// unusable starts without what the disk holds. This is not a new director: it
+// must not bootstrap over what it has forgotten.
+func (d *Director) unusable(err error) error {
+	d.damaged = true
+	d.log.Error("the last good state on this disk cannot be used: waiting for the plan in the store", slog.Any("err", err))
+	return d.notReady("this director's disk is damaged; it waits for the plan in the store")
 }
 
 // notReady answers REFUSED with EDE 14 until there is a plan.

@@ -162,6 +162,14 @@ func (d *Director) Init(ctx context.Context) (api.Outcome, error) {
 	if f := d.horizon.current(); f != nil {
 		return api.Outcome{Code: 1, Error: fmt.Sprintf("this director holds plan %d.%d already", f.sealed.Identity.Epoch, f.sealed.Identity.Revision)}, nil
 	}
+	for _, m := range d.links.Members() {
+		if m.Meta.HasPlan {
+			return refused("", &core.Refusal{
+				Reason: m.Name + " holds a plan: a second first one would make two fleets",
+				Remedy: "if the store was lost, run `divert store recover` there; this director follows",
+			}), nil
+		}
+	}
 	if err := d.bootstrap(ctx); err != nil {
 		return refused("", err), nil
 	}

@@ -68,6 +68,7 @@ type horizon struct {
 	store   storeState               // by the store's reader
 	peers   map[string]plan.Identity // by the loop: what each peer's heartbeat names as highest
 	next    *inForce                 // offered, not yet taken by the loop
+	lost    bool                     // by New: the disk's newest plan is gone; until found
 }
 
 // storeState is what the last read of the store said.
@@ -154,7 +155,7 @@ func (h *horizon) savedNow(id plan.Identity) {
 func (h *horizon) acked() plan.Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.force == nil || h.saved != h.force.sealed.Identity {
+	if h.force == nil || h.lost || h.saved != h.force.sealed.Identity {
 		return plan.Identity{}
 	}
 	if top, _ := h.namedLocked(); h.saved.Compare(top) < 0 {
@@ -168,7 +169,34 @@ func (h *horizon) behind() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	top, _ := h.namedLocked()
-	return h.force != nil && h.force.sealed.Identity.Compare(top) < 0
+	return h.force != nil && (h.lost || h.force.sealed.Identity.Compare(top) < 0)
+}
+
+// lose notes that this disk held a newer plan than the one in force, and that
+// nobody here can say which (S3).
+func (h *horizon) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = true
+}
+
+// confirm says that the store holds the plan in force: there is no newer one.
+func (h *horizon) confirm() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = false
+}
+
+// hear keeps the word of the directors that are there, of the others of the
+// roster, and drops every other. When all of them are, what was lost is known:
+// what they name as highest counts.
+func (h *horizon) hear(others int, there map[string]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.peers, func(name string, _ plan.Identity) bool { return !there[name] })
+	if others > 0 && len(h.peers) == others {
+		h.lost = false
+	}
 }
 
 func (h *horizon) setStore(s storeState) (changed bool) {
@@ -202,13 +230,6 @@ func (h *horizon) setPeer(name string, id plan.Identity) {
 		h.peers = map[string]plan.Identity{}
 	}
 	h.peers[name] = id
-}
-
-// forget drops the word of a peer that is silent.
-func (h *horizon) forget(name string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.peers, name)
 }
 
 // named gives the highest plan of our fleet that is held here or named by a

@@ -106,6 +106,7 @@ func (l *librarian) learn(ctx context.Context, snap store.Snapshot) {
 	l.state(storeState{ok: true, plan: snap.Sealed.Identity})
 	cur := l.horizon.current()
 	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
+		l.horizon.confirm()
 		l.confirmed()
 		return
 	}

@@ -359,11 +359,12 @@ func (l *loop) tend(now time.Time) {
 	if f == nil {
 		return
 	}
-	for _, d := range rosterOf(f.sealed.Plan) {
-		if _, at, ok := l.book.Peer(d.Name); d.Name != l.name && (!ok || now.Sub(at) > 10*time.Second) {
-			l.horizon.forget(d.Name)
-		}
+	others, there := peersOf(rosterOf(f.sealed.Plan), l.name), map[string]bool{}
+	for _, name := range others {
+		_, at, ok := l.book.Peer(name)
+		there[name] = ok && now.Sub(at) <= 10*time.Second
 	}
+	l.horizon.hear(len(others), there)
 	if alarms := l.outbox.Alarms(); !maps.Equal(alarms, l.alarms) {
 		for name, what := range alarms {
 			if l.alarms[name] != what {

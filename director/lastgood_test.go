@@ -1,0 +1,146 @@
+package director
+
+import (
+	"context"
+	"crypto/ed25519"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/dnsserver/geo"
+)
+
+// onDisk makes a director d1 whose disk holds one generation for each revision,
+// damaged where spoil says so. It is never run.
+func onDisk(t *testing.T, spoil func(g *store.Generation, files []string), revisions ...uint64) *Director {
+	t.Helper()
+	dir := t.TempDir()
+	m := &mesh{t: t, ctx: t.Context(), geo: geo.Default()}
+	for i := range 3 {
+		m.nodes = append(m.nodes, m.node("d"+string(rune('1'+i)), ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(i)))))
+	}
+	disk, err := store.OpenDisk(filepath.Join(dir, "state"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range revisions {
+		f := m.plan(nil, r, m.nodes[0])
+		g := store.Generation{Plan: f.sealed.Raw, Doc: f.bytes, Highest: f.sealed.Identity, Saved: time.Now()}
+		spoil(&g, nil)
+		if err := disk.Save(g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "state", "generation-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(files)
+	spoil(nil, files)
+	settings := spec.DefaultSettings()
+	settings.Name, settings.Site, settings.DataDir = "d1", "s1", dir
+	settings.DNS.Listen, settings.API.Listen, settings.Gossip.Listen = []string{"127.0.0.1:0"}, "", "127.0.0.1:0"
+	d, err := New(Options{Settings: settings, Etcd: []string{"false"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // lets go of the sockets
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = d.Run(ctx)
+	})
+	return d
+}
+
+// TestTornGeneration: a director that lost its newest generation answers from
+// the one before, says that it is behind, and acknowledges nothing until the
+// store or every other director tells what it lost (S3, F17).
+func TestTornGeneration(t *testing.T) {
+	tear := func(_ *store.Generation, files []string) {
+		if len(files) > 0 {
+			if err := os.Truncate(files[len(files)-1], 20); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d := onDisk(t, tear, 7, 8)
+	id := d.horizon.current().sealed.Identity
+	if id.Revision != 7 || !d.horizon.behind() || !d.horizon.acked().IsZero() {
+		t.Errorf("revision %d, behind %t, acknowledges %v; want 7, behind, nothing", id.Revision, d.horizon.behind(), d.horizon.acked())
+	}
+	d.horizon.setPeer("d2", id)
+	d.horizon.hear(2, map[string]bool{"d2": true})
+	if !d.horizon.behind() {
+		t.Error("one of two others is enough to know what was lost")
+	}
+	d.horizon.setPeer("d3", id)
+	d.horizon.hear(2, map[string]bool{"d2": true, "d3": true})
+	if d.horizon.behind() || d.horizon.acked() != id {
+		t.Error("still behind, though all others hold this plan")
+	}
+
+	d = onDisk(t, tear, 7, 8)
+	d.librarian.learn(t.Context(), store.Snapshot{Sealed: d.horizon.current().sealed})
+	if d.horizon.acked().IsZero() {
+		t.Error("still behind, though the store holds this plan")
+	}
+}
+
+// TestUnusableLastGood: a last good state that cannot be used costs its answers,
+// never the start, and is no new beginning either.
+func TestUnusableLastGood(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(g *store.Generation)
+	}{
+		{"plan", func(g *store.Generation) { g.Plan = []byte("of a later format") }},
+		{"document", func(g *store.Generation) { g.Doc = []byte("another") }},
+	}
+	for _, tc := range tests {
+		d := onDisk(t, func(g *store.Generation, _ []string) {
+			if g != nil {
+				tc.spoil(g)
+			}
+		}, 7)
+		d.horizon.setStore(storeState{ok: true})
+		if d.Ready() == nil || d.awaited() == "" {
+			t.Errorf("%s: ready %v, waits for %q; want neither ready nor a new fleet", tc.name, d.Ready(), d.awaited())
+		}
+	}
+}
+
+// TestHearForgetsOthers: what a director that has left the roster once named
+// must not hold back acknowledgements for ever.
+func TestHearForgetsOthers(t *testing.T) {
+	h := &horizon{}
+	h.setPeer("gone", plan.Identity{Fleet: "x", Epoch: 9, Revision: 9})
+	h.setPeer("d2", plan.Identity{Fleet: "x", Epoch: 1, Revision: 1})
+	h.hear(2, map[string]bool{"d2": true, "d3": false})
+	if got := h.heard(); len(got) != 1 || got[0].Director != "d2" {
+		t.Errorf("got %v, want d2 alone", got)
+	}
+}
+
+// others are links to members that say what they say.
+type others struct {
+	mute
+	members []gossip.Member
+}
+
+func (o others) Members() []gossip.Member { return o.members }
+
+// TestInitBesidePlan: `divert store init` makes no second fleet beside a director
+// that holds a plan.
+func TestInitBesidePlan(t *testing.T) {
+	d := &Director{horizon: &horizon{}, links: others{members: []gossip.Member{{Name: "d2", Meta: gossip.Meta{HasPlan: true}}}}}
+	out, err := d.Init(t.Context())
+	if err != nil || out.Code != 1 || out.Remedy == "" {
+		t.Errorf("got %+v, %v, want a refusal with its remedy", out, err)
+	}
+}
