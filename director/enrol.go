@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"time"
@@ -10,7 +11,7 @@ import (
 )
 
 // enrol pins the key of a listed director at its first join (SEMANTICS,
-// Enrolment). Only a director whose own key is in the roster can sign that, and
+// Enrolment), and keeps the addresses of the others in the plan. Only a director whose own key is in the roster can sign that, and
 // the leader may be one whose key is not: so the first by name of those that are
 // there does it, leader or not, fenced by the plan that it has read.
 func (d *Director) enrol(ctx context.Context) error {
@@ -62,16 +63,29 @@ func (d *Director) enrols(ctx context.Context, p *plan.Plan) bool {
 	return false
 }
 
-// joiner finds a member that is listed without a key. One roster change per
-// revision: the next one has its turn a tick later.
+// addressSettles is how long a director has been at an address before the plan
+// takes note of it: one that comes and goes must not make a revision each time.
+const addressSettles = 10 * time.Second
+
+// joiner finds a member that is listed without a key, or with one and at another
+// address than the plan remembers: it is redialled there for ever. One roster
+// change per revision: the next one has its turn a tick later.
 func (d *Director) joiner(p *plan.Plan) *core.Command {
 	for _, m := range d.links.Members() {
 		e := p.Director(m.Name)
-		if e == nil || e.GetStanding() != plan.Director_ACTIVE || len(e.GetKey()) > 0 || len(m.Meta.Key) == 0 {
+		if e == nil || e.GetStanding() != plan.Director_ACTIVE || len(m.Meta.Key) == 0 {
 			continue
 		}
+		reason := "first join"
+		if len(e.GetKey()) > 0 {
+			reason = "its gossip address"
+			if m.Name == d.settings.Name || m.Addr == "" || m.Addr == e.GetGossip() ||
+				!bytes.Equal(m.Meta.Key, e.GetKey()) || d.now().Sub(m.Since) < addressSettles {
+				continue
+			}
+		}
 		return &core.Command{
-			ID: newID(), Verb: core.DirectorJoin, Author: "director " + d.settings.Name, Reason: "first join",
+			ID: newID(), Verb: core.DirectorJoin, Author: "director " + d.settings.Name, Reason: reason,
 			Director: &core.Director{Name: m.Name, Site: m.Meta.Site, Key: m.Meta.Key, Gossip: m.Addr},
 		}
 	}
