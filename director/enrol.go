@@ -71,9 +71,10 @@ const addressSettles = 10 * time.Second
 // address than the plan remembers: it is redialled there for ever. One roster
 // change per revision: the next one has its turn a tick later.
 func (d *Director) joiner(p *plan.Plan) *core.Command {
+	doubted := d.links.Alarms()
 	for _, m := range d.links.Members() {
 		e := p.Director(m.Name)
-		if e == nil || e.GetStanding() != plan.Director_ACTIVE || len(m.Meta.Key) == 0 {
+		if e == nil || doubted[m.Name] != "" || e.GetStanding() != plan.Director_ACTIVE || len(m.Meta.Key) == 0 {
 			continue
 		}
 		reason := "first join"

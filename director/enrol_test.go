@@ -1,6 +1,7 @@
 package director
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestJoiner(t *testing.T) {
 		return &plan.Director{Name: name, Key: key, Gossip: addr, Standing: plan.Director_ACTIVE}
 	}
 	tests := []struct {
-		name  string
+		name  string // one that says "clone" is in doubt
 		entry *plan.Director
 		since time.Duration
 		key   []byte
@@ -32,10 +33,11 @@ func TestJoiner(t *testing.T) {
 		{"moved a moment ago", active("d2", key, "192.0.2.9:7946"), time.Second, key, false},
 		{"another key", active("d2", other, "192.0.2.9:7946"), time.Hour, key, false},
 		{"removed", &plan.Director{Name: "d2", Key: key, Standing: plan.Director_REMOVED}, time.Hour, key, false},
+		{"clone elsewhere", active("d2", key, "192.0.2.9:7946"), time.Hour, key, false},
 		{"itself", active("d1", key, ""), time.Hour, key, false},
 	}
 	for _, tc := range tests {
-		d := &Director{settings: spec.Settings{Name: "d1"}, now: func() time.Time { return now }, links: others{members: []gossip.Member{{
+		d := &Director{settings: spec.Settings{Name: "d1"}, now: func() time.Time { return now }, links: others{doubted: strings.HasPrefix(tc.name, "clone"), members: []gossip.Member{{
 			Name: tc.entry.GetName(), Addr: "192.0.2.2:7946", Since: now.Add(-tc.since), Meta: gossip.Meta{Key: tc.key},
 		}}}}
 		cmd := d.joiner(&plan.Plan{Roster: []*plan.Director{tc.entry}})

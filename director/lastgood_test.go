@@ -131,6 +131,17 @@ func TestHearForgetsOthers(t *testing.T) {
 type others struct {
 	mute
 	members []gossip.Member
+	doubted bool // every one of them
+}
+
+func (o others) Alarms() map[string]string {
+	out := map[string]string{}
+	for _, m := range o.members {
+		if o.doubted {
+			out[m.Name] = "two of them"
+		}
+	}
+	return out
 }
 
 func (o others) Members() []gossip.Member { return o.members }
