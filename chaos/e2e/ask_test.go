@@ -11,18 +11,30 @@ import (
 	"github.com/divertdns/divert/chaos/local"
 )
 
-// text checks the zone's TXT record as a director answers it.
-func (r *rig) text(i int, want string) error {
+// zoneText gives the zone's TXT record as a director answers it.
+func (r *rig) zoneText(i int) (string, error) {
 	m := new(dns.Msg)
 	m.SetQuestion("example.org.", dns.TypeTXT)
-	reply, err := dns.Exchange(m, r.DNS(i))
+	c := &dns.Client{Timeout: time.Second}
+	reply, _, err := c.Exchange(m, r.DNS(i))
 	if err != nil {
-		return err
+		return "", err
 	}
-	if len(reply.Answer) != 1 || reply.Answer[0].(*dns.TXT).Txt[0] != want {
-		return fmt.Errorf("%s says %v, want %q", local.Name(i), reply.Answer, want)
+	if len(reply.Answer) == 1 {
+		if txt, ok := reply.Answer[0].(*dns.TXT); ok {
+			return strings.Join(txt.Txt, ""), nil
+		}
 	}
-	return nil
+	return "", fmt.Errorf("%s answers the zone's TXT with %s and %v", local.Name(i), dns.RcodeToString[reply.Rcode], reply.Answer)
+}
+
+// text checks the zone's TXT record.
+func (r *rig) text(i int, want string) error {
+	got, err := r.zoneText(i)
+	if err == nil && got != want {
+		err = fmt.Errorf("%s says %q, want %q", local.Name(i), got, want)
+	}
+	return err
 }
 
 // near checks what a client of a subnet is told; any of the sites will do.
