@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,16 +87,12 @@ func family(aaaa bool, trace answer.Trace, set steer.Set, svc *steer.Service) ap
 func find(set *spec.Set, decision steer.Decision, host string) (*steer.Service, *steer.SiteView) {
 	for i := range decision.Services {
 		svc := &decision.Services[i]
-		for _, h := range svc.Hosts {
-			if h == host {
-				return svc, nil
-			}
+		if slices.Contains(svc.Hosts, host) {
+			return svc, nil
 		}
 		for j := range svc.SiteViews {
-			for _, h := range set.Service(svc.Name).SiteHosts(svc.SiteViews[j].Cluster) {
-				if h == host {
-					return svc, &svc.SiteViews[j]
-				}
+			if slices.Contains(set.Service(svc.Name).SiteHosts(svc.SiteViews[j].Cluster), host) {
+				return svc, &svc.SiteViews[j]
 			}
 		}
 	}

@@ -86,7 +86,9 @@ func (f *folders) watch(ctx context.Context, watching *sync.WaitGroup) <-chan st
 			select {
 			case <-w.Events:
 				out.up()
-			case <-w.Errors:
+			case err := <-w.Errors: // events may be lost
+				f.log.Debug("watching spec files", slog.Any("err", err))
+				out.up()
 			case <-ctx.Done():
 				_ = w.Close()
 				return
@@ -131,14 +133,14 @@ func (f *folders) sync(ctx context.Context) {
 	}
 	apply, differs := core.Pending(cur.doc, f.name, raws)
 	note := ""
-	if len(apply) > 0 && f.horizon.storeNow().problem == "" {
+	// Not before the store was read, nor behind a plan that a peer holds (F25).
+	if len(apply) > 0 && f.horizon.usable() {
 		cmd := core.Command{
 			ID: newID(), Verb: core.Apply, Source: "files", Folder: f.name, Objects: apply,
 			Author: "director " + f.name, Reason: "spec files changed",
 		}
 		_, _, err := f.commander.commit(ctx, cmd, nil)
-		var r *core.Refusal
-		if errors.As(err, &r) {
+		if r, ok := errors.AsType[*core.Refusal](err); ok {
 			note = r.Error()
 		} else if err != nil && ctx.Err() == nil {
 			f.log.Warn("applying the spec files", slog.Any("err", err))

@@ -61,7 +61,7 @@ func TestMakefileLaw(t *testing.T) {
 		}
 	}
 	phony := regexp.MustCompile(`(?m)^\.PHONY:(.*)$`).FindStringSubmatch(makefile)
-	for _, name := range strings.Fields(phony[1]) {
+	for name := range strings.FieldsSeq(phony[1]) {
 		if !known[name] {
 			t.Errorf("Makefile: .PHONY names %s, which is no target", name)
 		}

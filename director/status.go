@@ -106,10 +106,10 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	}
 	q := l.book.Quorum()
 	out.Quorum = api.Quorum{Directors: q.Directors, Observers: q.Observers, Needed: q.Votes, Domains: q.Domains, Hears: l.book.Hears(now)}
-	switch {
-	case q.Directors == 1:
+	switch q.Directors {
+	case 1:
 		out.Quorum.Note = "one director: there is no quorum, its view alone decides"
-	case q.Directors == 2:
+	case 2:
 		out.Quorum.Note = "two directors: the loss of either stops automatic failover; add a witness (dns: {listen: []})"
 	}
 	out.Isolated = l.book.Isolated(now)
