@@ -37,6 +37,7 @@ type commander struct {
 	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
 	places    []steer.Place
 	geo       *geo.Table
+	clock     func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -58,6 +59,9 @@ func (c *commander) commit(ctx context.Context, cmd core.Command, term *election
 }
 
 func (c *commander) attempt(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
+	if why := c.clock(ctx); why != "" {
+		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: "this director may not sign: " + why, Remedy: "set its clock, or give the command to another director with --server"}
+	}
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if cmd.ID != "" {
@@ -69,6 +73,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 		}
 	}
 	snap, err := c.store.Read(readCtx)
+	if err != nil && snap.ModRevision != 0 {
+		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: unread(snap, err)}
+	}
 	if err != nil {
 		return core.Change{}, plan.Identity{}, unavailable(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
@@ -74,6 +75,8 @@ type Director struct {
 	kubes     *kubes
 	api       *api.Server
 	changes   *broadcast
+	looks     singleflight.Group     // of Status
+	looked    atomic.Int64           // when Status last looked, Unix nanoseconds
 	confirmed atomic.Int64           // when the store last confirmed the plan in force, Unix nanoseconds
 	waiting   atomic.Pointer[string] // why there is no plan yet
 	damaged   bool                   // the disk held state that cannot be read; set by New
@@ -129,7 +132,7 @@ func (d *Director) setup() error {
 	d.table = table
 	d.prober = probe.New(probe.Options{
 		Source: s.Probe.Source, Allow: s.Probe.Allow, Report: d.report, Log: d.log, Registerer: d.registry,
-		Stalled: func(time.Time, time.Duration) { shown.stalls.Inc() },
+		Stalled: func(at time.Time, _ time.Duration) { d.loop.proberStalled.Store(&at) },
 	})
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
@@ -151,17 +154,18 @@ func (d *Director) setup() error {
 			shown.overflow.WithLabelValues("plans").Inc()
 		}
 	}
-	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, log: d.log, shown: shown}
+	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon,
 		states: d.states, places: d.loop.places, geo: geoTable, log: d.log, now: d.now,
 	}
+	d.commander.clock = d.clock
 	d.folders = &folders{paths: s.Spec, name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains
 	d.steward = &steward{
-		campaign: d.campaign, commander: d.commander, horizon: d.horizon, isolated: d.isolated, log: d.log,
+		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, log: d.log,
 	}
 	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, folder: filepath.Dir(s.File), shown: newKubeMetrics(d.registry)}
 	if err := d.lastGood(); err != nil {
@@ -314,6 +318,7 @@ func (d *Director) Run(ctx context.Context) error {
 	run("api", d.api.Run)
 	if d.mute != nil {
 		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))
+		run("disk", d.awaitDisk)
 		return group.Wait()
 	}
 	run("gossip", d.links.Run)
@@ -447,9 +452,23 @@ func (d *Director) states(ctx context.Context) (certified, observed map[health.S
 	return certified, observed, err
 }
 
-func (d *Director) isolated(ctx context.Context) (yes bool) {
-	_ = d.loop.inspect(ctx, func(now time.Time) { yes = d.loop.book.Isolated(now) })
-	return yes
+// unfit says why this director should not lead: isolated, abstaining, or with a
+// clock that the others' contradict (SEMANTICS, Session; F15).
+func (d *Director) unfit(ctx context.Context) string {
+	isolated := false
+	if err := d.loop.inspect(ctx, func(now time.Time) { isolated = d.loop.book.Isolated(now) }); err != nil {
+		return ""
+	}
+	if isolated {
+		return "this director hears too few others"
+	}
+	return cmp.Or(d.controls.abstains(), d.clock(ctx))
+}
+
+// clock says why this director's clock is not to be trusted; "" = it is.
+func (d *Director) clock(ctx context.Context) (why string) {
+	_ = d.loop.inspect(ctx, func(now time.Time) { why = d.loop.clocks.doubt(now) })
+	return why
 }
 
 func (d *Director) planAge() time.Duration {

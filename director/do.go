@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
@@ -91,26 +93,46 @@ func (d *Director) tally(ctx context.Context, id plan.Identity, out api.Outcome)
 		return out // time is up: who is missing stays missing
 	}
 	out.Missing = nil
-	for _, p := range views {
+	// A mute DNS costs its time-out: all are asked at once.
+	words := make([]string, len(views))
+	var group errgroup.Group
+	for i, p := range views {
 		if slices.Contains(out.Applied, p.name) {
 			continue
 		}
-		why := p.lacks(id)
-		// Its own word is not enough: what does its DNS say?
-		switch {
-		case why != "" || p.self:
-		case p.dns != "":
-			why = d.mirror.confirm(ctx, p.name, p.dns, id)
-		case !p.member:
-			why = "acknowledged, but where its DNS answers is not known yet"
+		group.Go(func() error {
+			words[i] = d.lacking(ctx, p, id)
+			return nil
+		})
+	}
+	_ = group.Wait() // lacking gives no error
+	for i, p := range views {
+		if slices.Contains(out.Applied, p.name) {
+			continue
 		}
-		if why == "" {
+		if words[i] == "" {
 			out.Applied = append(out.Applied, p.name)
 		} else {
-			out.Missing = append(out.Missing, api.Missing{Director: p.name, Why: why})
+			out.Missing = append(out.Missing, api.Missing{Director: p.name, Why: words[i]})
 		}
 	}
 	return out
+}
+
+// lacking says why a director is not known to answer from a plan; "" when it is.
+// Its own word is not enough: what does its DNS say?
+func (d *Director) lacking(ctx context.Context, p peerView, id plan.Identity) string {
+	why := p.lacks(id)
+	switch {
+	case why != "" || p.self:
+		return why
+	case p.dns != "":
+		return d.mirror.confirm(ctx, p.name, p.dns, id)
+	case !p.member:
+		return "acknowledged, but where its DNS answers is not known yet"
+	default:
+		return "" // a witness
+	}
 }
 
 // peerView is what is known of one registered director, this one included.

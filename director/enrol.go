@@ -25,7 +25,7 @@ func (d *Director) enrol(ctx context.Context) error {
 		case <-tick.C:
 		}
 		f := d.horizon.current()
-		if f == nil || d.horizon.storeNow().problem != "" || !d.enrols(ctx, f.sealed.Plan) {
+		if f == nil || !d.horizon.usable() || !d.enrols(ctx, f.sealed.Plan) {
 			continue
 		}
 		cmd := d.joiner(f.sealed.Plan)

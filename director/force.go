@@ -12,6 +12,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver/answer"
 )
 
@@ -21,7 +22,8 @@ type inForce struct {
 	doc    *plan.SpecDoc
 	bytes  []byte // doc as stored
 	spec   *spec.Set
-	zones  []answer.Zone // static records; the steered names are added at each decision
+	zones  []answer.Zone               // static records; the steered names are added at each decision
+	chunks func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
 }
 
 // prepare does all the work on a plan that can fail, so that taking it into
@@ -44,7 +46,14 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones}, nil
+	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, chunks: sync.OnceValue(func() map[plan.Hash][]byte {
+		out := map[plan.Hash][]byte{}
+		parts, _ := store.Split(docBytes)
+		for _, c := range parts {
+			out[plan.Sum(c)] = c
+		}
+		return out
+	})}, nil
 }
 
 // problemsError joins what is wrong into one error, warnings left out.
@@ -205,6 +214,19 @@ func (h *horizon) setStore(s storeState) (changed bool) {
 	changed = h.store != s
 	h.store = s
 	return changed
+}
+
+// usable tells whether the store was read, may be written to, and no live peer
+// names a higher plan than the one in force: what acts by itself waits for all
+// of it (F25).
+func (h *horizon) usable() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.force == nil || !h.store.ok || h.store.problem != "" {
+		return false
+	}
+	top, _ := h.namedLocked()
+	return h.force.sealed.Identity.Compare(top) >= 0
 }
 
 // newest gives the newest plan at hand: offered, else in force.

@@ -20,7 +20,7 @@ type steward struct {
 	campaign  campaign
 	commander *commander
 	horizon   *horizon
-	isolated  func(context.Context) bool
+	unfit     func(context.Context) string // why this director should not lead; "" = it may
 	log       *slog.Logger
 	last      string // what the last refusal said: a line per change
 }
@@ -34,7 +34,7 @@ type campaign interface {
 const (
 	stewardTick = time.Second
 	collectTick = 10 * time.Minute
-	resignAfter = 5 * time.Second // isolated for one session TTL
+	resignAfter = 5 * time.Second // unfit for one session TTL
 )
 
 func (s *steward) run(ctx context.Context) error {
@@ -42,7 +42,7 @@ func (s *steward) run(ctx context.Context) error {
 	defer tick.Stop()
 	collect := time.NewTicker(collectTick)
 	defer collect.Stop()
-	var isolatedSince time.Time
+	var unfitSince time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,20 +50,23 @@ func (s *steward) run(ctx context.Context) error {
 		case now := <-tick.C:
 			status := s.campaign.Status()
 			if !status.Mine {
-				isolatedSince = time.Time{}
+				unfitSince = time.Time{}
 				continue
 			}
-			if !s.isolated(ctx) {
-				isolatedSince = time.Time{}
-			} else if isolatedSince.IsZero() {
-				isolatedSince = now
-			} else if now.Sub(isolatedSince) >= resignAfter {
-				s.log.Warn("resigning: this director hears too few others to lead")
+			why := s.unfit(ctx)
+			if why == "" {
+				unfitSince = time.Time{}
+				s.duties(ctx, status.Term)
+				continue
+			}
+			if unfitSince.IsZero() {
+				unfitSince = now
+			}
+			if now.Sub(unfitSince) >= resignAfter {
+				s.log.Warn("resigning", slog.String("why", why))
 				s.campaign.Resign()
-				isolatedSince = time.Time{}
-				continue
+				unfitSince = time.Time{}
 			}
-			s.duties(ctx, status.Term)
 		case <-collect.C:
 			if status := s.campaign.Status(); status.Mine {
 				s.collect(ctx, status.Term)
@@ -75,7 +78,7 @@ func (s *steward) run(ctx context.Context) error {
 // duties commits the writes that are due.
 func (s *steward) duties(ctx context.Context, term election.Term) {
 	cur := s.horizon.current()
-	if cur == nil || s.horizon.storeNow().problem != "" {
+	if cur == nil || !s.horizon.usable() {
 		return
 	}
 	states, observed, err := s.commander.states(ctx)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
@@ -38,31 +41,41 @@ const (
 	storeTimeout = 4 * time.Second
 )
 
-// run reads the store and serves peers until ctx ends.
+// run reads the store and serves peers until ctx ends, each at its own pace: a
+// store that hangs must not hold up what peers have.
 func (l *librarian) run(ctx context.Context) error {
 	changed := newWake()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var group errgroup.Group
+	group.Go(func() error {
 		// Watch comes back by itself after a loss; it ends with ctx.
-		if err := l.store.Watch(ctx, changed); err != nil && ctx.Err() == nil {
-			l.log.Error("watching the store", slog.Any("err", err))
+		return l.store.Watch(ctx, changed)
+	})
+	group.Go(func() error {
+		tick := time.NewTicker(storeTick)
+		defer tick.Stop()
+		for {
+			l.readStore(ctx)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			case <-tick.C:
+			}
 		}
-	}()
-	defer func() { <-done }()
-	tick := time.NewTicker(storeTick)
-	defer tick.Stop()
+	})
+	group.Go(func() error { return l.serve(ctx) })
+	return group.Wait()
+}
+
+// serve asks peers for what is newer, and gives them what they want. It alone
+// touches wanted and chunks.
+func (l *librarian) serve(ctx context.Context) error {
 	fetch := time.NewTicker(fetchTick)
 	defer fetch.Stop()
-	l.readStore(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
-			l.readStore(ctx)
-		case <-tick.C:
-			l.readStore(ctx)
 		case <-fetch.C:
 			l.fetch()
 		case <-l.ask:
@@ -80,11 +93,20 @@ func (l *librarian) readStore(ctx context.Context) {
 	snap, err := l.store.Read(readCtx)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.state(storeState{problem: "the store does not answer: " + err.Error()})
+			l.state(storeState{problem: unread(snap, err)})
 		}
 		return
 	}
 	l.learn(readCtx, snap)
+}
+
+// unread says why a store cannot be used: silent, or holding what this version
+// cannot read.
+func unread(snap store.Snapshot, err error) string {
+	if snap.ModRevision != 0 {
+		return "the store holds a plan that cannot be read here: " + err.Error() + "; upgrade this director, or run `divert store recover` if the store is damaged"
+	}
+	return "the store does not answer: " + err.Error()
 }
 
 // learn judges what was read against what is known (F25), and offers it when it
@@ -229,9 +251,8 @@ func (l *librarian) message(m gossip.Message) {
 	case kindPlanWant:
 		l.courier.post(m.From, kindPlan, cur.sealed.Raw)
 	case kindChunkWant:
-		chunks, _ := store.Split(cur.bytes)
-		for _, c := range chunks {
-			if sum := plan.Sum(c); string(sum[:]) == string(m.Payload) {
+		if len(m.Payload) == len(plan.Hash{}) {
+			if c, ok := cur.chunks()[plan.Hash(m.Payload)]; ok {
 				l.courier.post(m.From, kindChunk, c)
 			}
 		}
@@ -254,11 +275,7 @@ func (l *librarian) received(cur *inForce, raw []byte) {
 	if s.Identity.Compare(cur.sealed.Identity) <= 0 || l.wanted != nil && s.Identity.Compare(l.wanted.Identity) <= 0 {
 		return
 	}
-	l.wanted, l.chunks = s, map[plan.Hash][]byte{}
-	own, _ := store.Split(cur.bytes)
-	for _, c := range own {
-		l.chunks[plan.Sum(c)] = c
-	}
+	l.wanted, l.chunks = s, maps.Clone(cur.chunks())
 	l.complete()
 	l.ask.up()
 }

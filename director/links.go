@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/divertdns/divert/director/gossip"
 )
@@ -41,4 +42,26 @@ func (mute) Advertised() netip.AddrPort                         { return netip.A
 // unwritable tells a disk that takes no writes from other faults.
 func unwritable(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO)
+}
+
+// ErrWritable ends a director that could only answer, once its disk takes writes
+// again: made anew, it is whole.
+var ErrWritable = errors.New("the data folder can be written again")
+
+const diskTick = 10 * time.Second
+
+// awaitDisk waits until a boot can be taken.
+func (d *Director) awaitDisk(ctx context.Context) error {
+	tick := time.NewTicker(diskTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, err := gossip.LoadIdentity(d.settings.DataDir, d.settings.Name); err == nil {
+			return ErrWritable
+		}
+	}
 }

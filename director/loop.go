@@ -46,15 +46,18 @@ type loop struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	reports  chan health.Report
-	messages chan gossip.Message
-	queries  chan func(time.Time)
-	wakeup   wake
-	plans    func(gossip.Message) // the librarian's mail, never blocking
-	newer    wake                 // a heartbeat names a newer plan
-	save     wake                 // the saver's: plan or certificates changed
-	changed  func()               // status changed
-	abstains func() string        // why this director does not vote; "" = it does
+	reports       chan health.Report
+	messages      chan gossip.Message
+	queries       chan func(time.Time)
+	wakeup        wake
+	plans         func(gossip.Message)      // the librarian's mail, never blocking
+	newer         wake                      // a heartbeat names a newer plan
+	save          wake                      // the saver's: plan or certificates changed
+	changed       func()                    // status changed
+	running       bool                      // run has begun; before, New takes the last good state into force
+	clocks        clocks                    // what the others' heartbeats say of ours
+	proberStalled atomic.Pointer[time.Time] // when the prober last stood still; nil = not since looked
+	abstains      func() string             // why this director does not vote; "" = it does
 
 	ticked   time.Time
 	beat     time.Time
@@ -82,7 +85,7 @@ type outbox interface {
 func (l *loop) run(ctx context.Context) error {
 	tick := time.NewTicker(loopTick)
 	defer tick.Stop()
-	l.ticked = l.now()
+	l.ticked, l.running = l.now(), true
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,6 +126,10 @@ func (l *loop) watchdog() {
 	now := l.now()
 	if gap := now.Sub(l.ticked); gap > stallLimit+loopTick {
 		l.observer.Stalled(now)
+		l.shown.stalls.Inc()
+	}
+	if at := l.proberStalled.Swap(nil); at != nil {
+		l.observer.Stalled(*at)
 		l.shown.stalls.Inc()
 	}
 	l.ticked = now
@@ -228,8 +235,12 @@ func (l *loop) setReadmits(f *inForce, now time.Time) {
 		t, ok := since[o.GetId()]
 		if !ok {
 			if t, ok = l.readmits[o.GetId()]; !ok {
-				// Over a restart its age counts: it ends waits that began before it.
-				t = now.Add(-max(now.Sub(o.GetStart().AsTime()), 0))
+				t = now
+				if !l.running {
+					// From the disk at a start, its age counts: it ends waits that began
+					// before it, and none that began since.
+					t = now.Add(-max(now.Sub(o.GetStart().AsTime()), 0))
+				}
 			}
 			since[o.GetId()] = t
 		}
@@ -284,6 +295,7 @@ func (l *loop) decideOn(f *inForce) bool {
 	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
 	l.shown.decided(l, f, decision)
 	l.shown.compile.Observe(time.Since(start).Seconds())
+	l.ticked = l.now() // this was work; the prober, which ran on, has its own watchdog
 	l.changed()
 	return true
 }
@@ -438,6 +450,7 @@ func (l *loop) peerHeartbeat(m gossip.Message, now time.Time) {
 		return
 	}
 	h.Director, h.Boot, h.Seq = m.From, m.Boot, m.Seq
+	l.clocks.note(m.From, h.Wall, now)
 	before, _, _ := l.book.Peer(m.From)
 	if err := l.book.Heartbeat(h, now); err != nil {
 		l.drop(dropReason(err))

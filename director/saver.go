@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/divertdns/divert/director/plan"
@@ -25,26 +26,52 @@ type saver struct {
 	shown   *metrics
 
 	failing bool
-	acked   plan.Identity // by the store
+	told    wake          // something new is on disk
+	acked   plan.Identity // what the store was told; by tellStore alone
 }
 
-const saveRetry = time.Second
+const (
+	saveRetry = time.Second
+	saveAges  = time.Minute // between writes of ages …
+	saveYoung = time.Hour   // … for so long after the last change
+)
 
-// run writes whenever there is something new, and again while it fails.
+// run writes whenever there is something new, again while it fails, and now and
+// then while there are young transitions, whose ages must survive a crash (S10).
 func (s *saver) run(ctx context.Context) error {
+	var group errgroup.Group
+	group.Go(func() error { return s.tellStore(ctx) })
 	retry := time.NewTicker(saveRetry)
 	defer retry.Stop()
 	pending := false
+	var changed, saved time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return group.Wait()
+		case <-s.wanted:
+			pending, changed = true, time.Now()
+		case now := <-retry.C:
+			pending = pending || now.Sub(changed) < saveYoung && now.Sub(saved) >= saveAges
+		}
+		if pending && s.save(ctx) {
+			pending, saved = false, time.Now()
+			s.told.up()
+		}
+	}
+}
+
+// tellStore acknowledges at its own pace: a store that hangs must not hold up
+// the disk.
+func (s *saver) tellStore(ctx context.Context) error {
+	retry := time.NewTicker(saveRetry)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.wanted:
-			pending = true
+		case <-s.told:
 		case <-retry.C:
-		}
-		if pending {
-			pending = !s.save(ctx)
 		}
 		s.acknowledge(ctx)
 	}

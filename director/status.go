@@ -23,8 +23,25 @@ import (
 // it is still answers DNS.
 const statusPatience = 2 * time.Second
 
-// Status says what this director knows and does.
+// statusGap is the least time between two looks at the loop on behalf of those
+// who watch: however many they are, they cost as much as one.
+const statusGap = 50 * time.Millisecond
+
+// Status says what this director knows and does. Those who ask at once share
+// one look, which begins after the last of them has asked.
 func (d *Director) Status() api.Status {
+	v, _, _ := d.looks.Do("status", func() (any, error) {
+		if wait := statusGap - time.Since(time.Unix(0, d.looked.Load())); wait > 0 {
+			time.Sleep(min(wait, statusGap))
+		}
+		d.looks.Forget("status") // who asks from here on gets a later look
+		d.looked.Store(time.Now().UnixNano())
+		return d.status(), nil
+	})
+	return v.(api.Status)
+}
+
+func (d *Director) status() api.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
 	out := api.Status{Director: d.settings.Name, Version: d.opts.Version, Now: d.now(), Store: "ok"}
@@ -68,6 +85,9 @@ func (d *Director) Status() api.Status {
 	}
 	if err := d.loop.inspect(ctx, func(now time.Time) { d.loop.describe(&out, now) }); err != nil {
 		out.Alerts = append(out.Alerts, "the loop does not answer: "+err.Error())
+	}
+	if why := d.clock(ctx); why != "" {
+		out.Alerts = append(out.Alerts, "this director neither leads nor signs: "+why)
 	}
 	d.describeOverdue(ctx, &out, f)
 	d.describeDirectors(ctx, &out, f)

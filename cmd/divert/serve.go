@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -54,9 +55,14 @@ func (a *app) serve(ctx context.Context, config string, verbose bool) error {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	d, err := director.New(director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level)})
-	if err != nil {
-		return err
+	for {
+		d, err := director.New(director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level)})
+		if err != nil {
+			return err
+		}
+		// One that could only answer is made anew once its disk takes writes.
+		if err := d.Run(ctx); !errors.Is(err, director.ErrWritable) {
+			return err
+		}
 	}
-	return d.Run(ctx)
 }
