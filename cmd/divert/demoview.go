@@ -75,7 +75,7 @@ func (v *demoView) serving(ctx context.Context) bool {
 }
 
 func (v *demoView) ask(ctx context.Context, i int, host string) string {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	addrs, err := answerer(v.fleet.DNS(i)).LookupNetIP(ctx, "ip4", host)
 	if err != nil {
