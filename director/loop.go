@@ -46,7 +46,7 @@ type loop struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	reports       chan health.Report
+	reports       chan health.Report // read at each awakening; see Director.report
 	messages      chan gossip.Message
 	queries       chan func(time.Time)
 	wakeup        wake
@@ -90,8 +90,6 @@ func (l *loop) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case r := <-l.reports:
-			l.report(r)
 		case m := <-l.messages:
 			l.message(m)
 		case q := <-l.queries:
