@@ -64,7 +64,8 @@ func long(t *testing.T) {
 // rig is a running fleet and what a test asks of it.
 type rig struct {
 	*local.Fleet
-	t *testing.T
+	t       *testing.T
+	clients map[int]*api.Client // one a director: each keeps a connection
 }
 
 // start runs a fleet until the test ends.
@@ -81,7 +82,7 @@ func start(t *testing.T, o local.Options) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- fleet.Run(ctx, func() { close(ready) }) }()
-	r := &rig{Fleet: fleet, t: t}
+	r := &rig{Fleet: fleet, t: t, clients: map[int]*api.Client{}}
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
@@ -156,7 +157,7 @@ func (r *rig) logs() {
 }
 
 // on is the same fleet for a subtest, which fails by itself.
-func (r *rig) on(t *testing.T) *rig { return &rig{Fleet: r.Fleet, t: t} }
+func (r *rig) on(t *testing.T) *rig { return &rig{Fleet: r.Fleet, t: t, clients: r.clients} }
 
 // settle waits until every director is enrolled, heard, and at one plan, and
 // has seen a full round of healthy clusters.
@@ -221,11 +222,21 @@ func (r *rig) holds(during time.Duration, what string, check func() error) {
 func (r *rig) status(i int) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
+	return r.client(i).Status(ctx)
+}
+
+// client asks the i-th director over its socket.
+func (r *rig) client(i int) *api.Client {
+	r.t.Helper()
+	if c := r.clients[i]; c != nil {
+		return c
+	}
 	c, err := api.NewClient("unix:" + r.Socket(i))
 	if err != nil {
-		return api.Status{}, err
+		r.t.Fatal(err)
 	}
-	return c.Status(ctx)
+	r.clients[i] = c
+	return c
 }
 
 // siteIn finds one site of a service in a status.

@@ -156,8 +156,7 @@ func TestRepeatedID(t *testing.T) {
 		t.Errorf("an old command came back: %v", err)
 	}
 
-	client, err := api.NewClient("unix:" + r.Socket(1))
-	must(t, err)
+	client := r.client(1)
 	codes := map[int]int{}
 	for n := range 16 {
 		cmd := core.Command{ID: fmt.Sprintf("cut-%d", n), Verb: core.Drain, Scope: "service/api@sin", Reason: "INC-14", For: time.Hour}
