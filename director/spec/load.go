@@ -24,7 +24,11 @@ func Load(paths []string) (*Set, []Raw, []Problem) { return LoadWith(paths, nil)
 
 // LoadWith is Load with a checker of zone text.
 func LoadWith(paths []string, check ZoneChecker) (*Set, []Raw, []Problem) {
-	docs, problems := readAll(paths)
+	return load(paths, check, newSource())
+}
+
+func load(paths []string, check ZoneChecker, from *source) (*Set, []Raw, []Problem) {
+	docs, problems := readAll(paths, from)
 	objects, more := decodeAll(docs, true)
 	problems = append(problems, more...)
 	set, more := assemble(objects, check)
@@ -38,7 +42,7 @@ func LoadWith(paths []string, check ZoneChecker) (*Set, []Raw, []Problem) {
 // Read is Load without the checks of resources against each other, for who
 // brings only a part of a fleet's spec. The resources are nil if Failed.
 func Read(paths []string) ([]Raw, []Problem) {
-	docs, problems := readAll(paths)
+	docs, problems := readAll(paths, newSource())
 	objects, more := decodeAll(docs, true)
 	objects, twice := unique(objects)
 	problems = tidy(slices.Concat(problems, more, twice))
@@ -162,11 +166,11 @@ func readRegular(path string, most int64) ([]byte, error) {
 }
 
 // readAll reads and parses all files, zone files included.
-func readAll(paths []string) ([]document, []Problem) {
-	files, problems := listFiles(paths)
+func readAll(paths []string, from *source) ([]document, []Problem) {
+	files, problems := from.list(paths)
 	var docs []document
 	for _, name := range files {
-		data, err := readRegular(name, maxFile)
+		data, err := from.file(name)
 		if err != nil {
 			problems = append(problems, Problem{File: name, Message: err.Error(), Remedy: "make it readable, or leave it out"})
 			continue
@@ -175,7 +179,7 @@ func readAll(paths []string) ([]document, []Problem) {
 		docs = append(docs, got...)
 		problems = append(problems, ps...)
 	}
-	return docs, append(problems, inlineZones(docs, readZoneFile)...)
+	return docs, append(problems, inlineZones(docs, from.zone)...)
 }
 
 // lister walks the paths that a person named.
