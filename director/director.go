@@ -160,7 +160,7 @@ func (d *Director) setup() error {
 		states: d.states, places: d.loop.places, geo: geoTable, log: d.log, now: d.now,
 	}
 	d.commander.clock = d.clock
-	d.folders = &folders{paths: s.Spec, name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
+	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, CheckZone), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains

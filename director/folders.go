@@ -11,6 +11,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -24,6 +25,11 @@ type folders struct {
 	horizon   *horizon
 	log       *slog.Logger
 	change    func()
+
+	reader  *spec.Reader  // by run
+	doc     *plan.SpecDoc // what was read last was held against it, giving …
+	apply   []spec.Raw
+	differs []spec.Change
 
 	mu       sync.Mutex
 	raws     []spec.Raw     // the last good reading; by run
@@ -98,12 +104,16 @@ func (f *folders) watch(ctx context.Context, watching *sync.WaitGroup) <-chan st
 	return out
 }
 
-// load reads the files; false where they cannot serve.
-func (f *folders) load() ([]spec.Raw, bool) {
-	if len(f.paths) == 0 {
-		return nil, false
+// load reads the files for whoever has no plan yet.
+func (f *folders) load() {
+	if len(f.paths) > 0 {
+		_, raws, problems := spec.LoadWith(f.paths, CheckZone)
+		f.take(raws, problems)
 	}
-	_, raws, problems := spec.LoadWith(f.paths, CheckZone)
+}
+
+// take shows what was read; false where it cannot serve.
+func (f *folders) take(raws []spec.Raw, problems []spec.Problem) bool {
 	bad := spec.Failed(problems)
 	f.mu.Lock()
 	news := !equalProblems(f.problems, problems)
@@ -121,17 +131,24 @@ func (f *folders) load() ([]spec.Raw, bool) {
 		}
 		f.change()
 	}
-	return raws, !bad && len(raws) > 0
+	return !bad && len(raws) > 0
 }
 
 // sync commits what the files newly bring over what they last brought.
 func (f *folders) sync(ctx context.Context) {
-	raws, ok := f.load()
+	raws, problems, changed := f.reader.Load()
+	if changed {
+		f.doc = nil
+	}
 	cur := f.horizon.current()
-	if !ok || cur == nil || len(cur.sealed.Plan.Director(f.name).GetKey()) == 0 {
+	if !f.take(raws, problems) || cur == nil || len(cur.sealed.Plan.Director(f.name).GetKey()) == 0 {
 		return // nothing can be signed before this director is in the roster
 	}
-	apply, differs := core.Pending(cur.doc, f.name, raws)
+	if f.doc != cur.doc {
+		f.doc = cur.doc
+		f.apply, f.differs = core.Pending(cur.doc, f.name, raws)
+	}
+	apply, differs := f.apply, f.differs
 	note := ""
 	// Not before the store was read, nor behind a plan that a peer holds (F25).
 	if len(apply) > 0 && f.horizon.usable() {
