@@ -95,7 +95,7 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 	}
 	if f.source.IsValid() && f.source.Is4() == to.Addr().Is4() {
 		lateBind(uintptr(fd))
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(f.source, 0))); err != nil {
+		if err := sysBind(fd, f.source); err != nil {
 			return fd, err
 		}
 	}
@@ -103,19 +103,6 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 		return fd, err
 	}
 	return fd, nil
-}
-
-// lateBind lets the kernel choose the source port when it knows the
-// destination: chosen at bind it must be unique on this machine.
-func lateBind(fd uintptr) {
-	_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
 // poll looks at all at once and finishes those that have ended or run out of

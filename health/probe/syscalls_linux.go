@@ -13,15 +13,22 @@ import (
 // every 20 µs whether the call still lasts: that took a fifth of what probing
 // costs (see DESIGN.md). Nothing here waits, so nothing needs to be monitored.
 
-func sysConnect(fd int, to netip.AddrPort) error {
-	addr := to.Addr()
+func sysConnect(fd int, to netip.AddrPort) error { return sysName(unix.SYS_CONNECT, fd, to) }
+
+// sysBind takes a source address; connect then takes the port.
+func sysBind(fd int, from netip.Addr) error {
+	return sysName(unix.SYS_BIND, fd, netip.AddrPortFrom(from, 0))
+}
+
+func sysName(call uintptr, fd int, name netip.AddrPort) error {
+	addr := name.Addr()
 	if addr.Is4() {
-		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(to.Port()), Addr: addr.As4()}
-		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(name.Port()), Addr: addr.As4()}
+		_, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 		return sysError(errno)
 	}
-	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: addr.As16()}
-	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(name.Port()), Addr: addr.As16()}
+	_, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	return sysError(errno)
 }
 
@@ -69,6 +76,14 @@ func sysLinger(fd int) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
 		uintptr(unsafe.Pointer(&linger)), unsafe.Sizeof(linger), 0)
 	return sysError(errno)
+}
+
+// lateBind lets the kernel choose the source port when it knows the
+// destination: chosen at bind it must be unique on this machine.
+func lateBind(fd uintptr) {
+	on := int32(1)
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT,
+		uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
 }
 
 // sysConnected gives the error that a connect ended with, 0 for none.
