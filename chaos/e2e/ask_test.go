@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,10 +48,8 @@ func (r *rig) near(i int, host, subnet string, want ...string) error {
 		return fmt.Errorf("%s for %s: %s and no answer", host, subnet, dns.RcodeToString[reply.Rcode])
 	}
 	got := r.siteOf(reply.Answer[0].(*dns.A).A.String())
-	for _, w := range want {
-		if got == w {
-			return nil
-		}
+	if slices.Contains(want, got) {
+		return nil
 	}
 	return fmt.Errorf("%s for %s: got %s, want %v", host, subnet, got, want)
 }
