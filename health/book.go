@@ -37,6 +37,7 @@ type Book struct {
 	byName     map[string]*author
 	topics     map[Subject]*topic
 	pending    map[*topic]struct{} // someone votes for their next transition
+	contested  map[*topic]struct{} // someone votes against the one in force
 	digest     uint64              // of the transitions in force of known subjects
 	moved      []Subject           // transitions since the observer last looked
 	states     map[Subject]State   // nil: to be rebuilt
@@ -83,6 +84,7 @@ type topic struct {
 	cert     Certificate // in force; no proof if adopted by report
 	votes    []held      // by author
 	reported []uint64    // by author: the transition it last reported in force
+	disputed time.Time   // a quorum votes against the transition in force since then
 	own      Vote        // what this director thinks
 	why      string
 	thought  bool
@@ -101,7 +103,7 @@ type held struct {
 // NewBook makes an empty book for one director. Observers is the spec's
 // quorum.observers: it may raise the quorum, never lower it.
 func NewBook(self string, roster []Director, observers int) *Book {
-	b := &Book{self: self, byName: map[string]*author{}, topics: map[Subject]*topic{}, pending: map[*topic]struct{}{}, boots: map[string]mark{}}
+	b := &Book{self: self, byName: map[string]*author{}, topics: map[Subject]*topic{}, pending: map[*topic]struct{}{}, contested: map[*topic]struct{}{}, boots: map[string]mark{}}
 	b.SetRoster(roster, observers)
 	return b
 }
@@ -226,6 +228,7 @@ func (b *Book) drop(t *topic) {
 	}
 	delete(b.topics, t.subject)
 	delete(b.pending, t)
+	delete(b.contested, t)
 }
 
 // sweep deletes a topic that exists for nothing any more.
@@ -235,27 +238,45 @@ func (b *Book) sweep(t *topic) {
 	}
 	delete(b.topics, t.subject)
 	delete(b.pending, t)
+	delete(b.contested, t)
 }
 
 // consider decides whether the topic needs judging: does anyone vote for the
-// transition that comes next?
+// transition that comes next, or against the one in force?
 func (b *Book) consider(t *topic) {
-	n := t.chain.N + 1
-	if t.known {
-		for i := range t.votes {
-			if t.votes[i].n == n && t.votes[i].to == After(n) {
-				b.pending[t] = struct{}{}
-				return
-			}
-		}
+	next, against := false, false
+	for i := range t.votes {
+		h := &t.votes[i]
+		next = next || h.n == t.chain.N+1 && h.to == After(h.n)
+		against = against || h.n == t.chain.N && h.n > 0 && h.to != Unknown && h.to != After(h.n)
 	}
-	delete(b.pending, t)
+	if next && t.known {
+		b.pending[t] = struct{}{}
+	} else {
+		delete(b.pending, t)
+	}
+	if against && t.known {
+		b.contested[t] = struct{}{}
+	} else {
+		t.disputed = time.Time{}
+		delete(b.contested, t)
+	}
 }
 
 // advance puts a transition in force.
 func (b *Book) advance(t *topic, c Certificate, now time.Time) {
 	b.digest ^= transitionHash(t.hash, t.chain.N) ^ transitionHash(t.hash, c.N)
 	t.chain, t.cert, b.states = t.chain.next(c.N, now), c, nil
+	b.moved = append(b.moved, t.subject)
+	b.consider(t)
+}
+
+// takeBack undoes the transition in force, which the fleet never had.
+func (b *Book) takeBack(t *topic) {
+	was := t.chain.N
+	t.chain, t.disputed, b.states = t.chain.back(), time.Time{}, nil
+	t.cert = Certificate{Subject: t.subject, N: t.chain.N}
+	b.digest ^= transitionHash(t.hash, was) ^ transitionHash(t.hash, t.chain.N)
 	b.moved = append(b.moved, t.subject)
 	b.consider(t)
 }

@@ -101,3 +101,16 @@ func (c Chain) next(n uint64, now time.Time) Chain {
 	past = append(past, c.Past[max(0, len(c.Past)+1-chainLength):]...)
 	return Chain{Subject: c.Subject, N: n, Past: append(past, Moment{N: n, Since: now})}
 }
+
+// back gives the chain before its last transition.
+func (c Chain) back() Chain {
+	if c.N <= 1 {
+		return Chain{Subject: c.Subject}
+	}
+	last := len(c.Past) - 1
+	before := Chain{Subject: c.Subject, N: c.N - 1, Past: slices.Clone(c.Past[:last])}
+	if last == 0 || c.Past[last-1].N != before.N { // it was jumped over when it came
+		before.Past = append(before.Past, Moment{N: before.N, Since: c.Past[last].Since})
+	}
+	return before
+}

@@ -8,12 +8,17 @@ import (
 	"time"
 )
 
+// disputeFor is how long a quorum must vote against the transition in force here
+// before it is taken back: ten times what a proof needs to reach all.
+const disputeFor = 3 * time.Second
+
 // Judge makes the certificates that fresh votes now prove, puts them in force
 // and gives them ordered by subject. It looks only at subjects for which
 // someone votes for a transition. An isolated or abstaining director makes
-// none.
+// none. A transition that it takes back shows as the one before it, without a
+// proof.
 func (b *Book) Judge(now time.Time) []Certificate {
-	if len(b.pending) == 0 || b.abstaining || b.Isolated(now) {
+	if len(b.pending) == 0 && len(b.contested) == 0 || b.abstaining || b.Isolated(now) {
 		return nil
 	}
 	type ruling struct {
@@ -26,10 +31,20 @@ func (b *Book) Judge(now time.Time) []Certificate {
 			made = append(made, ruling{t, c})
 		}
 	}
+	for t := range b.contested {
+		if c, ok := b.overrule(t, now); ok {
+			made = append(made, ruling{t, c})
+		}
+	}
 	slices.SortFunc(made, func(x, y ruling) int { return x.cert.Subject.Compare(y.cert.Subject) })
 	var out []Certificate
 	for _, r := range made {
-		b.advance(r.topic, r.cert, now)
+		switch {
+		case r.cert.N > r.topic.chain.N:
+			b.advance(r.topic, r.cert, now)
+		case r.cert.N+1 == r.topic.chain.N:
+			b.takeBack(r.topic)
+		}
 		out = append(out, r.cert)
 	}
 	return out
@@ -71,6 +86,37 @@ func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 	}
 	c.Reason = printable(c.Reason, maxReason)
 	return c, true
+}
+
+// overrule finds a transition in force here that the fleet never had: its voters
+// withdrew before the others knew of it, so nobody will take its proof, and
+// nobody can vote on the next one. A quorum says so by fresh votes against it,
+// for longer than a proof is under way.
+func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
+	n := t.chain.N
+	votes, sites := 0, domains{}
+	var names []string
+	for _, a := range b.authors {
+		h := &t.votes[a.index]
+		if h.n != n || h.to == Unknown || h.to == After(n) || !b.counts(a, t, h, now) {
+			continue
+		}
+		votes++
+		sites.add(a.domain())
+		names = append(names, a.Name)
+	}
+	if votes < b.quorum.Votes || sites.count() < b.quorum.Domains {
+		t.disputed = time.Time{}
+		return Certificate{}, false
+	}
+	if t.disputed.IsZero() {
+		t.disputed = now
+	}
+	if now.Sub(t.disputed) < disputeFor {
+		return Certificate{}, false
+	}
+	reason := fmt.Sprintf("%s taken back: only known here, and %s vote against it", After(n), strings.Join(names, ", "))
+	return Certificate{Subject: t.subject, N: n - 1, Reason: printable(reason, maxReason)}, true
 }
 
 // counts reports whether a held vote is fresh and its author stands by it.

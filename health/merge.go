@@ -113,6 +113,9 @@ func (b *Book) MergeSummary(from string, summary []Standing, now time.Time) []Ce
 	if a == nil || from == b.self {
 		return nil
 	}
+	for _, t := range b.topics {
+		t.reported[a.index] = 0 // a summary is whole: what it took back is not in it
+	}
 	var out []Certificate
 	for _, s := range summary {
 		t := b.topics[s.Subject]

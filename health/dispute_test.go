@@ -1,0 +1,117 @@
+package health
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// unheard makes d3 hear the others and be heard by nobody: a one-way wire, or an
+// identity in doubt.
+func unheard(from, _ string) bool { return from == "d3" }
+
+// TestL2WhatTheFleetNeverHadIsTakenBack: one director, heard by nobody, proves a
+// fall with the vote of another, who withdraws it before the wire is whole.
+// Nobody takes the proof then, and nobody could vote for a return: without a way
+// back that director would differ for ever.
+func TestL2WhatTheFleetNeverHadIsTakenBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		f := newFleet(t, 7, 3, 2)
+		f.delay = 20 * ms
+		f.advance(3 * time.Second)
+		f.cut = unheard
+		f.dead = onlyFor(1, "d1", "d3")
+		f.advance(3 * time.Second)
+		f.agree(1, Down, "d3")
+		f.agree(1, Up, "d1", "d2") // S7: two of them count one vote
+		f.dead = onlyFor(0)
+		f.advance(time.Second)
+		if restart {
+			f.crash("d3")
+			f.start("d3")
+		}
+		f.cut = func(string, string) bool { return false }
+		f.advance(5 * time.Second)
+		f.agree(1, Up)
+		f.same()
+
+		// And what really falls then falls everywhere, once, and stays down.
+		f.dead = onlyFor(1, "d1", "d2", "d3")
+		f.advance(2 * time.Second)
+		f.agree(1, Down)
+		f.moves = nil
+		f.advance(30 * time.Second)
+		f.still()
+		f.same()
+	}
+}
+
+// TestL2OneVoteAgainstTakesNothingBack: it takes the quorum that a return takes,
+// and the time that a proof may be under way.
+func TestL2OneVoteAgainstTakesNothingBack(t *testing.T) {
+	tests := []struct {
+		name    string
+		against []string
+		of      []string // who votes again after each half second
+		lasts   time.Duration
+		want    State
+	}{
+		{"a quorum, long enough", []string{"d2", "d3"}, []string{"d2", "d3"}, disputeFor, Up},
+		{"a quorum, not long enough", []string{"d2", "d3"}, []string{"d2", "d3"}, disputeFor - 600*ms, Down},
+		{"one alone", []string{"d2"}, []string{"d2", "d3"}, 2 * disputeFor, Down},
+		{"a quorum that falls silent", []string{"d2", "d3"}, nil, 2 * disputeFor, Down},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newTestBook(3, 1)
+			s := signal(1)
+			now := at(0)
+			for _, n := range []uint64{1, 2, 3} { // down, up, down
+				b.advance(b.topics[s], certify(s, n, 1, n, "d1", "d2"), now)
+			}
+			vote := func(seq uint64, who ...string) {
+				for _, name := range who {
+					v := Vote{Subject: s, N: 4, To: Down} // has it in force, and stands by it
+					if slices.Contains(tc.against, name) {
+						v = Vote{Subject: s, N: 3, To: Up}
+					}
+					if _, err := b.Ballot(sign(name, 1, seq, v), now); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			vote(10, "d2", "d3")
+			b.Judge(now)
+			for seq := uint64(11); now.Before(at(tc.lasts)); seq++ {
+				now = now.Add(500 * ms)
+				vote(seq, tc.of...)
+				b.Judge(now)
+			}
+			if got := b.Chain(s).State(); got != tc.want {
+				t.Errorf("got %s at transition %d, want %s", got, b.Chain(s).N, tc.want)
+			}
+			back := NewBook("d1", rosterOf(3), 0)
+			if err := back.Restore(b.Save(now), now); err != nil {
+				t.Errorf("what is left does not survive a restart: %v", err)
+			}
+			if got, want := back.Chain(s).N, b.Chain(s).N; got != want {
+				t.Errorf("transition %d after a restart, want %d", got, want)
+			}
+		})
+	}
+}
+
+// TestChainBack: a chain that jumped over transitions goes back by one all the
+// same, and stays one that can be saved.
+func TestChainBack(t *testing.T) {
+	chain := Chain{Subject: signal(1)}.next(1, at(0)).next(4, at(time.Second))
+	for _, want := range []uint64{3, 2, 1, 0} {
+		chain = chain.back()
+		if chain.N != want {
+			t.Fatalf("transition %d, want %d", chain.N, want)
+		}
+		if last := len(chain.Past) - 1; want == 0 && last >= 0 || want > 0 && (last < 0 || chain.Past[last].N != want) {
+			t.Errorf("transition %d with past %v", want, chain.Past)
+		}
+	}
+}
