@@ -68,7 +68,7 @@ func newBench(b *testing.B, services int) *bench {
 	n.step(n.clock)
 	for range 12 { // the first round, and the first votes of all
 		for _, s := range n.subjects {
-			n.loop.report(health.Report{Subject: s, OK: true, At: n.clock})
+			n.report(health.Report{Subject: s, OK: true, At: n.clock})
 		}
 		n.peers()
 		n.clock = n.clock.Add(time.Second)
@@ -233,7 +233,7 @@ func BenchmarkIdleSecond(b *testing.B) {
 			n.clock = n.clock.Add(loopTick)
 			for i, s := range n.subjects {
 				if s.Kind == health.KindSignal && i%4 == tick%4 || i%40 == tick {
-					n.loop.report(health.Report{Subject: s, OK: true, At: n.clock})
+					n.report(health.Report{Subject: s, OK: true, At: n.clock})
 				}
 			}
 			if tick%10 == 0 {
