@@ -332,6 +332,10 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 	}
 	seen := d.mirror.seen()
 	alarms := d.links.Alarms()
+	members := map[string]gossip.Member{}
+	for _, m := range d.links.Members() {
+		members[m.Name] = m
+	}
 	for _, e := range f.sealed.Plan.GetRoster() {
 		s := api.DirectorState{
 			Name: e.GetName(), Site: e.GetSite(), Standing: strings.ToLower(e.GetStanding().String()), Alarm: alarms[e.GetName()],
@@ -341,6 +345,9 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 			s.Key = spec.FormatKey(e.GetKey())
 		} else if e.GetStanding() == plan.Director_ACTIVE {
 			s.Alarm = cmp.Or(s.Alarm, "never joined: no key yet")
+		}
+		if e.GetStanding() == plan.Director_REMOVED {
+			asClaimed(&s, members[e.GetName()])
 		}
 		if p, ok := views[e.GetName()]; ok {
 			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent
@@ -365,6 +372,15 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 			Name: m.Name, Site: m.Meta.Site, Standing: "pending", Key: spec.FormatKey(m.Meta.Key), Address: m.Addr,
 			Alarm: "not in the roster: `divert director approve " + m.Name + "`",
 		})
+	}
+}
+
+// asClaimed shows of a removed director what approving it would pin: the key that
+// speaks for its name now, never the tombstone's, which may be a dead disk's.
+func asClaimed(s *api.DirectorState, m gossip.Member) {
+	s.Key = ""
+	if len(m.Meta.Key) > 0 {
+		s.Key, s.Site, s.Address = spec.FormatKey(m.Meta.Key), cmp.Or(m.Meta.Site, s.Site), m.Addr
 	}
 }
 
