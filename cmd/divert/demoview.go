@@ -17,6 +17,8 @@ type demoView struct {
 	start time.Time
 	last  map[string]string // by director and host
 	said  map[string]string // what status said of each site
+
+	client *api.Client
 }
 
 var demoHosts = [...]string{"shop.example.org", "pay.example.org", "api.example.org"} //nolint:gochecknoglobals // a constant in all but grammar
@@ -139,11 +141,14 @@ func (v *demoView) answers(ctx context.Context) {
 func (v *demoView) status(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	client, err := api.NewClient("unix:" + v.fleet.Socket(1))
-	if err != nil {
-		return
+	if v.client == nil { // one for all, so that no ask leaves a connection of its own
+		client, err := api.NewClient("unix:" + v.fleet.Socket(1))
+		if err != nil {
+			return
+		}
+		v.client = client
 	}
-	s, err := client.Status(ctx)
+	s, err := v.client.Status(ctx)
 	if err != nil {
 		return
 	}
