@@ -124,7 +124,7 @@ func (c *commander) base(ctx context.Context, snap store.Snapshot) (*inForce, er
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return prepare(snap.Sealed, doc)
+	return prepareAfter(c.horizon.newest(), snap.Sealed, doc)
 }
 
 // write signs and commits the next plan, then takes it into force here.
@@ -147,7 +147,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	if err := plan.Trusted(snap.Sealed, sealed); err != nil {
 		return plan.Identity{}, fmt.Errorf("the next plan would be refused: %w", err)
 	}
-	next, err := prepare(sealed, docBytes)
+	next, err := prepareAfter(c.horizon.newest(), sealed, docBytes)
 	if err != nil {
 		return plan.Identity{}, err
 	}

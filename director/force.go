@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +25,29 @@ type inForce struct {
 	spec   *spec.Set
 	zones  []answer.Zone               // static records; the steered names are added at each decision
 	chunks func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
+}
+
+// prepareAfter is prepare with what old has made already, where the spec
+// document is the same: a drain then resolves nothing and parses no zone. Old may
+// be nil.
+func prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
+	if old == nil || !old.holds(sealed.Plan.GetSpec()) {
+		return prepare(sealed, docBytes)
+	}
+	next := *old
+	next.sealed = sealed
+	if !slices.EqualFunc(sealed.Plan.GetZones(), old.sealed.Plan.GetZones(), func(a, b *plan.ZoneSerial) bool { return proto.Equal(a, b) }) {
+		var err error
+		if next.zones, err = staticZones(next.spec, sealed.Plan); err != nil {
+			return nil, err
+		}
+	}
+	return &next, nil
+}
+
+// holds tells whether the document at hand is the one that ref names.
+func (f *inForce) holds(ref *plan.SpecRef) bool {
+	return bytes.Equal(f.sealed.Plan.GetSpec().GetHash(), ref.GetHash())
 }
 
 // prepare does all the work on a plan that can fail, so that taking it into

@@ -175,7 +175,7 @@ func (l *librarian) state(s storeState) {
 // else chunk by chunk from the store.
 func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error) {
 	ref := s.Plan.GetSpec()
-	if cur := l.horizon.current(); cur != nil && plan.Sum(cur.bytes) == plan.Hash(ref.GetHash()) {
+	if cur := l.horizon.current(); cur != nil && cur.holds(ref) {
 		return cur.bytes, nil
 	}
 	chunks, err := l.store.Chunks(ctx, ref.GetChunks())
@@ -196,7 +196,7 @@ func (l *librarian) offer(s *plan.Sealed, doc []byte) {
 		l.log.Warn("plan refused", slog.Any("err", err))
 		return
 	}
-	f, err := prepare(s, doc)
+	f, err := prepareAfter(l.horizon.newest(), s, doc)
 	if err != nil {
 		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
 		return

@@ -186,19 +186,24 @@ func (l *loop) adopt(now time.Time) {
 // table first, then all else, last the word that it is so. False: no table can
 // be made of it, and the old plan stays.
 func (l *loop) takeForce(f *inForce, now time.Time) bool {
-	l.book.SetSubjects(subjects(f.spec), now)
+	old := l.horizon.current()
+	if old == nil || old.spec != f.spec {
+		l.book.SetSubjects(subjects(f.spec), now)
+	}
 	if !l.decideOn(f) {
-		if old := l.horizon.current(); old != nil {
+		if old != nil && old.spec != f.spec {
 			l.book.SetSubjects(subjects(old.spec), now)
 		}
 		return false
 	}
 	roster := rosterOf(f.sealed.Plan)
-	l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
-	probes, watched := targets(f.spec, roster, l.name)
-	l.observer.Set(watched)
-	l.prober.Set(probes)
-	l.publish.SetPeers(peersOf(roster, l.name))
+	if old == nil || old.spec != f.spec || !slices.Equal(roster, rosterOf(old.sealed.Plan)) {
+		l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
+		probes, watched := targets(f.spec, roster, l.name)
+		l.observer.Set(watched)
+		l.prober.Set(probes)
+		l.publish.SetPeers(peersOf(roster, l.name))
+	}
 	l.setReadmits(f, now)
 	l.horizon.swap(f)
 	l.outbox.Refresh()

@@ -46,8 +46,7 @@ func newBench(b *testing.B, services int) *bench {
 	table := geo.Default()
 	n := &bench{clock: time.Unix(1_800_000_000, 0), keys: map[string]ed25519.PrivateKey{}, votes: map[string]*health.Publisher{}}
 	for i := range 3 {
-		seed := sha256.Sum256([]byte{byte(i)})
-		n.keys[fmt.Sprintf("d%d", i+1)] = ed25519.NewKeyFromSeed(seed[:])
+		n.keys[fmt.Sprintf("d%d", i+1)] = benchKey(byte(i))
 	}
 	n.votes["d2"], n.votes["d3"] = health.NewPublisher("d2", 1, nil), health.NewPublisher("d3", 1, nil)
 	n.loop = &loop{
@@ -78,6 +77,11 @@ func newBench(b *testing.B, services int) *bench {
 		b.Fatal("the loop has no plan, or hears nobody")
 	}
 	return n
+}
+
+func benchKey(i byte) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte{i})
+	return ed25519.NewKeyFromSeed(seed[:])
 }
 
 // begin makes the first plan and the document that later ones share.
@@ -282,7 +286,7 @@ func BenchmarkDrain(b *testing.B) {
 				i++
 				sealed := n.sealed(b, overrides)
 				start := time.Now()
-				f, err := prepare(sealed, n.doc)
+				f, err := prepareAfter(n.horizon.newest(), sealed, n.doc)
 				if err != nil {
 					b.Fatal(err)
 				}
