@@ -75,6 +75,7 @@ type Director struct {
 	kubes     *kubes
 	api       *api.Server
 	changes   *broadcast
+	exchange  *exchange
 	looks     singleflight.Group     // of Status
 	looked    atomic.Int64           // when Status last looked, Unix nanoseconds
 	confirmed atomic.Int64           // when the store last confirmed the plan in force, Unix nanoseconds
@@ -87,7 +88,7 @@ type Director struct {
 // sockets, so that what is wrong shows before anything runs. With a last good
 // generation on disk it is ready to answer.
 func New(o Options) (*Director, error) {
-	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, horizon: &horizon{}, changes: newBroadcast()}
+	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -139,7 +140,7 @@ func (d *Director) setup() error {
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
 		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
 		shown: shown, log: d.log, now: d.now,
-		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)),
+		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange,
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
 	}
 	d.librarian = &librarian{
@@ -230,7 +231,7 @@ func (d *Director) openGossip() error {
 	node, err := gossip.New(gossip.Options{
 		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,
 		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secret: secret,
-		Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
+		State: d.exchange, Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
 		Log: d.log, Registerer: d.registry,
 	})
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 const (
 	loopTick      = 25 * time.Millisecond
 	heartbeatTick = 250 * time.Millisecond
+	verdictTick   = 5 * time.Second
 	stallLimit    = 100 * time.Millisecond // SEMANTICS, Know thyself
 	batch         = 1024                   // events taken at once before deciding
 )
@@ -49,6 +50,7 @@ type loop struct {
 	reports       chan health.Report // read at each awakening; see Director.report
 	messages      chan gossip.Message
 	queries       chan func(time.Time)
+	exchange      *exchange
 	wakeup        wake
 	plans         func(gossip.Message)      // the librarian's mail, never blocking
 	newer         wake                      // a heartbeat names a newer plan
@@ -61,6 +63,7 @@ type loop struct {
 
 	ticked   time.Time
 	beat     time.Time
+	verdicts time.Time     // when the endpoints' verdicts were last shown
 	told     plan.Identity // acknowledged in the last heartbeat
 	decision steer.Decision
 	decided  bool
@@ -90,6 +93,8 @@ func (l *loop) run(ctx context.Context) error {
 			return nil
 		case m := <-l.messages:
 			l.message(m)
+		case s := <-l.exchange.synced:
+			l.sync(s, l.now())
 		case q := <-l.queries:
 			q(l.now())
 		case <-l.wakeup:
@@ -206,6 +211,7 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	}
 	l.setReadmits(f, now)
 	l.horizon.swap(f)
+	l.show()
 	l.outbox.Refresh()
 	return true
 }
@@ -259,6 +265,7 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 		l.shown.certificates.WithLabelValues(c.To().String(), how).Inc()
 	}
 	l.dirty = true
+	l.show()
 	l.save.up()
 	l.changed()
 }
@@ -388,6 +395,10 @@ func (l *loop) tend(now time.Time) {
 		l.changed()
 	}
 	l.shown.observe(l, now)
+	if now.Sub(l.verdicts) >= verdictTick {
+		l.verdicts = now
+		l.shown.verdicts(l, f, l.decision) // what never fell becomes healthy without a decision
+	}
 }
 
 // inspect runs a question on the loop, which alone may look at votes. One that

@@ -56,7 +56,7 @@ func newBench(b *testing.B, services int) *bench {
 		table: new(atomic.Pointer[answer.Table]), geo: table, places: placesOf(table),
 		shown: newMetrics(prometheus.NewRegistry(), "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler),
 		now:     func() time.Time { return n.clock },
-		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)),
+		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {}, running: true,
 	}

@@ -107,7 +107,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		courier: newCourier(n.reliably, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}),
 		table: new(atomic.Pointer[answer.Table]), geo: m.geo, places: placesOf(m.geo),
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
-		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)),
+		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {},
 	}
@@ -422,4 +422,26 @@ func readmission() *plan.Override {
 		Id: "r1", Kind: plan.Override_READMIT, Scope: "cluster/fra", Author: "ada", Reason: "repaired",
 		Start: timestamppb.New(now), End: timestamppb.New(now.Add(10 * time.Minute)), Revision: 2,
 	}
+}
+
+// TestLoopCatchesUpByPushPull: a director that has nothing of what went before,
+// and that nobody answers, learns from proofs what is down (S7): it must not send
+// clients to a dead site until somebody approves it.
+func TestLoopCatchesUpByPushPull(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *mesh) {
+		m.nodes[2].cut = true // its messages are nobody's, and it knows nothing
+		time.Sleep(2 * time.Second)
+		m.nodes[0].set("192.0.2.1", true)
+		m.nodes[1].set("192.0.2.1", true)
+		time.Sleep(2 * time.Second)
+		m.want("before", "nyc", "nyc", "fra")
+		state, err := m.nodes[0].exchange.MarshalBinary()
+		if err != nil || len(state) == 0 {
+			t.Fatalf("nothing is carried: %v", err)
+		}
+		m.nodes[2].exchange.Merge(state[:len(state)/2]) // torn: dropped
+		m.nodes[2].exchange.Merge(state)
+		time.Sleep(time.Second)
+		m.want("after", "nyc", "nyc", "nyc")
+	})
 }

@@ -110,8 +110,17 @@ func (m *metrics) decided(l *loop, f *inForce, d steer.Decision) {
 	for state, n := range counts {
 		m.subjects.WithLabelValues(state).Set(float64(n))
 	}
+	m.verdicts(l, f, d)
+	id := f.sealed.Identity
+	m.plan.Reset()
+	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
+}
+
+// verdicts shows the endpoints as status does.
+func (m *metrics) verdicts(l *loop, f *inForce, d steer.Decision) {
 	type key struct{ service, health string }
 	endpoints := map[key]int{}
+	now := l.now()
 	for i, s := range d.Services {
 		name := s.Name
 		if i >= topServices {
@@ -121,16 +130,13 @@ func (m *metrics) decided(l *loop, f *inForce, d steer.Decision) {
 			endpoints[key{name, h.String()}] += 0
 		}
 		for _, site := range s.Sites {
-			endpoints[key{name, site.Health.String()}]++
+			endpoints[key{name, l.healthOf(f.spec.Service(s.Name), site, now).String()}]++
 		}
 	}
 	m.endpoints.Reset()
 	for k, n := range endpoints {
 		m.endpoints.WithLabelValues(k.service, k.health).Set(float64(n))
 	}
-	id := f.sealed.Identity
-	m.plan.Reset()
-	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
 }
 
 func yes(b bool) float64 {

@@ -1,7 +1,6 @@
 package director
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -210,28 +209,37 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 			Cluster: site.Cluster, Health: site.Health.String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
 			Addresses: []api.Address{},
 		}
+		v.Health = l.healthOf(def, site, now).String()
 		var returns []string
-		confirmed := false
 		for _, addr := range site.All {
 			a := api.Address{Address: addr.String(), Live: slices.Contains(site.Live, addr)}
 			for _, of := range steer.Subjects(def, addr) {
 				a.Subjects = append(a.Subjects, l.subject(of, now))
-				if l.votedUp(of.Subject, now) {
-					confirmed = true
-				}
 				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
 					returns = append(returns, describeProbe(of)+": "+waits(w))
 				}
 			}
 			v.Addresses = append(v.Addresses, a)
 		}
-		if site.Health == steer.HealthUnknown && confirmed {
-			v.Health = steer.Healthy.String() // nobody ever voted it down, and it is seen up now
-		}
 		v.Returns = strings.Join(returns, "; ")
 		out.Sites = append(out.Sites, v)
 	}
 	return out
+}
+
+// healthOf is a site's health for people and metrics: one that never fell has no
+// certificate, and is healthy once a quorum sees all of one address up.
+func (l *loop) healthOf(svc *spec.GlobalService, site steer.Site, now time.Time) steer.Health {
+	if site.Health != steer.HealthUnknown {
+		return site.Health
+	}
+	for _, addr := range site.All {
+		of := steer.Subjects(svc, addr)
+		if len(of) > 0 && !slices.ContainsFunc(of, func(s steer.SubjectOf) bool { return !l.votedUp(s.Subject, now) }) {
+			return steer.Healthy
+		}
+	}
+	return steer.HealthUnknown
 }
 
 // waits says for people why a return waits.
@@ -322,82 +330,6 @@ func (d *Director) peers(ctx context.Context) []peerView {
 		out[i].dns, out[i].member = meta.DNS, ok
 	}
 	return out
-}
-
-// describeDirectors fills in the roster, and who else is there.
-func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *inForce) {
-	views := map[string]peerView{}
-	for _, p := range d.peers(ctx) {
-		views[p.name] = p
-	}
-	seen := d.mirror.seen()
-	alarms := d.links.Alarms()
-	members := map[string]gossip.Member{}
-	for _, m := range d.links.Members() {
-		members[m.Name] = m
-	}
-	for _, e := range f.sealed.Plan.GetRoster() {
-		s := api.DirectorState{
-			Name: e.GetName(), Site: e.GetSite(), Standing: strings.ToLower(e.GetStanding().String()), Alarm: alarms[e.GetName()],
-			Address: e.GetGossip(),
-		}
-		if len(e.GetKey()) > 0 {
-			s.Key = spec.FormatKey(e.GetKey())
-		} else if e.GetStanding() == plan.Director_ACTIVE {
-			s.Alarm = cmp.Or(s.Alarm, "never joined: no key yet")
-		}
-		if e.GetStanding() == plan.Director_REMOVED {
-			asClaimed(&s, members[e.GetName()])
-		}
-		if p, ok := views[e.GetName()]; ok {
-			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent
-			if !p.acked.IsZero() {
-				s.Plan = fmt.Sprintf("%d.%d", p.acked.Epoch, p.acked.Revision)
-			}
-			s.DNS = dnsWord(p, seen)
-			if s.DNS != "" && s.DNS != "ok" && s.DNS != "witness" && !p.self {
-				out.Alerts = append(out.Alerts, fmt.Sprintf("DNS of %s: %s", p.name, s.DNS))
-			}
-		}
-		if s.Alarm != "" {
-			out.Alerts = append(out.Alerts, fmt.Sprintf("director %s: %s", s.Name, s.Alarm))
-		}
-		out.Directors = append(out.Directors, s)
-	}
-	for _, m := range d.links.Members() {
-		if e := f.sealed.Plan.Director(m.Name); e != nil || m.Name == d.settings.Name {
-			continue
-		}
-		out.Directors = append(out.Directors, api.DirectorState{
-			Name: m.Name, Site: m.Meta.Site, Standing: "pending", Key: spec.FormatKey(m.Meta.Key), Address: m.Addr,
-			Alarm: "not in the roster: `divert director approve " + m.Name + "`",
-		})
-	}
-}
-
-// asClaimed shows of a removed director what approving it would pin: the key that
-// speaks for its name now, never the tombstone's, which may be a dead disk's.
-func asClaimed(s *api.DirectorState, m gossip.Member) {
-	s.Key = ""
-	if len(m.Meta.Key) > 0 {
-		s.Key, s.Site, s.Address = spec.FormatKey(m.Meta.Key), cmp.Or(m.Meta.Site, s.Site), m.Addr
-	}
-}
-
-func dnsWord(p peerView, seen map[string]sighting) string {
-	s, ok := seen[p.name]
-	switch {
-	case p.self:
-		return "ok"
-	case p.dns == "" && p.member && p.heard && p.silent <= time.Second:
-		return "witness"
-	case !ok:
-		return ""
-	case s.fault != "":
-		return "mute: " + s.fault
-	default:
-		return "ok"
-	}
 }
 
 func overrideView(o *plan.Override, now time.Time) api.Override {
