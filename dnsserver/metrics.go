@@ -70,13 +70,20 @@ func (m *metrics) swap(table *answer.Table) *counters {
 		}
 	}
 	c := &counters{table: table, label: make([]*atomic.Uint64, len(labels))}
-	for i, label := range labels {
+	known := 0
+	if old := m.current.Load(); old != nil && len(labels) > 0 {
+		// A table that took over the numbering of the one before: packets wait here.
+		if before := old.table.Labels(); len(before) > 0 && len(before) <= len(labels) && &before[0] == &labels[0] {
+			known = copy(c.label, old.label)
+		}
+	}
+	for i, label := range labels[known:] {
 		counter := m.labels[label]
 		if counter == nil {
 			counter = new(atomic.Uint64)
 			m.labels[label] = counter
 		}
-		c.label[i] = counter
+		c.label[known+i] = counter
 	}
 	m.current.Store(c)
 	return c

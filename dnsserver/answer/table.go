@@ -15,6 +15,10 @@ type Options struct {
 	NotReady bool       // REFUSED with EDE 14 for everything of class IN
 	Stale    bool       // EDE 3 on every answer
 	NSID     []byte     // RFC 5001; none = not answered
+	// Before is a table that was compiled earlier: what is the same in both, by
+	// the identity of its slices, is taken from it and not compiled again. It is
+	// not needed after. nil = none.
+	Before *Table
 }
 
 // Table is all that there is to answer, in bytes. It is immutable and serves any
@@ -43,6 +47,10 @@ func Compile(o Options) (*Table, error) {
 		notReady: o.NotReady, stale: o.Stale, nsid: o.NSID, log: newLogTable(),
 		hinfo: []byte("\x07RFC8482\x00"),
 	}
+	before := o.Before
+	if before != nil && !t.labels.follow(before.labels) {
+		before = nil // numbers of labels are in all that it has
+	}
 	if o.Geo != nil {
 		t.continents = continentIndex(o.Geo)
 	}
@@ -62,6 +70,9 @@ func Compile(o Options) (*Table, error) {
 		if err != nil {
 			problems = append(problems, fmt.Errorf("zone %s: %w", o.Zones[i].Origin, err))
 			continue
+		}
+		if before != nil {
+			c.before = before.zones[string(c.origin)]
 		}
 		compilers = append(compilers, c)
 	}
@@ -89,7 +100,7 @@ func (t *Table) addZone(source *Zone) (*compiler, error) {
 	if t.zones[string(origin)] != nil {
 		return nil, errors.New("it comes twice")
 	}
-	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node)}
+	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node, 1+len(source.Steered))}
 	z.label = t.labels.group(source.Origin, "", "")
 	t.zones[string(origin)] = z
 	t.depth = max(t.depth, z.labels)

@@ -70,6 +70,7 @@ type compiler struct {
 	table  *Table
 	source *Zone
 	zone   *zone
+	before *zone // the same zone of an earlier table; nil = none
 	origin []byte
 	errs   []error
 	sets   map[string][]rrset // by owner in wire format
@@ -259,6 +260,9 @@ func (c *compiler) steer() {
 		case n.cname != nil || n.find(dns.TypeA) != nil || n.find(dns.TypeAAAA) != nil:
 			c.fail("%s has a static address or CNAME", s.Name)
 		}
+		if n.steered = c.again(string(owner), s); n.steered != nil {
+			continue
+		}
 		compiled, err := c.table.compileSteered(c.zone, s)
 		if err != nil {
 			c.fail("%s: %w", s.Name, err)
@@ -268,8 +272,25 @@ func (c *compiler) steer() {
 	}
 }
 
+// again takes over what the earlier table has for a name, if it is the same.
+func (c *compiler) again(owner string, source *Steered) *steered {
+	if c.before == nil {
+		return nil
+	}
+	n := c.before.nodes[owner]
+	if n == nil || n.steered == nil || !n.steered.source.same(source) {
+		return nil
+	}
+	s := *n.steered
+	s.zone, s.source, s.a.source, s.aaaa.source = c.zone, source, &source.A, &source.AAAA
+	return &s
+}
+
 // join refuses steered names that a zone of ours further down would hide.
 func (c *compiler) join() {
+	if len(c.zone.children) == 0 {
+		return
+	}
 	for i := range c.source.Steered {
 		owner, err := wire(c.source.Steered[i].Name)
 		if err != nil {

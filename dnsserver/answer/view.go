@@ -71,6 +71,21 @@ type address struct {
 	key  uint64
 }
 
+// same tells whether two say the same, by the identity of what they share: what
+// is equal only by value is compiled again.
+func (s *Steered) same(other *Steered) bool {
+	return s.Name == other.Name && s.Service == other.Service && s.TTL == other.TTL && s.Answers == other.Answers &&
+		s.A.same(&other.A) && s.AAAA.same(&other.AAAA)
+}
+
+func (v *View) same(other *View) bool {
+	return identical(v.Sets, other.Sets) && identical(v.ByPlace, other.ByPlace) && identical(v.ByPrefix, other.ByPrefix)
+}
+
+func identical[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 func (t *Table) compileSteered(z *zone, source *Steered) (*steered, error) {
 	s := &steered{
 		source: source, zone: z, ttl: min(source.TTL, maxTTL),
