@@ -184,11 +184,11 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 // trial makes the table that the directors would answer from: what cannot be
 // compiled must not be committed, or the whole fleet would stay behind.
 func (c *commander) trial(f *inForce) error {
-	if cur := c.horizon.current(); cur != nil && plan.Sum(cur.bytes) == plan.Sum(f.bytes) {
+	if cur := c.horizon.current(); cur != nil && cur.holds(f.sealed.Plan.GetSpec()) {
 		return nil // the same resources were compiled before
 	}
 	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Places: c.places})
-	_, err := answer.Compile(answer.Options{Zones: describe(f, decision), Geo: c.geo, Plan: f.sealed.Identity.String()})
+	_, err := answer.Compile(answer.Options{Zones: new(describer).describe(f, decision), Geo: c.geo, Plan: f.sealed.Identity.String()})
 	return err
 }
 

@@ -2,7 +2,6 @@ package director
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -57,58 +56,6 @@ func staticZones(set *spec.Set, p *plan.Plan) ([]answer.Zone, error) {
 		out = append(out, answer.Zone{Origin: z.Name + ".", Records: records})
 	}
 	return out, nil
-}
-
-// describe turns a decision about clusters into zones of records.
-func describe(f *inForce, d steer.Decision) []answer.Zone {
-	zones := slices.Clone(f.zones)
-	index := map[string]int{}
-	for i, z := range f.spec.Zones {
-		index[z.Name] = i
-	}
-	for i := range zones {
-		zones[i].Steered = nil
-	}
-	add := func(host string, s answer.Steered) {
-		z := f.spec.ZoneOf(host)
-		if z == nil {
-			return // refused by the checks
-		}
-		s.Name = host + "."
-		i := index[z.Name]
-		zones[i].Steered = append(zones[i].Steered, s)
-	}
-	for i := range d.Services {
-		svc := &d.Services[i]
-		def := f.spec.Service(svc.Name)
-		ttl := uint32(svc.TTL.Seconds())
-		base := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(svc.V4), AAAA: view(svc.V6)}
-		for _, host := range svc.Hosts {
-			add(host, base)
-		}
-		for _, s := range svc.SiteViews {
-			site := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(s.V4), AAAA: view(s.V6)}
-			for _, host := range def.SiteHosts(s.Cluster) {
-				add(host, site)
-			}
-		}
-	}
-	return zones
-}
-
-func view(v steer.View) answer.View {
-	out := answer.View{ByPlace: v.ByPlace}
-	for _, s := range v.Sets {
-		set := answer.Set{Weighted: s.Weighted, FailOpen: s.FailOpen}
-		for _, c := range s.Choices {
-			set.Sites = append(set.Sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: c.Addrs})
-		}
-		out.Sets = append(out.Sets, set)
-	}
-	for _, p := range v.ByPrefix {
-		out.ByPrefix = append(out.ByPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: p.ByPlace})
-	}
-	return out
 }
 
 // placesOf gives the geo table's places to the steering.

@@ -51,6 +51,7 @@ type loop struct {
 	messages      chan gossip.Message
 	queries       chan func(time.Time)
 	exchange      *exchange
+	planned       wake // the spec files': a plan came into force
 	wakeup        wake
 	plans         func(gossip.Message)      // the librarian's mail, never blocking
 	newer         wake                      // a heartbeat names a newer plan
@@ -61,17 +62,18 @@ type loop struct {
 	proberStalled atomic.Pointer[time.Time] // when the prober last stood still; nil = not since looked
 	abstains      func() string             // why this director does not vote; "" = it does
 
-	ticked   time.Time
-	beat     time.Time
-	verdicts time.Time     // when the endpoints' verdicts were last shown
-	told     plan.Identity // acknowledged in the last heartbeat
-	decision steer.Decision
-	decided  bool
-	stale    bool                            // isolated, or behind a known plan
-	dirty    bool                            // something that the answers depend on changed
-	states   map[health.Subject]health.State // as last decided upon
-	readmits map[string]time.Time            // override ID -> since when on our clock
-	alarms   map[string]string               // by director
+	ticked    time.Time
+	beat      time.Time
+	verdicts  time.Time     // when the endpoints' verdicts were last shown
+	told      plan.Identity // acknowledged in the last heartbeat
+	describer describer
+	decision  steer.Decision
+	decided   bool
+	stale     bool                            // isolated, or behind a known plan
+	dirty     bool                            // something that the answers depend on changed
+	states    map[health.Subject]health.State // as last decided upon
+	readmits  map[string]time.Time            // override ID -> since when on our clock
+	alarms    map[string]string               // by director
 }
 
 // outbox is what the loop needs of gossip.
@@ -212,6 +214,7 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	l.setReadmits(f, now)
 	l.horizon.swap(f)
 	l.show()
+	l.planned.up()
 	l.outbox.Refresh()
 	return true
 }
@@ -289,8 +292,12 @@ func (l *loop) decideOn(f *inForce) bool {
 	start := time.Now()
 	states := maps.Clone(l.book.States())
 	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: l.places})
+	var before *answer.Table
+	if l.describer.spec == f.spec {
+		before = l.table.Load()
+	}
 	table, err := answer.Compile(answer.Options{
-		Zones: describe(f, decision), Geo: l.geo, Plan: f.sealed.Identity.String(), Stale: l.stale,
+		Zones: l.describer.describe(f, decision), Geo: l.geo, Plan: f.sealed.Identity.String(), Stale: l.stale, Before: before,
 	})
 	if err != nil {
 		// The checks let through what cannot be compiled: keep what serves.
@@ -301,7 +308,8 @@ func (l *loop) decideOn(f *inForce) bool {
 	l.table.Store(table)
 	l.tellMoves(l.decision, decision)
 	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
-	l.shown.decided(l, f, decision)
+	l.shown.decided(l, f)
+	l.verdicts = time.Time{} // shown with the next heartbeat
 	l.shown.compile.Observe(time.Since(start).Seconds())
 	l.ticked = l.now() // this was work; the prober, which ran on, has its own watchdog
 	l.changed()

@@ -102,7 +102,7 @@ func (m *metrics) observe(l *loop, now time.Time) {
 }
 
 // decided shows a new decision.
-func (m *metrics) decided(l *loop, f *inForce, d steer.Decision) {
+func (m *metrics) decided(l *loop, f *inForce) {
 	counts := map[string]int{"up": 0, "down": 0, "unknown": 0}
 	for _, s := range l.states {
 		counts[s.String()]++
@@ -110,7 +110,6 @@ func (m *metrics) decided(l *loop, f *inForce, d steer.Decision) {
 	for state, n := range counts {
 		m.subjects.WithLabelValues(state).Set(float64(n))
 	}
-	m.verdicts(l, f, d)
 	id := f.sealed.Identity
 	m.plan.Reset()
 	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
