@@ -140,7 +140,7 @@ func (d *Director) setup() error {
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
 		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
 		shown: shown, log: d.log, now: d.now,
-		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange,
+		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
 	}
 	d.librarian = &librarian{
@@ -161,7 +161,7 @@ func (d *Director) setup() error {
 		states: d.states, places: d.loop.places, geo: geoTable, log: d.log, now: d.now,
 	}
 	d.commander.clock = d.clock
-	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, CheckZone), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell}
+	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, CheckZone), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains

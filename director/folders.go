@@ -25,6 +25,7 @@ type folders struct {
 	horizon   *horizon
 	log       *slog.Logger
 	change    func()
+	planned   wake // a plan came into force: it may be one that this director can sign after
 
 	reader  *spec.Reader  // by run
 	doc     *plan.SpecDoc // what was read last was held against it, giving …
@@ -61,6 +62,8 @@ func (f *folders) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-events:
+			settle.Reset(folderSettle)
+		case <-f.planned:
 			settle.Reset(folderSettle)
 		case <-tick.C:
 			f.sync(ctx)

@@ -114,10 +114,17 @@ func TestKilledWhileApplying(t *testing.T) {
 	}
 	held := 0 // the newest version that d2 is known to hold
 	acknowledged, older, newest := 0, 0, 0
+	began := time.Now()
+	if out, code := apply(1); code != 0 {
+		t.Fatalf("apply: exit %d\n%s", code, out)
+	}
+	took := time.Since(began) // of an apply that nobody disturbs
+	held = 1
 	for n := range 12 {
-		version := n + 1
+		version := n + 2
 		killed := make(chan error, 1)
-		time.AfterFunc(50*time.Millisecond+time.Duration(rand.IntN(250))*time.Millisecond, func() { killed <- r.Kill("d2") })
+		// Most of it is the command's own start and the store's commit.
+		time.AfterFunc(time.Duration((0.4+0.7*rand.Float64())*float64(took)), func() { killed <- r.Kill("d2") })
 		out, code := apply(version)
 		must(t, <-killed)
 		switch {
@@ -151,7 +158,7 @@ func TestKilledWhileApplying(t *testing.T) {
 		r.until(30*time.Second, "d2 has caught up", func() error { return r.text(2, fmt.Sprintf("version %d", version)) })
 		r.settle()
 	}
-	t.Logf("12 kills: %d after the acknowledgement; the disk held the new plan %d times, the old one %d times", acknowledged, newest, older)
+	t.Logf("12 kills in applies of about %s: %d after the acknowledgement; the disk held the new plan %d times, the old one %d times", took.Round(time.Millisecond), acknowledged, newest, older)
 }
 
 // version reads which version of the zone a director answers; 0 = the first.

@@ -175,6 +175,11 @@ func (r *rig) settleBut(unwell ...string) {
 			if err != nil {
 				return err
 			}
+			// One revision a join and one a folder that is noted: before, a folder that
+			// changes is a newcomer's, and waits for a person (S19).
+			if s.Plan != nil && s.Plan.Revision < uint64(2*r.Directors()-1) {
+				return fmt.Errorf("%s is at revision %d: not every folder is noted yet", local.Name(i), s.Plan.Revision)
+			}
 			if s.Plan == nil {
 				return fmt.Errorf("%s has no plan: %s", local.Name(i), s.Waiting)
 			}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,17 @@ func TestBadSpecNeverReplaces(t *testing.T) {
 	r.settle()
 	ctx := t.Context()
 	good := local.DemoSpec(r.Fleet)
+	// A folder that is changed before it was ever seen is a new director's: shown,
+	// not applied.
+	r.until(15*time.Second, "d1's folder is on record", func() error {
+		records, err := r.client(1).Audit(ctx, 0, 20)
+		for _, a := range records {
+			if a.Who == "d1" || strings.Contains(a.What, "the folder of d1") {
+				return nil
+			}
+		}
+		return errors.Join(err, fmt.Errorf("%d records, none of them", len(records)))
+	})
 	must(t, r.WriteSpec(1, strings.ReplaceAll(good, "served by divert", "served by all")))
 	r.until(15*time.Second, "the good spec is applied", func() error { return r.text(1, "served by all") })
 	r.settle()
