@@ -124,7 +124,7 @@ func TestKilledWhileApplying(t *testing.T) {
 		version := n + 2
 		killed := make(chan error, 1)
 		// Most of it is the command's own start and the store's commit.
-		time.AfterFunc(time.Duration((0.4+0.7*rand.Float64())*float64(took)), func() { killed <- r.Kill("d2") })
+		time.AfterFunc(time.Duration((0.6+0.5*rand.Float64())*float64(took)), func() { killed <- r.Kill("d2") })
 		out, code := apply(version)
 		must(t, <-killed)
 		switch {
