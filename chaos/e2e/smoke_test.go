@@ -84,11 +84,23 @@ func TestSmoke(t *testing.T) {
 		r.until(5*time.Second, "two of three move it", r.all("pay.example.org", "nyc"))
 		must(t, r.Heal(ctx, "d1", "fra"))
 		must(t, r.Heal(ctx, "d2", "fra"))
+		r.until(10*time.Second, "it is seen to be well, and waits", func() error {
+			for i := 1; i <= r.Directors(); i++ {
+				s, err := r.status(i)
+				if err != nil {
+					return err
+				}
+				if site := siteIn(s, "pay", "fra"); strings.Count(site.Returns, "must be healthy") == 0 || strings.Contains(site.Returns, "in a row") {
+					return fmt.Errorf("%s says: %s", local.Name(i), site.Returns)
+				}
+			}
+			return nil
+		})
 		out := r.must(1, "readmit", "cluster/fra", "--reason", "the wire is back")
 		if !strings.Contains(out, "d3 has it") {
 			t.Errorf("readmit: %s", out)
 		}
-		r.until(20*time.Second, "fra returns", r.all("pay.example.org", "fra"))
+		r.until(8*time.Second, "fra returns without its wait", r.all("pay.example.org", "fra"))
 	})
 
 	step("a drain is everywhere at once, shown beside the health, and undone", func(t *testing.T, r *rig) {
