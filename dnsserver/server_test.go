@@ -278,21 +278,25 @@ func TestStreamLimits(t *testing.T) {
 	t.Run("the longest idle goes", func(t *testing.T) {
 		s := serve(t, exampleTable(t, ""), func(_ *Options, l *limits) { l.streams = 2 })
 		first, second := dialTCP(t, s), dialTCP(t, s)
-		for _, conn := range []net.Conn{first, second, first} {
+		// touch comes after the write: each event is waited for before the next.
+		events := func(n uint64) {
+			for {
+				s.streams.mu.Lock()
+				clock := s.streams.clock
+				s.streams.mu.Unlock()
+				if uint64(clock) >= n {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		events(2) // both are in
+		for i, conn := range []net.Conn{first, second, first} {
 			if _, err := conn.Write(framed(t, 1)); err != nil {
 				t.Fatal(err)
 			}
 			readFrame(t, conn)
-		}
-		// touch comes after the write: wait for the fifth event.
-		for {
-			s.streams.mu.Lock()
-			clock := s.streams.clock
-			s.streams.mu.Unlock()
-			if clock >= 5 {
-				break
-			}
-			time.Sleep(time.Millisecond)
+			events(uint64(3 + i))
 		}
 		third := dialTCP(t, s)
 		closed(t, second)

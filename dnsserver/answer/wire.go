@@ -36,6 +36,9 @@ func pack(rr dns.RR) (owner, data []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// Packing writes the length into the record's header, and records are shared
+	// between compilations that run at once.
+	rr = dns.Copy(rr)
 	buf := make([]byte, dns.Len(rr)+512)
 	n, err := dns.PackRR(rr, buf, 0, nil, false)
 	if err != nil {
