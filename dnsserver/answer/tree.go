@@ -20,6 +20,14 @@ type zone struct {
 	soa      rrset // with the TTL of negative answers
 	parent   *zone // of ours, nil = none
 	children []string
+	static   static
+}
+
+// static is a zone's records, packed and grouped. It is not written to once made.
+type static struct {
+	records []dns.RR           // that it is made of
+	sets    map[string][]rrset // by owner in wire format
+	order   []string           // of owners, as they came
 }
 
 // node is a name that exists, if only because there is one below it.
@@ -73,8 +81,7 @@ type compiler struct {
 	before *zone // the same zone of an earlier table; nil = none
 	origin []byte
 	errs   []error
-	sets   map[string][]rrset // by owner in wire format
-	order  []string           // of owners, as they came
+	static
 }
 
 func (c *compiler) fail(format string, args ...any) {
@@ -90,9 +97,15 @@ func (c *compiler) compile() []error {
 	return c.errs
 }
 
-// gather packs the records and groups them.
+// gather packs the records and groups them, or finds that done.
 func (c *compiler) gather() {
-	c.sets = make(map[string][]rrset)
+	if c.before != nil && identical(c.before.static.records, c.source.Records) {
+		c.static = c.before.static
+		c.zone.static = c.static
+		return
+	}
+	c.static = static{records: c.source.Records, sets: make(map[string][]rrset)}
+	defer func() { c.zone.static = c.static }()
 	for _, rr := range c.source.Records {
 		h := rr.Header()
 		owner, data, err := pack(rr)
@@ -224,14 +237,16 @@ func (c *compiler) apex() {
 	if c.zone.apex.cname != nil {
 		c.errs = append(c.errs, errors.New("it has a CNAME at its top"))
 	}
-	data := soa.data[0]
+	data := slices.Clone(soa.data[0]) // what was packed stays as it was
 	at := len(data) - 4
 	minimum := min(be32(data[at:]), maxTTL)
 	for i := range c.source.Steered {
 		minimum = min(minimum, c.source.Steered[i].TTL)
 	}
 	put32(data[at:], minimum)
-	c.zone.soa = rrset{rrtype: dns.TypeSOA, ttl: min(soa.ttl, minimum), data: soa.data}
+	c.zone.apex.sets = slices.Clone(c.zone.apex.sets)
+	c.zone.apex.find(dns.TypeSOA).data = [][]byte{data}
+	c.zone.soa = rrset{rrtype: dns.TypeSOA, ttl: min(soa.ttl, minimum), data: [][]byte{data}}
 }
 
 // steer adds the names whose addresses depend on the client.
