@@ -46,7 +46,7 @@ type node struct {
 	mesh *mesh
 	key  ed25519.PrivateKey
 	seq  uint64
-	cut  bool // hears nobody and is heard by nobody
+	cut  atomic.Bool // hears nobody and is heard by nobody
 	down map[netip.Addr]bool
 }
 
@@ -190,7 +190,7 @@ func (n *node) reliably(to string, kind uint8, payload []byte) error {
 }
 
 func (n *node) deliver(to *node, raw []byte) {
-	if n.cut || to.cut {
+	if n.cut.Load() || to.cut.Load() {
 		return
 	}
 	if m, err := to.open(raw); err == nil {
@@ -301,14 +301,14 @@ func TestLoopMovesByQuorum(t *testing.T) {
 // answers what it knew (S8, F7); back among the others it agrees (F8, L2).
 func TestLoopIsolatedFreezes(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *mesh) {
-		m.nodes[2].cut = true
+		m.nodes[2].cut.Store(true)
 		time.Sleep(2 * time.Second)
 		for _, n := range m.nodes {
 			n.set("192.0.2.1", true)
 		}
 		time.Sleep(10 * time.Minute)
 		m.want("cut off", "nyc", "nyc", "fra")
-		m.nodes[2].cut = false
+		m.nodes[2].cut.Store(false)
 		time.Sleep(5 * time.Second)
 		m.want("healed", "nyc", "nyc", "nyc")
 	})
@@ -429,7 +429,7 @@ func readmission() *plan.Override {
 // clients to a dead site until somebody approves it.
 func TestLoopCatchesUpByPushPull(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *mesh) {
-		m.nodes[2].cut = true // its messages are nobody's, and it knows nothing
+		m.nodes[2].cut.Store(true) // its messages are nobody's, and it knows nothing
 		time.Sleep(2 * time.Second)
 		m.nodes[0].set("192.0.2.1", true)
 		m.nodes[1].set("192.0.2.1", true)
