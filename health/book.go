@@ -36,7 +36,7 @@ type Book struct {
 	authors    []*author // by name
 	byName     map[string]*author
 	topics     map[Subject]*topic
-	pending    map[*topic]struct{} // someone votes for their next transition
+	pending    map[*topic]struct{} // someone votes for their next transition, or on a later one
 	contested  map[*topic]struct{} // someone votes against the one in force
 	digest     uint64              // of the transitions in force of known subjects
 	moved      []Subject           // transitions since the observer last looked
@@ -242,12 +242,12 @@ func (b *Book) sweep(t *topic) {
 }
 
 // consider decides whether the topic needs judging: does anyone vote for the
-// transition that comes next, or against the one in force?
+// transition that comes next, or on a later one, or against the one in force?
 func (b *Book) consider(t *topic) {
 	next, against := false, false
 	for i := range t.votes {
 		h := &t.votes[i]
-		next = next || h.n == t.chain.N+1 && h.to == After(h.n)
+		next = next || h.n > t.chain.N+1 || h.n == t.chain.N+1 && h.to == After(h.n)
 		against = against || h.n == t.chain.N && h.n > 0 && h.to != Unknown && h.to != After(h.n)
 	}
 	if next && t.known {
@@ -266,7 +266,7 @@ func (b *Book) consider(t *topic) {
 // advance puts a transition in force.
 func (b *Book) advance(t *topic, c Certificate, now time.Time) {
 	b.digest ^= transitionHash(t.hash, t.chain.N) ^ transitionHash(t.hash, c.N)
-	t.chain, t.cert, b.states = t.chain.next(c.N, now), c, nil
+	t.chain, t.cert, t.disputed, b.states = t.chain.next(c.N, now), c, time.Time{}, nil
 	b.moved = append(b.moved, t.subject)
 	b.consider(t)
 }

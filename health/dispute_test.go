@@ -115,3 +115,44 @@ func TestChainBack(t *testing.T) {
 		}
 	}
 }
+
+// TestL2WhatAQuorumHasGoneOnFrom: votes on n+1 that arrive instead of those on n,
+// which they replace within milliseconds, tell that n is in force.
+func TestL2WhatAQuorumHasGoneOnFrom(t *testing.T) {
+	s := signal(1)
+	tests := []struct {
+		name  string
+		votes map[string]Vote
+		later time.Duration
+		want  uint64
+	}{
+		{"a quorum stands by it", map[string]Vote{"d2": {s, 2, Down}, "d3": {s, 2, Down}}, 0, 1},
+		{"or wants the next one already", map[string]Vote{"d2": {s, 2, Up}, "d3": {s, 2, Down}}, 0, 1},
+		{"the latest that all of it has", map[string]Vote{"d2": {s, 4, Down}, "d3": {s, 3, Up}}, 0, 2},
+		{"one alone", map[string]Vote{"d2": {s, 2, Down}}, 0, 0},
+		{"one alone, by any other vote", map[string]Vote{"d2": {s, 4, Down}, "d3": {s, 1, Up}}, 0, 0},
+		{"stale", map[string]Vote{"d2": {s, 2, Down}, "d3": {s, 2, Down}}, fresh + ms, 0},
+		{"its own word is no report", map[string]Vote{"d1": {s, 2, Down}, "d2": {s, 2, Down}}, 0, 0},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newTestBook(3, 1)
+			for _, name := range []string{"d1", "d2", "d3"} {
+				if v, ok := tc.votes[name]; ok {
+					if _, err := b.Ballot(sign(name, 1, 5, v), at(0)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if tc.later > 0 { // others are heard, these votes are not renewed
+				for _, name := range []string{"d2", "d3"} {
+					_ = b.Heartbeat(Heartbeat{Director: name, Boot: 1, Seq: 6, Votes: 1}, at(tc.later))
+				}
+			}
+			b.Judge(at(tc.later))
+			if got := b.Chain(s).N; got != tc.want {
+				t.Errorf("transition %d, want %d", got, tc.want)
+			}
+		})
+	}
+}

@@ -29,6 +29,8 @@ func (b *Book) Judge(now time.Time) []Certificate {
 	for t := range b.pending {
 		if c, ok := b.rule(t, now); ok {
 			made = append(made, ruling{t, c})
+		} else if c, ok := b.overtaken(t, now); ok {
+			made = append(made, ruling{t, c})
 		}
 	}
 	for t := range b.contested {
@@ -86,6 +88,44 @@ func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 	}
 	c.Reason = printable(c.Reason, maxReason)
 	return c, true
+}
+
+// overtaken finds a transition that a quorum has in force and has gone on from:
+// who votes on n+1 has n in force, so its fresh vote is a report of that. It is
+// the short way for one whom their votes for n reached late, or too late: they
+// are replaced within milliseconds.
+func (b *Book) overtaken(t *topic, now time.Time) (Certificate, bool) {
+	best := t.chain.N
+	for i := range t.votes {
+		n := t.votes[i].n
+		if n <= best+1 {
+			continue
+		}
+		if votes, sites, _ := b.beyond(t, n-1, now); votes >= b.quorum.Votes && sites >= b.quorum.Domains {
+			best = n - 1
+		}
+	}
+	if best == t.chain.N {
+		return Certificate{}, false
+	}
+	_, _, names := b.beyond(t, best, now)
+	reason := fmt.Sprintf("%s, as %s have it in force", After(best), strings.Join(names, ", "))
+	return Certificate{Subject: t.subject, N: best, Reason: printable(reason, maxReason)}, true
+}
+
+// beyond counts the others who vote, freshly, on what follows transition n.
+func (b *Book) beyond(t *topic, n uint64, now time.Time) (votes, sites int, names []string) {
+	found := domains{}
+	for _, a := range b.authors {
+		h := &t.votes[a.index]
+		if a.Name == b.self || h.n <= n || h.to == Unknown || !b.counts(a, t, h, now) {
+			continue
+		}
+		votes++
+		found.add(a.domain())
+		names = append(names, a.Name)
+	}
+	return votes, found.count(), names
 }
 
 // overrule finds a transition in force here that the fleet never had: its voters

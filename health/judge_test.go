@@ -23,6 +23,7 @@ type twin struct {
 	roster []Director
 	log    []heardOf
 	n      map[Subject]uint64
+	since  map[Subject]time.Duration // a quorum votes against the one in force
 }
 
 // standing replays one director's messages: its votes, when each was last
@@ -105,12 +106,54 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 				contra++
 			}
 		}
-		if pro >= k/2+1 && pro > contra && len(sites) >= min(2, len(allSites)) {
+		need, domains := k/2+1, min(2, len(allSites))
+		if pro >= need && pro > contra && len(sites) >= domains {
 			out[s] = n
-			w.n[s] = n
+		} else {
+			// Or who votes on a later one has it in force.
+			for m := n; m < n+3; m++ {
+				if votes, sites := w.count(s, now, func(name string, v Vote) bool { return name != "d1" && v.N > m }); votes >= need && sites >= domains {
+					out[s] = m
+				}
+			}
+		}
+		if out[s] > 0 {
+			w.n[s] = out[s]
+			delete(w.since, s)
+			continue
+		}
+		n--
+		votes, against := w.count(s, now, func(_ string, v Vote) bool { return n > 0 && v.N == n && v.To != After(n) })
+		since, known := w.since[s]
+		switch {
+		case votes < need || against < domains:
+			delete(w.since, s)
+		case !known:
+			w.since[s] = now
+		case now-since >= disputeFor:
+			out[s] = n - 1
+			w.n[s] = n - 1
+			delete(w.since, s)
 		}
 	}
 	return out
+}
+
+// count counts the directors whose fresh vote on a subject is such, and their
+// sites.
+func (w *twin) count(s Subject, now time.Duration, such func(name string, v Vote) bool) (votes, sites int) {
+	found := map[string]bool{}
+	for _, d := range w.roster {
+		held, fresh, _, abstains := w.standing(d.Name, now)
+		if d.Name == "d1" {
+			abstains, fresh[s] = false, true
+		}
+		if v, ok := held[s]; ok && v.To != Unknown && fresh[s] && !abstains && such(d.Name, v) {
+			votes++
+			found[d.Site] = true
+		}
+	}
+	return votes, len(found)
 }
 
 // TestS7JudgeAgreesWithItsTwin feeds both the same random conversations, with
@@ -126,7 +169,7 @@ func TestS7JudgeAgreesWithItsTwin(t *testing.T) {
 		}
 		b := NewBook("d1", roster, 0)
 		b.SetSubjects(subjects, epoch)
-		w := &twin{roster: roster, n: map[Subject]uint64{}}
+		w := &twin{roster: roster, n: map[Subject]uint64{}, since: map[Subject]time.Duration{}}
 		voices := make([]*voice, size)
 		for i, d := range roster {
 			voices[i] = newVoice(d.Name)
@@ -194,7 +237,7 @@ func checkBooks(t *rapid.T, b *Book) {
 			if h.seq > 0 {
 				counts[b.authors[i].Name]++
 			}
-			if topic.known && h.n == topic.chain.N+1 && h.to == After(h.n) {
+			if next := topic.chain.N + 1; topic.known && (h.n > next || h.n == next && h.to == After(h.n)) {
 				pending[s] = true
 			}
 		}
