@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -41,14 +43,24 @@ func (d *Director) fill(cmd *core.Command) {
 	if cmd.Director == nil || cmd.Verb != core.DirectorAdd || len(cmd.Director.Key) > 0 {
 		return
 	}
-	for _, m := range d.links.Members() {
-		if m.Name == cmd.Director.Name {
-			cmd.Director.Key, cmd.Director.Gossip = m.Meta.Key, m.Addr
-			if cmd.Director.Site == "" {
-				cmd.Director.Site = m.Meta.Site
-			}
+	shown := d.claimed(cmd.Director.Name)
+	cmd.Director.Key, cmd.Director.Gossip, cmd.Director.Site = shown.Key, shown.Gossip, cmp.Or(cmd.Director.Site, shown.Site)
+}
+
+// claimed gives the key that speaks for a name now, whatever the roster says,
+// with the site and the address that go with it where they are known.
+func (d *Director) claimed(name string) core.Director {
+	return claimedBy(name, d.links.Claimed(name), d.links.Members())
+}
+
+// claimedBy prefers what was signed: a member's record may be of a lost disk.
+func claimedBy(name string, signed gossip.Meta, members []gossip.Member) core.Director {
+	for _, m := range members {
+		if m.Name == name && len(signed.Key) == 0 {
+			signed = m.Meta
 		}
 	}
+	return core.Director{Name: name, Site: signed.Site, Key: signed.Key, Gossip: signed.Gossip}
 }
 
 // await watches the directors take a plan into force.

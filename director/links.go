@@ -16,6 +16,7 @@ type links interface {
 	Run(ctx context.Context) error
 	SendReliable(to string, kind uint8, payload []byte) error
 	Members() []gossip.Member
+	Claimed(name string) gossip.Meta
 	Answered() map[string]bool
 	Addr() netip.AddrPort
 	Advertised() netip.AddrPort
@@ -35,6 +36,7 @@ func (mute) Alarms() map[string]string                          { return nil }
 func (mute) Refresh()                                           {}
 func (mute) Run(context.Context) error                          { return nil }
 func (mute) Members() []gossip.Member                           { return nil }
+func (mute) Claimed(string) gossip.Meta                         { return gossip.Meta{} }
 func (mute) Answered() map[string]bool                          { return nil }
 func (mute) Addr() netip.AddrPort                               { return netip.AddrPort{} }
 func (mute) Advertised() netip.AddrPort                         { return netip.AddrPort{} }

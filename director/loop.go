@@ -396,7 +396,7 @@ func (l *loop) tend(now time.Time) {
 	if alarms := l.outbox.Alarms(); !maps.Equal(alarms, l.alarms) {
 		for name, what := range alarms {
 			if l.alarms[name] != what {
-				l.log.Error("a director's identity is in doubt, it does not count as a voter", slog.String("peer", name), slog.String("why", what))
+				l.log.Error("a director's identity is in doubt", slog.String("peer", name), slog.String("why", what))
 			}
 		}
 		l.alarms = alarms

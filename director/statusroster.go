@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/api"
-	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
@@ -22,10 +22,6 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 	}
 	seen := d.mirror.seen()
 	alarms := d.links.Alarms()
-	members := map[string]gossip.Member{}
-	for _, m := range d.links.Members() {
-		members[m.Name] = m
-	}
 	for _, e := range f.sealed.Plan.GetRoster() {
 		s := api.DirectorState{
 			Name: e.GetName(), Site: e.GetSite(), Standing: strings.ToLower(e.GetStanding().String()), Alarm: alarms[e.GetName()],
@@ -37,7 +33,7 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 			s.Alarm = cmp.Or(s.Alarm, "never joined: no key yet")
 		}
 		if e.GetStanding() == plan.Director_REMOVED {
-			asClaimed(&s, members[e.GetName()])
+			asClaimed(&s, d.claimed(e.GetName()))
 		}
 		if p, ok := views[e.GetName()]; ok {
 			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent
@@ -81,10 +77,10 @@ func silentAlert(s api.DirectorState) string {
 
 // asClaimed shows of a removed director what approving it would pin: the key that
 // speaks for its name now, never the tombstone's, which may be a dead disk's.
-func asClaimed(s *api.DirectorState, m gossip.Member) {
-	s.Key = ""
-	if len(m.Meta.Key) > 0 {
-		s.Key, s.Site, s.Address = spec.FormatKey(m.Meta.Key), cmp.Or(m.Meta.Site, s.Site), m.Addr
+func asClaimed(s *api.DirectorState, shown core.Director) {
+	s.Key, s.Address = "", ""
+	if len(shown.Key) > 0 {
+		s.Key, s.Site, s.Address = spec.FormatKey(shown.Key), cmp.Or(shown.Site, s.Site), shown.Gossip
 	}
 }
 

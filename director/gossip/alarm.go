@@ -1,6 +1,8 @@
 package gossip
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"log/slog"
 	"maps"
 	"sync"
@@ -29,6 +31,7 @@ type alarms struct {
 // doubt is an alarm that stands until it has not been raised again for a while.
 type doubt struct {
 	text  string
+	key   []byte // of a changed key: what was shown instead of the roster's
 	until time.Time
 }
 
@@ -42,20 +45,27 @@ func newAlarms(log *slog.Logger, m *metrics) *alarms {
 }
 
 // raise records a doubt about a director.
-func (a *alarms) raise(name, text string, now time.Time) {
+func (a *alarms) raise(name string, d doubt, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, known := a.raised[name]; known || len(a.raised) < maxAlarms {
-		a.raised[name] = doubt{text: text, until: now.Add(alarmFor)}
+		d.until = now.Add(alarmFor)
+		a.raised[name] = d
 	}
 }
 
+// over tells whether a doubt has ended: it was not raised again, or a person has
+// since removed the name or approved the key.
+func (d doubt) over(pin []byte, now time.Time) bool {
+	return now.After(d.until) || len(d.key) > 0 && (len(pin) == 0 || bytes.Equal(pin, d.key))
+}
+
 // settle takes the receiver's findings and logs what changed.
-func (a *alarms) settle(found map[string]string, now time.Time) {
+func (a *alarms) settle(found map[string]string, pin func(name string) ed25519.PublicKey, now time.Time) {
 	next := maps.Clone(found)
 	a.mu.Lock()
 	for name, d := range a.raised {
-		if now.After(d.until) {
+		if d.over(pin(name), now) {
 			delete(a.raised, name)
 		} else if next[name] == "" {
 			next[name] = d.text

@@ -1,11 +1,13 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +99,12 @@ func TestClonedMachine(t *testing.T) {
 	f.register("d2", d2.Public(), "")
 	p := start(t, f, d1, nil)
 	original := start(t, f, d2, join(p))
-	eventually(t, "the original to join", func() bool { return p.names() == "d1 d2" })
+	eventually(t, "the original to be heard", func() bool {
+		if _, err := original.Broadcast(7, []byte("first")); err != nil {
+			t.Fatal(err)
+		}
+		return p.heard("d2", "first")
+	})
 	d2.Boot = 8
 	clone := start(t, f, d2, join(p))
 	eventually(t, "the alarm", func() bool {
@@ -277,4 +284,53 @@ func TestBadLinks(t *testing.T) {
 	for _, p := range peers {
 		eventually(t, p.opts.Name+" to know all", func() bool { return p.names() == "d1 d2 d3" })
 	}
+}
+
+// A director comes back at its old place with another key, while its peers still
+// hold its old self to be alive: what it signs says under which key it speaks,
+// and once a person has removed the old key and approved the new one it is a
+// director again, without a doubt left over.
+func TestLostDiskReplaced(t *testing.T) {
+	t.Parallel()
+	f := newFleet("fleet-1")
+	old, anew := identity("d3", "", 7), identity("d3", "another disk", 9)
+	f.register("d1", identity("d1", "", 1).Public(), "")
+	f.register("d2", identity("d2", "", 1).Public(), "")
+	f.register("d3", old.Public(), "")
+	p1 := start(t, f, identity("d1", "", 1), nil)
+	p2 := start(t, f, identity("d2", "", 1), join(p1))
+	p3 := start(t, f, old, join(p1, p2))
+	peers := []*peer{p1, p2}
+	each := func(what string, ok func(p *peer) bool) {
+		t.Helper()
+		for _, p := range peers {
+			eventually(t, what, func() bool { return ok(p) })
+		}
+	}
+	each("all to meet", func(p *peer) bool { return p.names() == "d1 d2 d3" })
+	crash(t, p3)
+	p3 = start(t, f, anew, func(o *Options) {
+		join(p1, p2)(o)
+		o.Listen = p3.Addr().String()
+	})
+	speaks := func() {
+		if _, err := p3.Broadcast(7, []byte("anew")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	each("the alarm, and the key that it is about", func(p *peer) bool {
+		speaks()
+		return strings.Contains(p.Alarms()["d3"], "another key") && bytes.Equal(p.Claimed("d3").Key, anew.Public()) && p.Claimed("d3").Gossip == p3.Advertised().String()
+	})
+	f.register("d3", nil, "")
+	each("the alarm to end, with the old self forgotten", func(p *peer) bool {
+		speaks()
+		held := slices.ContainsFunc(p.Members(), func(m Member) bool { return bytes.Equal(m.Meta.Key, old.Public()) })
+		return p.Alarms()["d3"] == "" && bytes.Equal(p.Claimed("d3").Key, anew.Public()) && !held
+	})
+	f.register("d3", anew.Public(), "")
+	each("it to be a director again", func(p *peer) bool {
+		speaks()
+		return p.names() == "d1 d2 d3" && p.Alarms()["d3"] == "" && p.heard("d3", "anew")
+	})
 }

@@ -83,6 +83,7 @@ type Node struct {
 	inbox     *inbox
 	members   *members
 	alarms    *alarms
+	claims    *claims
 	answered  *answered
 	absent    *absent
 }
@@ -107,7 +108,7 @@ func New(opts Options) (*Node, error) {
 		refresh: make(chan struct{}, 1), inbox: newInbox(), answered: newAnswered(opts.Join), absent: newAbsent(),
 		tuning: tuning{list: memberlist.DefaultLANConfig(), tick: 250 * time.Millisecond, redial: 2 * time.Second, meta: time.Second},
 	}
-	n.alarms = newAlarms(opts.Log, m)
+	n.alarms, n.claims = newAlarms(opts.Log, m), newClaims()
 	n.members = newMembers(n)
 	if err := n.prepare(); err != nil {
 		return nil, errors.Join(err, t.tcp.Close(), t.udp.Close())
@@ -259,7 +260,7 @@ func (n *Node) receive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			n.alarms.settle(r.authors.alarms(now), now)
+			n.alarms.settle(r.authors.alarms(now), n.opts.Keys, now)
 		case <-n.inbox.wake:
 			for _, l := range n.inbox.take() {
 				if ctx.Err() != nil {

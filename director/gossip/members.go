@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -73,11 +74,15 @@ func (n *Node) Members() []Member {
 // plan is of no fleet yet.
 func foreign(own, other string) bool { return own != "" && other != "" && own != other }
 
-// genuine tells whether a member is of our fleet and has the roster's key. One
-// that was let in before the fleet or the key was known may not be: it must not
-// stand in the way of the director whose name it took.
+// genuine tells whether a member is of our fleet and has the roster's key or,
+// where the roster has none, the key that its name speaks under now. One that
+// was let in before the fleet or the key was known may not be: it must not stand
+// in the way of the director whose name it took, nor must a lost disk's record.
 func (s *members) genuine(m member, own string) bool {
 	pin := s.node.opts.Keys(m.Name)
+	if len(pin) == 0 && m.Name != s.node.opts.Name {
+		pin = s.node.claims.of(m.Name, time.Now())
+	}
 	return !foreign(own, m.Meta.Fleet) && (len(pin) == 0 || bytes.Equal(pin, m.Meta.Key))
 }
 
@@ -100,7 +105,6 @@ func (s *members) admit(node *memberlist.Node) error {
 	}
 	if pin := s.node.opts.Keys(node.Name); len(pin) > 0 && !bytes.Equal(pin, meta.Key) {
 		s.node.metrics.drop(changedKey)
-		s.node.alarms.raise(node.Name, textChangedKey, time.Now())
 		return fmt.Errorf("%s has another key than the roster's", node.Name)
 	}
 	s.mu.Lock()
@@ -138,6 +142,20 @@ func (s *members) describe(node *memberlist.Node) (Meta, error) {
 		return Meta{}, fmt.Errorf("%s is announced at an address that it does not claim", node.Name)
 	}
 	return meta, nil
+}
+
+// announced gives what was last verified under a key, of a member or of one that
+// was refused; the key alone where that is nothing.
+func (s *members) announced(key ed25519.PublicKey) Meta {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Meta{Key: key}
+	for _, meta := range s.proofs {
+		if bytes.Equal(meta.Key, key) && (out.Gossip == "" || meta.Gossip < out.Gossip) {
+			out = meta
+		}
+	}
+	return out
 }
 
 // set takes over what memberlist says of a live node.

@@ -64,15 +64,18 @@ func (r *receiver) verify(l letter) (Message, reason) {
 	if !verified(fleet, l.raw, m.Key) {
 		return Message{}, unsigned
 	}
-	if len(pin) > 0 && !registered {
-		r.node.alarms.raise(m.From, textChangedKey, l.received)
-		return Message{}, changedKey
-	}
 	if bytes.Equal(m.Key, r.node.opts.Identity.Public()) {
 		return Message{}, r.ourselves(&m)
 	}
 	if why := r.authors.accept(&m, registered, l.received); why != "" {
 		return Message{}, why
+	}
+	if !registered {
+		r.node.claims.hear(&m, l.received)
+	}
+	if len(pin) > 0 && !registered {
+		r.node.alarms.raise(m.From, doubt{text: textChangedKey, key: m.Key}, l.received)
+		return Message{}, changedKey
 	}
 	return m, ""
 }
@@ -87,7 +90,7 @@ func (r *receiver) ourselves(m *Message) reason {
 	case m.Boot == own && m.Instance == r.node.instance:
 		return replayed
 	default:
-		r.node.alarms.raise(r.node.opts.Name, textDoubledUs, m.Received)
+		r.node.alarms.raise(r.node.opts.Name, doubt{text: textDoubledUs}, m.Received)
 		return duplicateInstance
 	}
 }
