@@ -337,7 +337,8 @@ func (d *Director) Run(ctx context.Context) error {
 	run("control planes", d.kubes.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
-		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir))
+		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),
+		slog.String("key", d.shownKey()))
 	err := group.Wait()
 	endChild() // last: a leader that stops gives its key back
 	if childErr := child.Wait(); err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
 )
 
 // Do commits a command and waits until every registered director has
@@ -45,6 +46,15 @@ func (d *Director) fill(cmd *core.Command) {
 	}
 	shown := d.claimed(cmd.Director.Name)
 	cmd.Director.Key, cmd.Director.Gossip, cmd.Director.Site = shown.Key, shown.Gossip, cmp.Or(cmd.Director.Site, shown.Site)
+}
+
+// shownKey is this director's public key as a person compares it before
+// approving; of a director that has none, which says nothing to others, "none".
+func (d *Director) shownKey() string {
+	if d.mute != nil {
+		return "none"
+	}
+	return spec.FormatKey(d.identity.Public())
 }
 
 // claimed gives the key that speaks for a name now, whatever the roster says,
