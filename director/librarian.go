@@ -106,7 +106,10 @@ func unread(snap store.Snapshot, err error) string {
 	if snap.ModRevision != 0 {
 		return "the store holds a plan that cannot be read here: " + err.Error() + "; upgrade this director, or run `divert store recover` if the store is damaged"
 	}
-	return "the store does not answer: " + err.Error()
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		return "the store does not answer: answers and failover go on, commands are refused until it does"
+	}
+	return "the store cannot be read: " + err.Error()
 }
 
 // learn judges what was read against what is known (F25), and offers it when it

@@ -109,7 +109,7 @@ func plain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("permission denied (run as the user that runs the director, or as root)")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("nobody answers (left behind by a director that is gone)")
+		return errors.New("nobody listens there; a director that did is gone")
 	}
 	return err
 }
