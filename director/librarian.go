@@ -107,7 +107,7 @@ func unread(snap store.Snapshot, err error) string {
 		return "the store holds a plan that cannot be read here: " + err.Error() + "; upgrade this director, or run `divert store recover` if the store is damaged"
 	}
 	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		return "the store does not answer: answers and failover go on, commands are refused until it does"
+		return "the store does not answer; answers and failover go on, commands are refused until it does (" + err.Error() + ")"
 	}
 	return "the store cannot be read: " + err.Error()
 }
