@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
@@ -285,8 +286,9 @@ func (c *compiled) pinOf(prefix netip.Prefix) int {
 
 // region finds the region that names these clients most closely: the longest
 // prefix, else the country, else the continent; -1 if none does. Of two that
-// are as close, the one whose order sorts first counts, so that listing them
-// differently changes nothing.
+// are as close (a spec refuses that), the one whose order sorts first counts,
+// then the one whose clients do, so that listing them differently changes
+// neither an answer nor its reason.
 func (in *interner) region(place int, bits []int) int {
 	best, how := -1, matchNone
 	regions := in.c.svc.Steering.Regions
@@ -295,11 +297,16 @@ func (in *interner) region(place int, bits []int) int {
 		if m == matchNone {
 			continue
 		}
-		if m > how || m == how && slices.Compare(regions[i].Order, regions[best].Order) < 0 {
+		if m > how || m == how && compareRegions(&regions[i], &regions[best]) < 0 {
 			best, how = i, m
 		}
 	}
 	return best
+}
+
+// compareRegions orders by order of sites, then by clients.
+func compareRegions(a, b *spec.Region) int {
+	return cmp.Or(slices.Compare(a.Order, b.Order), strings.Compare(clientsText(&a.Clients), clientsText(&b.Clients)))
 }
 
 // fence numbers what residency leaves to clients of a place and prefix (S11).

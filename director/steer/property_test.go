@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -431,4 +432,26 @@ func TestDeciderForgetsNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTwinRegions: of two regions that name the same clients and say the same
+// order, the same one gives the reason however they are listed (L2).
+func TestTwinRegions(t *testing.T) {
+	f := newFleet()
+	f.cluster(t, "a:DE")
+	f.cluster(t, "b:US")
+	svc := f.service(t, "shop", spec.PolicyGeo, "a=192.0.2.1", "b=192.0.2.2")
+	both := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	svc.Steering.Regions = []spec.Region{
+		{Clients: spec.Clients{Countries: []string{"TR"}, Prefixes: both}, Order: []string{"b", "a"}},
+		{Clients: spec.Clients{Prefixes: both}, Order: []string{"b", "a"}},
+	}
+	one := fmt.Sprintf("%+v", Decide(f.input()).Services[0].V4)
+	if !strings.Contains(one, "region 198.51.100.0/24: in order: b, a") {
+		t.Fatalf("no region decided: %s", one)
+	}
+	slices.Reverse(svc.Steering.Regions)
+	if two := fmt.Sprintf("%+v", Decide(f.input()).Services[0].V4); two != one {
+		t.Fatalf("reversed:\n%s\nas it was:\n%s", two, one)
+	}
 }
