@@ -26,7 +26,7 @@ type Source struct {
 	Text   string // zone-file text, "" for none
 
 	// What makes the SOA and the apex NS records. Each is left out where Text
-	// brings its own.
+	// brings its own; the timers, which have defaults, say nothing there.
 	Nameservers []string
 	Hostmaster  string // a mail address, or its domain form
 	SOA         Timers
@@ -149,7 +149,7 @@ func (z *parser) apex(s Source) {
 	switch {
 	case err != nil:
 		z.problem(0, "hostmaster: %v", err)
-	case soa != nil && (s.Hostmaster != "" || s.SOA != Timers{}):
+	case soa != nil && s.Hostmaster != "":
 		z.problem(soaLine, "the text brings its own SOA, so hostmaster and soa must be left out")
 	case soa == nil && s.Hostmaster == "":
 		z.problem(0, "%s has no SOA record and no hostmaster to make one", z.origin)

@@ -81,6 +81,11 @@ func TestOwnSOA(t *testing.T) {
 	if len(problems) != 2 || problems[0].Line != 1 || problems[1].Line != 3 {
 		t.Errorf("given twice: got %v, want problems at lines 1 and 3", problems)
 	}
+	// Timers come with their defaults filled in; they are for an SOA that is made.
+	records, problems = Parse(Source{Origin: "example.org", Text: text, SOA: Timers{time.Hour, 10 * time.Minute, 24 * time.Hour, 5 * time.Second}})
+	if Failed(problems) || records[0].(*dns.SOA).Minttl != 30 {
+		t.Errorf("beside timers: got %v, %v", records[0], problems)
+	}
 }
 
 // Each row is a mistake, with the line it is on and what is said; "!" before it: a
