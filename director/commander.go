@@ -3,11 +3,12 @@ package director
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -42,18 +43,25 @@ type commander struct {
 	now       func() time.Time
 }
 
-// attempts bounds the races lost to other directors before a person is told.
-const attempts = 8
+// attempts bounds the races lost to other commands before a person is told;
+// after each the wait may be twice as long, so that a crowd thins out.
+const (
+	attempts  = 10
+	raceFirst = 5 * time.Millisecond
+)
 
 // commit decides and writes one command. A Noop or a dry run writes nothing and
 // has a zero Identity.
 func (c *commander) commit(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
-	for range attempts {
+	for i := range attempts {
 		change, id, err := c.attempt(ctx, cmd, term)
-		if errors.Is(err, store.ErrConflict) {
-			continue // somebody else's plan came between: read and decide again
+		if !errors.Is(err, store.ErrConflict) {
+			return change, id, err
 		}
-		return change, id, err
+		// Somebody else's plan came between: read and decide again.
+		if !pause(ctx, rand.N(raceFirst<<i)) {
+			break
+		}
 	}
 	return core.Change{}, plan.Identity{}, &core.Refusal{Reason: "other commands kept coming between", Remedy: "try again"}
 }
@@ -72,6 +80,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 			return done(r, cmd)
 		}
 	}
+	known := c.horizon.known()
 	snap, err := c.store.Read(readCtx)
 	if err != nil && snap.ModRevision != 0 {
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: unread(snap, err)}
@@ -79,7 +88,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil {
 		return core.Change{}, plan.Identity{}, unavailable(err)
 	}
-	base, err := c.base(readCtx, snap)
+	base, err := c.base(readCtx, known, snap)
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
@@ -99,9 +108,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 }
 
 // base is the plan that the store holds, ready to decide upon: refused where the
-// store is not the one we know (F25), and never older than what is in force.
-func (c *commander) base(ctx context.Context, snap store.Snapshot) (*inForce, error) {
-	known := c.horizon.known()
+// store is not the one known before it was read (F25), and never older than what
+// is in force.
+func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Snapshot) (*inForce, error) {
 	if snap.Sealed == nil {
 		if known.IsZero() {
 			return nil, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "it bootstraps when all join addresses answer, or on `divert store init`"}
@@ -112,10 +121,13 @@ func (c *commander) base(ctx context.Context, snap store.Snapshot) (*inForce, er
 		return nil, &core.Refusal{Reason: problem}
 	}
 	cur := c.horizon.current()
-	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
+	switch {
+	case cur == nil:
+	case cur.sealed.Identity == snap.Sealed.Identity:
 		return cur, nil
-	}
-	if cur != nil {
+	case cur.sealed.Identity.Fleet == snap.Sealed.Identity.Fleet && cur.sealed.Identity.Compare(snap.Sealed.Identity) > 0:
+		return nil, store.ErrConflict // it came into force since the read
+	default:
 		if err := plan.Trusted(cur.sealed, snap.Sealed); err != nil {
 			return nil, err
 		}
@@ -229,18 +241,19 @@ func unavailable(err error) error {
 // newID makes a command ID.
 func newID() string {
 	var b [16]byte
-	rand.Read(b[:])
+	crand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 
 // bootstrap writes the first plan, create-if-absent.
 func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Director, fleet string) error {
+	known := c.horizon.known()
 	snap, err := c.store.Read(ctx)
 	if err != nil {
 		return unavailable(err)
 	}
 	if snap.Sealed != nil {
-		c.librarian.learn(ctx, snap)
+		c.librarian.learn(ctx, known, snap)
 		return nil
 	}
 	change, err := core.Bootstrap(core.State{Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, raws, me, fleet)
@@ -261,13 +274,14 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 	if cur == nil {
 		return plan.Identity{}, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "run it on a director that holds one"}
 	}
+	before := c.horizon.known()
 	snap, err := c.store.Read(ctx)
 	if err != nil && snap.ModRevision == 0 {
 		return plan.Identity{}, unavailable(err)
 	}
 	known := c.horizon.heard()
 	if snap.Sealed != nil {
-		if foreign(c.horizon.known(), snap.Sealed.Identity) == "" {
+		if foreign(before, snap.Sealed.Identity) == "" {
 			return plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("the store holds plan %d.%d and is in order: there is nothing to recover", snap.Sealed.Identity.Epoch, snap.Sealed.Identity.Revision)}
 		}
 		// Whatever its order: another fleet's store is never written over.

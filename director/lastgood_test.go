@@ -86,7 +86,7 @@ func TestTornGeneration(t *testing.T) {
 	}
 
 	d = onDisk(t, tear, 7, 8)
-	d.librarian.learn(t.Context(), store.Snapshot{Sealed: d.horizon.current().sealed})
+	d.librarian.learn(t.Context(), d.horizon.known(), store.Snapshot{Sealed: d.horizon.current().sealed})
 	if d.horizon.acked().IsZero() {
 		t.Error("still behind, though the store holds this plan")
 	}

@@ -90,6 +90,7 @@ func (l *librarian) serve(ctx context.Context) error {
 func (l *librarian) readStore(ctx context.Context) {
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	known := l.horizon.known()
 	snap, err := l.store.Read(readCtx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -97,7 +98,7 @@ func (l *librarian) readStore(ctx context.Context) {
 		}
 		return
 	}
-	l.learn(readCtx, snap)
+	l.learn(readCtx, known, snap)
 }
 
 // unread says why a store cannot be used: silent, or holding what this version
@@ -112,10 +113,9 @@ func unread(snap store.Snapshot, err error) string {
 	return "the store cannot be read: " + err.Error()
 }
 
-// learn judges what was read against what is known (F25), and offers it when it
-// is newer than what is in force.
-func (l *librarian) learn(ctx context.Context, snap store.Snapshot) {
-	known := l.horizon.known()
+// learn judges what was read against what was known before that (F25), and
+// offers it when it is newer than what is in force.
+func (l *librarian) learn(ctx context.Context, known plan.Identity, snap store.Snapshot) {
 	if snap.Sealed == nil {
 		if known.IsZero() {
 			l.state(storeState{ok: true})
@@ -135,6 +135,9 @@ func (l *librarian) learn(ctx context.Context, snap store.Snapshot) {
 		l.confirmed()
 		return
 	}
+	if cur != nil && cur.sealed.Identity.Compare(snap.Sealed.Identity) > 0 {
+		return // it came into force since the read
+	}
 	doc, err := l.document(ctx, snap.Sealed)
 	if err != nil {
 		l.log.Warn("the plan's document cannot be had yet", slog.Any("err", err))
@@ -144,7 +147,8 @@ func (l *librarian) learn(ctx context.Context, snap store.Snapshot) {
 }
 
 // foreign says why a store that holds this plan is not to be written to; "" =
-// it may be. S3, F25.
+// it may be. S3, F25. Known is what was known before the store was read: a plan
+// that was committed since says nothing of what the read had to find.
 func foreign(known, found plan.Identity) string {
 	switch {
 	case known.IsZero():

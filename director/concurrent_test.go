@@ -1,0 +1,106 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/election/etcd"
+)
+
+// alone runs a director of its own fleet over a real etcd in this process, and
+// waits until it holds a plan.
+func alone(t *testing.T) *Director {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "divert-") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, served, ran := make(chan string, 1), make(chan error, 1), make(chan error, 1)
+	go func() {
+		served <- etcd.Serve(ctx, etcd.ServerOptions{
+			Data: filepath.Join(dir, "etcd"), Listen: "unix://" + filepath.Join(dir, "s"), Ready: func(e string) { ready <- e },
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-served })
+	endpoint := <-ready
+	files := filepath.Join(dir, "spec.yaml")
+	if err := os.WriteFile(files, []byte(meshSpec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := spec.DefaultSettings()
+	settings.Name, settings.Site, settings.DataDir, settings.Spec = "d1", "s1", filepath.Join(dir, "d1"), []string{files}
+	settings.DNS.Listen, settings.API.Listen, settings.Gossip.Listen = []string{"127.0.0.1:0"}, "", "127.0.0.1:0"
+	settings.Etcd.Endpoints = []string{endpoint}
+	d, err := New(Options{Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	go func() { ran <- d.Run(run) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ran; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	for end := time.Now().Add(20 * time.Second); d.horizon.current() == nil; <-d.Changed() {
+		if time.Now().After(end) {
+			t.Fatal("no plan")
+		}
+	}
+	return d
+}
+
+// TestCommandsAtOnce: commands given to one director at the same time are all
+// done, in some order (S5); none is told that the store was lost because
+// another one's plan came between its read and its decision.
+func TestCommandsAtOnce(t *testing.T) {
+	d := alone(t)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			for j := range 20 {
+				cmd := core.Command{
+					ID: newID(), Verb: core.Drain, Scope: "cluster/fra", Author: fmt.Sprint("ann", i), Reason: "test",
+					For: time.Hour + time.Duration(60*i+j)*time.Second,
+				}
+				_, _, err := d.commander.commit(t.Context(), cmd, nil)
+				if err != nil {
+					t.Errorf("%d.%d: %v", i, j, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestReadOvertaken: a reading of the store that a newer plan has overtaken is no
+// sign of a restored store.
+func TestReadOvertaken(t *testing.T) {
+	d := onDisk(t, func(*store.Generation, []string) {}, 7)
+	snap := store.Snapshot{Sealed: d.horizon.current().sealed, ModRevision: 1}
+	known := d.horizon.known()
+	newer := snap.Sealed.Identity
+	newer.Revision++
+	d.horizon.raise(newer)
+	d.librarian.learn(t.Context(), known, snap)
+	if s := d.horizon.storeNow(); !s.ok || s.problem != "" {
+		t.Errorf("store: got %+v, want it usable", s)
+	}
+	if _, err := d.commander.base(t.Context(), known, snap); err != nil {
+		t.Errorf("deciding upon it: %v; the fence tells", err)
+	}
+	if _, err := d.commander.base(t.Context(), d.horizon.known(), snap); err == nil {
+		t.Error("a store read since then and older than what is known is not refused")
+	}
+}
