@@ -106,7 +106,7 @@ func (n *name) set(data []byte) (ok bool) {
 // for nothing; fields before the fault are set.
 func (q *query) parse(packet []byte) (rcode uint16) {
 	q.question = headerLen
-	questions := be16(packet[4:])
+	questions := int(be16(packet[4:]))
 	at := headerLen
 	if questions == 1 {
 		if !q.name.set(packet[at:]) || len(packet) < at+q.name.length+4 {
@@ -116,7 +116,7 @@ func (q *query) parse(packet []byte) (rcode uint16) {
 		q.qtype, q.qclass = be16(packet[at:]), be16(packet[at+2:])
 		at += 4
 		q.question = at
-	} else if questions != 0 {
+	} else if at = skipQuestions(packet, at, questions); at < 0 {
 		return rcodeFormat
 	}
 	answers, authorities, extras := int(be16(packet[6:])), int(be16(packet[8:])), int(be16(packet[10:]))
@@ -179,6 +179,18 @@ func skipName(packet []byte, at int) int {
 		at += 1 + size
 	}
 	return -1
+}
+
+// skipQuestions gives where n questions end, -1 if they do not. More than one are
+// never answered, but an OPT behind them is (RFC 6891 section 6.1.1).
+func skipQuestions(packet []byte, at, n int) int {
+	for range n {
+		if at = skipName(packet, at); at < 0 || at+4 > len(packet) {
+			return -1
+		}
+		at += 4
+	}
+	return at
 }
 
 func (q *query) parseOptions(data []byte) (ok bool) {

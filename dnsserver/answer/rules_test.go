@@ -191,6 +191,16 @@ func TestDNAMETooLong(t *testing.T) {
 	}
 }
 
+// A letter may be written as its number, in either case (RFC 1035 section 5.1).
+func TestOwnerByNumber(t *testing.T) {
+	zones := rulesZones()
+	zones[0].Records = append(zones[0].Records, mustRR(`\065\098c.example.org. 300 IN TXT "found"`))
+	table := compiled(t, func(o *Options) { o.Zones = zones })
+	if got := ask1(t, table, "aBc.example.org.", dns.TypeTXT, nil); len(got.Answer) != 1 {
+		t.Errorf("got\n%v\nwant the record", got)
+	}
+}
+
 // SEMANTICS, Existence: a resolver believes a NODATA no longer than an answer.
 func TestNegativeTTL(t *testing.T) {
 	table := compiled(t, nil)
@@ -312,7 +322,11 @@ func TestRejects(t *testing.T) {
 		{"a response", edit(func(p []byte) []byte { p[2] |= 0x80; return p }), RejectResponse, none, false},
 		{"a header alone", make([]byte, 12), RejectFormat, 1, false},
 		{"no question, with OPT", base(func(m *dns.Msg) { m.Question = nil }), RejectFormat, 1, true},
-		{"two questions", base(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), RejectFormat, 1, false},
+		{"two questions", base(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), RejectFormat, 1, true},
+		{"two questions, opcode STATUS", base(func(m *dns.Msg) {
+			m.Opcode, m.Question = dns.OpcodeStatus, append(m.Question, m.Question[0])
+		}), RejectOpcode, 4, true},
+		{"more questions than octets", edit(func(p []byte) []byte { p[4], p[5] = 0xff, 0xff; return p }), RejectFormat, 1, false},
 		{"question cut", base(nil)[:20], RejectFormat, 1, false},
 		{"OPT cut", edit(func(p []byte) []byte { return p[:len(p)-1] }), RejectFormat, 1, false},
 		{"octets behind", edit(func(p []byte) []byte { return append(p, 0) }), RejectFormat, 1, true},

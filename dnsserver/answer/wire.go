@@ -14,11 +14,11 @@ func wire(name string) ([]byte, error) {
 	if _, ok := dns.IsDomainName(name); !ok || name == "" {
 		return nil, fmt.Errorf("%q is not a domain name", name)
 	}
-	n, err := dns.PackDomainName(dns.CanonicalName(name), buf, 0, nil, false)
+	n, err := dns.PackDomainName(dns.Fqdn(name), buf, 0, nil, false)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a domain name: %w", name, err)
 	}
-	return buf[:n], nil
+	return lower(buf[:n]), nil // not the text: a letter may be written as its number
 }
 
 // show is the presentation form of a packed name, for messages.
