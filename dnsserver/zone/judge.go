@@ -6,6 +6,10 @@ import (
 	"github.com/miekg/dns"
 )
 
+// maxSet is how many octets the records of one name and type may have: with the
+// question, aliases before them and an OPT they must fit a reply of 65,535.
+const maxSet = 60_000
+
 // judge finds what is wrong between records: all that would make answers a
 // resolver misreads.
 func (z *parser) judge() {
@@ -86,7 +90,7 @@ func (z *parser) judgeRecord(e entry, all map[string]*node) {
 			z.problem(e.line, "%s: type %s does not belong in a zone", h.Name, kind)
 		}
 	}
-	if n := dns.Len(e.rr); n > 60_000 {
+	if n := dns.Len(e.rr); n > maxSet {
 		z.problem(e.line, "%s %s has %d octets, too long for a reply", h.Name, kind, n)
 	} else if _, err := dns.PackRR(e.rr, make([]byte, n+512), 0, nil, false); err != nil {
 		z.problem(e.line, "%s %s: %s", h.Name, kind, explain(err))
@@ -152,6 +156,7 @@ func (z *parser) judgeApex(all map[string]*node) {
 func (z *parser) judgeNode(name string, n *node) {
 	seen := make(map[string]int)
 	ttls := make(map[uint16]uint32)
+	sizes := make(map[uint16]int)
 	cnames, dnames := 0, 0
 	for _, e := range n.entries {
 		h := e.rr.Header()
@@ -164,6 +169,11 @@ func (z *parser) judgeNode(name string, n *node) {
 			z.warn(e.line, "%s %s has TTL %d and %d; the lower is served (RFC 2181 section 5.2)", name, dns.Type(h.Rrtype), ttl, h.Ttl)
 		}
 		ttls[h.Rrtype] = h.Ttl
+		size := sizes[h.Rrtype]
+		sizes[h.Rrtype] += dns.Len(e.rr) - len(name) // of the owner a pointer goes out
+		if size <= maxSet && sizes[h.Rrtype] > maxSet && size > 0 {
+			z.problem(e.line, "the %s records of %s together have more than %d octets, too long for a reply", dns.Type(h.Rrtype), name, maxSet)
+		}
 		switch {
 		case h.Rrtype == dns.TypeCNAME:
 			if cnames++; cnames == 2 {

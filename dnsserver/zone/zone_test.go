@@ -129,6 +129,7 @@ func TestProblems(t *testing.T) {
 		{"quote", ns1 + "a TXT \"open\nb A 192.0.2.1", 2, "quote is not closed"},
 		{"parenthesis", ns1 + "a TXT ( hi\nb A 192.0.2.1", 2, "( is not closed"},
 		{"the other parenthesis", ns1 + "a TXT hi )", 2, ") without its ("},
+		{"too long a set", ns1 + "$GENERATE 0-299 a TXT \"$-" + strings.Repeat("x", 240) + "\"", 2, "together have"},
 		{"signed", ns1 + "a NSEC b A", 2, "not yet supported"},
 		{"no owner", "  A 192.0.2.1\n" + ns1, 1, "without an owner"},
 		{"origin", ns1 + "$ORIGIN a..b", 2, "not a domain name"},
