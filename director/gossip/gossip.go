@@ -65,6 +65,8 @@ type tuning struct {
 	tick   time.Duration // how often redials are considered
 	redial time.Duration // mean pause between attempts at an absent director
 	meta   time.Duration // how often Options.Meta is asked
+
+	resolve func(ctx context.Context, addr string, timeout time.Duration) ([]string, error)
 }
 
 // Node is a director's presence among the others.
@@ -106,7 +108,7 @@ func New(opts Options) (*Node, error) {
 	n := &Node{
 		opts: opts, log: opts.Log, metrics: m, transport: t,
 		refresh: make(chan struct{}, 1), inbox: newInbox(), answered: newAnswered(opts.Join), absent: newAbsent(),
-		tuning: tuning{list: memberlist.DefaultLANConfig(), tick: 250 * time.Millisecond, redial: 2 * time.Second, meta: time.Second},
+		tuning: tuning{list: memberlist.DefaultLANConfig(), tick: 250 * time.Millisecond, redial: 2 * time.Second, meta: time.Second, resolve: resolve},
 	}
 	n.alarms, n.claims = newAlarms(opts.Log, m), newClaims()
 	n.members = newMembers(n)

@@ -269,12 +269,13 @@ func (n *Node) addresses() map[string][]string {
 	return out
 }
 
-// at tells whether a member advertises one of the addresses.
-func (s *members) at(addrs ...string) bool {
+// at tells whether a member advertises an address.
+func (s *members) at(addr string) bool {
+	own := s.node.opts.Fleet()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.known {
-		if slices.Contains(addrs, m.Addr) {
+		if m.Addr == addr && s.genuine(m, own) {
 			return true
 		}
 	}

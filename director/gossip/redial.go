@@ -9,12 +9,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
 
 // maxResolved bounds the addresses tried of one name.
-const maxResolved = 4
+const maxResolved = 8
 
 // answered records which join addresses have answered at least once.
 type answered struct {
@@ -134,15 +135,27 @@ func (n *Node) reached(l *line) bool {
 	if l.name != "" {
 		return n.members.has(l.name)
 	}
-	addrs := append([]string{l.addr}, l.resolved...)
-	for _, a := range addrs {
-		if a == n.transport.advertise.String() || a == n.transport.bound.String() {
-			n.heard(l.addr) // ourselves
-			return true
-		}
+	if n.ours(l.addr) {
+		n.heard(l.addr)
+		return true
 	}
-	return n.Answered()[l.addr] && n.members.at(addrs...)
+	// A name that leads to nobody but ourselves may lead to others later.
+	others := n.others(l.resolved)
+	return len(others) > 0 && n.Answered()[l.addr] && !slices.ContainsFunc(others, n.missing)
 }
+
+// ours tells whether an address is this director's own.
+func (n *Node) ours(addr string) bool {
+	return addr == n.transport.advertise.String() || addr == n.transport.bound.String()
+}
+
+// others leaves this director's own addresses out.
+func (n *Node) others(addrs []string) []string {
+	return slices.DeleteFunc(slices.Clone(addrs), n.ours)
+}
+
+// missing tells whether no member advertises an address.
+func (n *Node) missing(addr string) bool { return !n.members.at(addr) }
 
 // hung files an attempt's outcome and sets the next, with jitter so that
 // directors which lost each other do not call in step.
@@ -176,26 +189,44 @@ func (n *Node) heard(addr string) {
 }
 
 // dial resolves an address and exchanges membership with what answers there.
-// Every step is bounded: the resolver by ctx, the exchange by memberlist's
-// timeout and by the transport's end.
+// A name may stand for several directors, this one among them: each is asked,
+// and it has answered when all of them have. Directors may have two families of
+// addresses and listen on one: all of one family will do. Every step is bounded:
+// the resolver by ctx, the exchange by memberlist's timeout and by the
+// transport's end.
 func (n *Node) dial(ctx context.Context, addr string) ([]string, error) {
-	resolved, err := resolve(ctx, addr, n.tuning.list.TCPTimeout)
+	resolved, err := n.tuning.resolve(ctx, addr, n.tuning.list.TCPTimeout)
 	if err != nil {
 		return nil, err
 	}
 	list := n.list.Load()
 	var errs error
-	for _, a := range resolved {
+	silent, answered := map[bool]int{}, map[bool]int{} // by whether the family is IPv4
+	for _, a := range n.others(resolved) {
 		if ctx.Err() != nil {
 			return resolved, ctx.Err()
 		}
-		if _, err := list.Join([]string{a}); err != nil {
-			errs = errors.Join(errs, err)
-			continue
+		family := isIPv4(a)
+		if n.missing(a) {
+			if _, err := list.Join([]string{a}); err != nil {
+				errs = errors.Join(errs, err)
+				silent[family]++
+				continue
+			}
 		}
-		return resolved, nil
+		answered[family]++
+	}
+	for family, count := range answered {
+		if count > 0 && silent[family] == 0 {
+			return resolved, nil
+		}
 	}
 	return resolved, errs
+}
+
+func isIPv4(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	return err == nil && a.Addr().Is4()
 }
 
 // resolve gives ip:port addresses. memberlist's own look-up asks with type ANY
