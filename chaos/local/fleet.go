@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -227,22 +228,31 @@ func (f *Fleet) startAll(ctx context.Context) error {
 	return nil
 }
 
-// stopAll ends every process of the fleet and waits for it, directors first.
+// stopAll ends every process of the fleet and waits for it.
 func (f *Fleet) stopAll() {
-	f.mu.Lock()
-	names := slices.Collect(func(yield func(string) bool) {
-		for name := range f.procs {
-			if !yield(name) {
-				return
-			}
-		}
-	})
-	f.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, name := range names {
+	for _, name := range f.started() {
 		wg.Go(func() { f.process(name).end() })
 	}
 	wg.Wait()
+}
+
+// started lists the processes that were started, in order.
+func (f *Fleet) started() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.procs))
+}
+
+// Ended names a process that has ended by itself, such as one whose port is
+// taken; Log has its last words.
+func (f *Fleet) Ended() (string, bool) {
+	for _, name := range f.started() {
+		if f.process(name).ended() {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 func (f *Fleet) process(name string) *Process {

@@ -19,6 +19,7 @@ type Process struct {
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // nil: never started
 	done chan struct{} // closed when the process has ended and been waited for
+	told bool          // to end, by us
 }
 
 // stopPatience is what a process has between SIGTERM and SIGKILL.
@@ -45,7 +46,7 @@ func (p *Process) start() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
-	p.cmd, p.done = cmd, make(chan struct{})
+	p.cmd, p.done, p.told = cmd, make(chan struct{}), false
 	go func(done chan struct{}) { // waited for by end
 		defer close(done)
 		_ = cmd.Wait()
@@ -68,7 +69,30 @@ func (p *Process) running() (*os.Process, chan struct{}, bool) {
 	}
 }
 
+// ended tells whether the process ran and has ended by itself.
+func (p *Process) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || p.told {
+		return false
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// tell notes that the process is about to be ended.
+func (p *Process) tell() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = true
+}
+
 func (p *Process) kill() error {
+	p.tell()
 	proc, done, ok := p.running()
 	if !ok {
 		return nil
@@ -93,6 +117,7 @@ func (p *Process) send(s syscall.Signal) error {
 
 // end stops the process gracefully, then not, and waits.
 func (p *Process) end() {
+	p.tell()
 	proc, done, ok := p.running()
 	if !ok {
 		return
