@@ -37,6 +37,7 @@ type app struct {
 	env      func(string) string
 	now      func() time.Time
 	newID    func() string
+	self     string // how this binary was called
 
 	// Flags of every command.
 	server string
@@ -54,6 +55,7 @@ func newApp() *app {
 		colour: live && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		width:  func() int { return terminalWidth(live) },
 		env:    os.Getenv, now: time.Now, newID: randomID,
+		self: os.Args[0],
 	}
 }
 

@@ -8,8 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -98,7 +99,7 @@ returns, and why it waits.`
 			} else if to == local.Peers || to == "etcd" {
 				return usage("say which director: divert demo %s d1 %s", verb, to)
 			}
-			if err := askDemo(c.Context(), verb, from, to); err != nil {
+			if err := a.askDemo(c.Context(), verb, from, to); err != nil {
 				return err
 			}
 			return a.afterRule(c.Context(), verb, from, to)
@@ -111,23 +112,27 @@ func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
 	cluster, part, _ := strings.Cut(to, "/")
 	switch {
 	case part == local.PartServer && verb == "cut":
-		fmt.Fprintf(a.out, "The API server of %s is cut off: its control plane is impaired, which moves no traffic. `./divert demo heal %s` undoes it.\n", cluster, to)
+		fmt.Fprintf(a.out, "The API server of %s is cut off: its control plane is impaired, which moves no traffic. `%s demo heal %s` undoes it.\n", cluster, a.self, to)
 		return nil
 	case part == local.PartServer:
 		fmt.Fprintf(a.out, "The API server of %s is reachable again.\n", cluster)
 		return nil
 	case verb == "cut" && from == relay.Any:
-		fmt.Fprintf(a.out, "%s is cut off: its clients move within a few seconds. `./divert status` shows it; `./divert demo heal %s` brings it back.\n", to, to)
+		fmt.Fprintf(a.out, "%[1]s is cut off: its clients move within a few seconds. `%[2]s status` shows it; `%[2]s demo heal %[1]s` brings it back.\n", to, a.self)
 		return nil
 	case verb == "cut":
-		fmt.Fprintf(a.out, "%s no longer reaches %s: one director alone moves nothing. `./divert demo heal %s %s` undoes it.\n", from, to, from, to)
+		fmt.Fprintf(a.out, "%[1]s no longer reaches %[2]s: one director alone moves nothing. `%[3]s demo heal %[1]s %[2]s` undoes it.\n", from, to, a.self)
 		return nil
 	case from != relay.Any:
 		fmt.Fprintf(a.out, "%s reaches %s again.\n", from, to)
 		return nil
 	}
 	fmt.Fprintf(a.out, "%s is reachable again. ", to)
-	client, err := api.NewClient("unix:" + api.DemoSocket())
+	path, err := demoSocket(api.SocketName)
+	if err != nil {
+		return err
+	}
+	client, err := api.NewClient("unix:" + path)
 	if err != nil {
 		return err
 	}
@@ -143,7 +148,7 @@ func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
 			return nil
 		}
 		if strings.Contains(why, "earliest") {
-			fmt.Fprintf(a.out, "It returns when a quorum votes for it; until then it waits:\n  %s\n`./divert readmit cluster/%s --reason REASON` ends the wait.\n", why, cluster)
+			fmt.Fprintf(a.out, "It returns when a quorum votes for it; until then it waits:\n  %s\n`%s readmit cluster/%s --reason REASON` ends the wait.\n", why, a.self, cluster)
 			return nil
 		}
 		select {
@@ -152,7 +157,7 @@ func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
-	fmt.Fprintf(a.out, "It returns 10 s after it is seen to be well: `./divert status` says when.\n")
+	fmt.Fprintf(a.out, "It returns 10 s after it is seen to be well: `%s status` says when.\n", a.self)
 	return nil
 }
 
@@ -172,30 +177,55 @@ func waiting(s api.Status, cluster string) (string, bool) {
 	return why, down
 }
 
-// demo runs the fleet until ctx ends.
+// demo runs the fleet until ctx ends, or the terminal or the reader of what it
+// prints is gone.
 func (a *app) demo(ctx context.Context) error {
-	if err := askDemo(ctx, "ping", "", ""); err == nil {
+	ctx, stop := signal.NotifyContext(ctx, demoEnds()...)
+	defer stop() // last of all: a broken pipe must not end it before it has cleared away
+	if err := a.askDemo(ctx, "ping", "", ""); !errors.Is(err, errNoDemo) {
 		return &exit{code: exitRefused, err: errors.New("a demo runs here already"), remedy: "end that one with Ctrl-C first"}
 	}
+	dir, err := os.MkdirTemp("", demoDir)
+	if err != nil {
+		return err
+	}
+	err = a.demoIn(ctx, dir)
+	if rest := os.RemoveAll(dir); err == nil {
+		err = rest
+	}
+	if err == nil {
+		fmt.Fprintln(a.out, "\nThe demo has ended; nothing is left behind.")
+	}
+	return err
+}
+
+// demoEnds are the signals that end a demo besides Ctrl-C, except where it was
+// told to outlive its terminal.
+func demoEnds() []os.Signal {
+	ends := []os.Signal{syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ends = append(ends, syscall.SIGHUP)
+	}
+	return ends
+}
+
+func (a *app) demoIn(ctx context.Context, dir string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "divert-demo-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	level := slog.LevelWarn
 	fleet, err := local.New(local.Options{
-		Binary: self, Dir: dir, Net: demoNet, Log: a.logger(level),
+		Binary: self, Dir: dir, Net: demoNet, Log: a.logger(slog.LevelWarn),
 		DNS: func(i int) string { return fmt.Sprintf("127.0.0.1:%d", demoPort+i-1) },
 		API: func(i int) string { return fmt.Sprintf("127.0.0.1:%d", 8053+i-1) },
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &exit{code: exitRefused, err: err, remedy: "somebody else's demo runs on this machine: end that one first"}
+	}
 	if err != nil {
 		return err
 	}
-	control, err := demoControl(fleet)
+	control, err := demoControl(fleet, dir)
 	if err != nil {
 		return err
 	}
@@ -213,42 +243,21 @@ func (a *app) demo(ctx context.Context) error {
 	})
 	fmt.Fprintln(a.out, "Starting three clusters, a store and three directors on loopback …")
 	err = group.Wait()
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
-	if err != nil {
-		for _, name := range []string{"etcd", "d1"} {
-			if b, _ := fleet.Log(name); len(b) > 0 {
-				fmt.Fprintf(a.err, "--- the end of %s's log\n%s\n", name, tail(b, 2000))
-			}
-		}
-		return err
-	}
-	fmt.Fprintln(a.out, "\nThe demo has ended; nothing is left behind.")
-	return nil
+	return err
 }
 
-func tail(b []byte, n int) []byte {
-	if len(b) > n {
-		return b[len(b)-n:]
+// brokenOff is the error of a demo that did not come up: why, and what the
+// process said that it is about.
+func brokenOff(fleet *local.Fleet, name, why string) error {
+	const most = 2000
+	said, _ := fleet.Log(name)
+	if len(said) > most {
+		said = said[len(said)-most:]
 	}
-	return b
-}
-
-// link leaves the first director's socket where the CLI finds it.
-func linkDemo(fleet *local.Fleet) (remove func(), err error) {
-	path := api.DemoSocket()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	_ = os.Remove(path)
-	if err := os.Symlink(fleet.Socket(1), path); err != nil {
-		return nil, fmt.Errorf("leaving the demo's socket where the CLI looks: %w", err)
-	}
-	return func() {
-		_ = os.Remove(path)
-		_ = os.Remove(filepath.Dir(path))
-	}, nil
+	return fmt.Errorf("%s; the end of its log:\n%s", why, said)
 }
 
 // answerer asks one director's DNS, as a client's resolver would.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,34 +20,93 @@ import (
 	"github.com/divertdns/divert/director/api"
 )
 
-// demoDoor is the running demo's own socket, beside the link to its first
-// director: `divert demo cut` knocks there.
+// doorName is the running demo's own socket: `divert demo cut` knocks there.
+const doorName = "demo.sock"
+
+// demoDir is how the folder of a demo's fleet begins.
+const demoDir = "divert-demo-"
+
+// demoDoor answers at the door, which lies in the fleet's folder. Links to it
+// and to the first director's socket lie where the CLI looks.
 type demoDoor struct {
 	listener net.Listener
 	fleet    *local.Fleet
 	unlink   func()
 }
 
-func demoDoorPath() string { return filepath.Join(filepath.Dir(api.DemoSocket()), "demo.sock") }
-
-func demoControl(fleet *local.Fleet) (*demoDoor, error) {
-	unlink, err := linkDemo(fleet)
-	if err != nil {
-		return nil, err
-	}
-	path := demoDoorPath()
-	_ = os.Remove(path) // nobody answered there
+func demoControl(fleet *local.Fleet, dir string) (*demoDoor, error) {
+	path := filepath.Join(dir, doorName) // in a folder that is closed to others
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
 	if err != nil {
-		unlink()
 		return nil, fmt.Errorf("the demo's own socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		unlink()
-		return nil, err
+	unlink, err := linkDemo(map[string]string{doorName: path, api.SocketName: fleet.Socket(1)})
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return &demoDoor{listener: l, fleet: fleet, unlink: unlink}, nil
+}
+
+// linkDemo leaves links in each folder that the CLI looks into and that can be
+// had; one is enough.
+func linkDemo(targets map[string]string) (unlink func(), err error) {
+	var had []string
+	unlink = func() {
+		for _, folder := range had {
+			for name := range targets {
+				_ = os.Remove(filepath.Join(folder, name))
+			}
+			_ = os.Remove(folder)
+		}
+	}
+	var errs error
+	for _, folder := range api.DemoFolders() {
+		if err := linkIn(folder, targets); err != nil {
+			errs = errors.Join(errs, err)
+			continue
+		}
+		had = append(had, folder)
+	}
+	if len(had) == 0 {
+		return nil, fmt.Errorf("leaving the demo's sockets where the CLI looks: %w", errs)
+	}
+	return unlink, nil
+}
+
+func linkIn(folder string, targets map[string]string) error {
+	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := api.Trusted(folder); err != nil {
+		return fmt.Errorf("%s: %w", folder, err)
+	}
+	sweep(folder)
+	for name, target := range targets {
+		path := filepath.Join(folder, name)
+		_ = os.Remove(path) // nobody answered there
+		if err := os.Symlink(target, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep removes the fleet's folder of a demo that was killed, which its link
+// still names.
+func sweep(folder string) {
+	target, err := os.Readlink(filepath.Join(folder, doorName))
+	if err != nil {
+		return
+	}
+	dir := filepath.Dir(target)
+	conn, err := net.DialTimeout("unix", target, time.Second)
+	if err == nil {
+		conn.Close()
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) && filepath.Base(target) == doorName && strings.HasPrefix(filepath.Base(dir), demoDir) {
+		_ = os.RemoveAll(dir)
+	}
 }
 
 func (d *demoDoor) run(ctx context.Context) error {
@@ -76,12 +136,33 @@ func (d *demoDoor) run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// errNoDemo: nobody is behind any door.
+var errNoDemo = errors.New("no demo of yours runs on this machine")
+
+// demoSocket gives the first place where one of the demo's sockets answers.
+func demoSocket(name string) (string, error) {
+	for _, folder := range api.DemoFolders() {
+		path := filepath.Join(folder, name)
+		if api.Trusted(folder) != nil {
+			continue
+		}
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			return path, conn.Close()
+		}
+	}
+	return "", errNoDemo
+}
+
 // askDemo tells the running demo something.
-func askDemo(ctx context.Context, verb, from, to string) error {
+func (a *app) askDemo(ctx context.Context, verb, from, to string) error {
+	path, err := demoSocket(doorName)
+	if err != nil {
+		return &exit{code: exitRefused, err: err, remedy: fmt.Sprintf("start one with `%s demo` in another terminal", a.self)}
+	}
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", demoDoorPath())
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}
 	q := url.Values{"from": {from}, "to": {to}}
@@ -91,7 +172,7 @@ func askDemo(ctx context.Context, verb, from, to string) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return &exit{code: exitRefused, err: errors.New("no demo of yours runs on this machine"), remedy: "start one with `./divert demo` in another terminal"}
+		return fmt.Errorf("asking the demo: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {

@@ -54,16 +54,27 @@ func (v *demoView) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if !begun {
-			if begun = v.serving(ctx); begun {
-				fmt.Fprintf(v.app.out, demoText, v.inventory())
-			} else if time.Since(v.start) > time.Minute {
-				return fmt.Errorf("the directors do not answer after a minute")
+			name, ended := v.fleet.Ended()
+			switch begun = v.serving(ctx); {
+			case begun:
+				fmt.Fprint(v.app.out, v.text())
+			case ctx.Err() != nil:
+			case ended:
+				return brokenOff(v.fleet, name, name+" cannot run")
+			case time.Since(v.start) > time.Minute:
+				return brokenOff(v.fleet, local.Name(1), "the directors do not answer after a minute")
 			}
 			continue
 		}
 		v.answers(ctx)
 		v.status(ctx)
 	}
+}
+
+// text is what a person reads first; what may be typed is as this binary was
+// called.
+func (v *demoView) text() string {
+	return fmt.Sprintf(strings.ReplaceAll(demoText, "./divert", v.app.self), v.inventory())
 }
 
 // serving tells whether every director answers.
@@ -79,7 +90,7 @@ func (v *demoView) serving(ctx context.Context) bool {
 func (v *demoView) ask(ctx context.Context, i int, host string) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	addrs, err := answerer(v.fleet.DNS(i)).LookupNetIP(ctx, "ip4", host)
+	addrs, err := answerer(v.fleet.DNS(i)).LookupNetIP(ctx, "ip4", host+".") // absolute: no search list of this machine
 	if err != nil {
 		return ""
 	}

@@ -105,6 +105,7 @@ func newTerminal(typed string) *terminal {
 		asking: typed != "", width: func() int { return 100 },
 		env: func(string) string { return "" }, now: func() time.Time { return noon },
 		newID: func() string { ids++; return fmt.Sprint("id", ids) },
+		self:  "./divert",
 	}
 	return t
 }

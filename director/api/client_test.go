@@ -97,7 +97,7 @@ func TestFind(t *testing.T) {
 	if _, _, err := find([]string{gone}); err == nil || !strings.Contains(err.Error(), gone+": not there") || !strings.Contains(err.Error(), "DIVERT_SERVER") {
 		t.Errorf("got %v, want the places and the remedy", err)
 	}
-	demo := DemoSocket()
+	demo := filepath.Join(DemoFolders()[0], SocketName)
 	if err := os.MkdirAll(filepath.Dir(demo), 0o700); err != nil {
 		t.Fatal(err)
 	}

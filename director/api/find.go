@@ -17,15 +17,13 @@ import (
 // SocketName is the control socket's name in a director's dataDir.
 const SocketName = "control.sock"
 
-// DemoSocket is where a running `divert demo` of this user leaves a symbolic
-// link to the control socket of its first director, so that the CLI finds it
-// without being told.
-func DemoSocket() string { return demoSockets()[0] }
-
-// demoSockets lists both places: the terminal that asks may have no
-// XDG_RUNTIME_DIR where the one that runs the demo had one.
-func demoSockets() []string {
-	name := filepath.Join("divert-demo-"+strconv.Itoa(os.Getuid()), SocketName)
+// DemoFolders lists where a running `divert demo` of this user leaves symbolic
+// links to its sockets, so that the CLI finds them without being told. There are
+// two, since the terminal that asks may have no XDG_RUNTIME_DIR where the one
+// that runs the demo had one, and a user who was changed to by su or setpriv has
+// another's, which is closed to them.
+func DemoFolders() []string {
+	name := "divert-demo-" + strconv.Itoa(os.Getuid())
 	var out []string
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		out = append(out, filepath.Join(dir, name))
@@ -40,7 +38,10 @@ func Sockets() []string {
 	if home, err := os.UserHomeDir(); err == nil {
 		out = append(out, filepath.Join(home, ".local", "state", "divert", SocketName))
 	}
-	return append(out, demoSockets()...)
+	for _, folder := range DemoFolders() {
+		out = append(out, filepath.Join(folder, SocketName))
+	}
+	return out
 }
 
 // find gives the first of the paths on which a director answers, and the others
@@ -69,7 +70,7 @@ func same(a, b string) bool {
 // answers tells why a socket cannot be used, in words.
 func answers(path string) error {
 	// A stranger may have put a directory of that name where all may write.
-	if err := trusted(filepath.Dir(path)); err != nil {
+	if err := Trusted(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -82,9 +83,9 @@ func answers(path string) error {
 	return conn.Close()
 }
 
-// trusted refuses a directory that belongs to another ordinary user while this
+// Trusted refuses a directory that belongs to another ordinary user while this
 // one is no administrator.
-func trusted(dir string) error {
+func Trusted(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return plain(err)
