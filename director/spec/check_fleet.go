@@ -51,34 +51,64 @@ func (k *checker) checkCluster(c *Cluster) {
 // read record by record.
 func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 	o := k.object(KindZone, z.Name)
-	before := len(k.problems)
+	if o.records == nil && o.root.get("spec").get("records") != nil {
+		return // unread: whatever it holds is unknown
+	}
+	conflicts, hosts := o.text.conflicts(z)
+	said := map[int]int{} // line of the text -> what the checker says of it
 	if check != nil && !o.isBroken("spec.records") && !o.isBroken("spec.nameservers") {
 		for _, p := range check(z) {
+			// Of no line of the text, so said better here: the name servers of the
+			// fields, and conflicts.
+			fields := p.Line == 0 && p.Warning && !z.OwnApex
+			conflict := p.Line == 0 && !p.Warning && slices.ContainsFunc(hosts, func(host string) bool { return strings.Contains(p.Message, " "+host+". ") })
+			if fields || conflict {
+				continue
+			}
+			if !p.Warning && p.Line > 0 {
+				said[p.Line] = len(k.problems)
+			}
 			k.problems = append(k.problems, o.placed(p))
-		}
-	}
-	said := map[int]int{}
-	for i, p := range k.problems[before:] {
-		if !p.Warning && p.Line > 0 {
-			said[p.Line] = before + i
 		}
 	}
 	// Each record is complained of once: the checker knows more of it, and may
 	// lack a remedy.
-	for _, p := range slices.Concat(o.text.problems, o.text.conflicts(z)) {
-		p = o.placed(p)
+	for _, p := range slices.Concat(o.text.problems, conflicts) {
 		if i, found := said[p.Line]; !found {
-			k.problems = append(k.problems, p)
+			k.problems = append(k.problems, o.placed(p))
 		} else if k.problems[i].Remedy == "" {
 			k.problems[i].Remedy = p.Remedy
 		}
 	}
+	for _, i := range said {
+		if k.problems[i].Remedy == "" {
+			k.problems[i].Remedy = "correct this record: its name, TTL if any, type and data; names without a last dot end in ." + z.Name
+		}
+	}
+	k.checkShadowed(o, z)
 	k.checkNameservers(o, z)
 	k.checkMinimum(o, z)
 }
 
-// conflicts finds what static records do to steered hosts.
-func (t zoneText) conflicts(z *Zone) []Problem {
+// checkShadowed warns of records that another zone of the fleet hides, since it
+// answers for their names. A delegation to it, with glue, may stand.
+func (k *checker) checkShadowed(o *object, z *Zone) {
+	delegated := map[string]bool{}
+	for _, r := range o.text.records {
+		delegated[r.owner] = delegated[r.owner] || r.kind == "NS"
+	}
+	for _, r := range o.text.records {
+		if in := k.set.ZoneOf(r.owner); in != nil && in != z && !delegated[in.Name] && strings.HasSuffix(in.Name, "."+z.Name) {
+			k.problems = append(k.problems, o.placed(Problem{
+				Line: r.line, Message: "the " + r.kind + " record of " + r.owner + " is never served: zone " + in.Name + " of this fleet answers for it",
+				Remedy: "move it there", Warning: true,
+			}))
+		}
+	}
+}
+
+// conflicts finds what static records do to steered hosts, and to which.
+func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 	beside := map[string]zoneRecord{} // by owner
 	cuts := map[string]zoneRecord{}   // delegations and DNAMEs, by owner
 	for _, r := range t.records {
@@ -91,9 +121,9 @@ func (t zoneText) conflicts(z *Zone) []Problem {
 			}
 		}
 	}
-	var problems []Problem
 	for _, host := range z.Steered {
 		if r, found := beside[host]; found {
+			hosts = append(hosts, host)
 			problems = append(problems, Problem{
 				Line: r.line, Remedy: "take one of the two out",
 				Message: fmt.Sprintf("the %s record of %s stands beside a GlobalService's host of that name", r.kind, r.owner),
@@ -102,6 +132,7 @@ func (t zoneText) conflicts(z *Zone) []Problem {
 		for name := host; len(cuts) > 0 && name != ""; _, name, _ = strings.Cut(name, ".") {
 			// A DNAME leaves its own owner alone (RFC 6672 section 2.3).
 			if r, found := cuts[name]; found && (r.kind == "NS" || name != host) {
+				hosts = append(hosts, host)
 				problems = append(problems, Problem{
 					Line: r.line, Remedy: "take one of the two out",
 					Message: fmt.Sprintf("the %s record of %s takes the steered host %s away from this zone", r.kind, r.owner, host),
@@ -113,7 +144,7 @@ func (t zoneText) conflicts(z *Zone) []Problem {
 			}
 		}
 	}
-	return problems
+	return problems, hosts
 }
 
 func (k *checker) checkNameservers(o *object, z *Zone) {

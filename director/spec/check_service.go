@@ -51,6 +51,9 @@ func (k *checker) checkEndpoints(o *object, g *GlobalService) {
 				k.fail(o, o.itemPath(path+".addresses", a.String()), fmt.Sprintf("%s is an address of %s too", a, g.Endpoints[first].Cluster), "give each endpoint its own")
 			}
 			addresses[a] = i
+			if a.IsLinkLocalUnicast() {
+				k.warn(o, o.itemPath(path+".addresses", a.String()), a.String()+" is link-local: no client beyond that link can connect to it", "write an address that clients reach")
+			}
 		}
 	}
 	k.checkEnvironment(o, g)

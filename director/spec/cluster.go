@@ -3,6 +3,7 @@ package spec
 import (
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -99,11 +100,17 @@ func (c cursor) apiServer() string {
 		return ""
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" || !goodPort(u.Port()) {
 		c.fail(quote(s)+" is no API server", "write https://, its address and port, such as https://10.0.0.1:6443")
 		return ""
 	}
 	return s
+}
+
+// goodPort reports whether a URL's port, if it has one, can be connected to.
+func goodPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
 }
 
 // country reads an ISO 3166-1 alpha-2 code.

@@ -107,6 +107,8 @@ func (c cursor) is(k kind, want string) bool {
 	switch {
 	case k == kindString && scalar:
 		remedy = "put it in quotes"
+	case k == kindInt && wholeNumber(c.v) != "":
+		remedy = "write " + wholeNumber(c.v) + ", as plain digits"
 	case k == kindList && (scalar || c.v.kind == kindString):
 		remedy = "write [" + c.v.shown() + "]"
 	case k == kindList && c.v.kind == kindMap:
@@ -114,6 +116,19 @@ func (c cursor) is(k kind, want string) bool {
 	}
 	c.fail("wants "+want+", not "+c.v.shown(), remedy)
 	return false
+}
+
+// wholeNumber is the whole number that was written as text, or with a point or
+// an exponent; "" for none.
+func wholeNumber(v *value) string {
+	if v.kind != kindString && v.kind != kindFloat {
+		return ""
+	}
+	f, err := strconv.ParseFloat(v.text, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1e15 {
+		return ""
+	}
+	return strconv.FormatInt(int64(f), 10)
 }
 
 // each reads a list.

@@ -55,7 +55,9 @@ func Read(paths []string) ([]Raw, []Problem) {
 // Parse reads one file's documents, strictly, each by itself. Zone files named
 // by file: are read relative to the folder of name.
 func Parse(name string, data []byte) ([]Raw, []Problem) {
-	return parse(name, data, readZoneFile)
+	s := newSource()
+	s.files = []string{name}
+	return parse(name, data, s.zone)
 }
 
 func parse(name string, data []byte, zoneFile func(string) ([]byte, error)) ([]Raw, []Problem) {
@@ -124,7 +126,7 @@ func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
 			problems = append(problems, Problem{
 				File: docs[i].file, Line: file.line,
 				Path:    join(identity(docs[i].root), "spec.file"),
-				Message: err.Error(), Remedy: "name the zone's file relative to this one",
+				Message: err.Error(), Remedy: zoneFileRemedy(err),
 			})
 			records.kind = kindBroken
 		}
@@ -134,7 +136,21 @@ func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
 	return problems
 }
 
-func readZoneFile(path string) ([]byte, error) { return readRegular(path, maxZoneText) }
+var (
+	errOutside = errors.New("it lies outside the folder of the spec")
+	errNotUTF8 = errors.New("it is not UTF-8")
+)
+
+func zoneFileRemedy(err error) string {
+	switch {
+	case errors.Is(err, errOutside):
+		return "put the zone's file beside or below this one"
+	case errors.Is(err, errNotUTF8):
+		return `save it as UTF-8, or write such octets as \DDD`
+	default:
+		return "name the zone's file relative to this one"
+	}
+}
 
 var errNotRegular = errors.New("is no regular file")
 

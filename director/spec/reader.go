@@ -1,9 +1,14 @@
 package spec
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"os"
+	"path/filepath"
+	"slices"
+	"unicode/utf8"
 )
 
 // Reader reads the same paths again and again, as LoadWith does, and parses
@@ -49,8 +54,11 @@ func (r *Reader) look() [sha256.Size]byte {
 
 // source reads files, and sums up all that was read and all that could not be.
 type source struct {
-	sum   hash.Hash
-	zones []string
+	sum    hash.Hash
+	paths  []string // as named by a person
+	files  []string // found in them
+	within []string // the folders of both, made when the first zone file is read
+	zones  []string
 }
 
 func newSource() *source { return &source{sum: sha256.New()} }
@@ -60,14 +68,63 @@ func (s *source) list(paths []string) ([]string, []Problem) {
 	for _, p := range problems {
 		fmt.Fprintf(s.sum, "%q\n", p.String())
 	}
+	s.paths, s.files = paths, files
 	return files, problems
 }
 
 func (s *source) file(name string) ([]byte, error) { return s.note(name, maxFile) }
 
+// zone reads a zone's file, which must lie in a folder of the spec: a director
+// may read more than who writes its spec, and shows what it cannot parse.
 func (s *source) zone(name string) ([]byte, error) {
 	s.zones = append(s.zones, name)
-	return s.note(name, maxZoneText)
+	if !s.holds(name) {
+		fmt.Fprintf(s.sum, "%q outside\n", name)
+		return nil, fmt.Errorf("reading %s: %w", name, errOutside)
+	}
+	data, err := s.note(name, maxZoneText)
+	if err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("reading %s: line %d: %w", name, 1+bytes.Count(validPrefix(data), []byte("\n")), errNotUTF8)
+	}
+	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
+}
+
+// holds tells whether a file, links followed, lies in a folder that a person
+// named, or beside or below a file of it.
+func (s *source) holds(name string) bool {
+	if s.within == nil {
+		for _, p := range s.paths {
+			if info, err := os.Stat(p); err == nil && info.IsDir() {
+				s.within = append(s.within, unlinked(p))
+			}
+		}
+		for _, f := range s.files {
+			s.within = append(s.within, unlinked(filepath.Dir(f)), filepath.Dir(unlinked(f)))
+		}
+		slices.Sort(s.within)
+		s.within = slices.Compact(s.within)
+	}
+	return slices.ContainsFunc(s.within, func(folder string) bool {
+		rel, err := filepath.Rel(folder, unlinked(name))
+		return err == nil && filepath.IsLocal(rel)
+	})
+}
+
+// unlinked is a path from the root, without links as far as it exists.
+func unlinked(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	if dir := filepath.Dir(path); dir != path {
+		return filepath.Join(unlinked(dir), filepath.Base(path))
+	}
+	return path
 }
 
 // note reads a file and adds it, its name and its length first, so that nothing

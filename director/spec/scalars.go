@@ -173,7 +173,7 @@ func (c cursor) address() (netip.Addr, bool) {
 		c.fail(quote(c.v.text)+" has a zone, which means something on one machine only", "write it without %"+a.Zone())
 	case a.Is4In6():
 		c.fail(quote(c.v.text)+" is an IPv4 address in IPv6 clothes", "write "+a.Unmap().String())
-	case a.IsUnspecified(), a.IsMulticast(), a == broadcast:
+	case a.IsUnspecified(), a.IsMulticast(), a == broadcast, a.Is4() && a.As4()[0] == 0: // RFC 1122 section 3.2.1.3
 		c.fail(quote(c.v.text)+" is no address that a client can connect to", "write a unicast address")
 	default:
 		return a, true

@@ -58,7 +58,7 @@ func (r *settingsReader) endpoint(c cursor) string {
 	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil ||
-		u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" || !goodPort(u.Port()) {
 		c.fail(quote(s)+" is no etcd endpoint", "write one such as https://etcd-1.example.net:2379")
 		return ""
 	}

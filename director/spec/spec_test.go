@@ -218,7 +218,7 @@ func TestZoneChecker(t *testing.T) {
 	}
 	want := []string{
 		"a.yaml:7: error: Zone/example.org spec.records: the checker's word (write A and AAAA records, or a GlobalService with the host example.org)", // and not once more from here
-		"a.yaml:9: error: Zone/example.org spec.records: bad",
+		"a.yaml:9: error: Zone/example.org spec.records: bad (correct this record: its name, TTL if any, type and data; names without a last dot end in .example.org)",
 		"b.zone:2: error: Zone/example.net spec.records: bad (mend it)",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -148,7 +150,7 @@ func (r *yamlReader) document(c chunk) *value {
 	dec := yaml.NewDecoder(bytes.NewReader(c.text))
 	var node yaml.Node
 	if err := dec.Decode(&node); err != nil {
-		r.syntax(err)
+		r.syntax(c.text, err)
 		return nil
 	}
 	if node.Kind != yaml.DocumentNode || len(node.Content) == 0 {
@@ -156,9 +158,12 @@ func (r *yamlReader) document(c chunk) *value {
 	}
 	root := node.Content[0]
 	var second yaml.Node
-	if dec.Decode(&second) == nil && second.Kind != 0 {
-		r.add(second.Line, "", "a second document begins without a line ---", "put --- between documents")
-		return nil
+	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+		line := second.Line
+		if err != nil {
+			line = mistakeLine(c.text, err)
+		}
+		r.add(line, "", "goes on after the end of the document", "put a line --- between documents, or take the rest out")
 	}
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
 		return nil
@@ -180,16 +185,54 @@ func isEmpty(text []byte) bool {
 	return true
 }
 
-func (r *yamlReader) syntax(err error) {
-	line := 0
-	text := yamlPrefix.ReplaceAllString(err.Error(), "")
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
+func (r *yamlReader) syntax(text []byte, err error) {
+	message := yamlPrefix.ReplaceAllString(err.Error(), "")
+	message = yamlLine.ReplaceAllString(message, "")
+	r.add(mistakeLine(text, err), "", "is not YAML: "+message, "check indentation, quotes and brackets near this line")
+}
+
+// mistakeLine finds the line of a syntax error. The parser names, if any, the
+// line where the broken mapping or bracket began, and counts some from 0; so
+// that line is taken with which the error first appears.
+func mistakeLine(text []byte, err error) int {
+	const most = 256 << 10 // octets that are parsed again and again
+	stated := 1
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
-			line = n
+			stated = max(n, 1)
 		}
-		text = strings.Replace(text, m[0], "", 1)
 	}
-	r.add(max(line, 1), "", "is not YAML: "+text, "check indentation, quotes and brackets near this line")
+	if len(text) > most {
+		return stated
+	}
+	var ends []int
+	for at, b := range text {
+		if b == '\n' || at == len(text)-1 {
+			ends = append(ends, at+1)
+		}
+	}
+	want := err.Error()
+	same := func(got string) bool { return got == want }
+	if strings.Contains(want, "unexpected end of stream") { // stated is where the text ends
+		want = yamlLine.ReplaceAllString(want, "")
+		same = func(got string) bool { return yamlLine.ReplaceAllString(got, "") == want }
+	}
+	fails := func(i int) bool { return same(firstError(text[:ends[i]])) }
+	if i := sort.Search(len(ends), fails); i < len(ends) && fails(i) {
+		return i + 1
+	}
+	return stated
+}
+
+// firstError is what stops the parser in a text.
+func firstError(text []byte) string {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var n yaml.Node
+		if err := dec.Decode(&n); err != nil {
+			return err.Error()
+		}
+	}
 }
 
 func (r *yamlReader) add(line int, path, message, remedy string) {

@@ -153,12 +153,15 @@ func (o *object) placed(p Problem) Problem {
 	case o.records != nil && o.records.literal && o.records.line > 0 && p.Line > 0:
 		p.File, p.Line = o.file, o.records.line+p.Line
 	case o.records != nil && o.records.line > 0:
+		if p.Line > 0 {
+			p.Message = "line " + decimal(p.Line) + " of the records: " + p.Message
+		}
 		p.File, p.Line = o.file, o.records.line
 	default:
 		if p.Line > 0 {
 			p.Message = "line " + decimal(p.Line) + " of the records: " + p.Message
 		}
-		p.File, p.Line = o.file, 0
+		p.File, p.Line = o.file, o.root.lineOf("spec.records")
 	}
 	return p
 }
