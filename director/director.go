@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -241,61 +238,6 @@ func (d *Director) openGossip() error {
 	return nil
 }
 
-// lastGood takes the newest generation of the disk into force (S12). What
-// cannot be read is told and kept; it never stops the start.
-func (d *Director) lastGood() error {
-	g, note, err := d.disk.Load()
-	switch {
-	case err != nil:
-		return d.unusable(err)
-	case len(g.Plan) == 0:
-		return d.notReady("no plan yet")
-	}
-	sealed, err := plan.Open(g.Plan)
-	if err != nil {
-		return d.unusable(err)
-	}
-	f, err := prepare(sealed, g.Doc)
-	if err != nil {
-		return d.unusable(err)
-	}
-	now := d.now()
-	d.loop.book.SetSubjects(subjects(f.spec), now)
-	if err := d.loop.book.Restore(g.Health, now); err != nil {
-		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
-	}
-	d.horizon.raise(g.Highest)
-	if !d.loop.takeForce(f, now) {
-		return d.unusable(errors.New("no table can be made of the last good plan"))
-	}
-	if note != "" {
-		d.horizon.lose()
-	}
-	d.horizon.savedNow(sealed.Identity)
-	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
-		slog.Time("saved", g.Saved), slog.String("note", note))
-	return nil
-}
-
-// unusable starts without what the disk holds. This is not a new director: it
-// must not bootstrap over what it has forgotten.
-func (d *Director) unusable(err error) error {
-	d.damaged = true
-	d.log.Error("the last good state on this disk cannot be used: waiting for the plan in the store", slog.Any("err", err))
-	return d.notReady("this director's disk is damaged; it waits for the plan in the store")
-}
-
-// notReady answers REFUSED with EDE 14 until there is a plan.
-func (d *Director) notReady(why string) error {
-	table, err := answer.Compile(answer.Options{Geo: d.loop.geo, NotReady: true})
-	if err != nil {
-		return err
-	}
-	d.table.Store(table)
-	d.waiting.Store(&why)
-	return nil
-}
-
 // Run directs until ctx ends: DNS first, since it needs nothing else.
 func (d *Director) Run(ctx context.Context) error {
 	defer d.close()
@@ -339,6 +281,9 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),
 		slog.String("key", d.shownKey()))
+	if len(d.dns.Addrs()) > 0 && d.meta().DNS == "" {
+		d.log.Warn("the other directors cannot ask this one's DNS, and take it at its word: no dns.listen address is of the family that it gossips in, or all are loopback")
+	}
 	err := group.Wait()
 	endChild() // last: a leader that stops gives its key back
 	if childErr := child.Wait(); err == nil {
@@ -422,31 +367,6 @@ func (d *Director) registered() map[string]string {
 		}
 	}
 	return out
-}
-
-// meta is what this director says of itself.
-func (d *Director) meta() gossip.Meta {
-	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil}
-	if d.dns != nil {
-		m.DNS = reachable(d.dns.Addrs(), d.links)
-	}
-	return m
-}
-
-// reachable picks the address at which peers ask this director's DNS: a
-// wildcard's is the one that it gossips from.
-func reachable(addrs []netip.AddrPort, l links) string {
-	for _, a := range addrs {
-		if !a.Addr().IsUnspecified() {
-			return a.String()
-		}
-	}
-	for _, a := range addrs {
-		if l != nil && a.Addr().Is4() == l.Advertised().Addr().Is4() {
-			return net.JoinHostPort(l.Advertised().Addr().String(), fmt.Sprint(a.Port()))
-		}
-	}
-	return ""
 }
 
 func (d *Director) me() core.Director {

@@ -1,0 +1,64 @@
+package director
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// lastGood takes the newest generation of the disk into force (S12). What
+// cannot be read is told and kept; it never stops the start.
+func (d *Director) lastGood() error {
+	g, note, err := d.disk.Load()
+	switch {
+	case err != nil:
+		return d.unusable(err)
+	case len(g.Plan) == 0:
+		return d.notReady("no plan yet")
+	}
+	sealed, err := plan.Open(g.Plan)
+	if err != nil {
+		return d.unusable(err)
+	}
+	f, err := prepare(sealed, g.Doc)
+	if err != nil {
+		return d.unusable(err)
+	}
+	now := d.now()
+	d.loop.book.SetSubjects(subjects(f.spec), now)
+	if err := d.loop.book.Restore(g.Health, now); err != nil {
+		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
+	}
+	d.horizon.raise(g.Highest)
+	if !d.loop.takeForce(f, now) {
+		return d.unusable(errors.New("no table can be made of the last good plan"))
+	}
+	if note != "" {
+		d.horizon.lose()
+	}
+	d.horizon.savedNow(sealed.Identity)
+	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
+		slog.Time("saved", g.Saved), slog.String("note", note))
+	return nil
+}
+
+// unusable starts without what the disk holds. This is not a new director: it
+// must not bootstrap over what it has forgotten.
+func (d *Director) unusable(err error) error {
+	d.damaged = true
+	d.log.Error("the last good state on this disk cannot be used: waiting for the plan in the store", slog.Any("err", err))
+	return d.notReady("this director's disk is damaged; it waits for the plan in the store")
+}
+
+// notReady answers REFUSED with EDE 14 until there is a plan.
+func (d *Director) notReady(why string) error {
+	table, err := answer.Compile(answer.Options{Geo: d.loop.geo, NotReady: true})
+	if err != nil {
+		return err
+	}
+	d.table.Store(table)
+	d.waiting.Store(&why)
+	return nil
+}
