@@ -199,10 +199,11 @@ func (a *app) demo(ctx context.Context) error {
 	return err
 }
 
-// demoEnds are the signals that end a demo besides Ctrl-C, except where it was
-// told to outlive its terminal.
+// demoEnds are the signals that end a demo, however often they come: a second
+// Ctrl-C must not keep it from clearing away. A hang-up is not one of them where
+// it was told to outlive its terminal.
 func demoEnds() []os.Signal {
-	ends := []os.Signal{syscall.SIGPIPE}
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
 	if !signal.Ignored(syscall.SIGHUP) {
 		ends = append(ends, syscall.SIGHUP)
 	}
