@@ -107,18 +107,14 @@ func (w *work) checkApply() error {
 // folder's only as far as it may go.
 func (w *work) merged() (doc *plan.SpecDoc, removed []string, touched bool) {
 	doc = cloneDoc(w.s.Doc)
-	fresh := newcomer(w.s.Doc, w.c.Folder)
-	for _, r := range w.c.Objects {
+	objects := w.c.Objects
+	if w.c.Folder != "" {
+		objects, _ = divide(w.s.Doc, w.c.Folder, objects)
+	}
+	for _, r := range objects {
 		o := objectOf(doc, r.Kind, r.Name)
 		change := o == nil || o.GetRemoved() || string(o.GetJson()) != string(r.JSON)
-		if w.c.Folder != "" {
-			switch wish(o, w.c.Folder, fresh, r) {
-			case wishNothing, wishPending:
-				continue
-			case wishRecord:
-				change = false
-			}
-		} else if !change {
+		if !change && w.c.Folder == "" {
 			continue
 		}
 		if o == nil {

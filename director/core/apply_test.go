@@ -228,3 +228,24 @@ func TestDocIsOrdered(t *testing.T) {
 		t.Errorf("order %s, want %s", got, want)
 	}
 }
+
+// TestNewFolderStaysNew: what a new director's folder has in common with the
+// spec does not make it known while anything in it differs, or its second look
+// would apply what its first only showed (S19).
+func TestNewFolderStaysNew(t *testing.T) {
+	w := newWorld(t)
+	twin := only(raws(t, strings.NewReplacer("name: pay", "name: twin", "pay.example.org", "twin.example.org").Replace(fleetYAML)), "GlobalService/twin")
+	mine := append(raws(t, fleetYAML), twin...)
+	if n := w.sync("d2", mine); n == 0 || w.s.Spec.Service("twin") != nil {
+		t.Fatalf("%d differ, and twin was applied: %v", n, w.s.Spec.Service("twin") != nil)
+	}
+	// A person settles it; from then on the folder is known.
+	w.do(Command{Verb: Apply, Objects: twin})
+	if n := w.sync("d2", mine); n != 0 {
+		t.Fatalf("settled: %d differ", n)
+	}
+	more := append(mine, only(raws(t, strings.NewReplacer("name: pay", "name: more", "pay.example.org", "more.example.org").Replace(fleetYAML)), "GlobalService/more")...)
+	if n := w.sync("d2", more); n != 0 || w.s.Spec.Service("more") == nil {
+		t.Fatal("a new file in a known folder was not applied")
+	}
+}

@@ -134,7 +134,9 @@ func Pending(doc *plan.SpecDoc, director string, raws []spec.Raw) (apply []spec.
 	return apply, spec.Diff(Raws(doc), Raws(next))
 }
 
-// divide sorts a folder's resources by what becomes of them.
+// divide sorts a folder's resources by what becomes of them. A new director's
+// folder is noted as a whole or not at all: were only what it has in common with
+// the spec noted, it would be known, and the rest be applied at the next look.
 func divide(doc *plan.SpecDoc, director string, raws []spec.Raw) (apply, waits []spec.Raw) {
 	fresh := newcomer(doc, director)
 	for _, r := range raws {
@@ -144,6 +146,9 @@ func divide(doc *plan.SpecDoc, director string, raws []spec.Raw) (apply, waits [
 		case wishPending:
 			waits = append(waits, r)
 		}
+	}
+	if fresh && len(waits) > 0 {
+		return nil, waits
 	}
 	return apply, waits
 }

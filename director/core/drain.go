@@ -62,7 +62,8 @@ func (w *work) undrain() error {
 	if len(gone) > 0 {
 		v := w.compare(scope)
 		w.prev.Effects = v.effects()
-		w.prev.Warnings = append(w.prev.Warnings, w.unwell(scope)...)
+		kept := drainScopes(w.next, func(*plan.Override) bool { return true })
+		w.prev.Warnings = append(w.prev.Warnings, w.unwell(scope, kept)...)
 		w.done = "undrained " + scope.String()
 		w.what = "undrain " + scope.String()
 		return nil
@@ -109,10 +110,28 @@ func (w *work) coveringDrains(scope steer.Scope) []string {
 	return out
 }
 
+// drainScopes gives what some drains of a plan cover.
+func drainScopes(p *plan.Plan, which func(*plan.Override) bool) []steer.Scope {
+	var out []steer.Scope
+	for _, o := range p.GetOverrides() {
+		if o.GetKind() != plan.Override_DRAIN || !which(o) {
+			continue
+		}
+		if scope, err := steer.ParseScope(o.GetScope()); err == nil {
+			out = append(out, scope)
+		}
+	}
+	return out
+}
+
 // unwell warns of sites that come back while they are not known to be healthy.
-func (w *work) unwell(scope steer.Scope) []string {
+// What other drains keep away does not come back.
+func (w *work) unwell(scope steer.Scope, kept []steer.Scope) []string {
 	var out []string
 	for _, s := range covered(w.set, scope) {
+		if slices.ContainsFunc(kept, func(k steer.Scope) bool { return k.Covers(s.service.Name, s.cluster) }) {
+			continue
+		}
 		if why := w.waitsFor(s); why != "" {
 			out = append(out, why)
 		}

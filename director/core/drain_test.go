@@ -1,6 +1,7 @@
 package core
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -252,4 +253,108 @@ func TestExpireEndsOthersMeanwhile(t *testing.T) {
 	if got := w.audit[len(w.audit)-1].GetWhat(); !strings.Contains(got, "drain of cluster/sin by alice") || !strings.Contains(got, "observe of fleet") {
 		t.Errorf("audit %q", got)
 	}
+}
+
+// TestLastResortIsLast: the site that serves as a last resort is the last healthy
+// one; a drain that says lastResort no longer needs force as any other.
+func TestLastResortIsLast(t *testing.T) {
+	w := newWorld(t)
+	soft := w.drain("service/pay@fra")
+	soft.LastResort = true
+	w.do(soft)
+	w.fail("pay", "nyc")
+	if got := w.serving("pay"); got != "fra" {
+		t.Fatalf("serving %s", got)
+	}
+	for _, scope := range []string{"service/pay@fra", "cluster/fra", "domain/fra-dc1"} {
+		r := w.refused(w.drain(scope), "the last healthy site of pay")
+		if !r.Force {
+			t.Error("force would pass it")
+		}
+	}
+	longer := w.drain("service/pay@fra")
+	longer.LastResort, longer.For = true, 2*time.Hour
+	w.do(longer)
+}
+
+// TestEndIsNotHeldByAnother: a drain ends although a site of it is unwell, when
+// another drain keeps that site away anyway.
+func TestEndIsNotHeldByAnother(t *testing.T) {
+	w := newWorld(t)
+	long := w.drain("service/pay@fra")
+	long.For = 3 * time.Hour
+	w.do(long)
+	w.do(w.drain("cluster/fra"))
+	w.fail("pay", "fra")
+	w.s.Now = w.s.Now.Add(time.Hour)
+	due := Due(w.s)
+	if len(due) != 1 {
+		t.Fatalf("due %v, overdue %v", due, Overdue(w.s))
+	}
+	w.do(due[0])
+	if got := w.scopes(plan.Override_DRAIN) + " " + w.serving("shop"); got != "service/pay@fra fra" {
+		t.Errorf("drained %s", got)
+	}
+	w.s.Now = w.s.Now.Add(2 * time.Hour)
+	if due, late := Due(w.s), Overdue(w.s); len(due) != 0 || len(late) != 1 || !strings.Contains(late[0].Waits[0], "pay@fra is failed") {
+		t.Errorf("due %v, overdue %v", due, late)
+	}
+}
+
+// TestEndsTogether: two drains past their end wait for the site that both cover.
+func TestEndsTogether(t *testing.T) {
+	w := newWorld(t)
+	w.do(w.drain("service/pay@fra"))
+	w.do(w.drain("cluster/fra"))
+	w.fail("pay", "fra")
+	w.s.Now = w.s.Now.Add(time.Hour)
+	if due, late := Due(w.s), Overdue(w.s); len(due) != 0 || len(late) != 2 {
+		t.Errorf("due %v, overdue %v", due, late)
+	}
+	w.heal("pay", "fra")
+	due := Due(w.s)
+	if len(due) != 1 {
+		t.Fatalf("due %v", due)
+	}
+	w.do(due[0])
+	if got := w.scopes(plan.Override_DRAIN); got != "" {
+		t.Errorf("still drained: %s", got)
+	}
+}
+
+// TestLastSoundSite: degraded sites that rank as healthy, since too many of them
+// are degraded, do not make the last sound one free to go.
+func TestLastSoundSite(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []string{"nyc", "sin"} {
+		for _, a := range w.s.Spec.Service("shop").Endpoint(c).Addresses {
+			w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 0), Def: "00000000000000aa"}] = health.Down
+		}
+	}
+	w.refused(w.drain("service/shop@fra"), "the last healthy site of shop")
+	w.do(w.drain("service/shop@nyc")) // a degraded one may go
+}
+
+// TestOverdueWithoutSpec: a director that lacks the spec has nothing to say.
+func TestOverdueWithoutSpec(t *testing.T) {
+	w := newWorld(t)
+	w.do(w.drain("cluster/fra"))
+	w.s.Now, w.s.Spec = w.s.Now.Add(2*time.Hour), nil
+	if late := Overdue(w.s); len(late) != 0 {
+		t.Errorf("got %v", late)
+	}
+}
+
+// TestLastSiteNamesTheFamily: where only one family loses its last site, or only
+// some clients do, the refusal says so.
+func TestLastSiteNamesTheFamily(t *testing.T) {
+	w := newWorld(t)
+	all := edit(t, raws(t, fleetYAML), "GlobalService/shop", `"192.0.2.10"`, `"192.0.2.10","2001:db8::10"`)
+	w.do(Command{Verb: Apply, Objects: all})
+	w.refused(w.drain("cluster/fra"), "the last healthy site of shop (IPv6)")
+	us := edit(t, raws(t, fleetYAML), "GlobalService/pay", `"steering"`, `"residency":[{"clients":{"continents":["NA"]},"clusters":{"jurisdiction":"us"}}],"residencyUnknown":"allow","steering"`)
+	w.do(Command{Verb: Apply, Objects: us, Force: true})
+	w.refused(w.drain("cluster/nyc"), "the last healthy site of pay (for some clients)")
+	w.do(w.drain("service/pay@fra"))
+	w.refused(w.drain("cluster/nyc"), "the last healthy site of pay:")
 }

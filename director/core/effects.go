@@ -3,10 +3,12 @@ package core
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/health"
 )
 
 // verdict compares what is answered before and after a change.
@@ -15,6 +17,8 @@ type verdict struct {
 	names         []string // of all services, in order
 	acting        [2]map[string]*steer.Service
 	set           *spec.Set
+	states        map[health.Subject]health.State
+	soft          bool // something is degraded
 }
 
 // compare decides for the plan in force and for the next one: as they are, and
@@ -35,7 +39,10 @@ func (w *work) compare(scope ...steer.Scope) *verdict {
 		}
 		return out
 	}
-	v := &verdict{set: w.set}
+	v := &verdict{set: w.set, states: w.s.States}
+	for s, st := range w.s.States {
+		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
+	}
 	now, next := &plan.Plan{}, w.next
 	if w.s.Plan != nil {
 		now = w.s.Plan.Plan
@@ -63,7 +70,7 @@ func (w *work) compare(scope ...steer.Scope) *verdict {
 }
 
 // lastSites names the services that would lose, for some client and family, the
-// last site that is up and undrained.
+// last site that is up: undrained, or drained and serving as the last resort.
 func (v *verdict) lastSites() []string {
 	var out []string
 	for _, name := range v.names {
@@ -71,16 +78,53 @@ func (v *verdict) lastSites() []string {
 		if b == nil || a == nil {
 			continue
 		}
-		worse := false
-		pairs(b, a, func(_ steer.Family, from, to *steer.Set) {
-			up := from.Tier == steer.TierHealthy || from.Tier == steer.TierDegraded
-			worse = worse || up && to.Tier > from.Tier
+		var up, lost [2]int // classes of clients, by family
+		pairs(b, a, func(f steer.Family, from, to *steer.Set) {
+			switch tier := v.tier(name, f, from); tier {
+			case steer.TierHealthy, steer.TierDegraded, steer.TierLastResort:
+				up[f]++
+				if v.tier(name, f, to) > tier {
+					lost[f]++
+				}
+			}
 		})
-		if worse {
-			out = append(out, name)
+		if lost != [2]int{} {
+			out = append(out, name+whose(up, lost))
 		}
 	}
 	return out
+}
+
+// tier is a set's tier; where only degraded sites rank as healthy, since they are
+// too many to leave (S9), it is the tier that they are of.
+func (v *verdict) tier(service string, f steer.Family, s *steer.Set) steer.Tier {
+	svc := serviceOf(v.set, service)
+	if !v.soft || svc == nil || s.Tier != steer.TierHealthy {
+		return s.Tier
+	}
+	for _, c := range s.Choices {
+		if e := svc.Endpoint(c.Cluster); e != nil && steer.Rollup(svc, e, v.states, f).Health != steer.Degraded {
+			return steer.TierHealthy
+		}
+	}
+	return steer.TierDegraded
+}
+
+// whose says which of a service's clients lose something, "" for all of them.
+func whose(up, lost [2]int) string {
+	var parts []string
+	for f := range up {
+		if other := 1 - f; lost[f] > 0 && up[other] > 0 && lost[other] == 0 {
+			parts = append(parts, steer.Family(f).String())
+		}
+	}
+	if lost[0] > 0 && lost[0] < up[0] || lost[1] > 0 && lost[1] < up[1] {
+		parts = append(parts, "for some clients")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }
 
 // effects says, for each service whose answers change, who loses and who gains.

@@ -43,7 +43,7 @@ type Late struct {
 // Overdue lists the overrides that are past their end, in the order of the
 // plan, and what each waits for; with no leader they all stay (S18).
 func Overdue(s State) []Late {
-	if s.Plan == nil {
+	if s.Plan == nil || s.Spec == nil {
 		return nil
 	}
 	ended, late := expired(s)
@@ -57,9 +57,11 @@ func Overdue(s State) []Late {
 }
 
 // expired divides the overrides past their end: those that can end now, and the
-// drains that would bring clients onto a site that is not known to be well.
+// drains that would bring clients onto a site that is not known to be well. What
+// a drain with time left keeps away anyway holds no other up.
 func expired(s State) (ended []*plan.Override, late []Late) {
 	w := &work{s: s, set: s.Spec}
+	kept := drainScopes(s.Plan.Plan, func(o *plan.Override) bool { return o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) })
 	for _, o := range s.Plan.Plan.GetOverrides() {
 		if o.GetAuthor() == SpecAuthor || o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) {
 			continue
@@ -67,7 +69,7 @@ func expired(s State) (ended []*plan.Override, late []Late) {
 		var waits []string
 		if o.GetKind() == plan.Override_DRAIN {
 			if scope, err := steer.ParseScope(o.GetScope()); err == nil {
-				waits = w.unwell(scope)
+				waits = w.unwell(scope, kept)
 			}
 		}
 		if len(waits) > 0 {
