@@ -58,10 +58,11 @@ type limits struct {
 	idle      time.Duration // between two queries of a connection
 	message   time.Duration // for the rest of a query that has begun
 	write     time.Duration // for a reply
+	last      time.Duration // for a reply while the server stops
 }
 
 func defaultLimits() limits {
-	return limits{streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second}
+	return limits{streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second, last: 200 * time.Millisecond}
 }
 
 // New binds all addresses, so that what is wrong with them shows early. The
@@ -142,7 +143,7 @@ func (s *Server) interrupt() {
 		_ = l.udp.SetReadDeadline(past)
 		_ = l.tcp.Close()
 	}
-	s.streams.interrupt()
+	s.streams.interrupt(s.limits.last)
 }
 
 func (s *Server) close() {

@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -307,6 +308,47 @@ func TestStreamLimits(t *testing.T) {
 			readFrame(t, conn)
 		}
 	})
+}
+
+// A client that reads nothing does not hold up the end: the next process waits for
+// the port.
+func TestStopPastASlowReader(t *testing.T) {
+	table := new(atomic.Pointer[answer.Table])
+	table.Store(exampleTable(t, ""))
+	s, err := New(Options{Listen: []string{"127.0.0.1:0"}, Table: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.limits.write, s.limits.last = time.Hour, time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	m := new(dns.Msg)
+	m.SetQuestion("big.example.org.", dns.TypeTXT)
+	packet, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(packet))), packet...), 1000)
+	conn := dialTCP(t, s)
+	for err == nil { // until neither side can write
+		if err = conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err == nil {
+			_, err = conn.Write(many)
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it does not stop")
+	}
 }
 
 func TestBarredSources(t *testing.T) {

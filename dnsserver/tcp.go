@@ -70,10 +70,7 @@ func (s *Server) serveStream(ctx context.Context, st *stream) {
 			return // not answered at all: nothing good will follow
 		}
 		binary.BigEndian.PutUint16(reply, uint16(len(reply)-2))
-		if err := st.conn.SetWriteDeadline(time.Now().Add(s.limits.write)); err != nil {
-			return
-		}
-		if _, err := st.conn.Write(reply); err != nil {
+		if err := s.write(ctx, st, reply); err != nil {
 			s.metrics.writeErrors.Add(1)
 			return
 		}
@@ -82,6 +79,18 @@ func (s *Server) serveStream(ctx context.Context, st *stream) {
 		}
 		s.streams.touch(st)
 	}
+}
+
+func (s *Server) write(ctx context.Context, st *stream, reply []byte) error {
+	err := st.conn.SetWriteDeadline(time.Now().Add(s.limits.write))
+	if ctx.Err() != nil { // interrupt may have set a deadline just before
+		err = st.conn.SetWriteDeadline(time.Now().Add(s.limits.last))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = st.conn.Write(reply)
+	return err
 }
 
 // readQuery reads one query within its deadlines. The first octet may take as long
@@ -195,8 +204,9 @@ func (s *streams) touch(st *stream) {
 	st.used = s.clock
 }
 
-// interrupt wakes every connection that waits for a query.
-func (s *streams) interrupt() {
+// interrupt wakes every connection that waits for a query, and leaves a short while
+// to those whose reply is not taken.
+func (s *streams) interrupt(last time.Duration) {
 	s.mu.Lock()
 	conns := make([]*net.TCPConn, 0, len(s.all))
 	for st := range s.all {
@@ -205,6 +215,7 @@ func (s *streams) interrupt() {
 	s.mu.Unlock()
 	for _, conn := range conns {
 		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		_ = conn.SetWriteDeadline(time.Now().Add(last))
 	}
 }
 
