@@ -163,6 +163,19 @@ func TestFolderLosses(t *testing.T) {
 	}
 }
 
+// TestEnvironmentIsALoss: a cluster that changes its environment leaves every
+// service of the old one, whatever else stays as it is.
+func TestEnvironmentIsALoss(t *testing.T) {
+	w := newWorld(t)
+	all := raws(t, fleetYAML)
+	staging := edit(t, all, "Cluster/nyc", `"location"`, `"environment":"staging","location"`)
+	w.refused(Command{Verb: Apply, Objects: staging}, "2 of 5 endpoints go")
+	if n := w.sync("d1", staging); n == 0 || w.s.Spec.Cluster("nyc").Environment != "prod" {
+		t.Errorf("a folder did it: %d wait", n)
+	}
+	w.do(Command{Verb: Apply, Objects: staging, Force: true})
+}
+
 // TestLastFamily: a service's last address of a family is a loss too, and so is
 // its whole disappearance behind other addresses' backs.
 func TestLastFamily(t *testing.T) {

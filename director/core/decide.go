@@ -134,7 +134,8 @@ func (w *work) finish() (Change, error) {
 	if size := proto.Size(w.next); size > MaxManifest-slack {
 		return Change{}, &Refusal{
 			Reason: fmt.Sprintf("the plan would have %d KiB, more than the %d KiB that every director takes", size>>10, MaxManifest>>10),
-			Remedy: fmt.Sprintf("end some of its %d overrides first (`divert status` lists them)", len(w.next.GetOverrides())),
+			Remedy: fmt.Sprintf("it holds %d overrides with %d subjects that count as down, %d zones and %d directors: end or remove some first (`divert status` lists them)",
+				len(w.next.GetOverrides()), subjects(w.next), len(w.next.GetZones()), len(w.next.GetRoster())),
 		}
 	}
 	out.Plan, out.Doc = w.next, w.doc
@@ -143,6 +144,15 @@ func (w *work) finish() (Change, error) {
 		What: w.what, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
 	}
 	return out, nil
+}
+
+// subjects counts what all observations of a plan hold as down.
+func subjects(p *plan.Plan) int {
+	n := 0
+	for _, o := range p.GetOverrides() {
+		n += len(o.GetDown())
+	}
+	return n
 }
 
 // slack is what the writer still adds to a manifest: the reference of the spec.

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -22,14 +23,14 @@ func losses(old, next *spec.Set) []string {
 	}
 	total, gone := 0, 0
 	for _, svc := range old.Services {
-		now := serviceOf(next, svc.Name)
-		for i := range svc.Endpoints {
+		was, now := targets(old, svc.Name), targets(next, svc.Name)
+		for _, e := range was {
 			total++
-			if now == nil || !hasEndpoint(now, svc.Endpoints[i].Cluster) {
+			if !hasEndpoint(now, e.Cluster) {
 				gone++
 			}
 		}
-		before, after := families(svc), families(now)
+		before, after := families(was), families(now)
 		switch {
 		case before == [2]bool{}:
 		case after == [2]bool{}:
@@ -48,23 +49,31 @@ func losses(old, next *spec.Set) []string {
 	return out
 }
 
-func hasEndpoint(svc *spec.GlobalService, cluster string) bool {
+// targets are the endpoints that a service can ever answer with: those in
+// clusters of its environment. A service that is not there has none.
+func targets(set *spec.Set, service string) []*spec.Endpoint {
+	svc := set.Service(service)
+	if svc == nil {
+		return nil
+	}
+	var out []*spec.Endpoint
 	for i := range svc.Endpoints {
-		if svc.Endpoints[i].Cluster == cluster {
-			return true
+		if c := set.Cluster(svc.Endpoints[i].Cluster); c != nil && c.Environment == svc.Environment {
+			out = append(out, &svc.Endpoints[i])
 		}
 	}
-	return false
+	return out
 }
 
-// families tells which address families a service has; nil has none.
-func families(svc *spec.GlobalService) [2]bool {
+func hasEndpoint(ends []*spec.Endpoint, cluster string) bool {
+	return slices.ContainsFunc(ends, func(e *spec.Endpoint) bool { return e.Cluster == cluster })
+}
+
+// families tells which address families endpoints have.
+func families(ends []*spec.Endpoint) [2]bool {
 	var out [2]bool
-	if svc == nil {
-		return out
-	}
-	for i := range svc.Endpoints {
-		for _, a := range svc.Endpoints[i].Addresses {
+	for _, e := range ends {
+		for _, a := range e.Addresses {
 			out[steer.FamilyOf(a)] = true
 		}
 	}
@@ -73,7 +82,8 @@ func families(svc *spec.GlobalService) [2]bool {
 
 // holdBack divides what a folder may apply once more: whatever takes away too
 // much waits for a person, the rest goes on. A folder removes no resource, so
-// only services that lose endpoints or addresses can.
+// services that lose endpoints or addresses are looked at first; where it is
+// not these alone (a cluster changes its environment), all of it waits.
 func holdBack(doc *plan.SpecDoc, apply []spec.Raw) (safe, dangerous []spec.Raw) {
 	old, problems := spec.Resolve(Raws(doc))
 	if old == nil || spec.Failed(problems) {
@@ -102,17 +112,14 @@ func holdBack(doc *plan.SpecDoc, apply []spec.Raw) (safe, dangerous []spec.Raw) 
 
 // shrinks tells whether a service's new form has lost an endpoint or a family.
 func shrinks(old *spec.Set, doc *plan.SpecDoc, r spec.Raw) bool {
-	before := serviceOf(old, r.Name)
+	before := targets(old, r.Name)
 	next, _ := spec.Resolve(Raws(merge(doc, []spec.Raw{r})))
-	if before == nil || next == nil {
-		return before != nil
+	if len(before) == 0 || next == nil {
+		return len(before) > 0
 	}
-	after := serviceOf(next, r.Name)
-	if after == nil {
-		return true
-	}
-	for i := range before.Endpoints {
-		if !hasEndpoint(after, before.Endpoints[i].Cluster) {
+	after := targets(next, r.Name)
+	for _, e := range before {
+		if !hasEndpoint(after, e.Cluster) {
 			return true
 		}
 	}

@@ -69,7 +69,7 @@ func contentOf(set *spec.Set, z *spec.Zone) []byte {
 				continue
 			}
 			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback}
-			for _, e := range svc.Endpoints {
+			for _, e := range targets(set, svc.Name) {
 				h.Sites = append(h.Sites, hostSite{Cluster: e.Cluster, Addresses: e.Addresses})
 			}
 			slices.SortFunc(h.Sites, func(a, b hostSite) int { return cmp.Compare(a.Cluster, b.Cluster) })

@@ -44,6 +44,7 @@ func TestSerials(t *testing.T) {
 		{"a host in another zone", "GlobalService/shop", `"store.example.org"`, `"store.example.org","shop.example.net"`, false, true},
 		{"a probe", "GlobalService/shop", "/healthz", "/livez", false, false},
 		{"a weight", "GlobalService/shop", `"cluster":"sin"`, `"cluster":"sin","weight":50`, false, false},
+		{"a cluster's environment", "Cluster/sin", `"location"`, `"environment":"staging","location"`, true, true},
 		{"SOA", "Zone/example.org", `"nameservers"`, `"soa":{"refresh":"2h"},"nameservers"`, true, false},
 	}
 	for _, tc := range tests {
