@@ -16,9 +16,10 @@ type courier struct {
 	log   *slog.Logger
 	limit *semaphore.Weighted
 
-	mu   sync.Mutex
-	busy map[string]bool // by peer and kind
-	wg   sync.WaitGroup
+	mu    sync.Mutex
+	busy  map[string]bool // by peer and kind
+	ended bool
+	wg    sync.WaitGroup
 }
 
 func newCourier(send func(string, uint8, []byte) error, log *slog.Logger) *courier {
@@ -30,7 +31,7 @@ func (c *courier) post(to string, kind uint8, payload []byte) bool {
 	key := to + "/" + string(rune(kind))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy[key] || !c.limit.TryAcquire(1) {
+	if c.ended || c.busy[key] || !c.limit.TryAcquire(1) {
 		return false
 	}
 	c.busy[key] = true
@@ -46,9 +47,12 @@ func (c *courier) post(to string, kind uint8, payload []byte) bool {
 	return true
 }
 
-// run waits for the sends under way once ctx ends.
+// run waits for the sends under way once ctx ends; none begins after that.
 func (c *courier) run(ctx context.Context) error {
 	<-ctx.Done()
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	c.wg.Wait()
 	return nil
 }
