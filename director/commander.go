@@ -67,8 +67,8 @@ func (c *commander) commit(ctx context.Context, cmd core.Command, term *election
 }
 
 func (c *commander) attempt(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
-	if why := c.clock(ctx); why != "" {
-		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: "this director may not sign: " + why, Remedy: "set its clock, or give the command to another director with --server"}
+	if err := c.maySign(ctx); err != nil {
+		return core.Change{}, plan.Identity{}, err
 	}
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -105,6 +105,14 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	id, err := c.write(ctx, snap, base.bytes, change, cmd, term)
 	return change, id, err
+}
+
+// maySign refuses on a director whose clock is off (F15).
+func (c *commander) maySign(ctx context.Context) error {
+	if why := c.clock(ctx); why != "" {
+		return &core.Refusal{Reason: "this director may not sign: " + why, Remedy: "set its clock, or give the command to another director with --server"}
+	}
+	return nil
 }
 
 // base is the plan that the store holds, ready to decide upon: refused where the
@@ -159,6 +167,12 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	if err := plan.Trusted(snap.Sealed, sealed); err != nil {
 		return plan.Identity{}, fmt.Errorf("the next plan would be refused: %w", err)
 	}
+	if err := plan.Trusted(nil, sealed); err != nil {
+		return plan.Identity{}, &core.Refusal{
+			Reason: "a director that begins without a plan could not tell who signed this one, since it takes its own writer's key out of the roster",
+			Remedy: "give the command to another director with --server",
+		}
+	}
 	next, err := prepareAfter(c.horizon.newest(), sealed, docBytes)
 	if err != nil {
 		return plan.Identity{}, err
@@ -184,7 +198,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotLeader), errors.As(err, &unknown):
 		return plan.Identity{}, err
 	case err != nil:
-		return plan.Identity{}, unavailable(err)
+		return plan.Identity{}, notWritten(err)
 	}
 	c.horizon.offer(next)
 	c.librarian.offered.up()
@@ -238,6 +252,14 @@ func unavailable(err error) error {
 	}
 }
 
+// notWritten tells the store's silence from what it does not take.
+func notWritten(err error) error {
+	if errors.Is(err, store.ErrUnavailable) {
+		return unavailable(err)
+	}
+	return &core.Refusal{Reason: "the store does not take this, so nothing was changed: " + err.Error()}
+}
+
 // newID makes a command ID.
 func newID() string {
 	var b [16]byte
@@ -273,6 +295,9 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 	cur := c.horizon.current()
 	if cur == nil {
 		return plan.Identity{}, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "run it on a director that holds one"}
+	}
+	if err := c.maySign(ctx); err != nil {
+		return plan.Identity{}, err
 	}
 	before := c.horizon.known()
 	snap, err := c.store.Read(ctx)

@@ -87,7 +87,7 @@ func TestCommandsAtOnce(t *testing.T) {
 // TestReadOvertaken: a reading of the store that a newer plan has overtaken is no
 // sign of a restored store.
 func TestReadOvertaken(t *testing.T) {
-	d := onDisk(t, func(*store.Generation, []string) {}, 7)
+	d := onDisk(t, none, 7)
 	snap := store.Snapshot{Sealed: d.horizon.current().sealed, ModRevision: 1}
 	known := d.horizon.known()
 	newer := snap.Sealed.Identity

@@ -73,12 +73,12 @@ type Director struct {
 	api       *api.Server
 	changes   *broadcast
 	exchange  *exchange
-	looks     singleflight.Group     // of Status
-	looked    atomic.Int64           // when Status last looked, Unix nanoseconds
-	confirmed atomic.Int64           // when the store last confirmed the plan in force, Unix nanoseconds
-	waiting   atomic.Pointer[string] // why there is no plan yet
-	damaged   bool                   // the disk held state that cannot be read; set by New
-	mute      error                  // why this director only answers DNS; set by New
+	looks     singleflight.Group        // of Status
+	looked    atomic.Int64              // when Status last looked, Unix nanoseconds
+	confirmed atomic.Pointer[time.Time] // when the store last confirmed the plan in force
+	waiting   atomic.Pointer[string]    // why there is no plan yet
+	damaged   bool                      // the disk held state that cannot be read; set by New
+	mute      error                     // why this director only answers DNS; set by New
 }
 
 // New makes a director from its settings and what its disk holds, and binds its
@@ -143,7 +143,7 @@ func (d *Director) setup() error {
 	d.librarian = &librarian{
 		store: d.store, horizon: d.horizon, courier: d.courier, offered: d.loop.wakeup, log: d.log,
 		mail: make(chan gossip.Message, 64), ask: d.loop.newer,
-		confirmed: func() { d.confirmed.Store(d.now().UnixNano()) }, changed: d.changes.tell,
+		confirmed: func() { now := d.now(); d.confirmed.Store(&now) }, changed: d.changes.tell,
 	}
 	d.loop.plans = func(m gossip.Message) {
 		select {
@@ -401,11 +401,11 @@ func (d *Director) clock(ctx context.Context) (why string) {
 
 func (d *Director) planAge() time.Duration {
 	at := d.confirmed.Load()
-	if at == 0 {
+	if at == nil {
 		if f := d.horizon.current(); f != nil {
 			return d.now().Sub(f.sealed.Plan.GetWritten().AsTime())
 		}
 		return 0
 	}
-	return d.now().Sub(time.Unix(0, at))
+	return d.now().Sub(*at)
 }

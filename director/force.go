@@ -169,9 +169,14 @@ func (h *horizon) take() (*inForce, error) {
 }
 
 // swap takes a plan into force: called by the loop once its table is in place.
+// Where nothing was in force it may be another fleet's than this disk once knew:
+// a person has begun anew with `store init`.
 func (h *horizon) swap(f *inForce) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.force == nil && h.highest.Fleet != f.sealed.Identity.Fleet {
+		h.highest = plan.Identity{}
+	}
 	h.force = f
 	h.raiseLocked(f.sealed.Identity)
 }

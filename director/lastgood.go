@@ -18,6 +18,7 @@ func (d *Director) lastGood() error {
 	case len(g.Plan) == 0:
 		return d.notReady("no plan yet")
 	}
+	d.horizon.raise(g.Highest) // also where the plan itself cannot be used: nothing older may come after it (S3)
 	sealed, err := plan.Open(g.Plan)
 	if err != nil {
 		return d.unusable(err)
@@ -31,7 +32,6 @@ func (d *Director) lastGood() error {
 	if err := d.loop.book.Restore(g.Health, now); err != nil {
 		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
-	d.horizon.raise(g.Highest)
 	if !d.loop.takeForce(f, now) {
 		return d.unusable(errors.New("no table can be made of the last good plan"))
 	}

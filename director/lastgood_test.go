@@ -92,6 +92,20 @@ func TestTornGeneration(t *testing.T) {
 	}
 }
 
+func none(*store.Generation, []string) {}
+
+// TestBegunAnew: the first plan of another fleet, which a person asked for, is
+// not held against what this disk once knew.
+func TestBegunAnew(t *testing.T) {
+	h := &horizon{}
+	h.raise(plan.Identity{Fleet: "old", Epoch: 1, Revision: 7})
+	f := &inForce{sealed: &plan.Sealed{Identity: plan.Identity{Fleet: "new", Epoch: 1, Revision: 1}}}
+	h.swap(f)
+	if got := h.known(); got != f.sealed.Identity || h.behind() {
+		t.Errorf("known: got %v, behind %t, want %v", got, h.behind(), f.sealed.Identity)
+	}
+}
+
 // TestUnusableLastGood: a last good state that cannot be used costs its answers,
 // never the start, and is no new beginning either.
 func TestUnusableLastGood(t *testing.T) {
@@ -111,6 +125,15 @@ func TestUnusableLastGood(t *testing.T) {
 		d.horizon.setStore(storeState{ok: true})
 		if d.Ready() == nil || d.awaited() == "" {
 			t.Errorf("%s: ready %v, waits for %q; want neither ready nor a new fleet", tc.name, d.Ready(), d.awaited())
+		}
+		known := d.horizon.known()
+		older, newer := onDisk(t, none, 6).horizon.current(), onDisk(t, none, 8).horizon.current()
+		d.librarian.learn(t.Context(), known, store.Snapshot{Sealed: older.sealed})
+		if d.horizon.storeNow().problem == "" {
+			t.Errorf("%s: an older plan than this disk knew (%v) is taken from the store (S3)", tc.name, known)
+		}
+		if d.librarian.offer(newer.sealed, newer.bytes); !d.loop.takeForce(newer, d.now()) || d.Ready() != nil {
+			t.Errorf("%s: a newer plan does not help", tc.name)
 		}
 	}
 }
