@@ -51,7 +51,7 @@ func (b *Book) admit(a *author, boot, seq uint64, now time.Time) bool {
 	if boot > a.boot {
 		b.forget(a)
 		a.boot, a.seq, a.floor, a.marks = boot, 0, mark{}, a.marks[:0]
-		a.beat, a.beatAt, a.renewed = Heartbeat{}, time.Time{}, time.Time{}
+		a.beat, a.beatAt, a.renewed, a.summed = Heartbeat{}, time.Time{}, time.Time{}, false
 	}
 	for len(a.marks) > 0 && now.Sub(a.marks[0].at) >= fresh {
 		a.floor = a.marks[0]
@@ -117,11 +117,10 @@ func (b *Book) cover(a *author, v Ballot) int {
 // nothing of them.
 func (b *Book) forget(a *author) {
 	for _, t := range b.topics {
-		if t.votes[a.index].seq > 0 {
-			t.votes[a.index] = held{}
+		if t.votes[a.index].seq > 0 || t.reported[a.index] > 0 {
+			t.votes[a.index], t.reported[a.index] = held{}, 0
 			b.consider(t)
 		}
-		t.reported[a.index] = 0
 		b.sweep(t)
 	}
 	a.digest, a.held = 0, 0

@@ -37,7 +37,8 @@ type Book struct {
 	byName     map[string]*author
 	topics     map[Subject]*topic
 	pending    map[*topic]struct{} // someone votes for their next transition, or on a later one
-	contested  map[*topic]struct{} // someone votes against the one in force
+	contested  map[*topic]struct{} // someone votes as if the one in force were not
+	ahead      map[*topic]struct{} // someone reports a later one in force
 	digest     uint64              // of the transitions in force of known subjects
 	moved      []Subject           // transitions since the observer last looked
 	states     map[Subject]State   // nil: to be rebuilt
@@ -65,6 +66,9 @@ type author struct {
 	asked    time.Time // a summary last went to it
 	wait     time.Duration
 	askedFor [2]uint64
+
+	summed  bool   // a summary of this boot came
+	summary uint64 // digest of the last
 }
 
 // mark is a point in one author's numbering of its messages.
@@ -103,7 +107,7 @@ type held struct {
 // NewBook makes an empty book for one director. Observers is the spec's
 // quorum.observers: it may raise the quorum, never lower it.
 func NewBook(self string, roster []Director, observers int) *Book {
-	b := &Book{self: self, byName: map[string]*author{}, topics: map[Subject]*topic{}, pending: map[*topic]struct{}{}, contested: map[*topic]struct{}{}, boots: map[string]mark{}}
+	b := &Book{self: self, byName: map[string]*author{}, topics: map[Subject]*topic{}, pending: map[*topic]struct{}{}, contested: map[*topic]struct{}{}, ahead: map[*topic]struct{}{}, boots: map[string]mark{}}
 	b.SetRoster(roster, observers)
 	return b
 }
@@ -226,9 +230,7 @@ func (b *Book) drop(t *topic) {
 			b.authors[i].held--
 		}
 	}
-	delete(b.topics, t.subject)
-	delete(b.pending, t)
-	delete(b.contested, t)
+	b.remove(t)
 }
 
 // sweep deletes a topic that exists for nothing any more.
@@ -236,19 +238,27 @@ func (b *Book) sweep(t *topic) {
 	if t.known || t.chain.N > 0 || slices.ContainsFunc(t.votes, func(h held) bool { return h.seq > 0 }) {
 		return
 	}
+	b.remove(t)
+}
+
+func (b *Book) remove(t *topic) {
 	delete(b.topics, t.subject)
 	delete(b.pending, t)
 	delete(b.contested, t)
+	delete(b.ahead, t)
 }
 
 // consider decides whether the topic needs judging: does anyone vote for the
-// transition that comes next, or on a later one, or against the one in force?
+// transition that comes next, or on a later one, or on the one in force or one
+// before it, which says that it is not in force there? Does anyone report a
+// later one in force?
 func (b *Book) consider(t *topic) {
-	next, against := false, false
+	next, against, ahead := false, false, false
 	for i := range t.votes {
 		h := &t.votes[i]
 		next = next || h.n > t.chain.N+1 || h.n == t.chain.N+1 && h.to == After(h.n)
-		against = against || h.n == t.chain.N && h.n > 0 && h.to != Unknown && h.to != After(h.n)
+		against = against || h.n <= t.chain.N && h.to != Unknown
+		ahead = ahead || t.reported[i] > t.chain.N
 	}
 	if next && t.known {
 		b.pending[t] = struct{}{}
@@ -261,6 +271,11 @@ func (b *Book) consider(t *topic) {
 		t.disputed = time.Time{}
 		delete(b.contested, t)
 	}
+	if ahead && t.known {
+		b.ahead[t] = struct{}{}
+	} else {
+		delete(b.ahead, t)
+	}
 }
 
 // advance puts a transition in force.
@@ -271,10 +286,13 @@ func (b *Book) advance(t *topic, c Certificate, now time.Time) {
 	b.consider(t)
 }
 
-// takeBack undoes the transition in force, which the fleet never had.
-func (b *Book) takeBack(t *topic) {
+// takeBack undoes the transitions after n, which the fleet never had.
+func (b *Book) takeBack(t *topic, n uint64) {
 	was := t.chain.N
-	t.chain, t.disputed, b.states = t.chain.back(), time.Time{}, nil
+	for t.chain.N > n {
+		t.chain = t.chain.back()
+	}
+	t.disputed, b.states = time.Time{}, nil
 	t.cert = Certificate{Subject: t.subject, N: t.chain.N}
 	b.digest ^= transitionHash(t.hash, was) ^ transitionHash(t.hash, t.chain.N)
 	b.moved = append(b.moved, t.subject)

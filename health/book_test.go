@@ -29,7 +29,7 @@ func TestS7JudgeTable(t *testing.T) {
 		{"fresh is up to a second", rosterOf(3), map[string]Vote{"d2": down, "d3": down}, map[string]time.Duration{"d3": s}, true},
 		{"one fault domain is not two", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "b"}}, map[string]Vote{"d1": down, "d2": down, "d3": up}, nil, false},
 		{"one site has only one domain", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "a"}}, map[string]Vote{"d1": down, "d2": down}, nil, true},
-		{"a vote on another transition", rosterOf(3), map[string]Vote{"d1": down, "d2": {signal(1), 3, Down}}, nil, false},
+		{"a vote on another transition", rosterOf(3), map[string]Vote{"d1": down, "d2": {signal(1), 3, Up}}, nil, false},
 		{"a return nobody fell for", rosterOf(3), map[string]Vote{"d1": {signal(1), 2, Up}, "d2": {signal(1), 2, Up}}, nil, false},
 		{"withdrawn", rosterOf(3), map[string]Vote{"d1": down, "d2": {signal(1), 1, Unknown}}, nil, false},
 		{"a stranger has no vote", rosterOf(3), map[string]Vote{"d1": down, "d9": down}, nil, false},

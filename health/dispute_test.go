@@ -156,3 +156,80 @@ func TestL2WhatAQuorumHasGoneOnFrom(t *testing.T) {
 		})
 	}
 }
+
+// TestL2HolderAndVotersMakeOneQuorum: d1, heard by nobody, proves a fall with
+// d3's vote, and d3 takes it back. Then d2 sees the fall too. d1 has it in force
+// and stands by it, d2 votes for it: two of three say down, and so must all.
+func TestL2HolderAndVotersMakeOneQuorum(t *testing.T) {
+	f := newFleet(t, 8, 3, 2)
+	f.delay = 20 * ms
+	f.advance(3 * time.Second)
+	f.cut = func(from, _ string) bool { return from == "d1" }
+	f.dead = onlyFor(1, "d1", "d3")
+	f.advance(3 * time.Second)
+	f.agree(1, Down, "d1")
+	f.agree(1, Up, "d2", "d3")
+	f.dead = onlyFor(1, "d1", "d2")
+	f.advance(1500 * ms)
+	f.agree(1, Down, "d1")
+	f.agree(1, Up, "d2", "d3")
+	f.cut = func(string, string) bool { return false }
+	f.advance(5 * time.Second)
+	f.agree(1, Down)
+	f.same()
+}
+
+// TestL2TooFewHaveIt: the directors are where faults have left them, d1 with
+// three transitions in force, and all speak freshly for six seconds.
+func TestL2TooFewHaveIt(t *testing.T) {
+	s := signal(1)
+	tests := []struct {
+		name   string
+		roster []Director
+		votes  map[string]Vote // d1's own too
+		want   uint64          // of d1
+	}{
+		{"half have it, all say up", rosterOf(4), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 4, Up}, "d3": {s, 3, Up}, "d4": {s, 3, Up}}, 2},
+		{"half have it, all say down", rosterOf(4), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 3, Down}, "d4": {s, 3, Down}}, 3},
+		{"half have it, half say up", rosterOf(4), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 3, Up}, "d4": {s, 3, Up}}, 3},
+		{"its holder and another say up, one is silent", rosterOf(3), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 3, Up}}, 2},
+		{"two have it, in one fault domain", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "b"}}, map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 4, Up}, "d3": {s, 3, Up}}, 2},
+		{"two say up, in one fault domain", []Director{{"d1", "a"}, {"d2", "b"}, {"d3", "b"}}, map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 3, Up}, "d3": {s, 3, Up}}, 3},
+		{"nobody else has even the one before", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 2, Down}, "d3": {s, 2, Down}}, 1},
+		{"the others are far behind", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 1, Up}, "d3": {s, 1, Up}}, 2},
+		{"the one who lies about it", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 1, Up}}, 3},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			b := NewBook("d1", tc.roster, 0)
+			b.SetSubjects(subjectsOf(1), epoch)
+			for _, n := range []uint64{1, 2, 3} {
+				b.advance(b.topics[s], certify(s, n, 1, n, "d1", "d2"), epoch)
+			}
+			got := uint64(3)
+			for seq := uint64(1); seq <= 12; seq++ {
+				now := at(time.Duration(seq) * 500 * ms)
+				for _, d := range tc.roster {
+					v, ok := tc.votes[d.Name]
+					if !ok {
+						continue
+					}
+					if _, err := b.Ballot(sign(d.Name, 1, 9+seq, v), now); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, c := range b.Judge(now) {
+					if now.Before(at(disputeFor)) {
+						t.Errorf("at %s already: %v", now.Sub(epoch), c)
+					}
+					if got == 3 {
+						got = c.N
+					}
+				}
+			}
+			if got != tc.want {
+				t.Errorf("went to transition %d first, want %d", got, tc.want)
+			}
+		})
+	}
+}

@@ -153,3 +153,12 @@ func at4(i int, port uint16) netip.AddrPort {
 func netipFrom(b [16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(b), port)
 }
+
+// digestOf gives what a director's heartbeat says that has these in force.
+func digestOf(summary []Standing) uint64 {
+	d := uint64(0)
+	for _, s := range summary {
+		d ^= transitionHash(subjectHash(s.Subject), s.N)
+	}
+	return d
+}

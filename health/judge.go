@@ -2,23 +2,26 @@ package health
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// disputeFor is how long a quorum must vote against the transition in force here
-// before it is taken back: ten times what a proof needs to reach all.
-const disputeFor = 3 * time.Second
-
 // Judge makes the certificates that fresh votes now prove, puts them in force
 // and gives them ordered by subject. It looks only at subjects for which
 // someone votes for a transition. An isolated or abstaining director makes
-// none. A transition that it takes back shows as the one before it, without a
-// proof.
+// none. A transition that it takes back shows as the one that it goes back to,
+// without a proof.
 func (b *Book) Judge(now time.Time) []Certificate {
-	if len(b.pending) == 0 && len(b.contested) == 0 || b.abstaining || b.Isolated(now) {
+	if len(b.pending) == 0 && len(b.contested) == 0 && len(b.ahead) == 0 {
+		return nil
+	}
+	if b.abstaining || b.Isolated(now) {
+		for t := range b.contested {
+			t.disputed = time.Time{} // what it heard last, it does not hear now
+		}
 		return nil
 	}
 	type ruling struct {
@@ -31,6 +34,13 @@ func (b *Book) Judge(now time.Time) []Certificate {
 			made = append(made, ruling{t, c})
 		} else if c, ok := b.overtaken(t, now); ok {
 			made = append(made, ruling{t, c})
+		} else if c, ok := b.joined(t, now); ok {
+			made = append(made, ruling{t, c})
+		}
+	}
+	for t := range b.ahead {
+		if c, ok := b.reported(t, now); ok {
+			made = append(made, ruling{t, c})
 		}
 	}
 	for t := range b.contested {
@@ -38,14 +48,18 @@ func (b *Book) Judge(now time.Time) []Certificate {
 			made = append(made, ruling{t, c})
 		}
 	}
-	slices.SortFunc(made, func(x, y ruling) int { return x.cert.Subject.Compare(y.cert.Subject) })
+	slices.SortFunc(made, func(x, y ruling) int {
+		return cmp.Or(x.cert.Subject.Compare(y.cert.Subject), cmp.Compare(y.cert.N, x.cert.N))
+	})
 	var out []Certificate
-	for _, r := range made {
-		switch {
-		case r.cert.N > r.topic.chain.N:
+	for i, r := range made {
+		if i > 0 && made[i-1].topic == r.topic {
+			continue // the latest transition that is found counts
+		}
+		if r.cert.N > r.topic.chain.N {
 			b.advance(r.topic, r.cert, now)
-		case r.cert.N+1 == r.topic.chain.N:
-			b.takeBack(r.topic)
+		} else {
+			b.takeBack(r.topic, r.cert.N)
 		}
 		out = append(out, r.cert)
 	}
@@ -88,75 +102,6 @@ func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 	}
 	c.Reason = printable(c.Reason, maxReason)
 	return c, true
-}
-
-// overtaken finds a transition that a quorum has in force and has gone on from:
-// who votes on n+1 has n in force, so its fresh vote is a report of that. It is
-// the short way for one whom their votes for n reached late, or too late: they
-// are replaced within milliseconds.
-func (b *Book) overtaken(t *topic, now time.Time) (Certificate, bool) {
-	best := t.chain.N
-	for i := range t.votes {
-		n := t.votes[i].n
-		if n <= best+1 {
-			continue
-		}
-		if votes, sites, _ := b.beyond(t, n-1, now); votes >= b.quorum.Votes && sites >= b.quorum.Domains {
-			best = n - 1
-		}
-	}
-	if best == t.chain.N {
-		return Certificate{}, false
-	}
-	_, _, names := b.beyond(t, best, now)
-	reason := fmt.Sprintf("%s, as %s have it in force", After(best), strings.Join(names, ", "))
-	return Certificate{Subject: t.subject, N: best, Reason: printable(reason, maxReason)}, true
-}
-
-// beyond counts the others who vote, freshly, on what follows transition n.
-func (b *Book) beyond(t *topic, n uint64, now time.Time) (votes, sites int, names []string) {
-	found := domains{}
-	for _, a := range b.authors {
-		h := &t.votes[a.index]
-		if a.Name == b.self || h.n <= n || h.to == Unknown || !b.counts(a, t, h, now) {
-			continue
-		}
-		votes++
-		found.add(a.domain())
-		names = append(names, a.Name)
-	}
-	return votes, found.count(), names
-}
-
-// overrule finds a transition in force here that the fleet never had: its voters
-// withdrew before the others knew of it, so nobody will take its proof, and
-// nobody can vote on the next one. A quorum says so by fresh votes against it,
-// for longer than a proof is under way.
-func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
-	n := t.chain.N
-	votes, sites := 0, domains{}
-	var names []string
-	for _, a := range b.authors {
-		h := &t.votes[a.index]
-		if h.n != n || h.to == Unknown || h.to == After(n) || !b.counts(a, t, h, now) {
-			continue
-		}
-		votes++
-		sites.add(a.domain())
-		names = append(names, a.Name)
-	}
-	if votes < b.quorum.Votes || sites.count() < b.quorum.Domains {
-		t.disputed = time.Time{}
-		return Certificate{}, false
-	}
-	if t.disputed.IsZero() {
-		t.disputed = now
-	}
-	if now.Sub(t.disputed) < disputeFor {
-		return Certificate{}, false
-	}
-	reason := fmt.Sprintf("%s taken back: only known here, and %s vote against it", After(n), strings.Join(names, ", "))
-	return Certificate{Subject: t.subject, N: n - 1, Reason: printable(reason, maxReason)}, true
 }
 
 // counts reports whether a held vote is fresh and its author stands by it.

@@ -80,6 +80,7 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 		}
 	}
 	if heard < len(w.roster)/2+1 {
+		clear(w.since)
 		return out
 	}
 	k := min(5, len(w.roster))
@@ -116,6 +117,12 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 					out[s] = m
 				}
 			}
+			// Or those who have it in force and those who vote for it are enough.
+			same, sites := w.count(s, now, func(name string, v Vote) bool { return (name != "d1" || v.N == n) && v.N >= n && v.To == After(n) })
+			other, _ := w.count(s, now, func(name string, v Vote) bool { return (name != "d1" || v.N == n) && v.N >= n && v.To != After(n) })
+			if out[s] == 0 && same >= need && sites >= domains && same > other {
+				out[s] = n
+			}
 		}
 		if out[s] > 0 {
 			w.n[s] = out[s]
@@ -123,16 +130,40 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 			continue
 		}
 		n--
-		votes, against := w.count(s, now, func(_ string, v Vote) bool { return n > 0 && v.N == n && v.To != After(n) })
+		speaks := func(name string, v Vote) bool { return name != "d1" || v.N == n+1 }
+		enough := func(m uint64) bool {
+			votes, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.N > m })
+			return votes >= need && sites >= domains
+		}
+		if n == 0 || enough(n) {
+			delete(w.since, s)
+			continue
+		}
+		state := Unknown
+		for _, st := range []State{Up, Down} {
+			pro, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.To == st })
+			other, _ := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.To != st })
+			if pro >= need && sites >= domains && pro > other {
+				state = st
+			}
+		}
+		stateOf := map[bool]State{true: Down, false: Up}
+		back := n - 1
+		if state == stateOf[n%2 == 1] {
+			back = n
+			if n > 1 && !enough(n-1) {
+				back = n - 2
+			}
+		}
 		since, known := w.since[s]
 		switch {
-		case votes < need || against < domains:
+		case state == Unknown || back == n:
 			delete(w.since, s)
 		case !known:
 			w.since[s] = now
 		case now-since >= disputeFor:
-			out[s] = n - 1
-			w.n[s] = n - 1
+			out[s] = back
+			w.n[s] = back
 			delete(w.since, s)
 		}
 	}

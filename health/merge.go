@@ -116,17 +116,20 @@ func (b *Book) MergeSummary(from string, summary []Standing, now time.Time) []Ce
 	for _, t := range b.topics {
 		t.reported[a.index] = 0 // a summary is whole: what it took back is not in it
 	}
-	var out []Certificate
+	a.summed, a.summary = true, 0
 	for _, s := range summary {
-		t := b.topics[s.Subject]
-		if t == nil || !t.known {
+		a.summary ^= transitionHash(subjectHash(s.Subject), s.N)
+		if t := b.topics[s.Subject]; t != nil && t.known {
+			t.reported[a.index] = s.N
+		}
+	}
+	var out []Certificate
+	for _, t := range b.topics {
+		b.consider(t)
+		if _, ok := b.ahead[t]; !ok {
 			continue
 		}
-		t.reported[a.index] = s.N
-		if s.N <= t.chain.N {
-			continue
-		}
-		if c, ok := b.reported(t); ok {
+		if c, ok := b.reported(t, now); ok {
 			b.advance(t, c, now)
 			out = append(out, c)
 		}
@@ -135,34 +138,34 @@ func (b *Book) MergeSummary(from string, summary []Standing, now time.Time) []Ce
 	return out
 }
 
+// reports tells whether what an author reported is still so: its heartbeat's
+// digest is that of its last summary. One who has taken a transition back since,
+// or has gone silent, must not help another to bring it in.
+func (b *Book) reports(a *author, now time.Time) bool {
+	return a.summed && a.summary == a.beat.Certificates && !a.beatAt.IsZero() && now.Sub(a.beatAt) <= fresh
+}
+
 // reported finds the latest transition that a quorum reports in force.
-func (b *Book) reported(t *topic) (Certificate, bool) {
-	best := uint64(0)
+func (b *Book) reported(t *topic, now time.Time) (Certificate, bool) {
+	best, found := t.chain.N, crowd{}
 	for _, n := range t.reported {
-		if n <= t.chain.N || n <= best {
+		if n <= best {
 			continue
 		}
-		votes, sites := 0, domains{}
+		var c crowd
 		for _, a := range b.authors {
-			if t.reported[a.index] >= n {
-				votes++
-				sites.add(a.domain())
+			if t.reported[a.index] >= n && b.reports(a, now) {
+				c.join(a)
 			}
 		}
-		if votes >= b.quorum.Votes && sites.count() >= b.quorum.Domains {
-			best = n
+		if b.quorate(c) {
+			best, found = n, c
 		}
 	}
-	if best == 0 {
+	if best == t.chain.N {
 		return Certificate{}, false
 	}
-	var names []string
-	for _, a := range b.authors {
-		if t.reported[a.index] >= best {
-			names = append(names, a.Name)
-		}
-	}
-	reason := fmt.Sprintf("%s, as %s report it in force", After(best), strings.Join(names, ", "))
+	reason := fmt.Sprintf("%s, as %s report it in force", After(best), strings.Join(found.names, ", "))
 	return Certificate{Subject: t.subject, N: best, Reason: printable(reason, maxReason)}, true
 }
 

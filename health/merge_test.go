@@ -211,6 +211,7 @@ func TestS7AdoptionByReport(t *testing.T) {
 			b := NewBook("d1", tc.roster, 0)
 			b.SetSubjects(subjectsOf(1), epoch)
 			for _, r := range tc.reports {
+				_ = b.Heartbeat(Heartbeat{Director: r.from, Boot: 1, Seq: 1, Certificates: digestOf(one(r.n))}, epoch)
 				b.MergeSummary(r.from, one(r.n), epoch)
 			}
 			if got := b.Chain(signal(1)).N; got != tc.want {
@@ -225,8 +226,10 @@ func TestS7AdoptionByReport(t *testing.T) {
 
 func TestAdoptedIsReplacedByProof(t *testing.T) {
 	b := newTestBook(3, 1)
-	b.MergeSummary("d2", []Standing{{signal(1), 1}}, epoch)
-	b.MergeSummary("d3", []Standing{{signal(1), 1}}, epoch)
+	for _, d := range []string{"d2", "d3"} {
+		_ = b.Heartbeat(Heartbeat{Director: d, Boot: 1, Seq: 1, Certificates: digestOf([]Standing{{signal(1), 1}})}, epoch)
+		b.MergeSummary(d, []Standing{{signal(1), 1}}, epoch)
+	}
 	since := b.Chain(signal(1)).Since()
 	if applied, refused := b.Merge([]Certificate{certify(signal(1), 1, 1, 5, "d2", "d3")}, verifyFor(rosterOf(3)), at(time.Second)); len(applied) != 0 || refused != 0 {
 		t.Errorf("applied %v, refused %d", applied, refused)
@@ -328,5 +331,40 @@ func TestRestoreIntoAKnownSpec(t *testing.T) {
 	}
 	if err := restored.Restore([]byte("not a book"), epoch); err == nil || fmt.Sprint(err) == "" {
 		t.Error("rubbish was restored")
+	}
+}
+
+// TestS7StaleReportHelpsNoLiar: what a director once reported and has taken back
+// since is not half of a quorum for whoever claims the same later.
+func TestS7StaleReportHelpsNoLiar(t *testing.T) {
+	b := newTestBook(3, 2)
+	claim := []Standing{{signal(1), 1}}
+	_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 1, Seq: 1, Certificates: digestOf(claim)}, at(0))
+	b.MergeSummary("d2", claim, at(0))
+	lie := func(now time.Time, seq uint64) {
+		t.Helper()
+		_ = b.Heartbeat(Heartbeat{Director: "d3", Boot: 1, Seq: seq, Certificates: digestOf(claim)}, now)
+		if got := b.MergeSummary("d3", claim, now); len(got) != 0 {
+			t.Errorf("adopted %v", got)
+		}
+		if got := b.Judge(now); len(got) != 0 {
+			t.Errorf("judged %v", got)
+		}
+	}
+	_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 1, Seq: 2}, at(5*time.Second)) // it has taken it back
+	lie(at(5*time.Second), 1)
+	lie(at(10*time.Second), 2) // and now it is silent
+	_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 2, Seq: 1, Certificates: digestOf(claim)}, at(11*time.Second))
+	lie(at(11*time.Second), 3) // another boot of it has reported nothing
+
+	// The order of a summary and its heartbeat does not matter.
+	now := at(20 * time.Second)
+	if got := b.MergeSummary("d2", claim, now); len(got) != 0 {
+		t.Errorf("adopted by two who are silent: %v", got)
+	}
+	_ = b.Heartbeat(Heartbeat{Director: "d3", Boot: 1, Seq: 4, Certificates: digestOf(claim)}, now)
+	_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 2, Seq: 2, Certificates: digestOf(claim)}, now)
+	if got := b.Judge(now); len(got) != 1 || b.Chain(signal(1)).N != 1 {
+		t.Errorf("a quorum that reports it was not followed: %v", got)
 	}
 }

@@ -1,0 +1,147 @@
+package health
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// disputeFor is how long a quorum must speak against the transition in force
+// here before it is taken back: ten times what a proof needs to reach all.
+const disputeFor = 3 * time.Second
+
+// crowd is directors that count together.
+type crowd struct {
+	domains
+	names []string
+}
+
+func (c *crowd) join(a *author) {
+	c.add(a.domain())
+	c.names = append(c.names, a.Name)
+}
+
+// quorate reports whether these directors are enough, in enough fault domains.
+func (b *Book) quorate(c crowd) bool {
+	return len(c.names) >= b.quorum.Votes && c.count() >= b.quorum.Domains
+}
+
+// speakers are those whose vote counts now and is on a transition after n: who
+// votes on n+1 has n in force. What this director has in force it knows better
+// than by a vote of its own that may be older.
+func (b *Book) speakers(t *topic, n uint64, now time.Time, pick func(*author, *held) bool) crowd {
+	var out crowd
+	for _, a := range b.authors {
+		h := &t.votes[a.index]
+		if a.Name == b.self && h.n != t.chain.N+1 {
+			continue
+		}
+		if h.to != Unknown && h.n > n && pick(a, h) && b.counts(a, t, h, now) {
+			out.join(a)
+		}
+	}
+	return out
+}
+
+// overtaken finds a transition that a quorum has in force and has gone on from:
+// who votes on n+1 has n in force, so its fresh vote is a report of that. It is
+// the short way for one whom their votes for n reached late, or too late: they
+// are replaced within milliseconds.
+func (b *Book) overtaken(t *topic, now time.Time) (Certificate, bool) {
+	others := func(a *author, _ *held) bool { return a.Name != b.self }
+	best, found := t.chain.N, crowd{}
+	for i := range t.votes {
+		n := t.votes[i].n
+		if n <= best+1 {
+			continue
+		}
+		if c := b.speakers(t, n-1, now, others); b.quorate(c) {
+			best, found = n-1, c
+		}
+	}
+	if best == t.chain.N {
+		return Certificate{}, false
+	}
+	reason := fmt.Sprintf("%s, as %s have it in force", After(best), strings.Join(found.names, ", "))
+	return Certificate{Subject: t.subject, N: best, Reason: printable(reason, maxReason)}, true
+}
+
+// joined finds a quorum of which some vote for the next transition and some,
+// too few to be followed, have it in force already and stand by it. Theirs are
+// votes on later transitions, so there is no proof of the kind that travels;
+// but all of them say freshly that the subject is so.
+func (b *Book) joined(t *topic, now time.Time) (Certificate, bool) {
+	n := t.chain.N + 1
+	to := After(n)
+	votes := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return h.to == to })
+	against := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return h.to != to })
+	if !b.quorate(votes) || len(votes.names) <= len(against.names) {
+		return Certificate{}, false
+	}
+	reason := fmt.Sprintf("%s for %s, of whom some have it in force", to, strings.Join(votes.names, ", "))
+	return Certificate{Subject: t.subject, N: n, Reason: printable(reason, maxReason)}, true
+}
+
+// overrule finds a transition in force here that the fleet never had: its voters
+// withdrew before the others knew of it, so nobody will take its proof, and
+// nobody can vote on the next one. It is taken back where those who have it in
+// force are no quorum, and a quorum says freshly, for longer than a proof is
+// under way, that the subject is as it was before. Where the fleet never had the
+// one before it either, and a quorum says what this director has in force, both
+// go: the state stays, and the fleet can go on from where it is.
+func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
+	n, all := t.chain.N, func(*author, *held) bool { return true }
+	if b.behind(t, now) && !b.quorate(b.speakers(t, n, now, all)) {
+		back := n - 1
+		votes, state := b.agreed(t, now)
+		if state == served(n) && n > 1 && !b.quorate(b.speakers(t, back, now, all)) {
+			back--
+		}
+		if state == served(back) && state != Unknown {
+			if t.disputed.IsZero() {
+				t.disputed = now
+			}
+			if now.Sub(t.disputed) < disputeFor {
+				return Certificate{}, false
+			}
+			reason := fmt.Sprintf("%s taken back: the fleet does not have it, and %s vote %s", After(n), strings.Join(votes.names, ", "), state)
+			return Certificate{Subject: t.subject, N: back, Reason: printable(reason, maxReason)}, true
+		}
+	}
+	t.disputed = time.Time{}
+	return Certificate{}, false
+}
+
+// behind reports whether anyone votes, freshly, as if the transition in force
+// were not: who is gone leaves such votes behind, and they must cost nothing.
+func (b *Book) behind(t *topic, now time.Time) bool {
+	for _, a := range b.authors {
+		if h := &t.votes[a.index]; h.to != Unknown && h.n <= t.chain.N && b.counts(a, t, h, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// agreed gives the state that a quorum of all fresh votes is for, on whatever
+// transition they are. Unknown: there is none.
+func (b *Book) agreed(t *topic, now time.Time) (crowd, State) {
+	up := b.speakers(t, 0, now, func(_ *author, h *held) bool { return h.to == Up })
+	down := b.speakers(t, 0, now, func(_ *author, h *held) bool { return h.to == Down })
+	switch {
+	case len(up.names) > len(down.names) && b.quorate(up):
+		return up, Up
+	case len(down.names) > len(up.names) && b.quorate(down):
+		return down, Down
+	default:
+		return crowd{}, Unknown
+	}
+}
+
+// served is After, where a subject that never fell is up.
+func served(n uint64) State {
+	if n == 0 {
+		return Up
+	}
+	return After(n)
+}
