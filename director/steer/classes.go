@@ -52,7 +52,6 @@ type compiled struct {
 	base     []int32 // place -> class
 	rows     []row   // for each configured prefix, in order
 	subjects []health.Subject
-	capacity int64 // of all targets
 }
 
 // order is the sites by distance from some places.
@@ -104,9 +103,6 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 					c.subjects = append(c.subjects, o.Subject)
 				}
 			}
-		}
-		if s.target {
-			c.capacity += s.capacity
 		}
 		c.sites = append(c.sites, s)
 	}

@@ -172,19 +172,27 @@ func (d *decision) drainedLast(f Family, in []int) tiered {
 }
 
 // budget applies S9: degraded sites may leave the healthy tier while they are
-// all in one fault domain or hold no more than the share of the service's
-// capacity that the fleet allows; past that all of them rank as healthy again.
-// It is a function of the set of verdicts, never of who came first.
+// all in one fault domain or hold no more than the share that the fleet allows of
+// the capacity of all targets of the family; past that all of them rank as healthy
+// again. It is a function of the set of verdicts, never of who came first.
 func (d *decision) budget(f Family) {
 	var degraded []int
-	var capacity int64
+	var capacity, all int64
 	domains := map[string]bool{}
 	for _, i := range d.targets[f] {
+		s := &d.c.sites[i]
+		share := s.capacity
+		if !s.present {
+			share = 0 // weight 0 is absent: it can take over from nobody
+		}
+		all += share
 		// What is drained has left for another reason.
-		if s := &d.c.sites[i]; d.stand[i].drain == nil && d.stand[i].rolls[f].Health == Degraded {
+		if d.stand[i].drain == nil && d.stand[i].rolls[f].Health == Degraded {
 			degraded = append(degraded, i)
-			capacity += s.capacity
-			domains[s.cluster.FaultDomain] = true
+			capacity += share
+			if share > 0 {
+				domains[s.cluster.FaultDomain] = true
+			}
 		}
 	}
 	if len(degraded) == 0 {
@@ -192,7 +200,7 @@ func (d *decision) budget(f Family) {
 	}
 	share := int64(d.c.fleet.DegradedEjected)
 	// Divided, not multiplied, so that no capacity overflows.
-	if len(domains) > 1 && float64(capacity) > float64(d.c.capacity)*float64(share)/100 {
+	if len(domains) > 1 && float64(capacity) > float64(all)*float64(share)/100 {
 		d.overBudget[f] = d.names(degraded)
 		d.alert("degraded " + d.names(degraded) + " are more than may leave for it (" + percent(share) + " of capacity): they rank as healthy")
 		return
