@@ -11,13 +11,17 @@ import (
 )
 
 // enrol pins the key of a listed director at its first join (SEMANTICS,
-// Enrolment), and keeps the addresses of the others in the plan. Only a director whose own key is in the roster can sign that, and
-// the leader may be one whose key is not: so the first by name of those that are
-// there does it, leader or not, fenced by the plan that it has read.
+// Enrolment), and keeps the addresses of the others in the plan. Only a director
+// whose own key is in the roster can sign that, and the leader may be one whose
+// key is not: so the first by name of those that are there does it, leader or not,
+// fenced by the plan that it has read. The next one does it a while later where
+// the first does not: its store may be out of reach, its clock off, or it is the
+// one to be written down.
 func (d *Director) enrol(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last := ""
+	last, who := "", ""
+	var since time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -25,11 +29,18 @@ func (d *Director) enrol(ctx context.Context) error {
 		case <-tick.C:
 		}
 		f := d.horizon.current()
-		if f == nil || !d.horizon.usable() || !d.enrols(ctx, f.sealed.Plan) {
+		if f == nil {
 			continue
 		}
 		cmd := d.joiner(f.sealed.Plan)
 		if cmd == nil {
+			who = ""
+			continue
+		}
+		if cmd.Director.Name != who {
+			who, since = cmd.Director.Name, time.Now()
+		}
+		if !d.horizon.usable() || !d.enrols(f.sealed.Plan, d.peers(ctx), time.Since(since)) {
 			continue
 		}
 		word := ""
@@ -43,21 +54,26 @@ func (d *Director) enrol(ctx context.Context) error {
 	}
 }
 
-// enrols tells whether this director is the one that does it now.
-func (d *Director) enrols(ctx context.Context, p *plan.Plan) bool {
+// enrolPatience is what each keyed director that is there has before the next by
+// name does its work.
+const enrolPatience = 5 * time.Second
+
+// enrols tells whether it is this director's turn, when somebody has waited for
+// so long.
+func (d *Director) enrols(p *plan.Plan, views []peerView, waited time.Duration) bool {
 	if p.Holder(d.identity.Public()) == nil {
 		return false
 	}
-	for _, v := range d.peers(ctx) {
+	for _, v := range views {
 		e := p.Director(v.name)
 		if e == nil || len(e.GetKey()) == 0 {
 			continue
 		}
 		if v.self {
-			return true
+			return waited >= 0
 		}
 		if v.heard && v.silent <= time.Second {
-			return false // an earlier name that is there
+			waited -= enrolPatience // an earlier one that is there
 		}
 	}
 	return false

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"crypto/ed25519"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,42 @@ func TestJoiner(t *testing.T) {
 		cmd := d.joiner(&plan.Plan{Roster: []*plan.Director{tc.entry}})
 		if (cmd != nil) != tc.want {
 			t.Errorf("%s: got %+v, want a command: %t", tc.name, cmd, tc.want)
+		}
+	}
+}
+
+// TestEnrols: the first by name of those that are there enrols at once; one that
+// does not is not waited for for ever.
+func TestEnrols(t *testing.T) {
+	key := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(append(make([]byte, 31), b)) }
+	p := &plan.Plan{}
+	for i, name := range []string{"d1", "d2", "d3"} {
+		p.Roster = append(p.Roster, &plan.Director{Name: name, Key: key(byte(i)).Public().(ed25519.PublicKey), Standing: plan.Director_ACTIVE})
+	}
+	p.Roster = append(p.Roster, &plan.Director{Name: "d4", Standing: plan.Director_ACTIVE})
+	tests := []struct {
+		name   string
+		self   int
+		gone   int // index of one that is silent; -1: none
+		waited time.Duration
+		want   bool
+	}{
+		{"the first", 0, -1, 0, true},
+		{"the second", 1, -1, time.Second, false},
+		{"the second, in vain for the first", 1, -1, enrolPatience, true},
+		{"the second, the first gone", 1, 0, 0, true},
+		{"the third", 2, -1, enrolPatience, false},
+		{"the third, in vain for both", 2, -1, 2 * enrolPatience, true},
+		{"one without a key", 3, -1, time.Hour, false},
+	}
+	for _, tc := range tests {
+		d := &Director{identity: gossip.Identity{Key: key(byte(tc.self))}}
+		var views []peerView
+		for i, e := range p.Roster {
+			views = append(views, peerView{name: e.GetName(), self: i == tc.self, heard: i != tc.gone})
+		}
+		if got := d.enrols(p, views, tc.waited); got != tc.want {
+			t.Errorf("%s: got %t, want %t", tc.name, got, tc.want)
 		}
 	}
 }
