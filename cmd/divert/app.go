@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/spec"
 )
 
 // The exit codes.
@@ -34,6 +35,7 @@ type app struct {
 	live     bool // out is a terminal
 	colour   bool
 	width    func() int // columns of out; 0 = do not wrap
+	height   func() int // its lines; 0 = do not clip
 	env      func(string) string
 	now      func() time.Time
 	newID    func() string
@@ -54,6 +56,7 @@ func newApp() *app {
 		live:   live,
 		colour: live && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		width:  func() int { return terminalWidth(live) },
+		height: func() int { return terminalHeight(live) },
 		env:    os.Getenv, now: time.Now, newID: randomID,
 		self: os.Args[0],
 	}
@@ -69,12 +72,24 @@ func terminalWidth(live bool) int {
 	return 80
 }
 
+func terminalHeight(live bool) int {
+	if !live {
+		return 0
+	}
+	_, h, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return 0
+	}
+	return h
+}
+
 // exit is an error that knows its exit code. One without words has been shown
 // already.
 type exit struct {
-	code   int
-	err    error
-	remedy string
+	code     int
+	err      error
+	remedy   string
+	problems []spec.Problem // of the files that it is about, each with its own line
 }
 
 func (e *exit) Error() string {
@@ -107,12 +122,12 @@ func (a *app) conclude(ran *cobra.Command, err error) int {
 	if err == nil {
 		return exitDone
 	}
-	code, remedy := exitRefused, ""
+	code, remedy, problems := exitRefused, "", []spec.Problem(nil)
 	if !a.begun { // cobra's own errors come before any command of ours runs
 		code = exitUsage
 	}
 	if e := (*exit)(nil); errors.As(err, &e) {
-		code, remedy = e.code, e.remedy
+		code, remedy, problems = e.code, e.remedy, e.problems
 		if e.err == nil {
 			return code
 		}
@@ -124,11 +139,28 @@ func (a *app) conclude(ran *cobra.Command, err error) int {
 	if code == exitUsage && remedy == "" {
 		remedy = fmt.Sprintf("`%s --help` shows how it is used", ran.CommandPath())
 	}
-	fmt.Fprintf(a.err, "divert: %s\n", strings.TrimRight(message, "\n"))
+	message = strings.TrimRight(message, "\n")
+	if a.json() {
+		if a.printJSON(fault{Code: code, Error: message, Remedy: remedy, Problems: listed(problems)}) == nil {
+			return code
+		}
+	}
+	for _, p := range problems {
+		fmt.Fprintln(a.err, clean(p.String()))
+	}
+	fmt.Fprintf(a.err, "divert: %s\n", message)
 	if remedy != "" {
 		fmt.Fprintf(a.err, "        %s\n", remedy)
 	}
 	return code
+}
+
+// fault is an error as JSON shows it, with the names that an outcome has.
+type fault struct {
+	Code     int       `json:"code"`
+	Error    string    `json:"error"`
+	Remedy   string    `json:"remedy,omitempty"`
+	Problems []problem `json:"problems,omitempty"`
 }
 
 // root is the whole tree of commands.
@@ -147,7 +179,9 @@ A command asks the director on this machine, through its control socket, unless
 --server or DIVERT_SERVER names another: unix:/path/control.sock, which reads
 and changes, or http://127.0.0.1:8053, which only reads.
 
-Exit codes: 0 done; 1 refused or not found; 2 usage; 3 not complete in time.`,
+Exit codes: 0 done; 1 refused or not found; 2 usage; 3 not complete in time.
+With -o json standard output has only JSON: what was asked for, or what became
+of it, or the code, the error and its remedy.`,
 		Example: `  divert check spec.d
   divert serve -c director.yaml
   divert status --watch
@@ -253,6 +287,22 @@ func (a *app) client() (*api.Client, error) {
 	return c, nil
 }
 
+// changer finds the director that is to change something: there must be no
+// doubt which fleet that is.
+func (a *app) changer() (*api.Client, error) {
+	c, err := api.NewClient(a.server)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Others) > 0 {
+		return nil, &exit{
+			code: exitRefused, err: errors.New("several directors answer on this machine, and which one is meant is not said"),
+			remedy: "say it: --server " + c.Server + ", or --server unix:" + strings.Join(c.Others, ", or --server unix:"),
+		}
+	}
+	return c, nil
+}
+
 func (a *app) json() bool { return a.output == "json" }
 
 // printJSON writes one value, indented.
@@ -281,7 +331,7 @@ func (a *app) ask(ctx context.Context, prompt string) (string, error) {
 		fmt.Fprintln(a.err)
 		return "", errors.New("interrupted; nothing was done")
 	case l := <-read:
-		if l.err != nil && (l.text == "" || !errors.Is(l.err, io.EOF)) {
+		if l.err != nil && !errors.Is(l.err, io.EOF) { // the end of input is an empty answer
 			return "", fmt.Errorf("reading the answer: %w", l.err)
 		}
 		return l.text, nil

@@ -121,7 +121,7 @@ otherwise names those that do not and exits with 3.`,
 		if err := w.check(applyWord); err != nil {
 			return err
 		}
-		client, err := a.client()
+		client, err := a.changer()
 		if err != nil {
 			return err
 		}

@@ -116,11 +116,15 @@ type problem struct {
 
 func report(problems []spec.Problem) any {
 	failed, warned := tallied(problems)
+	return map[string]any{"errors": failed, "warnings": warned, "problems": listed(problems)}
+}
+
+func listed(problems []spec.Problem) []problem {
 	list := make([]problem, 0, len(problems))
 	for _, p := range problems {
 		list = append(list, problem(p))
 	}
-	return map[string]any{"errors": failed, "warnings": warned, "problems": list}
+	return list
 }
 
 // load reads files to be applied to a fleet, whose spec completes a part of
@@ -134,13 +138,13 @@ func (a *app) load(ctx context.Context, client *api.Client, paths []string, whol
 	if spec.Failed(problems) && !whole {
 		part, bad := spec.Read(paths)
 		if spec.Failed(bad) {
-			return nil, nil, a.refuse(problems)
+			return nil, nil, refuse(problems)
 		}
 		_, problems = spec.ResolveWith(merged(fleet, part), director.CheckZone)
 		files = part
 	}
 	if spec.Failed(problems) {
-		return nil, nil, a.refuse(problems)
+		return nil, nil, refuse(problems)
 	}
 	for _, p := range problems {
 		fmt.Fprintln(a.err, clean(p.String()))
@@ -152,12 +156,12 @@ func (a *app) load(ctx context.Context, client *api.Client, paths []string, whol
 }
 
 // refuse shows every problem at once.
-func (a *app) refuse(problems []spec.Problem) error {
-	for _, p := range problems {
-		fmt.Fprintln(a.err, clean(p.String()))
-	}
+func refuse(problems []spec.Problem) error {
 	failed, _ := tallied(problems)
-	return &exit{code: exitRefused, err: fmt.Errorf("%s: nothing is applied", count(failed, "error")), remedy: "`divert check` shows them offline"}
+	return &exit{
+		code: exitRefused, err: fmt.Errorf("%s: nothing is applied", count(failed, "error")),
+		remedy: "`divert check` shows them offline", problems: problems,
+	}
 }
 
 // merged is the fleet's spec with some resources added or replaced.

@@ -92,7 +92,7 @@ A director that does not run yet can be approved by giving its key and site.`,
 				return err
 			}
 		}
-		client, err := a.client()
+		client, err := a.changer()
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ no drain is complete without it.`,
 		if err := w.needReason(c.Context()); err != nil {
 			return err
 		}
-		client, err := a.client()
+		client, err := a.changer()
 		if err != nil {
 			return err
 		}

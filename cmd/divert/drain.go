@@ -165,7 +165,7 @@ func checkScopes(args []string) error {
 // each sends one command after another, whatever became of those before, and
 // gives the worst exit code.
 func (a *app) each(c *cobra.Command, scopes []string, command func(scope string) (core.Command, string), w *wish) error {
-	client, err := a.client()
+	client, err := a.changer()
 	if err != nil {
 		return err
 	}

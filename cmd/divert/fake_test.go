@@ -102,7 +102,7 @@ func newTerminal(typed string) *terminal {
 	ids := 0
 	t.app = &app{
 		in: bufio.NewReader(strings.NewReader(typed)), out: &t.stdout, err: &t.stderr,
-		asking: typed != "", width: func() int { return 100 },
+		asking: typed != "", width: func() int { return 100 }, height: func() int { return 0 },
 		env: func(string) string { return "" }, now: func() time.Time { return noon },
 		newID: func() string { ids++; return fmt.Sprint("id", ids) },
 		self:  "./divert",

@@ -44,12 +44,12 @@ SIGINT and SIGTERM stop it. The log goes to standard error, as text or with
 
 func (a *app) serve(ctx context.Context, config string, verbose bool) error {
 	settings, problems := spec.LoadSettings(config)
-	for _, p := range problems {
-		fmt.Fprintln(a.err, clean(p.String()))
-	}
 	if spec.Failed(problems) {
 		failed, _ := tallied(problems)
-		return &exit{code: exitRefused, err: fmt.Errorf("%s in the settings", count(failed, "error"))}
+		return &exit{code: exitRefused, err: fmt.Errorf("%s in the settings", count(failed, "error")), problems: problems}
+	}
+	for _, p := range problems {
+		fmt.Fprintln(a.err, clean(p.String()))
 	}
 	level := slog.LevelInfo
 	if verbose {

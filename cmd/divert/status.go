@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,6 +89,36 @@ func (a *app) watch(ctx context.Context, client *api.Client, verbose bool) error
 	}
 }
 
+// fit cuts a page to what a terminal shows, so that its head and the alerts do
+// not scroll away.
+func fit(page string, rows, columns int) string {
+	lines := strings.SplitAfter(strings.TrimSuffix(page, "\n"), "\n")
+	used := 1 // the last row is for what was cut off, or for the cursor
+	for i, line := range lines {
+		used += max(1, (visible(line)+columns-1)/max(1, columns))
+		if rows > 0 && used > rows {
+			return strings.Join(lines[:i], "") + fmt.Sprintf("… and %d more lines; `divert status` shows them all", len(lines)-i)
+		}
+	}
+	return page
+}
+
+// visible counts the columns that a line takes, colours apart.
+func visible(line string) int {
+	n, colour := 0, false
+	for _, r := range strings.TrimRight(line, "\n") {
+		switch {
+		case r == '\x1b':
+			colour = true
+		case colour:
+			colour = r != 'm'
+		default:
+			n++
+		}
+	}
+	return n
+}
+
 // errOutput: nobody reads what is shown any more.
 var errOutput = errors.New("showing the status")
 
@@ -97,8 +128,7 @@ func (a *app) show(s api.Status, verbose bool) error {
 	case a.json():
 		err = json.NewEncoder(a.out).Encode(s)
 	case a.live:
-		// Home, draw, clear what is left of the last one: no flicker.
-		_, err = fmt.Fprint(a.out, "\x1b[H\x1b[2J"+a.statusPage(s, verbose))
+		_, err = fmt.Fprint(a.out, "\x1b[H\x1b[2J"+fit(a.statusPage(s, verbose), a.height(), a.width()))
 	default:
 		_, err = fmt.Fprint(a.out, a.statusPage(s, verbose)+"\n")
 	}

@@ -83,7 +83,11 @@ func (a *app) head(p *page, s api.Status) {
 		p.wrapped(0, "WAITING  ", warn, s.Waiting)
 	}
 	if s.Store != "ok" && s.Store != "" {
-		p.wrapped(0, "STORE AWAY  ", bad, s.Store+"; answers, failover and return go on, commands are refused")
+		text := s.Store
+		if !strings.Contains(text, "commands are refused") {
+			text += "; answers, failover and return go on, commands are refused"
+		}
+		p.wrapped(0, "STORE  ", bad, text)
 	}
 	if s.Isolated {
 		p.wrapped(0, "ISOLATED  ", bad, "hears too few directors: moves nothing and answers what it last knew")

@@ -55,7 +55,7 @@ names it. Until then the directors go on answering and refuse commands.`,
 }
 
 func (a *app) storeDo(ctx context.Context, do func(*api.Client, context.Context) (api.Outcome, error)) error {
-	client, err := a.client()
+	client, err := a.changer()
 	if err != nil {
 		return err
 	}

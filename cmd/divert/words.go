@@ -65,14 +65,14 @@ func ago(d time.Duration) string {
 	return "just now"
 }
 
-// clock shows a time of day, with its date where that is not today's.
+// clock shows a time of day, with its date where that is not today's: in UTC, as
+// the directors' own sentences do, since who is on call sits in several zones.
 func (a *app) clock(t time.Time) string {
-	now := a.now()
-	t = t.In(now.Location())
-	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
-		return t.Format("15:04:05")
+	t = t.UTC()
+	if t.Format(time.DateOnly) == a.now().UTC().Format(time.DateOnly) {
+		return t.Format("15:04:05 UTC")
 	}
-	return t.Format("2006-01-02 15:04:05")
+	return t.Format("2006-01-02 15:04:05 UTC")
 }
 
 // count is "1 zone", "2 zones".

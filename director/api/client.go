@@ -192,6 +192,12 @@ func (c *Client) unreachable(err error) error {
 		}
 		return fmt.Errorf("no director answers at %s: %w", c.Server, plain(op.Err))
 	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the director at %s took the connection and does not answer: %w", c.Server, err)
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("interrupted: %w", err)
+	}
 	return fmt.Errorf("asking %s: %w", c.Server, err)
 }
 
@@ -276,7 +282,7 @@ func (c *Client) send(ctx context.Context, path string, body []byte, id string, 
 
 // unknown is the outcome of a command that the client lost sight of.
 func unknown(last Outcome, err error) Outcome {
-	last.Code, last.Final, last.Error = 3, true, "the connection to the director broke: "+err.Error()
+	last.Code, last.Final, last.Error = 3, true, "the command was sent, and sight of it was lost: "+err.Error()
 	switch {
 	case last.Revision > 0:
 		last.Remedy = "the change is committed; see `divert status` for who has it"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -86,6 +87,29 @@ func TestNobodyAnswers(t *testing.T) {
 	_, err = client(t, "unix:"+path).Do(t.Context(), core.Command{ID: "a1", Verb: core.Thaw}, time.Second, nil)
 	if err == nil {
 		t.Error("a command that nobody took has an outcome")
+	}
+}
+
+// TestHungDirector: one that takes connections and says nothing, as when it is
+// stopped, is told from one that is not there, in words.
+func TestHungDirector(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := client(t, "http://"+l.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = c.Status(ctx)
+	if err == nil || !strings.Contains(err.Error(), "took the connection and does not answer") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	o, err := c.Do(ctx, core.Command{ID: "a1", Verb: core.Thaw}, time.Second, nil)
+	if err != nil || o.Code != 3 || !strings.Contains(o.Error, "does not answer") || !strings.Contains(o.Remedy, "--id a1") {
+		t.Errorf("got %+v, %v; want an unknown outcome", o, err)
 	}
 }
 

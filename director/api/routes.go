@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -141,8 +143,13 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := s.director.Explain(host, client)
 	if err != nil {
-		fail(w, http.StatusNotFound, err.Error(), "")
+		failed(w, http.StatusNotFound, err)
 		return
+	}
+	for i := range e.Answers {
+		if e.Answers[i].Steps == nil {
+			e.Answers[i].Steps = []string{}
+		}
 	}
 	reply(w, http.StatusOK, e)
 }
@@ -182,7 +189,7 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
 	}
 	records, err := auditor.Audit(r.Context(), from, limit)
 	if err != nil {
-		fail(w, http.StatusServiceUnavailable, err.Error(), "")
+		failed(w, http.StatusServiceUnavailable, err)
 		return
 	}
 	if records == nil {
@@ -231,6 +238,15 @@ type failure struct {
 
 func fail(w http.ResponseWriter, code int, message, remedy string) {
 	reply(w, code, failure{Error: message, Remedy: remedy})
+}
+
+// failed says why the director could not; a refusal brings its remedy.
+func failed(w http.ResponseWriter, code int, err error) {
+	if refusal := (*core.Refusal)(nil); errors.As(err, &refusal) {
+		fail(w, code, refusal.Reason, refusal.Remedy)
+		return
+	}
+	fail(w, code, err.Error(), "")
 }
 
 func reply(w http.ResponseWriter, code int, body any) {
