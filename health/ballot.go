@@ -182,13 +182,21 @@ func (b *Book) Differing(now time.Time) []string {
 }
 
 // Heard acknowledges, for this director's own heartbeat: what it holds of each
-// peer's votes.
+// peer's votes, also that it holds none. In a large fleet one heartbeat has room
+// for some of the peers; the next goes on with those that follow.
 func (b *Book) Heard() []Heard {
-	out := make([]Heard, 0, len(b.authors))
-	for _, a := range b.authors {
-		if a.Name != b.self && a.boot > 0 {
-			out = append(out, Heard{Director: a.Name, Boot: a.boot, Votes: a.digest})
+	out := make([]Heard, 0, min(len(b.authors), maxHeard))
+	size := 0
+	for range b.authors {
+		a := b.authors[b.acked%len(b.authors)]
+		if a.Name != b.self {
+			h := Heard{Director: a.Name, Boot: a.boot, Votes: a.digest}
+			if size += 2 + len(encodeHeard(h)); size > maxHeardBytes || len(out) == maxHeard {
+				break
+			}
+			out = append(out, h)
 		}
+		b.acked = (b.acked + 1) % len(b.authors)
 	}
 	return out
 }

@@ -164,7 +164,8 @@ type Heartbeat struct {
 }
 
 // Heard acknowledges: the digest of the votes that the sender holds from one
-// peer. A peer whose own digest differs sends again.
+// peer, of boot 0 if it never heard it. A peer whose own digest differs sends
+// again; one that is not named in a heartbeat learns nothing from it.
 type Heard struct {
 	Director string
 	Boot     uint64

@@ -154,11 +154,13 @@ func (p *Publisher) Acknowledged(h Heartbeat, now time.Time) {
 		*q = peer{name: q.name, boot: h.Boot, next: now}
 	}
 	q.seq, q.at = h.Seq, now
+	mine := slices.IndexFunc(h.Heard, func(heard Heard) bool { return heard.Director == p.self })
+	if mine < 0 {
+		return // no room for it in this heartbeat
+	}
 	digest := uint64(0)
-	for _, heard := range h.Heard {
-		if heard.Director == p.self && heard.Boot == p.boot {
-			digest = heard.Votes
-		}
+	if heard := h.Heard[mine]; heard.Boot == p.boot {
+		digest = heard.Votes
 	}
 	n, known := p.recall(digest)
 	switch {

@@ -1,7 +1,9 @@
 package health
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,4 +226,37 @@ func TestPublisherAndBookAgree(t *testing.T) {
 			t.Fatalf("%d votes kept, %d of them withdrawals; %d are in force", len(p.votes), p.gone, len(want))
 		}
 	})
+}
+
+// TestLargeFleetHeartbeatsFit: one that is too large is never sent, and a fleet
+// without heartbeats is one of isolated directors.
+func TestLargeFleetHeartbeatsFit(t *testing.T) {
+	for _, size := range []int{1, 2, 9, 30, 200} {
+		roster := make([]Director, size)
+		for i := range roster {
+			roster[i] = Director{Name: fmt.Sprintf("%0100d", i), Site: "dc"} // gossip's longest
+		}
+		b := NewBook(roster[0].Name, roster, 0)
+		for _, d := range roster[1:] {
+			_ = b.Heartbeat(Heartbeat{Director: d.Name, Boot: 1 << 32, Seq: 1}, epoch)
+		}
+		identity := strings.Repeat("x", 150)
+		named := map[string]int{}
+		for range size {
+			h := Heartbeat{Heard: b.Heard(), Plan: identity, Highest: identity, Wall: epoch, Abstaining: true}
+			payload := EncodeHeartbeat(h)
+			if len(payload) > 1400-228 {
+				t.Fatalf("%d directors: a heartbeat of %d octets", size, len(payload))
+			}
+			if _, err := DecodeHeartbeat(payload); err != nil {
+				t.Fatal(err)
+			}
+			for _, heard := range h.Heard {
+				named[heard.Director]++
+			}
+		}
+		if len(named) != size-1 {
+			t.Errorf("%d directors: %d peers are acknowledged", size, len(named))
+		}
+	}
 }

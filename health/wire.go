@@ -19,6 +19,7 @@ const wireFormat = 1
 const (
 	maxBallotVotes = 256
 	maxHeard       = 64
+	maxHeardBytes  = 768 // of one heartbeat, which with two plan identities must fit in a datagram
 	maxName        = 253
 	maxIdentity    = 256
 	maxReason      = 240
@@ -199,10 +200,7 @@ func EncodeHeartbeat(h Heartbeat) []byte {
 	b = appendFixed(b, 2, h.Votes)
 	b = appendFixed(b, 3, h.Certificates)
 	for _, p := range h.Heard {
-		one := appendBytes(nil, 1, p.Director)
-		one = appendVarint(one, 2, p.Boot)
-		one = appendFixed(one, 3, p.Votes)
-		b = appendBytes(b, 4, one)
+		b = appendBytes(b, 4, encodeHeard(p))
 	}
 	b = appendBytes(b, 5, h.Plan)
 	b = appendBytes(b, 6, h.Highest)
@@ -256,6 +254,12 @@ func DecodeHeartbeat(payload []byte) (Heartbeat, error) {
 		return Heartbeat{}, fmt.Errorf("reading heartbeat: %w", err)
 	}
 	return h, nil
+}
+
+func encodeHeard(h Heard) []byte {
+	b := appendBytes(nil, 1, h.Director)
+	b = appendVarint(b, 2, h.Boot)
+	return appendFixed(b, 3, h.Votes)
 }
 
 func decodeHeard(b []byte) (Heard, error) {
