@@ -152,19 +152,21 @@ func (z *parser) judgeApex(all map[string]*node) {
 	}
 }
 
-// judgeNode looks at the records of one owner together.
+// judgeNode looks at the records of one owner together. No message names another
+// line: those of Problem are turned into lines of the file that the text stands in.
 func (z *parser) judgeNode(name string, n *node) {
-	seen := make(map[string]int)
+	seen := make(map[string]bool)
 	ttls := make(map[uint16]uint32)
 	sizes := make(map[uint16]int)
+	hasCNAME := n.has(dns.TypeCNAME) != nil
 	cnames, dnames := 0, 0
 	for _, e := range n.entries {
 		h := e.rr.Header()
 		key := duplicateKey(e.rr)
-		if line, ok := seen[key]; ok {
-			z.problem(e.line, "%s %s is a duplicate of line %d", name, dns.Type(h.Rrtype), line)
+		if seen[key] {
+			z.problem(e.line, "%s %s is a duplicate of a record before it", name, dns.Type(h.Rrtype))
 		}
-		seen[key] = e.line
+		seen[key] = true
 		if ttl, ok := ttls[h.Rrtype]; ok && ttl != h.Ttl {
 			z.warn(e.line, "%s %s has TTL %d and %d; the lower is served (RFC 2181 section 5.2)", name, dns.Type(h.Rrtype), ttl, h.Ttl)
 		}
@@ -186,8 +188,8 @@ func (z *parser) judgeNode(name string, n *node) {
 		case n.cut && !cutType(h.Rrtype):
 			z.problem(e.line, "%s %s stands at a delegation, where only NS, DS and glue may", name, dns.Type(h.Rrtype))
 		}
-		if name != z.origin && n.has(dns.TypeCNAME) != nil && h.Rrtype != dns.TypeCNAME {
-			z.problem(e.line, "%s has a CNAME (line %d) and other data: %s", name, n.has(dns.TypeCNAME).line, dns.Type(h.Rrtype))
+		if name != z.origin && hasCNAME && h.Rrtype != dns.TypeCNAME {
+			z.problem(e.line, "%s has a CNAME and other data: %s", name, dns.Type(h.Rrtype))
 		}
 	}
 	if n.cut && n.dname {
