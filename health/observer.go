@@ -17,9 +17,11 @@ const (
 	// one target that cannot be must not hold up the fleet's others.
 	roundLimit = 10 * time.Second
 
-	// An opinion lives for staleBase and staleRounds intervals without a report.
+	// An opinion lives for staleBase and staleRounds intervals without a report,
+	// those as long as they are under load, within bounds.
 	staleBase   = 5 * time.Second
 	staleRounds = 3
+	longestGap  = 30 * time.Second
 )
 
 // Watched is one subject that this director probes.
@@ -54,6 +56,7 @@ type entry struct {
 
 	seen      bool // any report, void ones too
 	probed    bool // a report that says something
+	passed    bool // and one that passed, with no long silence since
 	last      time.Time
 	began     time.Time // start of the probe that last said something
 	gap       time.Duration
@@ -187,14 +190,17 @@ func (o *Observer) Report(r Report) {
 		return
 	}
 	if e.probed {
-		e.gap = r.At.Sub(e.last)
+		if !r.At.Before(e.stale()) { // what was before says nothing of now, and is in no row with it
+			e.passed, e.hits, e.misses, e.healthy = false, 0, 0, time.Time{}
+		}
+		e.gap = min(r.At.Sub(e.last), longestGap)
 	}
 	e.probed, e.last, e.began = true, r.At, began
 	if r.OK {
 		if e.hits == 0 {
 			e.firstHit = r.At
 		}
-		e.hits, e.misses = e.hits+1, 0
+		e.passed, e.hits, e.misses = true, e.hits+1, 0
 		if e.healthy.IsZero() && e.hits >= e.limit() {
 			e.healthy = e.firstHit
 		}

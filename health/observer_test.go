@@ -345,3 +345,61 @@ func TestSlowProbeIsNotStaleBetweenItsIntervals(t *testing.T) {
 	p.want(check(1), 2*time.Minute, Up)
 	p.want(check(1), 4*time.Minute, Unknown)
 }
+
+// TestS17WhatWasSeenLongAgoIsForgotten: after silence longer than an opinion
+// lives, one probe does not make old misses a fall, nor an old pass a wait that
+// is over; nor does the length of the silence prolong the next opinion.
+func TestS17WhatWasSeenLongAgoIsForgotten(t *testing.T) {
+	s := check(1)
+	watch := []Watched{{Subject: s, Interval: time.Second}}
+	report := func(o *Observer, d time.Duration, ok bool) { o.Report(Report{Subject: s, OK: ok, At: at(d), Reason: "status 503"}) }
+	up, down := Chain{Subject: s}, Chain{Subject: s}.next(1, at(0))
+
+	o := NewObserver(at(0))
+	o.Set(watch)
+	report(o, time.Second, true)
+	report(o, 2*time.Second, false)
+	report(o, time.Hour, false)
+	if got, why := o.Opinion(s, up, at(time.Hour)); got == Down {
+		t.Errorf("two misses an hour apart: %s (%s)", got, why)
+	}
+	report(o, time.Hour+time.Second, false)
+	if got, _ := o.Opinion(s, up, at(time.Hour+time.Second)); got != Down {
+		t.Errorf("two misses in a row: %s", got)
+	}
+
+	o = NewObserver(at(0))
+	o.Set(watch)
+	for d := time.Second; d < 30*time.Second; d += time.Second {
+		report(o, d, true)
+	}
+	report(o, time.Hour, true)
+	if got, why := o.Opinion(s, down, at(time.Hour)); got == Up {
+		t.Errorf("one pass after an hour's silence ends the wait: %s (%s)", got, why)
+	}
+	if got, why := o.Opinion(s, up, at(time.Hour+2*time.Minute)); got != Unknown {
+		t.Errorf("two minutes without a report: %s (%s)", got, why)
+	}
+}
+
+// TestNoVoteWithoutEvidence: who has seen a subject fail, and never pass, does
+// not say that it is up.
+func TestNoVoteWithoutEvidence(t *testing.T) {
+	s, other := check(1), check(2)
+	o := NewObserver(at(0))
+	o.Set([]Watched{{Subject: s, Interval: time.Minute}, {Subject: other, Interval: time.Minute}})
+	o.Report(Report{Subject: other, OK: true, At: at(time.Second)})
+	o.Report(Report{Subject: s, At: at(time.Second), Reason: "status 503"})
+	if got, why := o.Opinion(s, Chain{Subject: s}, at(time.Second)); got != Unknown {
+		t.Errorf("after one miss: %s (%s)", got, why)
+	}
+	o.Report(Report{Subject: s, At: at(2 * time.Second), Reason: "status 503"})
+	if got, why := o.Opinion(s, Chain{Subject: s}, at(2*time.Second)); got != Down {
+		t.Errorf("after two: %s (%s)", got, why)
+	}
+	o.Report(Report{Subject: s, OK: true, At: at(3 * time.Second)})
+	o.Report(Report{Subject: s, At: at(4 * time.Second), Reason: "status 503"})
+	if got, why := o.Opinion(s, Chain{Subject: s}, at(4*time.Second)); got != Up {
+		t.Errorf("one miss after a pass: %s (%s)", got, why)
+	}
+}

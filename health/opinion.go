@@ -26,7 +26,7 @@ func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) (State, string
 	if !e.probed {
 		return Unknown, "not probed yet", time.Time{}
 	}
-	stale := e.last.Add(staleBase + staleRounds*max(e.Interval, e.gap))
+	stale := e.stale()
 	if !now.Before(stale) {
 		return Unknown, "no report since " + now.Sub(e.last).Round(time.Second).String(), time.Time{}
 	}
@@ -44,6 +44,9 @@ func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) (State, string
 // falling is the opinion of a subject that is up, or was never seen.
 func (o *Observer) falling(e *entry) (State, string) {
 	if e.misses < e.limit() {
+		if !e.passed {
+			return Unknown, "has not passed yet"
+		}
 		return Up, ""
 	}
 	why := fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses)
@@ -78,6 +81,11 @@ func (o *Observer) returning(e *entry, chain Chain, now time.Time) (State, strin
 		return Unknown, "not probed since this director stalled", 0
 	}
 	return Up, "", 0
+}
+
+// stale is when the last report ceases to say anything.
+func (e *entry) stale() time.Time {
+	return e.last.Add(staleBase + staleRounds*max(e.Interval, e.gap))
 }
 
 // limit is how many probes in a row settle a matter.
