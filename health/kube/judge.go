@@ -66,6 +66,10 @@ func judge(livez, noEtcd, readyz answer) (State, string) {
 		return Alive, ""
 	case livez.ok():
 		return Restarting, "lives and is not ready: " + readyz.String()
+	case noEtcd.ok() && livez.denied():
+		return Unknown, "credentials refused: " + livez.String()
+	case noEtcd.ok() && livez.status == 0 && livez.void:
+		return Unknown, livez.reason
 	case noEtcd.ok():
 		return NoStorage, "storage (etcd) does not answer: /livez " + livez.String() + ", without its etcd check 200"
 	case noEtcd.denied():

@@ -28,6 +28,8 @@ func TestJudge(t *testing.T) {
 		{"not live besides storage", answer{status: 500, failed: []string{"poststarthook/x"}}, answer{status: 500, failed: []string{"poststarthook/x"}}, timeout, Gone, "poststarthook/x"},
 		{"credentials refused", answer{status: 401}, answer{status: 401}, answer{status: 401}, Unknown, "credentials refused"},
 		{"forbidden", answer{status: 403}, answer{status: 403}, answer{status: 403}, Unknown, "credentials refused"},
+		{"one question that we could not ask", answer{reason: "too many open files", void: true}, ok, ok, Unknown, "too many open files"},
+		{"credentials that end between two questions", answer{status: 401}, ok, ok, Unknown, "credentials refused"},
 		{"our own network", answer{reason: "network is unreachable", void: true}, answer{reason: "network is unreachable", void: true}, answer{reason: "network is unreachable", void: true}, Unknown, "network is unreachable"},
 		{"something else listens", answer{status: 404}, answer{status: 404}, answer{status: 404}, Gone, "status 404"},
 		{"redirected", answer{status: 302}, answer{status: 302}, answer{status: 302}, Gone, "status 302"},

@@ -19,7 +19,9 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) outcome {
 	start := time.Now()
 	conn, err := s.dial(ctx, r.addr)
 	if err != nil {
-		return dialFailure(err)
+		o := dialFailure(err)
+		o.latency = time.Since(start) // tells when it began, which a stall may void
+		return o
 	}
 	defer func() {
 		// Nothing is worth waiting for once the outcome is known; a reset

@@ -32,6 +32,10 @@ func (p policy) check(addr netip.Addr) error {
 	return nil
 }
 
+// localTranslation is for NAT64 with a prefix length of its owner's choice, so
+// that nobody else can tell where in an address the IPv4 one is.
+var localTranslation = netip.MustParsePrefix("64:ff9b:1::/48")
+
 func refused(addr netip.Addr) string {
 	switch {
 	case !addr.IsValid() || addr.IsUnspecified():
@@ -48,6 +52,8 @@ func refused(addr netip.Addr) string {
 		return "unspecified address"
 	case addr.Is4() && addr.As4()[0] >= 240:
 		return "reserved or broadcast"
+	case localTranslation.Contains(addr):
+		return "address of a local translator (RFC 8215), which hides where it leads"
 	}
 	return ""
 }
@@ -78,6 +84,8 @@ func embedded(addr netip.Addr) (netip.Addr, bool) {
 	b := addr.As16()
 	switch {
 	case [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}: // RFC 6052
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	case [12]byte(b[:12]) == [12]byte{8: 0xff, 9: 0xff}: // IPv4-translated, RFC 7915
 		return netip.AddrFrom4([4]byte(b[12:])), true
 	case [12]byte(b[:12]) == [12]byte{}: // IPv4-compatible, RFC 4291
 		return netip.AddrFrom4([4]byte(b[12:])), true

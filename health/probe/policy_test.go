@@ -31,6 +31,10 @@ func TestPolicyC12(t *testing.T) {
 		{"::ffff:169.254.169.254", false, false},
 		{"64:ff9b::a9fe:a9fe", false, false},
 		{"64:ff9b::c000:201", true, true},
+		{"64:ff9b:1::7f00:1", false, false},
+		{"64:ff9b:1:7f00:0:100::", false, false}, // the same by RFC 6052's /48
+		{"::ffff:0:127.0.0.1", false, true},      // IPv4-translated
+		{"::ffff:0:169.254.169.254", false, false},
 		{"2002:a9fe:a9fe::1", false, false},
 		{"2001:0:c000:201:0:0:5601:5601", false, false}, // Teredo, 169.254.169.254 inverted
 		{"::169.254.169.254", false, false},

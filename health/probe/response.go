@@ -15,6 +15,7 @@ import (
 const (
 	maxHeader   = 16 << 10
 	maxBody     = 64 << 10
+	maxInterim  = 16 // answers before the answer: without an end they would hold up the loop that reads them
 	maxAttempts = 64 // at finding the end of a chunked body, per answer
 )
 
@@ -28,6 +29,7 @@ type response struct {
 	body     int // where the body starts; 0 = header not complete
 	length   int64
 	chunked  bool
+	interim  int
 	attempts int
 	next     int     // length at which a chunked body is decoded again whatever it ends in
 	out      outcome // in force once add has said done
@@ -102,6 +104,9 @@ func (r *response) header(end int) (done bool) {
 		return r.fail("malformed HTTP answer")
 	}
 	if h.status >= 100 && h.status < 200 && h.status != http.StatusSwitchingProtocols {
+		if r.interim++; r.interim > maxInterim {
+			return r.fail("too many interim answers")
+		}
 		r.buf, r.seen = append(r.buf[:0], r.buf[end:]...), 0 // interim, RFC 9110 section 15.2
 		return false
 	}

@@ -317,6 +317,16 @@ func TestConnects(t *testing.T) {
 	}
 }
 
+// TestFailureTellsWhenItBegan: what a stall voids is what began before it.
+func TestFailureTellsWhenItBegan(t *testing.T) {
+	addr := closedPort(t)
+	s := New(Options{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	subject := health.Subject{Kind: health.KindCheck, Addr: addr, Def: "0123456789abcdef"}
+	if got := s.Now(t.Context(), Target{Subject: subject, HTTP: &HTTP{Scheme: "https", Addr: addr}}); got.OK || got.Void || got.Latency <= 0 {
+		t.Errorf("got %+v, want a failure and how long it took", got)
+	}
+}
+
 // TestManyTargets: many targets on real sockets, some of which hang, and none
 // is left open after Run.
 func TestManyTargets(t *testing.T) {
