@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -99,7 +100,10 @@ func New(o Options) (*Fleet, error) {
 	}
 	var err error
 	if f.wires, err = relay.New(relay.Options{Links: links, Sources: sources, Log: f.log}); err != nil {
-		return nil, fmt.Errorf("%w%s", err, loopbackHint())
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return nil, fmt.Errorf("%w%s", err, loopbackHint(f.addresses()))
+		}
+		return nil, err
 	}
 	return f, nil
 }
@@ -171,6 +175,21 @@ func (f *Fleet) etcdOf(i int) netip.AddrPort {
 
 func (f *Fleet) etcd() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, f.opts.Net, 0, 2}), etcdPort)
+}
+
+// addresses lists all that the fleet needs of loopback.
+func (f *Fleet) addresses() []netip.Addr {
+	out := []netip.Addr{f.etcd().Addr()}
+	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
+		out = append(out, f.Director(i), f.gossip(i).Addr(), f.etcdOf(i).Addr())
+	}
+	for _, s := range f.opts.Clusters {
+		out = append(out, f.Cluster(s.Name))
+	}
+	for i := 1; i <= f.opts.Backends; i++ {
+		out = append(out, f.Backend(i))
+	}
+	return out
 }
 
 // Run starts everything and keeps it until ctx ends; then nothing is left. ready
