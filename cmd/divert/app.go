@@ -114,7 +114,25 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	ran, err := root.ExecuteContextC(ctx)
+	if !a.begun && asksJSON(args) {
+		a.output = "json" // its flag may stand behind the one that is wrong
+	}
 	return a.conclude(ran, err)
+}
+
+// asksJSON looks for the flag in a line that could not be read.
+func asksJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // conclude tells what went wrong and what to do next.

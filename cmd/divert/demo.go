@@ -124,7 +124,7 @@ func (a *app) afterRule(ctx context.Context, verb, from, to string) error {
 		fmt.Fprintf(a.out, "%[1]s no longer reaches %[2]s: one director alone moves nothing. `%[3]s demo heal %[1]s %[2]s` undoes it.\n", from, to, a.self)
 		return nil
 	case from != relay.Any:
-		fmt.Fprintf(a.out, "%s reaches %s again.\n", from, to)
+		fmt.Fprintf(a.out, "What cut %s from %s alone is undone.\n", from, to)
 		return nil
 	}
 	fmt.Fprintf(a.out, "%s is reachable again. ", to)

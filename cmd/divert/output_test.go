@@ -37,13 +37,16 @@ func TestJSONErrors(t *testing.T) {
 		{"apply -f " + bad, exitRefused, 1},
 		{"diff -f " + bad, exitRefused, 1},
 		{"check", exitUsage, 0},
+		{"status --nonsense", exitUsage, 0},
+		{"statu", exitUsage, 0},
+		{"explain", exitUsage, 0},
 		{"serve -c " + bad, exitRefused, 1},
 	}
 	for _, tc := range tests {
 		t.Run(tc.args, func(t *testing.T) {
 			term := newTerminal("")
 			term.env = func(name string) string { return map[string]string{"DIVERT_SERVER": server}[name] }
-			if code := term.run(t.Context(), append([]string{"-o", "json"}, strings.Fields(tc.args)...)); code != tc.code {
+			if code := term.run(t.Context(), append(strings.Fields(tc.args), "-o", "json")); code != tc.code {
 				t.Errorf("got exit %d, want %d", code, tc.code)
 			}
 			var got fault

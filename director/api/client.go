@@ -287,7 +287,7 @@ func unknown(last Outcome, err error) Outcome {
 	case last.Revision > 0:
 		last.Remedy = "the change is committed; see `divert status` for who has it"
 	case last.ID != "":
-		last.Remedy = "what became of it is unknown; repeat it with --id " + last.ID + ": nothing is done twice"
+		last.Remedy = "what became of it is unknown; repeat it with --id " + last.ID + ", here or at another director: nothing is done twice"
 	default:
 		last.Remedy = "what became of it is unknown; see `divert status`"
 	}
