@@ -26,20 +26,22 @@ func (o *object) itemPath(path, text string) string {
 	if v == nil {
 		return path
 	}
-	last := -1
-	for i, e := range v.list {
-		written := strings.ToLower(strings.TrimSuffix(e.string(), "."))
-		if a, err := netip.ParseAddr(written); err == nil {
-			written = a.String()
+	known, found := o.items[path]
+	if !found {
+		known = make(map[string]int, len(v.list))
+		for i, e := range v.list {
+			written := strings.ToLower(strings.TrimSuffix(e.string(), "."))
+			if a, err := netip.ParseAddr(written); err == nil {
+				written = a.String()
+			}
+			known[written] = i
 		}
-		if written == text {
-			last = i
-		}
+		o.items[path] = known
 	}
-	if last < 0 {
-		return path
+	if i, found := known[text]; found {
+		return item(path, i)
 	}
-	return item(path, last)
+	return path
 }
 
 // claim is who has a host.

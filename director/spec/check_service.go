@@ -10,6 +10,13 @@ import (
 
 const longTTL = 5 * time.Minute
 
+// What a service may ask of steering, which works out the classes of its clients
+// for each rule, prefix and place.
+const (
+	maxRules    = 256
+	maxPrefixes = 10_000
+)
+
 // checkService checks a service against the clusters.
 func (k *checker) checkService(g *GlobalService) {
 	o := k.object(KindGlobalService, g.Name)
@@ -18,10 +25,34 @@ func (k *checker) checkService(g *GlobalService) {
 	k.checkSteering(o, g)
 	k.checkPins(o, g)
 	k.checkFallback(o, g)
-	k.checkResidency(o, g)
+	if k.checkSize(o, g) {
+		k.checkResidency(o, g)
+	}
 	if g.TTL > longTTL {
 		k.warn(o, "spec.ttl", "resolvers keep the address of a dead site for up to "+formatDuration(g.TTL), "20s fails over sooner")
 	}
+}
+
+// checkSize reports a service that asks too much.
+func (k *checker) checkSize(o *object, g *GlobalService) bool {
+	ok := true
+	most := func(path string, n, most int, what, remedy string) {
+		if n > most {
+			ok = false
+			k.fail(o, path, fmt.Sprintf("has %d %s, more than %d", n, what, most), remedy)
+		}
+	}
+	most("spec.residency", len(g.Residency), maxRules, "rules", "join those that allow the same clusters: a rule may name many clients")
+	most("spec.steering.regions", len(g.Steering.Regions), maxRules, "regions", "join those of the same order: a region may name many clients")
+	prefixes := len(g.Pins)
+	for _, r := range g.Residency {
+		prefixes += len(r.Clients.Prefixes)
+	}
+	for _, r := range g.Steering.Regions {
+		prefixes += len(r.Clients.Prefixes)
+	}
+	most("spec", prefixes, maxPrefixes, "prefixes", "name fewer and shorter ones, or countries and continents")
+	return ok
 }
 
 // usable are the endpoints that a service can ever answer with.

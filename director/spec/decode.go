@@ -35,6 +35,9 @@ func (c cursor) fail(message, remedy string) {
 }
 
 func (c cursor) failAt(line int, message, remedy string) {
+	if len(c.d.problems) > maxProblems {
+		return // nobody reads more, and each costs memory
+	}
 	c.d.problems = append(c.d.problems, Problem{
 		File: c.d.file, Line: line, Path: join(c.d.object, c.path), Message: message, Remedy: remedy,
 	})
@@ -134,6 +137,10 @@ func wholeNumber(v *value) string {
 // each reads a list.
 func (c cursor) each(f func(cursor)) {
 	if !c.is(kindList, "a list") {
+		return
+	}
+	if len(c.v.list) > maxItems {
+		c.fail(fmt.Sprintf("has %d items, more than %d", len(c.v.list), maxItems), "is there a mistake? Else split it")
 		return
 	}
 	// A broken item is visited too, silently: each keeps its index.

@@ -185,11 +185,16 @@ func readRegular(path string, most int64) ([]byte, error) {
 func readAll(paths []string, from *source) ([]document, []Problem) {
 	files, problems := from.list(paths)
 	var docs []document
+	all := 0
 	for _, name := range files {
 		data, err := from.file(name)
 		if err != nil {
 			problems = append(problems, Problem{File: name, Message: err.Error(), Remedy: "make it readable, or leave it out"})
 			continue
+		}
+		if all += marks(data); all > maxMarksOfAll {
+			problems = append(problems, Problem{File: name, Message: "is too much: all files together hold more than a spec needs", Remedy: "put the records of large zones into files of their own"})
+			break
 		}
 		got, ps := parseYAML(name, data)
 		docs = append(docs, got...)

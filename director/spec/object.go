@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"iter"
 	"strings"
 )
 
@@ -12,9 +13,11 @@ type object struct {
 	zone    *Zone
 	service *GlobalService
 	fleet   *Fleet
-	records *value   // zone text, nil for none
-	text    zoneText // its outline
-	broken  map[string]bool
+	records *value                    // zone text, nil for none
+	text    zoneText                  // its outline
+	broken  map[string]bool           // paths of what is wrong already
+	holds   map[string]bool           // paths of what holds something wrong
+	items   map[string]map[string]int // see itemPath
 }
 
 // kindNames are the kinds, in the order in which everything lists them.
@@ -31,7 +34,7 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		return nil, d.problems
 	}
 	d.object = doc.id()
-	o := &object{document: doc, broken: map[string]bool{}, labels: map[string]string{}}
+	o := &object{document: doc, broken: map[string]bool{}, holds: map[string]bool{}, items: map[string]map[string]int{}, labels: map[string]string{}}
 	read := map[string]func(cursor){
 		KindCluster:       o.readCluster,
 		KindZone:          o.readZone,
@@ -59,7 +62,11 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		o.fleet.Name = doc.raw.Name
 	}
 	for _, p := range d.problems {
-		o.broken[strings.TrimPrefix(p.Path, doc.id()+" ")] = true
+		path := strings.TrimPrefix(p.Path, doc.id()+" ")
+		o.broken[path] = true
+		for outer := range outers(path) {
+			o.holds[outer] = true
+		}
 	}
 	return o, d.problems
 }
@@ -169,12 +176,26 @@ func readLabels(c cursor) map[string]string {
 // isBroken reports whether a path, a part of it or what holds it is wrong
 // already, so that nothing is said twice.
 func (o *object) isBroken(path string) bool {
-	for b := range o.broken {
-		if within(path, b) || within(b, path) {
+	if o.broken[path] || o.holds[path] {
+		return true
+	}
+	for outer := range outers(path) {
+		if o.broken[outer] {
 			return true
 		}
 	}
 	return false
+}
+
+// outers gives the paths of what holds a path, the innermost first.
+func outers(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := len(path) - 1; i > 0; i-- {
+			if (path[i] == '.' || path[i] == '[') && !yield(path[:i]) {
+				return
+			}
+		}
+	}
 }
 
 // within reports whether path is outer or below it.

@@ -174,7 +174,10 @@ func (c cursor) peer(port string) string {
 	}
 	host, gotPort, ok := splitHostPort(s, port)
 	if ok && gotPort != "0" {
-		if a, err := netip.ParseAddr(host); err == nil {
+		if a, err := netip.ParseAddr(host); err == nil && (a.IsUnspecified() || a.IsMulticast()) {
+			c.fail(quote(s)+" is no address that one can connect to", "write that of the host itself")
+			return ""
+		} else if err == nil {
 			return net.JoinHostPort(a.String(), gotPort)
 		}
 		if name, wrong := parseHost(host); wrong == "" {

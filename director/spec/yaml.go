@@ -22,9 +22,12 @@ import (
 const (
 	maxFile       = 16 << 20 // octets of one YAML or JSON file
 	maxZoneText   = 16 << 20 // octets of one zone's records
+	maxMarks      = 1 << 19  // of one file, see marks
+	maxMarksOfAll = 1 << 20  // of all files of one run
 	maxDepth      = 32       // nesting of values; the deepest real one is 8
 	maxAliased    = 100_000  // values that aliases may add to a file
 	maxAliasBytes = 1 << 20  // octets of text that aliases may add to a file
+	maxItems      = 10_000   // of one list
 	maxProblems   = 1000     // of one run: nobody reads more
 )
 
@@ -47,6 +50,9 @@ func (d document) id() string { return d.raw.Kind + "/" + d.raw.Name }
 func parseYAML(name string, data []byte) ([]document, []Problem) {
 	if len(data) > maxFile {
 		return nil, []Problem{{File: name, Message: fmt.Sprintf("is %d octets, more than %d", len(data), maxFile), Remedy: "split it into several files"}}
+	}
+	if marks(data) > maxMarks {
+		return nil, []Problem{{File: name, Message: "holds more than a spec needs: half a million commas, colons and dashes", Remedy: "split it into several files, and put the records of large zones into files of their own"}}
 	}
 	if !utf8.Valid(data) {
 		return nil, []Problem{{File: name, Line: 1 + bytes.Count(validPrefix(data), []byte("\n")), Message: "is not UTF-8", Remedy: "save it as UTF-8"}}
@@ -71,6 +77,20 @@ func parseYAML(name string, data []byte) ([]document, []Problem) {
 		}
 	}
 	return docs, r.problems
+}
+
+// marks counts what bounds the number of a file's values, since none is without
+// one of them. The parser takes some 400 octets for each, and a director that
+// has no memory left answers nothing.
+func marks(data []byte) int {
+	n := 0
+	for _, b := range data {
+		switch b {
+		case ',', ':', '[', '{', '-', '?', '*':
+			n++
+		}
+	}
+	return n
 }
 
 // identity is the kind and name of what may be a resource, "" if it is none.
