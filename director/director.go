@@ -46,6 +46,7 @@ type Director struct {
 	opts     Options
 	settings spec.Settings
 	log      *slog.Logger
+	lines    *lines // of log
 	now      func() time.Time
 	registry *prometheus.Registry
 	release  func()
@@ -85,12 +86,14 @@ type Director struct {
 // sockets, so that what is wrong shows before anything runs. With a last good
 // generation on disk it is ready to answer.
 func New(o Options) (*Director, error) {
-	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange()}
+	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, lines: newLines(), horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	d.log = d.lines.logger(d.log)
 	if err := d.setup(); err != nil {
 		d.close()
+		d.lines.flush()
 		return nil, err
 	}
 	return d, nil
@@ -109,6 +112,7 @@ func (d *Director) setup() error {
 	d.registry = prometheus.NewRegistry()
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	shown := newMetrics(d.registry, d.opts.Version, d.planAge)
+	d.lines.lost = shown.overflow.WithLabelValues("log").Inc
 	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); unwritable(err) {
 		// No boot can be taken, so nothing may be said to others. Clients can be
 		// answered all the same (S12, F16).
@@ -238,8 +242,13 @@ func (d *Director) openGossip() error {
 	return nil
 }
 
-// Run directs until ctx ends: DNS first, since it needs nothing else.
+// Run directs until ctx ends.
 func (d *Director) Run(ctx context.Context) error {
+	return d.lines.keep(func() error { return d.run(ctx) })
+}
+
+// run begins with DNS, since that needs nothing else.
+func (d *Director) run(ctx context.Context) error {
 	defer d.close()
 	childCtx, endChild := context.WithCancel(context.WithoutCancel(ctx))
 	defer endChild()

@@ -69,7 +69,7 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 			Name: "divert_stalls_total", Help: "Times that this director itself stood still for more than 100 ms.",
 		}),
 		overflow: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "divert_queue_overflows_total", Help: "Events dropped because the loop did not keep up, by queue.",
+			Name: "divert_queue_overflows_total", Help: "Events and log lines dropped because their reader did not keep up, by queue.",
 		}, []string{"queue"}),
 		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_endpoints", Help: "Endpoints by service and verdict.",
