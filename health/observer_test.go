@@ -352,7 +352,9 @@ func TestSlowProbeIsNotStaleBetweenItsIntervals(t *testing.T) {
 func TestS17WhatWasSeenLongAgoIsForgotten(t *testing.T) {
 	s := check(1)
 	watch := []Watched{{Subject: s, Interval: time.Second}}
-	report := func(o *Observer, d time.Duration, ok bool) { o.Report(Report{Subject: s, OK: ok, At: at(d), Reason: "status 503"}) }
+	report := func(o *Observer, d time.Duration, ok bool) {
+		o.Report(Report{Subject: s, OK: ok, At: at(d), Reason: "status 503"})
+	}
 	up, down := Chain{Subject: s}, Chain{Subject: s}.next(1, at(0))
 
 	o := NewObserver(at(0))

@@ -65,6 +65,7 @@ type peer struct {
 	lost    time.Time // what it holds has come no closer since
 	full    bool      // it is sent everything, with cover
 	wait    time.Duration
+	whole   time.Time // all votes were last sent to it
 }
 
 // NewPublisher makes the publisher of a director without votes.
@@ -151,7 +152,7 @@ func (p *Publisher) Acknowledged(h Heartbeat, now time.Time) {
 		return
 	}
 	if h.Boot > q.boot || now.Sub(q.at) > peerLife {
-		*q = peer{name: q.name, boot: h.Boot, next: now}
+		*q = peer{name: q.name, boot: h.Boot, next: q.notBefore(now), whole: q.whole}
 	}
 	q.seq, q.at = h.Seq, now
 	mine := slices.IndexFunc(h.Heard, func(heard Heard) bool { return heard.Director == p.self })
@@ -165,7 +166,7 @@ func (p *Publisher) Acknowledged(h Heartbeat, now time.Time) {
 	n, known := p.recall(digest)
 	switch {
 	case known && n == p.version:
-		*q = peer{name: q.name, boot: q.boot, seq: q.seq, at: now, acked: n}
+		*q = peer{name: q.name, boot: q.boot, seq: q.seq, at: now, acked: n, whole: q.whole}
 		p.settle(now)
 	case known && n == 0:
 		p.fill(q, now) // it holds nothing at all
@@ -200,8 +201,17 @@ func (p *Publisher) fill(q *peer, now time.Time) {
 	}
 	q.full, q.acked, q.wait = true, 0, 0
 	if q.next.Before(now) { // else a repeat is planned anyway
-		q.next = now
+		q.next = q.notBefore(now)
 	}
+}
+
+// notBefore spaces what is sent whole: a peer that keeps forgetting, or keeps
+// restarting, must not have all votes sealed anew for each of its heartbeats.
+func (q *peer) notBefore(now time.Time) time.Time {
+	if again := q.whole.Add(fullWait); again.After(now) {
+		return again
+	}
+	return now
 }
 
 // settle forgets withdrawals that every peer that is there knows of.
@@ -275,6 +285,9 @@ func (p *Publisher) Due(now time.Time) []Outgoing {
 			out = p.packAll(out, q.name)
 		case !together || len(due) == 1:
 			out = pack(out, q.name, p.since(q.acked))
+		}
+		if q.full || q.acked == 0 {
+			q.whole = now
 		}
 		q.next = now.Add(q.pause())
 		q.attempt++

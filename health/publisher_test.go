@@ -260,3 +260,38 @@ func TestLargeFleetHeartbeatsFit(t *testing.T) {
 		}
 	}
 }
+
+// TestLiarIsNotSentAllEachTime: a peer that forgets all it held with each
+// heartbeat, or claims another boot, costs no more than one that is slow.
+func TestLiarIsNotSentAllEachTime(t *testing.T) {
+	for _, lie := range []string{"forgets", "restarts", "restarts and talks nonsense"} {
+		p := NewPublisher("d1", 1, []string{"d1", "d2"})
+		var votes []Vote
+		for i := range 200 {
+			votes = append(votes, Vote{Subject{Kind: KindSignal, Addr: at4(i, 443)}, 1, Up})
+		}
+		p.Cast(votes, at(0))
+		p.Due(at(0))
+		sent := 0
+		for i := range uint64(10000) {
+			now := at(time.Duration(i) * ms)
+			boot, holds := uint64(1), p.Digest()
+			if i%2 == 0 {
+				holds = 0
+			}
+			if lie != "forgets" {
+				boot, holds = i+1, 0
+			}
+			if lie == "restarts and talks nonsense" {
+				holds = i * 7919
+			}
+			p.Acknowledged(hb("d2", boot, i+1, holds), now)
+			for _, out := range p.Due(now) {
+				sent += len(out.Votes)
+			}
+		}
+		if most := 25 * len(votes); sent > most {
+			t.Errorf("%s: %d votes sent in 10 s, want at most %d", lie, sent, most)
+		}
+	}
+}
