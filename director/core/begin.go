@@ -73,6 +73,11 @@ func firstRoster(set *spec.Set, me Director) ([]*plan.Director, error) {
 		}
 		out = append(out, d)
 	}
+	for _, d := range out {
+		if d.GetName() != me.Name && slices.Equal(d.GetKey(), me.Key) {
+			return nil, &Refusal{Reason: fmt.Sprintf("Fleet.directors gives %s the key of %s", d.GetName(), me.Name), Remedy: "two directors never share a key"}
+		}
+	}
 	if !found {
 		return nil, &Refusal{
 			Reason: fmt.Sprintf("this director's name %s is not in Fleet.directors, so it cannot begin the fleet", me.Name),
@@ -95,6 +100,9 @@ type Known struct {
 func Recover(s State, c Command, known ...Known) (Change, error) {
 	if s.Plan == nil {
 		return Change{}, &Refusal{Reason: "this director holds no plan to recover from", Remedy: "run `divert store recover` on one that does"}
+	}
+	if s.Doc == nil && s.Plan.Plan.GetSpec() != nil {
+		return Change{}, &Refusal{Reason: "this director holds the plan without its spec", Remedy: "run `divert store recover` on one that has both"}
 	}
 	if err := checkCommand(c); err != nil {
 		return Change{}, err

@@ -104,9 +104,14 @@ func (w *work) approve() error {
 	if err != nil {
 		return err
 	}
-	site, _, _ := w.entryOf(d.Name)
+	site, given, _ := w.entryOf(d.Name)
 	entry := w.next.Director(d.Name)
 	switch {
+	case len(given) > 0 && !bytes.Equal(given, d.Key):
+		return &Refusal{
+			Reason: fmt.Sprintf("%s shows another key than Fleet.directors gives it", d.Name),
+			Remedy: "correct the key there and apply it first, or the director's key file",
+		}
 	case entry == nil:
 		entry = &plan.Director{Name: d.Name}
 		w.next.Roster = append(w.next.Roster, entry)

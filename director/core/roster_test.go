@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -191,5 +192,36 @@ func TestRecover(t *testing.T) {
 	got, err = Recover(w.s, Command{ID: "r2", Author: "alice"}, Known{"the store", restored})
 	if err != nil || got.Plan.GetRevision() != 78 || got.Plan.GetEpoch() != 3 {
 		t.Errorf("revisions restart: %v, %v", got.Plan, err)
+	}
+}
+
+// TestBootstrapKeys: a fleet does not begin with two directors of one key.
+func TestBootstrapKeys(t *testing.T) {
+	yaml := strings.Replace(fleetYAML, "{name: d2, site: nyc}", fmt.Sprintf("{name: d2, site: nyc, key: %q}", keyText("d1")), 1)
+	s := newWorld(t).s
+	s.Plan = nil
+	_, err := Bootstrap(s, raws(t, yaml), Director{Name: "d1", Key: public("d1")}, "fleet-1")
+	if err == nil || !strings.Contains(err.Error(), "d2 the key of d1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestApproveAgainstFiles: a person does not approve another key than the files
+// give, or the next apply would be refused for it.
+func TestApproveAgainstFiles(t *testing.T) {
+	w := newWorld(t)
+	w.do(Command{Verb: Apply, Objects: edit(t, raws(t, fleetYAML), "Fleet/default", `"name":"d2"`, fmt.Sprintf(`"key":%q,"name":"d2"`, keyText("d2")))})
+	w.do(Command{Verb: DirectorRemove, Scope: "d2"})
+	w.refused(Command{Verb: DirectorAdd, Director: &Director{Name: "d2", Key: public("dx")}}, "another key than Fleet.directors gives it")
+	w.do(Command{Verb: DirectorAdd, Director: &Director{Name: "d2", Key: public("d2")}})
+}
+
+// TestRecoverNeedsTheSpec: a new store without the spec would be good for nobody.
+func TestRecoverNeedsTheSpec(t *testing.T) {
+	w := newWorld(t)
+	w.s.Plan.Plan.Spec = &plan.SpecRef{Hash: []byte("x"), Size: 1}
+	w.s.Doc = nil
+	if _, err := Recover(w.s, Command{ID: "r", Author: "alice"}); err == nil || !strings.Contains(err.Error(), "spec") {
+		t.Errorf("got %v", err)
 	}
 }
