@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -32,39 +33,83 @@ func listenAddrs(text string) ([]netip.AddrPort, error) {
 // bindTries is how often a port is sought that is free for UDP and TCP alike.
 const bindTries = 8
 
-// bind opens both transports on one address. The families are apart, so that
-// 0.0.0.0 and :: can both be listened on.
-func bind(addr netip.AddrPort) (listener, error) {
+// receiveBuffer is asked for each UDP socket, in octets: a burst must not be lost
+// while a table is swapped. The kernel may give less.
+const receiveBuffer = 4 << 20
+
+// bind opens both transports on one address, UDP by as many sockets as there are
+// workers. The families are apart, so that 0.0.0.0 and :: can both be listened on.
+func bind(addr netip.AddrPort, workers int) (listener, error) {
+	for try := 1; ; try++ {
+		l, err := bindBoth(addr, workers)
+		if err == nil || addr.Port() != 0 || try == bindTries || !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+	}
+}
+
+func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
 	udp, tcp := "udp4", "tcp4"
 	if addr.Addr().Is6() {
 		udp, tcp = "udp6", "tcp6"
 	}
-	for try := 1; ; try++ {
-		u, err := net.ListenUDP(udp, net.UDPAddrFromAddrPort(addr))
+	l.any = addr.Addr().IsUnspecified()
+	defer func() {
 		if err != nil {
-			return listener{}, explainBind("UDP", addr, err)
+			l.close()
+			l = listener{}
 		}
-		bound := netip.AddrPortFrom(addr.Addr(), u.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-		t, err := net.ListenTCP(tcp, net.TCPAddrFromAddrPort(bound))
-		if err != nil {
-			_ = u.Close()
-			if addr.Port() == 0 && try < bindTries && errors.Is(err, syscall.EADDRINUSE) {
-				continue
-			}
-			return listener{}, explainBind("TCP", bound, err)
-		}
-		l := listener{udp: u, tcp: t, any: addr.Addr().IsUnspecified()}
-		// A burst must not be lost while a table is swapped. The kernel may give less.
-		_ = u.SetReadBuffer(1 << 20)
-		if l.any {
-			if err := askDestination(u, addr.Addr().Is6()); err != nil {
-				_ = u.Close()
-				_ = t.Close()
-				return listener{}, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)
-			}
-		}
-		return l, nil
+	}()
+	// The first of each is bound alone, so that a port that another program holds
+	// is an error, and is shared only then.
+	first, err := net.ListenUDP(udp, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return l, explainBind("UDP", addr, err)
 	}
+	l.udp = append(l.udp, first)
+	bound := netip.AddrPortFrom(addr.Addr(), first.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	if l.tcp, err = net.ListenTCP(tcp, net.TCPAddrFromAddrPort(bound)); err != nil {
+		return l, explainBind("TCP", bound, err)
+	}
+	if workers > 1 {
+		if err = control(first, sharePort); err != nil {
+			return l, fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
+		}
+	}
+	shared := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error { return controlRaw(raw, sharePort) }}
+	for len(l.udp) < workers {
+		conn, err := shared.ListenPacket(context.Background(), udp, bound.String())
+		if err != nil {
+			return l, explainBind("UDP", bound, err)
+		}
+		l.udp = append(l.udp, conn.(*net.UDPConn))
+	}
+	for _, conn := range l.udp {
+		_ = conn.SetReadBuffer(receiveBuffer)
+		if l.any {
+			if err = askDestination(conn, addr.Addr().Is6()); err != nil {
+				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)
+			}
+		}
+	}
+	return l, nil
+}
+
+// control does something to a socket below what the net package knows.
+func control(conn *net.UDPConn, f func(fd uintptr) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return controlRaw(raw, f)
+}
+
+func controlRaw(raw syscall.RawConn, f func(fd uintptr) error) error {
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(fd) }); err != nil {
+		return err
+	}
+	return inner
 }
 
 // explainBind says what to do about an address that cannot be had.

@@ -11,22 +11,23 @@ import (
 )
 
 // metrics counts without looking a label up: a tally names the place of its
-// counter in the table's list, and the same label set has the same counter in
-// every table, so that nothing is lost or counted twice over a swap.
+// counter in the table's list. What streams count is here, and the same label set
+// has the same counter in every table, so that nothing is lost or counted twice
+// over a swap. UDP workers count in shards of their own.
 type metrics struct {
 	replies [3][maxRcode + 1]atomic.Uint64 // by transport and rcode
 	rejects [3][maxReject]atomic.Uint64    // by transport and class
 
-	barred       atomic.Uint64
 	panics       atomic.Uint64
-	readErrors   atomic.Uint64
+	poisoned     atomic.Uint64
 	writeErrors  atomic.Uint64
 	acceptErrors atomic.Uint64
 
 	current atomic.Pointer[counters]
 
-	mu     sync.Mutex // swaps of current, and scrapes
+	mu     sync.Mutex // swaps of current and of shards, and scrapes
 	labels map[answer.Label]*atomic.Uint64
+	shards []*shard
 }
 
 const (
@@ -71,22 +72,27 @@ func (m *metrics) swap(table *answer.Table) *counters {
 	}
 	c := &counters{table: table, label: make([]*atomic.Uint64, len(labels))}
 	known := 0
-	if old := m.current.Load(); old != nil && len(labels) > 0 {
+	if old := m.current.Load(); old != nil {
 		// A table that took over the numbering of the one before: packets wait here.
-		if before := old.table.Labels(); len(before) > 0 && len(before) <= len(labels) && &before[0] == &labels[0] {
+		if follows(labels, old.table.Labels()) {
 			known = copy(c.label, old.label)
 		}
 	}
 	for i, label := range labels[known:] {
-		counter := m.labels[label]
-		if counter == nil {
-			counter = new(atomic.Uint64)
-			m.labels[label] = counter
-		}
-		c.label[known+i] = counter
+		c.label[known+i] = m.counter(label)
 	}
 	m.current.Store(c)
 	return c
+}
+
+// counter finds or makes a label set's counter; it is called with mu held.
+func (m *metrics) counter(label answer.Label) *atomic.Uint64 {
+	counter := m.labels[label]
+	if counter == nil {
+		counter = new(atomic.Uint64)
+		m.labels[label] = counter
+	}
+	return counter
 }
 
 func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Tally) {
@@ -105,18 +111,19 @@ func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Ta
 // collector exports metrics at a scrape.
 type collector struct {
 	*metrics
-	streams *streams
+	streams   *streams
+	overflows func() (uint64, error) // packets that the kernel had no room for
 
 	answers, answered, rejected, dropped, faults *prometheus.Desc
 	connections, accepted, closed                *prometheus.Desc
 }
 
-func (m *metrics) collector(s *streams) *collector {
+func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("divert_dns_"+name, help, labels, nil)
 	}
 	return &collector{
-		metrics: m, streams: s,
+		metrics: m, streams: s, overflows: overflows,
 		answers: desc("answers_total", "Replies, by the zone, service and cluster that were answered and the continent of the client.",
 			"zone", "service", "cluster", "continent"),
 		answered:    desc("replies_total", "Replies, by transport and response code.", "transport", "rcode"),
@@ -144,34 +151,31 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	c.mu.Lock()
-	values := make(map[answer.Label]uint64, len(c.labels))
-	for label, counter := range c.labels {
-		if n := counter.Load(); n > 0 {
-			values[label] = n
-		}
-	}
-	c.mu.Unlock()
+	values, sum := c.sums()
 	for label, n := range values {
 		count(c.answers, n, label.Zone, label.Service, label.Cluster, label.Continent)
 	}
 	for _, transport := range []answer.Transport{answer.UDP, answer.TCP} {
-		for rcode := range c.replies[transport] {
-			if n := c.replies[transport][rcode].Load(); n > 0 {
+		for rcode, n := range sum.replies[transport] {
+			if n > 0 {
 				count(c.answered, n, transport.String(), rcodeName(rcode))
 			}
 		}
-		for reject := range c.rejects[transport] {
-			if n := c.rejects[transport][reject].Load(); n > 0 {
+		for reject, n := range sum.rejects[transport] {
+			if n > 0 {
 				count(c.rejected, n, transport.String(), answer.Reject(reject).String())
 			}
 		}
 	}
-	count(c.dropped, c.barred.Load())
+	count(c.dropped, sum.barred)
 	count(c.faults, c.panics.Load(), "panic")
-	count(c.faults, c.readErrors.Load(), "read")
-	count(c.faults, c.writeErrors.Load(), "write")
+	count(c.faults, c.poisoned.Load(), "quarantined")
+	count(c.faults, sum.readErrors, "read")
+	count(c.faults, sum.writeErrors+c.writeErrors.Load(), "write")
 	count(c.faults, c.acceptErrors.Load(), "accept")
+	if n, err := c.overflows(); err == nil {
+		count(c.faults, n, "queue_full")
+	}
 	c.streams.mu.Lock()
 	open, accepted, evicted, refused := len(c.streams.all), c.streams.accepted, c.streams.evicted, c.streams.refused
 	c.streams.mu.Unlock()

@@ -15,22 +15,12 @@ import (
 const controlSize = unix.SizeofCmsghdr + unix.SizeofInet6Pktinfo + 16
 
 func askDestination(conn *net.UDPConn, is6 bool) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	err = raw.Control(func(fd uintptr) {
+	return control(conn, func(fd uintptr) error {
 		if is6 {
-			inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		} else {
-			inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+			return unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 		}
+		return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	})
-	if err != nil {
-		return err
-	}
-	return inner
 }
 
 // returnControl makes the control message of the reply out of that of the query,

@@ -4,12 +4,13 @@ package dnsserver
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -40,13 +41,13 @@ type Server struct {
 	listeners []listener
 	metrics   *metrics
 	streams   *streams
-	panicked  sync.Once
+	poison    *poison
 	limits    limits
 }
 
 // listener is one address by both transports.
 type listener struct {
-	udp *net.UDPConn
+	udp []*net.UDPConn // one for each worker: the kernel spreads the clients over them
 	tcp *net.TCPListener
 	any bool // bound to the unspecified address
 }
@@ -75,14 +76,14 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits()}
+	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.metrics = newMetrics()
 	s.streams = newStreams(&s.limits)
 	if o.Registerer != nil {
-		if err := o.Registerer.Register(s.metrics.collector(s.streams)); err != nil {
+		if err := o.Registerer.Register(s.metrics.collector(s.streams, s.overflows)); err != nil {
 			return nil, fmt.Errorf("dns metrics: %w", err)
 		}
 	}
@@ -93,7 +94,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		for _, addr := range addrs {
-			l, err := bind(addr)
+			l, err := bind(addr, workersPerAddress())
 			if err != nil {
 				s.close()
 				return nil, err
@@ -109,7 +110,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) Addrs() []netip.AddrPort {
 	out := make([]netip.AddrPort, 0, len(s.listeners))
 	for _, l := range s.listeners {
-		out = append(out, l.udp.LocalAddr().(*net.UDPAddr).AddrPort())
+		out = append(out, l.tcp.Addr().(*net.TCPAddr).AddrPort())
 	}
 	return out
 }
@@ -120,7 +121,10 @@ func (s *Server) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx)
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		group.Go(func() error { return s.serveUDP(inner, l) })
+		for _, conn := range l.udp {
+			w := s.worker(conn, l.any)
+			group.Go(func() error { return w.serve(inner) })
+		}
 		group.Go(func() error { return s.serveTCP(inner, l.tcp) })
 	}
 	group.Go(func() error {
@@ -139,34 +143,66 @@ func (s *Server) Run(ctx context.Context) error {
 // interrupt wakes everything that waits for a packet.
 func (s *Server) interrupt() {
 	past := time.Unix(1, 0)
-	for _, l := range s.listeners {
-		_ = l.udp.SetReadDeadline(past)
-		_ = l.tcp.Close()
+	for i := range s.listeners {
+		for _, conn := range s.listeners[i].udp {
+			_ = conn.SetReadDeadline(past)
+		}
+		_ = s.listeners[i].tcp.Close()
 	}
 	s.streams.interrupt(s.limits.last)
 }
 
 func (s *Server) close() {
-	for _, l := range s.listeners {
-		_ = l.udp.Close()
+	for i := range s.listeners {
+		s.listeners[i].close()
+	}
+}
+
+func (l *listener) close() {
+	for _, conn := range l.udp {
+		_ = conn.Close()
+	}
+	if l.tcp != nil {
 		_ = l.tcp.Close()
 	}
 }
 
-// reply answers one packet behind dst. A panic is a fault of ours that must cost
-// no more than that packet (C1).
+// overflows sums what the kernel dropped because a worker was too slow.
+func (s *Server) overflows() (sum uint64, err error) {
+	for i := range s.listeners {
+		for _, conn := range s.listeners[i].udp {
+			err := control(conn, func(fd uintptr) error {
+				n, err := overflows(fd)
+				sum += n
+				return err
+			})
+			if err != nil {
+				return 0, err
+			}
+		}
+	}
+	return sum, nil
+}
+
+// inForce is the table that answers now.
+func (s *Server) inForce() *answer.Table {
+	if table := s.table.Load(); table != nil {
+		return table
+	}
+	return s.notReady
+}
+
+// reply answers one packet of a stream behind dst. A panic is a fault of ours
+// that must cost no more than that packet (C1).
 func (s *Server) reply(dst, packet []byte, client answer.Client) (out []byte) {
-	table := s.table.Load()
-	if table == nil {
-		table = s.notReady
+	table := s.inForce()
+	if s.poison.holds(table, packet) {
+		s.metrics.poisoned.Add(1)
+		return dst
 	}
 	defer func() {
 		if fault := recover(); fault != nil {
-			s.metrics.panics.Add(1)
-			s.panicked.Do(func() {
-				s.log.Error("answering a packet panicked; it is dropped, and so are others like it",
-					"panic", fault, "length", len(packet))
-			})
+			s.panicked(table, packet, fault)
 			out = dst
 		}
 	}()
@@ -174,4 +210,13 @@ func (s *Server) reply(dst, packet []byte, client answer.Client) (out []byte) {
 	out, tally := table.Reply(dst, packet, client)
 	s.metrics.count(counts, client.Transport, tally)
 	return out
+}
+
+// panicked notes a packet that could not be answered for a fault of ours.
+func (s *Server) panicked(table *answer.Table, packet []byte, fault any) {
+	s.metrics.panics.Add(1)
+	if s.poison.add(table, packet) {
+		s.log.Error("answering a packet panicked; it is dropped, and so are others like it",
+			"panic", fault, "packet", hex.EncodeToString(packet[:min(len(packet), maxShown)]), "stack", string(debug.Stack()))
+	}
 }

@@ -24,6 +24,12 @@ import (
 
 func exampleTable(t testing.TB, plan string) *answer.Table {
 	t.Helper()
+	return compile(t, answer.Options{Plan: plan})
+}
+
+// compile adds the zone example.org to what o says.
+func compile(t testing.TB, o answer.Options) *answer.Table {
+	t.Helper()
 	records, problems := zone.Parse(zone.Source{
 		Origin: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "admin@example.org",
 		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10),
@@ -31,17 +37,15 @@ func exampleTable(t testing.TB, plan string) *answer.Table {
 	if zone.Failed(problems) {
 		t.Fatalf("zone: %v", problems)
 	}
-	table, err := answer.Compile(answer.Options{
-		Plan: plan,
-		Zones: []answer.Zone{{Origin: "example.org.", Records: records, Steered: []answer.Steered{{
-			Name: "shop.example.org.", Service: "shop", TTL: 20, Answers: 1,
-			A: answer.View{
-				Sets: []answer.Set{{Sites: []answer.Site{{
-					Cluster: "fra", Domain: "fra", Weight: 1, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
-				}}}},
-			},
-		}}}},
-	})
+	o.Zones = []answer.Zone{{Origin: "example.org.", Records: records, Steered: []answer.Steered{{
+		Name: "shop.example.org.", Service: "shop", TTL: 20, Answers: 1,
+		A: answer.View{
+			Sets: []answer.Set{{Sites: []answer.Site{{
+				Cluster: "fra", Domain: "fra", Weight: 1, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
+			}}}},
+		},
+	}}}}
+	table, err := answer.Compile(o)
 	if err != nil {
 		t.Fatalf("Compile: %v", err)
 	}

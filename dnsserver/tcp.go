@@ -14,6 +14,9 @@ import (
 	"github.com/divertdns/divert/dnsserver/answer"
 )
 
+// maxStreamQuery is the longest query that a connection may bring.
+const maxStreamQuery = 4096
+
 // keepBuffer is how large a reply buffer a connection holds on to.
 const keepBuffer = 4096
 
@@ -58,8 +61,8 @@ func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) error {
 // serveStream answers the queries of one connection in order, as they come
 // (RFC 7766 section 6.2.1.1), until it is idle, broken or asks too much.
 func (s *Server) serveStream(ctx context.Context, st *stream) {
-	reader := bufio.NewReaderSize(st.conn, maxQuery)
-	in, out := make([]byte, maxQuery), make([]byte, 2, keepBuffer)
+	reader := bufio.NewReaderSize(st.conn, maxStreamQuery)
+	in, out := make([]byte, maxStreamQuery), make([]byte, 2, keepBuffer)
 	for ctx.Err() == nil {
 		if !s.readQuery(ctx, st, reader, &in) {
 			return
@@ -110,7 +113,7 @@ func (s *Server) readQuery(ctx context.Context, st *stream, reader *bufio.Reader
 		return false
 	}
 	n := int(binary.BigEndian.Uint16(length[:]))
-	if n > maxQuery {
+	if n > maxStreamQuery {
 		return false
 	}
 	*in = (*in)[:n]

@@ -1,0 +1,144 @@
+package dnsserver
+
+import (
+	"sync/atomic"
+
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// shard is what one UDP worker counts. It alone writes, so no two cores share a
+// line of cache for it; a scrape reads and adds up.
+type shard struct {
+	metrics *metrics
+
+	replies [maxRcode + 1]atomic.Uint64
+	rejects [maxReject]atomic.Uint64
+
+	barred      atomic.Uint64
+	readErrors  atomic.Uint64
+	writeErrors atomic.Uint64
+
+	current atomic.Pointer[shardCounts] // swapped with metrics.mu held
+}
+
+// shardCounts is the list of one table.
+type shardCounts struct {
+	table  *answer.Table
+	labels []answer.Label
+	n      []atomic.Uint64
+}
+
+// shard makes one more.
+func (m *metrics) shard() *shard {
+	s := &shard{metrics: m}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shards = append(m.shards, s)
+	return s
+}
+
+// of finds the counters of a table; they are made when its first packet comes.
+func (s *shard) of(table *answer.Table) *shardCounts {
+	if c := s.current.Load(); c != nil && c.table == table {
+		return c
+	}
+	return s.swap(table)
+}
+
+func (s *shard) swap(table *answer.Table) *shardCounts {
+	m := s.metrics
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	labels := table.Labels()
+	c := &shardCounts{table: table, labels: labels}
+	old := s.current.Load()
+	switch {
+	case old == nil || !follows(labels, old.labels):
+		if old != nil {
+			m.fold(old)
+		}
+		c.n = make([]atomic.Uint64, len(labels))
+	case len(labels) == len(old.labels):
+		c.n = old.n
+	default:
+		c.n = make([]atomic.Uint64, len(labels))
+		for i := range old.n {
+			c.n[i].Store(old.n[i].Load())
+		}
+	}
+	s.current.Store(c)
+	return c
+}
+
+// follows tells whether labels goes on where before ends.
+func follows(labels, before []answer.Label) bool {
+	return len(before) > 0 && len(before) <= len(labels) && &before[0] == &labels[0]
+}
+
+// fold adds what a worker has counted to what all have; it is called with mu held.
+func (m *metrics) fold(c *shardCounts) {
+	for i := range c.n {
+		if n := c.n[i].Load(); n > 0 {
+			m.counter(c.labels[i]).Add(n)
+		}
+	}
+}
+
+func (s *shard) count(c *shardCounts, tally answer.Tally) {
+	if tally.Reject != answer.RejectNone {
+		s.rejects[int(tally.Reject)%maxReject].Add(1)
+	}
+	if tally.Reject == answer.RejectShort || tally.Reject == answer.RejectResponse {
+		return // dropped
+	}
+	s.replies[min(tally.Rcode, maxRcode)].Add(1)
+	if int(tally.Label) < len(c.n) {
+		c.n[tally.Label].Add(1)
+	}
+}
+
+// sums is all that was counted, at one instant for each shard.
+type sums struct {
+	replies [3][maxRcode + 1]uint64
+	rejects [3][maxReject]uint64
+
+	barred, readErrors, writeErrors uint64
+}
+
+func (m *metrics) sums() (values map[answer.Label]uint64, sum sums) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values = make(map[answer.Label]uint64, len(m.labels))
+	for label, counter := range m.labels {
+		if n := counter.Load(); n > 0 {
+			values[label] = n
+		}
+	}
+	for t := range m.replies {
+		for i := range m.replies[t] {
+			sum.replies[t][i] = m.replies[t][i].Load()
+		}
+		for i := range m.rejects[t] {
+			sum.rejects[t][i] = m.rejects[t][i].Load()
+		}
+	}
+	for _, s := range m.shards {
+		for i := range s.replies {
+			sum.replies[answer.UDP][i] += s.replies[i].Load()
+		}
+		for i := range s.rejects {
+			sum.rejects[answer.UDP][i] += s.rejects[i].Load()
+		}
+		sum.barred += s.barred.Load()
+		sum.readErrors += s.readErrors.Load()
+		sum.writeErrors += s.writeErrors.Load()
+		if c := s.current.Load(); c != nil {
+			for i := range c.n {
+				if n := c.n[i].Load(); n > 0 {
+					values[c.labels[i]] += n
+				}
+			}
+		}
+	}
+	return values, sum
+}
