@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"github.com/divertdns/divert/dnsserver/internal/datagram"
 )
 
 // listenAddrs reads one entry of Options.Listen.
@@ -72,11 +74,11 @@ func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
 		return l, explainBind("TCP", bound, err)
 	}
 	if workers > 1 {
-		if err = control(first, sharePort); err != nil {
+		if err = datagram.Share(first); err != nil {
 			return l, fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
 		}
 	}
-	shared := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error { return controlRaw(raw, sharePort) }}
+	shared := net.ListenConfig{Control: datagram.ShareRaw}
 	for len(l.udp) < workers {
 		conn, err := shared.ListenPacket(context.Background(), udp, bound.String())
 		if err != nil {
@@ -87,29 +89,12 @@ func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
 	for _, conn := range l.udp {
 		_ = conn.SetReadBuffer(receiveBuffer)
 		if l.any {
-			if err = askDestination(conn, addr.Addr().Is6()); err != nil {
+			if err = datagram.AskDestination(conn, addr.Addr().Is6()); err != nil {
 				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)
 			}
 		}
 	}
 	return l, nil
-}
-
-// control does something to a socket below what the net package knows.
-func control(conn *net.UDPConn, f func(fd uintptr) error) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return controlRaw(raw, f)
-}
-
-func controlRaw(raw syscall.RawConn, f func(fd uintptr) error) error {
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(fd) }); err != nil {
-		return err
-	}
-	return inner
 }
 
 // explainBind says what to do about an address that cannot be had.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/internal/datagram"
 )
 
 // Options is what a Server needs.
@@ -94,7 +95,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		for _, addr := range addrs {
-			l, err := bind(addr, workersPerAddress())
+			l, err := bind(addr, datagram.Workers())
 			if err != nil {
 				s.close()
 				return nil, err
@@ -171,14 +172,11 @@ func (l *listener) close() {
 func (s *Server) overflows() (sum uint64, err error) {
 	for i := range s.listeners {
 		for _, conn := range s.listeners[i].udp {
-			err := control(conn, func(fd uintptr) error {
-				n, err := overflows(fd)
-				sum += n
-				return err
-			})
+			n, err := datagram.Overflows(conn)
 			if err != nil {
 				return 0, err
 			}
+			sum += n
 		}
 	}
 	return sum, nil

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/internal/datagram"
 	"github.com/divertdns/divert/dnsserver/zone"
 )
 
@@ -413,7 +414,7 @@ divert_dns_replies_total{rcode="REFUSED",transport="udp"} 1
 // STYLE 15: the packet path allocates nothing, metrics and recover included.
 func TestPacketPathAllocatesNothing(t *testing.T) {
 	s := serve(t, exampleTable(t, ""), func(o *Options, _ *limits) { o.Listen = []string{} })
-	packet, out := framed(t, 1)[2:], make([]byte, 0, maxReply)
+	packet, out := framed(t, 1)[2:], make([]byte, 0, datagram.MaxReply)
 	client := answer.Client{Addr: netip.MustParseAddrPort("192.0.2.1:4000"), Transport: answer.UDP}
 	if n := testing.AllocsPerRun(100, func() { s.reply(out, packet, client) }); n != 0 {
 		t.Errorf("a packet allocates %f times", n)

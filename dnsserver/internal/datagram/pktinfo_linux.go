@@ -1,8 +1,7 @@
-package dnsserver
+package datagram
 
 import (
 	"encoding/binary"
-	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,15 +12,6 @@ import (
 
 // controlSize has room for one control message with an in6_pktinfo.
 const controlSize = unix.SizeofCmsghdr + unix.SizeofInet6Pktinfo + 16
-
-func askDestination(conn *net.UDPConn, is6 bool) error {
-	return control(conn, func(fd uintptr) error {
-		if is6 {
-			return unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		}
-		return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-	})
-}
 
 // returnControl makes the control message of the reply out of that of the query,
 // in place; nil where there is none. The interface is left to the routing table,

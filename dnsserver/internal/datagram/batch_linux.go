@@ -1,0 +1,163 @@
+package datagram
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// slot is a query's place. It is no multiple of a page, so that the heads of a
+// batch do not all fall into the same lines of the cache.
+const slot = MaxQuery + 100
+
+// Batch reads packets and sends replies by one socket. Its memory is made once:
+// the headers point into it, so it never moves or grows. One goroutine uses it.
+type Batch struct {
+	raw     syscall.RawConn
+	receive func(fd uintptr) bool
+	send    func(fd uintptr) bool
+	got     int           // packets read
+	errno   syscall.Errno // of the last read
+	put     int           // replies to be sent
+	used    int           // octets of replies
+	refused int           // replies of the last Send that were not sent
+
+	in      [Max]mmsghdr
+	out     [Max]mmsghdr
+	inVec   [Max]unix.Iovec
+	outVec  [Max]unix.Iovec
+	from    [Max]unix.RawSockaddrInet6 // or Inet4, by its family
+	control [Max][controlSize]byte
+	queries [Max][slot]byte
+	replies [Max * MaxReply]byte
+}
+
+// New makes the batch of a socket. With destination, which needs AskDestination,
+// replies leave from the address that was asked.
+func New(conn *net.UDPConn, destination bool) (*Batch, error) {
+	b := &Batch{}
+	b.receive, b.send = b.receiveNow, b.sendNow
+	for i := range b.in {
+		b.inVec[i].Base = &b.queries[i][0]
+		b.inVec[i].SetLen(MaxQuery)
+		b.in[i].hdr.Iov = &b.inVec[i]
+		b.in[i].hdr.SetIovlen(1)
+		b.in[i].hdr.Name = (*byte)(unsafe.Pointer(&b.from[i]))
+		b.out[i].hdr.Iov = &b.outVec[i]
+		b.out[i].hdr.SetIovlen(1)
+		if destination {
+			b.in[i].hdr.Control = &b.control[i][0]
+		}
+		b.rearm(i)
+	}
+	if conn == nil {
+		return b, nil
+	}
+	var err error
+	b.raw, err = conn.SyscallConn()
+	return b, err
+}
+
+// rearm gives the kernel its room again.
+func (b *Batch) rearm(i int) {
+	b.in[i].hdr.Namelen = unix.SizeofSockaddrInet6
+	if b.in[i].hdr.Control != nil {
+		b.in[i].hdr.SetControllen(controlSize)
+	}
+}
+
+// Receive waits for packets, and gives how many there are. What the batch held
+// before is gone. It waits in Go's poller, so that a deadline in the past or
+// closing the socket ends it.
+func (b *Batch) Receive() (n int, err error) {
+	for i := range b.got {
+		b.rearm(i)
+	}
+	b.got, b.put, b.used, b.errno = 0, 0, 0, 0
+	if err := b.raw.Read(b.receive); err != nil {
+		return 0, err
+	}
+	if b.errno != 0 && b.errno != unix.EINTR {
+		return 0, b.errno
+	}
+	return b.got, nil
+}
+
+func (b *Batch) receiveNow(fd uintptr) (done bool) {
+	n, errno := recvmmsg(fd, b.in[:])
+	if errno == unix.EAGAIN {
+		return false
+	}
+	if b.errno = errno; errno == 0 {
+		b.got = n
+	}
+	return true
+}
+
+// Packet is the i-th packet. It may be changed, but not kept.
+func (b *Batch) Packet(i int) []byte { return b.queries[i][:b.in[i].length] }
+
+// From is where packet i came from.
+func (b *Batch) From(i int) netip.AddrPort {
+	sa := &b.from[i]
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
+	switch sa.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), port)
+	}
+	return netip.AddrPort{}
+}
+
+// Room is where the next reply may be written, without any octets in it.
+func (b *Batch) Room() []byte { return b.replies[b.used:b.used:len(b.replies)] }
+
+// Reply has the next Send send a reply to the sender of packet i, from the address
+// that it was sent to. The reply need not lie in Room, but stay until then.
+func (b *Batch) Reply(i int, reply []byte) {
+	if len(reply) == 0 || b.put == Max {
+		return
+	}
+	b.outVec[b.put].Base = &reply[0]
+	b.outVec[b.put].SetLen(len(reply))
+	hdr := &b.out[b.put].hdr
+	hdr.Name, hdr.Namelen = b.in[i].hdr.Name, b.in[i].hdr.Namelen
+	control := returnControl(b.control[i][:b.in[i].hdr.Controllen])
+	hdr.Control = unsafe.SliceData(control)
+	hdr.SetControllen(len(control))
+	b.put++
+	if &reply[0] == &b.replies[b.used : b.used+1][0] {
+		b.used += len(reply)
+	}
+}
+
+// Send sends the replies and tells how many were refused. Those are left out;
+// nothing waits.
+func (b *Batch) Send() (refused int, err error) {
+	if b.put == 0 {
+		return 0, nil
+	}
+	b.refused = 0
+	err = b.raw.Write(b.send)
+	return b.refused, err
+}
+
+func (b *Batch) sendNow(fd uintptr) (done bool) {
+	for at := 0; at < b.put; {
+		sent, errno := sendmmsg(fd, b.out[at:b.put])
+		switch {
+		case errno == 0:
+			at += sent
+		case errno != unix.EINTR:
+			b.refused++
+			at++
+		}
+	}
+	b.put, b.used = 0, 0
+	return true
+}

@@ -1,0 +1,114 @@
+package datagram
+
+import (
+	"bytes"
+	"net"
+	"testing"
+	"time"
+)
+
+func listen(t *testing.T) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// A reply that the kernel refuses is left out, and those behind it are sent.
+func TestSendSkipsWhatIsRefused(t *testing.T) {
+	server, client := listen(t), listen(t)
+	b, err := New(server, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if _, err := client.WriteTo([]byte{byte(i)}, server.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := b.Receive()
+	if err != nil || n != 5 {
+		t.Fatalf("Receive() = %d, %v", n, err)
+	}
+	for i := range n {
+		if got, want := b.From(i).String(), client.LocalAddr().String(); got != want {
+			t.Errorf("packet %d comes from %s, want %s", i, got, want)
+		}
+		b.Reply(i, append(b.Room(), b.Packet(i)...))
+	}
+	b.out[0].hdr.Namelen, b.out[3].hdr.Namelen = 1, 1 // EINVAL
+	if refused, err := b.Send(); refused != 2 || err != nil {
+		t.Errorf("Send() = %d, %v, want 2 refused", refused, err)
+	}
+	packet := make([]byte, 10)
+	for _, want := range []byte{1, 2, 4} {
+		if n, err := client.Read(packet); err != nil || !bytes.Equal(packet[:n], []byte{want}) {
+			t.Errorf("got %v, %v, want %d", packet[:n], err, want)
+		}
+	}
+	if refused, err := b.Send(); refused != 0 || err != nil {
+		t.Errorf("a second Send() = %d, %v", refused, err)
+	}
+}
+
+// Replies lie one behind the other, whatever their length, and none is lost when a
+// batch is full.
+func TestFullBatch(t *testing.T) {
+	server, client := listen(t), listen(t)
+	b, err := New(server, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = Max + 10
+	for i := range all {
+		if _, err := client.WriteTo([]byte{byte(i)}, server.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	packet := make([]byte, MaxReply)
+	next := 0
+	for next < all {
+		n, err := b.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			b.Reply(i, append(b.Room(), bytes.Repeat(b.Packet(i), MaxReply-i)...))
+		}
+		if refused, err := b.Send(); refused != 0 || err != nil {
+			t.Fatalf("Send() = %d, %v", refused, err)
+		}
+		for i := range n {
+			size, err := client.Read(packet)
+			if err != nil || !bytes.Equal(packet[:size], bytes.Repeat([]byte{byte(next)}, MaxReply-i)) {
+				t.Fatalf("reply %d: %d octets of %d, %v", next, size, packet[0], err)
+			}
+			next++
+		}
+	}
+}
+
+func TestReceiveEndsWithADeadline(t *testing.T) {
+	server := listen(t)
+	b, err := New(server, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := b.Receive()
+		ended <- err
+	}()
+	if err := server.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("Receive gave no error")
+	}
+}

@@ -1,0 +1,64 @@
+package datagram
+
+import (
+	"net"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Workers is how many sockets one address is best served by: one for each core
+// that Go may use.
+func Workers() int { return runtime.GOMAXPROCS(0) }
+
+// Share lets further sockets of this user bind what conn is bound to. The kernel
+// spreads packets over them by the addresses and ports of both ends.
+func Share(conn syscall.Conn) error {
+	return control(conn, func(fd uintptr) error {
+		return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+}
+
+// ShareRaw is Share for net.ListenConfig.Control.
+func ShareRaw(_, _ string, raw syscall.RawConn) error {
+	return controlRaw(raw, func(fd uintptr) error {
+		return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+}
+
+// AskDestination has a socket that is bound to all addresses tell which one each
+// packet was sent to.
+func AskDestination(conn *net.UDPConn, is6 bool) error {
+	return control(conn, func(fd uintptr) error {
+		if is6 {
+			return unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		}
+		return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	})
+}
+
+// Overflows tells how many packets the kernel dropped since the socket was opened
+// because its queue was full.
+func Overflows(conn *net.UDPConn) (uint64, error) {
+	const skMeminfoDrops = 8
+	var info [9]uint32
+	err := control(conn, func(fd uintptr) error { return getMeminfo(fd, &info) })
+	return uint64(info[skMeminfoDrops]), err
+}
+
+func control(conn syscall.Conn, f func(fd uintptr) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return controlRaw(raw, f)
+}
+
+func controlRaw(raw syscall.RawConn, f func(fd uintptr) error) error {
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(fd) }); err != nil {
+		return err
+	}
+	return inner
+}

@@ -1,0 +1,26 @@
+//go:build !linux
+
+package datagram
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// Workers is how many sockets one address is best served by.
+func Workers() int { return 1 }
+
+// Share is not needed for one.
+func Share(syscall.Conn) error { return nil }
+
+// ShareRaw is not needed for one.
+func ShareRaw(_, _ string, _ syscall.RawConn) error { return nil }
+
+// AskDestination does nothing: away from Linux, where only the demo runs,
+// directors listen on addresses of their own, and the kernel picks the source of
+// a socket bound to all.
+func AskDestination(*net.UDPConn, bool) error { return nil }
+
+// Overflows is not known here.
+func Overflows(*net.UDPConn) (uint64, error) { return 0, errors.ErrUnsupported }
