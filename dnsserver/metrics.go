@@ -32,7 +32,7 @@ type metrics struct {
 
 const (
 	maxRcode  = 23 // what is above counts as that; nothing is
-	maxReject = int(answer.RejectPolicy) + 1
+	maxReject = answer.Rejects
 	// spareLabels is how many label sets of the past are kept.
 	spareLabels = 50_000
 )

@@ -21,6 +21,7 @@ const (
 
 	optionNSID   = 3
 	optionSubnet = 8
+	optionCookie = 10
 	optionEDE    = 15
 
 	rcodeFormat   = 1
@@ -29,11 +30,13 @@ const (
 	rcodeRefused  = 5
 	rcodeNameLong = 6 // YXDOMAIN
 	rcodeVersion  = 16
+	rcodeCookie   = 23
 
 	flagDO = 0x8000
 )
 
-// query is what is needed of a packet. It holds no pointers into it but subnet.
+// query is what is needed of a packet. It holds no pointers into it but those of
+// subnet and cookie.
 type query struct {
 	opcode   byte
 	flags    byte // the octet with QR, opcode, AA, TC, RD
@@ -48,6 +51,7 @@ type query struct {
 	do      bool
 	nsid    bool
 	subnet  subnet
+	cookie  cookie
 }
 
 // subnet is the client-subnet option (RFC 7871).
@@ -154,11 +158,14 @@ func (q *query) parse(packet []byte) (rcode uint16) {
 	if q.opcode != 0 {
 		return 0
 	}
-	if questions != 1 || answers != 0 || authorities > 1 || (authorities == 1 && q.qtype != typeIXFR) {
+	if questions > 1 || answers != 0 || authorities > 1 || (authorities == 1 && q.qtype != typeIXFR) {
 		return rcodeFormat
 	}
 	if options > 0 && !q.parseOptions(packet[options:optionsEnd]) {
 		return rcodeFormat
+	}
+	if questions == 0 && (authorities > 0 || !q.cookie.present) {
+		return rcodeFormat // RFC 7873 section 5.4: who wants a cookie alone asks nothing
 	}
 	return 0
 }
@@ -209,6 +216,11 @@ func (q *query) parseOptions(data []byte) (ok bool) {
 			q.nsid = true
 		case optionSubnet:
 			if q.subnet.present || !q.subnet.parse(body) {
+				return false
+			}
+		case optionCookie:
+			// RFC 7873 section 5.2: of several the first counts.
+			if !q.cookie.present && !q.cookie.parse(body) {
 				return false
 			}
 		}

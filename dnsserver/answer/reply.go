@@ -24,6 +24,7 @@ const failOpenText = "no site is known to be up; answered all the same"
 // reply is the work on one packet.
 type reply struct {
 	table   *Table
+	client  Client
 	w       writer
 	q       query
 	who     asker
@@ -53,15 +54,16 @@ func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
 		return dst, Tally{Reject: RejectResponse}
 	}
 	var r reply
-	r.table, r.ede = t, edeNone
+	r.table, r.client, r.ede = t, c, edeNone
 	r.q.flags = packet[2]
 	r.q.opcode = packet[2] >> 3 & 15
 	fault := r.q.parse(packet)
 	r.who = r.q.subnet.asker(c.Addr.Addr())
+	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
 	r.begin(dst, packet, c.Transport)
 	reject := r.answer(fault)
 	r.end()
-	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label}
+	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state}
 }
 
 // begin writes the header and the question as it came, letter case and all.
@@ -83,6 +85,7 @@ func (r *reply) begin(dst, packet []byte, transport Transport) {
 		if r.q.subnet.present {
 			w.reserved += 8 + len(r.q.subnet.octets)
 		}
+		w.reserved += r.q.cookie.size()
 	}
 }
 
@@ -97,6 +100,13 @@ func (r *reply) answer(fault uint16) Reject {
 		return r.reject(rcodeNotImpl, RejectOpcode)
 	case fault != 0:
 		return r.reject(fault, RejectFormat)
+	case q.cookie.present && q.cookie.state != CookieValid && r.client.Pressure && r.client.Transport != TCP:
+		return r.reject(rcodeCookie, RejectCookie)
+	case q.question == headerLen:
+		if !q.cookie.present { // cookies are not in use here
+			return r.reject(rcodeFormat, RejectFormat)
+		}
+		return RejectNone
 	case q.qclass == classCH:
 		return r.chaos()
 	case q.qclass != classIN:
@@ -127,21 +137,23 @@ func (r *reply) answer(fault uint16) Reject {
 func (r *reply) reject(rcode uint16, why Reject) Reject {
 	r.rcode = rcode
 	if why == RejectFormat || why == RejectVersion || why == RejectOpcode {
-		// The option was not read, or not believed: nothing to echo.
-		r.q.subnet.present = false
+		// The options were not read, or not believed: nothing to echo.
+		r.q.subnet.present, r.q.cookie.present = false, false
 	}
 	return why
 }
 
-// chaos answers for the class CH: which plan is in force, and nothing else.
+// chaos answers for the class CH: which plan is in force and, where configured,
+// who this is (RFC 4892).
 func (r *reply) chaos() Reject {
 	q := &r.q
-	if string(q.name.suffix(0)) != "\x04plan\x06divert\x00" || r.table.plan == nil {
+	text, ok := r.table.chaos[string(q.name.suffix(0))]
+	if !ok {
 		return r.reject(rcodeRefused, RejectPolicy)
 	}
 	r.aa = true
 	if q.qtype == typeTXT || q.qtype == typeANY {
-		if !r.w.record(sectionAnswer, owner{at: headerLen}, typeTXT, classCH, 0, r.table.plan) {
+		if !r.w.record(sectionAnswer, owner{at: headerLen}, typeTXT, classCH, 0, text) {
 			r.w.full = true
 		}
 	}
@@ -208,6 +220,9 @@ func (r *reply) opt() {
 		w.uint16(q.subnet.family)
 		w.msg = append(w.msg, q.subnet.source, byte(r.scope))
 		w.msg = append(w.msg, q.subnet.octets...)
+	}
+	if q.cookie.present {
+		q.cookie.write(w, r.client.Cookies, r.who.resolver, r.client.Now)
 	}
 	if q.nsid && len(r.table.nsid) > 0 && w.fits(4+len(r.table.nsid)) {
 		w.uint16(optionNSID)

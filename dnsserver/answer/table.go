@@ -15,6 +15,8 @@ type Options struct {
 	NotReady bool       // REFUSED with EDE 14 for everything of class IN
 	Stale    bool       // EDE 3 on every answer
 	NSID     []byte     // RFC 5001; none = not answered
+	ID       string     // what `id.server. CH TXT` and `hostname.bind.` answer; "" = refused
+	Version  string     // what `version.server. CH TXT` and `version.bind.` answer; "" = refused
 	// Before is a table that was compiled earlier: what is the same in both, by
 	// the identity of its slices, is taken from it and not compiled again. It is
 	// not needed after. nil = none.
@@ -29,7 +31,7 @@ type Table struct {
 	geo        *geo.Table
 	continents []uint8 // of each place: index in the label group, 0 = unknown
 	labels     *labels
-	plan       []byte // RDATA of the TXT record, nil = refused
+	chaos      map[string][]byte // RDATA of TXT records of class CH, by owner
 	notReady   bool
 	stale      bool
 	nsid       []byte
@@ -57,11 +59,20 @@ func Compile(o Options) (*Table, error) {
 	if len(o.NSID) > 255 {
 		return nil, fmt.Errorf("the NSID has %d octets; it may have 255", len(o.NSID))
 	}
-	if len(o.Plan) > 16<<10 {
-		return nil, fmt.Errorf("the plan's identity has %d octets", len(o.Plan))
-	}
-	if o.Plan != "" {
-		t.plan = txt(o.Plan)
+	t.chaos = make(map[string][]byte)
+	for _, c := range []struct{ owner, text string }{
+		{"\x04plan\x06divert\x00", o.Plan},
+		{"\x02id\x06server\x00", o.ID},
+		{"\x08hostname\x04bind\x00", o.ID},
+		{"\x07version\x06server\x00", o.Version},
+		{"\x07version\x04bind\x00", o.Version},
+	} {
+		if len(c.text) > 16<<10 {
+			return nil, fmt.Errorf("the text of %s has %d octets", show(c.owner), len(c.text))
+		}
+		if c.text != "" {
+			t.chaos[c.owner] = txt(c.text)
+		}
 	}
 	var problems []error
 	compilers := make([]*compiler, 0, len(o.Zones))

@@ -84,6 +84,8 @@ type Client struct {
 	Addr      netip.AddrPort
 	Transport Transport
 	Now       time.Time
+	Cookies   CookieSecrets // nil: no cookies
+	Pressure  bool          // by UDP, BADCOOKIE for who sends a cookie that is not valid
 }
 
 // Reject says why a packet got no proper answer.
@@ -100,10 +102,14 @@ const (
 	RejectZone            // REFUSED, out of zone
 	RejectNotReady        // REFUSED, no plan yet (EDE 14)
 	RejectPolicy          // REFUSED: a class, name or transfer that is not served
+	RejectCookie          // BADCOOKIE
 )
 
+// Rejects is how many classes there are.
+const Rejects = int(RejectCookie) + 1
+
 func (r Reject) String() string {
-	names := [...]string{"none", "short", "response", "format", "opcode", "version", "zone", "not_ready", "policy"}
+	names := [...]string{"none", "short", "response", "format", "opcode", "version", "zone", "not_ready", "policy", "cookie"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -115,6 +121,7 @@ type Tally struct {
 	Rcode  uint16 // extended
 	Reject Reject
 	Label  uint32 // index in Table.Labels
+	Cookie CookieState
 }
 
 // Label is one set of metric labels; index 0 is the empty one.
