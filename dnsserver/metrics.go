@@ -114,8 +114,8 @@ type collector struct {
 	streams   *streams
 	overflows func() (uint64, error) // packets that the kernel had no room for
 
-	answers, answered, rejected, dropped, faults *prometheus.Desc
-	connections, accepted, closed                *prometheus.Desc
+	answers, answered, rejected, dropped, limited, faults *prometheus.Desc
+	connections, accepted, closed                         *prometheus.Desc
 }
 
 func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *collector {
@@ -129,6 +129,7 @@ func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *colle
 		answered:    desc("replies_total", "Replies, by transport and response code.", "transport", "rcode"),
 		rejected:    desc("rejects_total", "Packets that got no proper answer, by transport and reason.", "transport", "reason"),
 		dropped:     desc("barred_total", "Packets dropped for their source, which can be no client."),
+		limited:     desc("limited_total", "UDP replies above the rate limit of a network, by what became of them.", "action"),
 		faults:      desc("faults_total", "Packets or connections lost here, by what went wrong.", "fault"),
 		connections: desc("tcp_connections", "TCP connections open."),
 		accepted:    desc("tcp_accepted_total", "TCP connections accepted."),
@@ -139,7 +140,7 @@ func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *colle
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.answers, c.answered, c.rejected, c.dropped, c.faults, c.connections, c.accepted, c.closed,
+		c.answers, c.answered, c.rejected, c.dropped, c.limited, c.faults, c.connections, c.accepted, c.closed,
 	} {
 		out <- d
 	}
@@ -168,6 +169,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	count(c.dropped, sum.barred)
+	count(c.limited, sum.limitedTruncated, "truncated")
+	count(c.limited, sum.limitedDropped, "dropped")
 	count(c.faults, c.panics.Load(), "panic")
 	count(c.faults, c.poisoned.Load(), "quarantined")
 	count(c.faults, sum.readErrors, "read")

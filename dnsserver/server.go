@@ -29,7 +29,15 @@ type Options struct {
 	Listen []string
 	// Table is what is answered; its owner swaps it at any time. While it holds nil
 	// everything is refused as not ready (EDE 14).
-	Table      *atomic.Pointer[answer.Table]
+	Table *atomic.Pointer[answer.Table]
+	// CookieKey is the fleet's: directors that have the same take one another's DNS
+	// cookies. Without one this director's are its own, until it ends.
+	CookieKey []byte
+	// RateLimit is how many replies of one kind by UDP a network gets in a second
+	// (an IPv4 /24 or an IPv6 /56) before they are truncated; 0 = as many as it
+	// likes. Loopback, RateExempt and whoever has a valid cookie are not limited.
+	RateLimit  int
+	RateExempt []netip.Prefix
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is exported
 }
@@ -43,6 +51,9 @@ type Server struct {
 	metrics   *metrics
 	streams   *streams
 	poison    *poison
+	cookieKey []byte
+	cookies   atomic.Pointer[answer.CookieSecrets] // never nil
+	rates     *rateLimit
 	limits    limits
 }
 
@@ -77,7 +88,11 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison()}
+	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
+		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt)}
+	if err := s.turnCookies(time.Now()); err != nil {
+		return nil, fmt.Errorf("dns cookies: %w", err)
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,6 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		group.Go(func() error { return s.serveTCP(inner, l.tcp) })
 	}
+	group.Go(func() error { return s.rotate(inner) })
 	group.Go(func() error {
 		<-inner.Done()
 		s.interrupt()

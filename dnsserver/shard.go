@@ -14,9 +14,11 @@ type shard struct {
 	replies [maxRcode + 1]atomic.Uint64
 	rejects [maxReject]atomic.Uint64
 
-	barred      atomic.Uint64
-	readErrors  atomic.Uint64
-	writeErrors atomic.Uint64
+	barred           atomic.Uint64
+	limitedTruncated atomic.Uint64
+	limitedDropped   atomic.Uint64
+	readErrors       atomic.Uint64
+	writeErrors      atomic.Uint64
 
 	current atomic.Pointer[shardCounts] // swapped with metrics.mu held
 }
@@ -102,7 +104,7 @@ type sums struct {
 	replies [3][maxRcode + 1]uint64
 	rejects [3][maxReject]uint64
 
-	barred, readErrors, writeErrors uint64
+	barred, limitedTruncated, limitedDropped, readErrors, writeErrors uint64
 }
 
 func (m *metrics) sums() (values map[answer.Label]uint64, sum sums) {
@@ -130,6 +132,8 @@ func (m *metrics) sums() (values map[answer.Label]uint64, sum sums) {
 			sum.rejects[answer.UDP][i] += s.rejects[i].Load()
 		}
 		sum.barred += s.barred.Load()
+		sum.limitedTruncated += s.limitedTruncated.Load()
+		sum.limitedDropped += s.limitedDropped.Load()
 		sum.readErrors += s.readErrors.Load()
 		sum.writeErrors += s.writeErrors.Load()
 		if c := s.current.Load(); c != nil {

@@ -67,7 +67,7 @@ func (s *Server) serveStream(ctx context.Context, st *stream) {
 		if !s.readQuery(ctx, st, reader, &in) {
 			return
 		}
-		client := answer.Client{Addr: st.from, Transport: answer.TCP, Now: time.Now()}
+		client := answer.Client{Addr: st.from, Transport: answer.TCP, Now: time.Now(), Cookies: *s.cookies.Load()}
 		reply := s.reply(out[:2], in, client)
 		if len(reply) == 2 {
 			return // not answered at all: nothing good will follow

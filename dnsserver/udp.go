@@ -20,6 +20,7 @@ type worker struct {
 	conn   *net.UDPConn
 	any    bool // bound to the unspecified address
 	counts *shard
+	press  pressure
 }
 
 func (s *Server) worker(conn *net.UDPConn, any bool) *worker {
@@ -59,14 +60,17 @@ func (w *worker) serve(ctx context.Context) error {
 // answer replies to the first n packets of a batch.
 func (w *worker) answer(b *datagram.Batch, n int) {
 	now, table := time.Now(), w.server.inForce()
+	client := answer.Client{
+		Transport: answer.UDP, Now: now, Cookies: *w.server.cookies.Load(), Pressure: w.press.note(n == datagram.Max, now),
+	}
 	for i := 0; i < n; {
-		i = w.answerFrom(b, i, n, table, now)
+		i = w.answerFrom(b, i, n, table, client)
 	}
 }
 
 // answerFrom goes on at packet i and stops behind the last, or behind one that
 // made it panic: a fault of ours must cost no more than that packet (C1).
-func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, now time.Time) (next int) {
+func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, client answer.Client) (next int) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			w.server.panicked(table, b.Packet(i), fault)
@@ -75,8 +79,9 @@ func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, no
 	}()
 	counts := w.counts.of(table)
 	for ; i < n; i++ {
-		from, packet := b.From(i), b.Packet(i)
-		if barred(from) {
+		packet := b.Packet(i)
+		client.Addr = b.From(i)
+		if barred(client.Addr) {
 			w.counts.barred.Add(1)
 			continue
 		}
@@ -84,11 +89,31 @@ func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, no
 			w.server.metrics.poisoned.Add(1)
 			continue
 		}
-		reply, tally := table.Reply(b.Room(), packet, answer.Client{Addr: from, Transport: answer.UDP, Now: now})
+		reply, tally := table.Reply(b.Room(), packet, client)
 		w.counts.count(counts, tally)
+		if len(reply) > 0 && tally.Cookie != answer.CookieValid {
+			reply = w.limit(b, reply, packet, table, client, tally)
+		}
 		b.Reply(i, reply)
 	}
 	return n
+}
+
+// limit gives what may be sent of a reply to somebody who has proved nothing.
+// Errors above the limit are dropped: nobody has a use for so many.
+func (w *worker) limit(b *datagram.Batch, reply, packet []byte, table *answer.Table, client answer.Client, tally answer.Tally) []byte {
+	kind := classOf(tally)
+	if w.server.rates.allow(client.Addr.Addr(), kind, client.Now) {
+		return reply
+	}
+	if kind == classError {
+		w.counts.limitedDropped.Add(1)
+		return nil
+	}
+	w.counts.limitedTruncated.Add(1)
+	client.Truncate = true
+	reply, _ = table.Reply(b.Room(), packet, client)
+	return reply
 }
 
 // barred tells of sources that are never a client: a reply to echo (7) or chargen

@@ -62,6 +62,7 @@ func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
 	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
 	r.begin(dst, packet, c.Transport)
 	reject := r.answer(fault)
+	r.w.full = r.w.full || c.Truncate
 	r.end()
 	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state}
 }

@@ -86,6 +86,7 @@ type Client struct {
 	Now       time.Time
 	Cookies   CookieSecrets // nil: no cookies
 	Pressure  bool          // by UDP, BADCOOKIE for who sends a cookie that is not valid
+	Truncate  bool          // TC and no records, whatever there is to say
 }
 
 // Reject says why a packet got no proper answer.
