@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"os"
@@ -58,6 +60,7 @@ type Director struct {
 	campaign  *etcd.Campaign
 	links     links
 	dns       *dnsserver.Server
+	cookieKey []byte // the fleet's, nil where it has no gossip key
 	table     *atomic.Pointer[answer.Table]
 	prober    *probe.Scheduler
 	horizon   *horizon
@@ -139,7 +142,7 @@ func (d *Director) setup() error {
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
-		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, geo: geoTable, places: placesOf(geoTable),
+		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, identity: s.DNS.Identity, version: s.DNS.Version, geo: geoTable, places: placesOf(geoTable),
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
@@ -173,7 +176,10 @@ func (d *Director) setup() error {
 	if err := d.lastGood(); err != nil {
 		return err
 	}
-	if d.dns, err = dnsserver.New(dnsserver.Options{Listen: s.DNS.Listen, Table: table, Log: d.log, Registerer: d.registry}); err != nil {
+	if d.dns, err = dnsserver.New(dnsserver.Options{
+		Listen: s.DNS.Listen, Table: table, Log: d.log, Registerer: d.registry,
+		CookieKey: d.cookieKey, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt,
+	}); err != nil {
 		return err
 	}
 	socket := filepath.Join(s.DataDir, api.SocketName)
@@ -217,17 +223,23 @@ func (d *Director) openStore() error {
 // openGossip binds the gossip port. A director alone gossips with nobody, on a
 // loopback port of the kernel's choice.
 func (d *Director) openGossip() error {
-	if d.mute != nil {
-		d.links = mute{}
-		return nil
-	}
 	g := d.settings.Gossip
 	var secret []byte
 	if g.KeyFile != "" {
 		var err error
-		if secret, err = gossip.LoadSecret(g.KeyFile); err != nil {
+		if secret, err = gossip.LoadSecret(g.KeyFile); err != nil && d.mute == nil {
 			return err
 		}
+	}
+	if len(secret) > 0 {
+		var err error
+		if d.cookieKey, err = hkdf.Key(sha256.New, secret, nil, "divert dns cookies", sha256.Size); err != nil {
+			return fmt.Errorf("deriving the key of DNS cookies: %w", err)
+		}
+	}
+	if d.mute != nil {
+		d.links = mute{}
+		return nil
 	}
 	node, err := gossip.New(gossip.Options{
 		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,

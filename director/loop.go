@@ -41,6 +41,8 @@ type loop struct {
 	courier  *courier
 	prober   *probe.Scheduler
 	table    *atomic.Pointer[answer.Table]
+	identity string // that DNS tells whoever asks; "" = not told
+	version  string
 	geo      *geo.Table
 	places   []steer.Place
 	shown    *metrics
@@ -298,6 +300,7 @@ func (l *loop) decideOn(f *inForce) bool {
 	}
 	table, err := answer.Compile(answer.Options{
 		Zones: l.describer.describe(f, decision), Geo: l.geo, Plan: f.sealed.Identity.String(), Stale: l.stale, Before: before,
+		NSID: []byte(l.identity), ID: l.identity, Version: l.version,
 	})
 	if err != nil {
 		// The checks let through what cannot be compiled: keep what serves.

@@ -37,6 +37,7 @@ func DefaultSettings() Settings {
 		}
 	}
 	s.DNS.Listen = []string{"127.0.0.1:" + DefaultDNSPort, "[::1]:" + DefaultDNSPort}
+	s.DNS.RateLimit = defaultRateLimit
 	s.Gossip.Listen = defaultGossipListen
 	s.Etcd.Embedded = true
 	s.API.Listen = defaultAPIListen
@@ -97,7 +98,7 @@ func (r *settingsReader) read(c cursor) {
 		"name":    func(c cursor) { s.Name = c.dotted() },
 		"site":    func(c cursor) { s.Site = c.word() },
 		"dataDir": func(c cursor) { s.DataDir = r.path(c) },
-		"dns":     func(c cursor) { c.object(fields{"listen": r.dnsListen}) },
+		"dns":     r.dns,
 		"gossip":  r.gossip,
 		"etcd":    r.etcd,
 		"api": func(c cursor) {
@@ -134,21 +135,6 @@ func (r *settingsReader) path(c cursor) string {
 		return ""
 	}
 	return filepath.Join(r.dir, s)
-}
-
-// dnsListen reads addresses to answer on; none makes a witness.
-func (r *settingsReader) dnsListen(c cursor) {
-	listen := []string{}
-	seen := map[string]bool{}
-	c.each(func(c cursor) {
-		l := c.listen()
-		if l != "" && seen[l] && !strings.HasSuffix(l, ":0") {
-			c.fail(quote(l)+" stands here twice", "keep one of the two")
-		}
-		seen[l] = true
-		listen = appendText(listen, l)
-	})
-	r.s.DNS.Listen = listen
 }
 
 // listen reads address:port. Names are refused: what a director binds must not

@@ -26,6 +26,7 @@ func TestDefaultSettings(t *testing.T) {
 	}
 	want := Settings{Name: s.Name, Site: s.Name, DataDir: s.DataDir}
 	want.DNS.Listen = []string{"127.0.0.1:5300", "[::1]:5300"}
+	want.DNS.RateLimit = 2000
 	want.Gossip.Listen = "127.0.0.1:7946"
 	want.Etcd.Embedded = true
 	want.API.Listen = "127.0.0.1:8053"
@@ -47,7 +48,11 @@ func TestSettings(t *testing.T) {
 name: d1
 site: fra-dc1
 dataDir: data
-dns: {listen: ["0.0.0.0:53", "[::]:53"]}
+dns:
+  listen: ["0.0.0.0:53", "[::]:53"]
+  identity: d1.example.net
+  version: Divert
+  rateLimit: {perSecond: 500, exempt: [198.51.100.0/24, "2001:db8::/32"]}
 gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.example.net, "[2001:db8::5]", "192.0.2.5:7000"], keyFile: gossip.key}
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
 api: {listen: "127.0.0.1:8053"}
@@ -62,6 +67,8 @@ spec: [spec.d, /etc/more.d]
 	var want Settings
 	want.Name, want.Site, want.DataDir = "d1", "fra-dc1", "/etc/divert/data"
 	want.DNS.Listen = []string{"0.0.0.0:53", "[::]:53"}
+	want.DNS.Identity, want.DNS.Version, want.DNS.RateLimit = "d1.example.net", "Divert", 500
+	want.DNS.RateExempt = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32")}
 	want.Gossip.Listen, want.Gossip.Advertise = "0.0.0.0:7946", "203.0.113.5:7946"
 	want.Gossip.Join = []string{"d2.example.net:7946", "[2001:db8::5]:7946", "192.0.2.5:7000"}
 	want.Gossip.KeyFile = "/etc/divert/gossip.key"

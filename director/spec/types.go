@@ -230,7 +230,7 @@ type Settings struct {
 	Name    string
 	Site    string
 	DataDir string
-	DNS     struct{ Listen []string } // empty and not nil: a witness
+	DNS     DNSSettings
 	Gossip  struct {
 		Listen, Advertise string
 		Join              []string
@@ -249,4 +249,13 @@ type Settings struct {
 	Controls []string // control points, host:port
 	Spec     []string // files and folders
 	File     string   // where it was read from, "" for none
+}
+
+// DNSSettings is how a director answers.
+type DNSSettings struct {
+	Listen     []string // empty and not nil: a witness
+	Identity   string   // NSID and `id.server. CH TXT`; "" = not told
+	Version    string   // `version.server. CH TXT`; "" = not told
+	RateLimit  int      // replies of a kind to a network in a second; 0 = no limit
+	RateExempt []netip.Prefix
 }

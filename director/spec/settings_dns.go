@@ -1,0 +1,66 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+)
+
+const (
+	// defaultRateLimit is far above what one network asks of one director, unless
+	// somebody forges its address.
+	defaultRateLimit = 2000
+	maxRateLimit     = 1_000_000
+	// maxIdentity is what one character-string of a TXT record holds.
+	maxIdentity = 255
+)
+
+func (r *settingsReader) dns(c cursor) {
+	d := &r.s.DNS
+	c.object(fields{
+		"listen":   r.dnsListen,
+		"identity": func(c cursor) { d.Identity = c.shown() },
+		"version":  func(c cursor) { d.Version = c.shown() },
+		"rateLimit": func(c cursor) {
+			c.object(fields{
+				"perSecond": func(c cursor) { d.RateLimit = int(c.integer(0, maxRateLimit)) },
+				"exempt": func(c cursor) {
+					c.each(func(c cursor) {
+						p, ok := c.prefix()
+						switch {
+						case !ok:
+						case slices.Contains(d.RateExempt, p):
+							c.fail(p.String()+" stands here twice", "keep one of the two")
+						default:
+							d.RateExempt = append(d.RateExempt, p)
+						}
+					})
+				},
+			})
+		},
+	})
+}
+
+// shown reads a text that whoever asks is told.
+func (c cursor) shown() string {
+	s := c.text()
+	if len(s) > maxIdentity {
+		c.fail("is longer than a DNS text may be", "write 255 octets at most")
+		return ""
+	}
+	return s
+}
+
+// dnsListen reads addresses to answer on; none makes a witness.
+func (r *settingsReader) dnsListen(c cursor) {
+	listen := []string{}
+	seen := map[string]bool{}
+	c.each(func(c cursor) {
+		l := c.listen()
+		if l != "" && seen[l] && !strings.HasSuffix(l, ":0") {
+			c.fail(quote(l)+" stands here twice", "keep one of the two")
+		}
+		seen[l] = true
+		listen = appendText(listen, l)
+	})
+	r.s.DNS.Listen = listen
+}
