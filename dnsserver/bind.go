@@ -41,20 +41,17 @@ const receiveBuffer = 4 << 20
 
 // bind opens both transports on one address, UDP by as many sockets as there are
 // workers. The families are apart, so that 0.0.0.0 and :: can both be listened on.
-func bind(addr netip.AddrPort, workers int) (listener, error) {
+// What was inherited for the address is used as it is.
+func bind(addr netip.AddrPort, workers int, in *inherited) (listener, error) {
 	for try := 1; ; try++ {
-		l, err := bindBoth(addr, workers)
+		l, err := bindBoth(addr, workers, in)
 		if err == nil || addr.Port() != 0 || try == bindTries || !errors.Is(err, syscall.EADDRINUSE) {
 			return l, err
 		}
 	}
 }
 
-func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
-	udp, tcp := "udp4", "tcp4"
-	if addr.Addr().Is6() {
-		udp, tcp = "udp6", "tcp6"
-	}
+func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err error) {
 	l.any = addr.Addr().IsUnspecified()
 	defer func() {
 		if err != nil {
@@ -62,29 +59,32 @@ func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
 			l = listener{}
 		}
 	}()
-	// The first of each is bound alone, so that a port that another program holds
-	// is an error, and is shared only then.
-	first, err := net.ListenUDP(udp, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return l, explainBind("UDP", addr, err)
+	if l.udp, err = in.udp(addr); err != nil {
+		return l, fmt.Errorf("dns.listen %s: taking over UDP: %w", addr, err)
 	}
-	l.udp = append(l.udp, first)
-	bound := netip.AddrPortFrom(addr.Addr(), first.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-	if l.tcp, err = net.ListenTCP(tcp, net.TCPAddrFromAddrPort(bound)); err != nil {
-		return l, explainBind("TCP", bound, err)
+	if l.tcp, err = in.tcp(addr); err != nil {
+		return l, fmt.Errorf("dns.listen %s: taking over TCP: %w", addr, err)
 	}
-	if workers > 1 {
-		if err = datagram.Share(first); err != nil {
-			return l, fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
-		}
-	}
-	shared := net.ListenConfig{Control: datagram.ShareRaw}
-	for len(l.udp) < workers {
-		conn, err := shared.ListenPacket(context.Background(), udp, bound.String())
+	given := len(l.udp) > 0
+	if !given {
+		// The first is bound alone, so that a port that another program holds is an
+		// error; it is shared only when TCP, which never is, is bound too.
+		first, err := net.ListenUDP(network("udp", addr), net.UDPAddrFromAddrPort(addr))
 		if err != nil {
-			return l, explainBind("UDP", bound, err)
+			return l, explainBind("UDP", addr, err)
 		}
-		l.udp = append(l.udp, conn.(*net.UDPConn))
+		l.udp = append(l.udp, first)
+	}
+	bound := netip.AddrPortFrom(addr.Addr(), l.udp[0].LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	if l.tcp == nil {
+		if l.tcp, err = net.ListenTCP(network("tcp", addr), net.TCPAddrFromAddrPort(bound)); err != nil {
+			return l, explainBind("TCP", bound, err)
+		}
+	}
+	if !given {
+		if err = l.share(bound, workers); err != nil {
+			return l, err
+		}
 	}
 	for _, conn := range l.udp {
 		_ = conn.SetReadBuffer(receiveBuffer)
@@ -95,6 +95,32 @@ func bindBoth(addr netip.AddrPort, workers int) (l listener, err error) {
 		}
 	}
 	return l, nil
+}
+
+// share binds further sockets beside the first, which alone is bound.
+func (l *listener) share(addr netip.AddrPort, workers int) error {
+	if workers < 2 {
+		return nil
+	}
+	if err := datagram.Share(l.udp[0]); err != nil {
+		return fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
+	}
+	shared := net.ListenConfig{Control: datagram.ShareRaw}
+	for len(l.udp) < workers {
+		conn, err := shared.ListenPacket(context.Background(), network("udp", addr), addr.String())
+		if err != nil {
+			return explainBind("UDP", addr, err)
+		}
+		l.udp = append(l.udp, conn.(*net.UDPConn))
+	}
+	return nil
+}
+
+func network(transport string, addr netip.AddrPort) string {
+	if addr.Addr().Is6() {
+		return transport + "6"
+	}
+	return transport + "4"
 }
 
 // explainBind says what to do about an address that cannot be had.

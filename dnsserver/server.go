@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,9 @@ type Options struct {
 	// and TCP. Without an address before the port it is all of both families. None
 	// at all makes a witness, which answers nothing.
 	Listen []string
+	// Inherit are sockets that are bound already: those of an address in Listen are
+	// used instead of new ones, the others are closed.
+	Inherit []Socket
 	// Table is what is answered; its owner swaps it at any time. While it holds nil
 	// everything is refused as not ready (EDE 14).
 	Table *atomic.Pointer[answer.Table]
@@ -54,6 +59,8 @@ type Server struct {
 	cookieKey []byte
 	cookies   atomic.Pointer[answer.CookieSecrets] // never nil
 	rates     *rateLimit
+	retired   chan struct{} // closed by Retire
+	retire    func()
 	limits    limits
 }
 
@@ -90,6 +97,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
 		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt)}
+	s.retired = make(chan struct{})
+	s.retire = sync.OnceFunc(func() { close(s.retired) })
 	if err := s.turnCookies(time.Now()); err != nil {
 		return nil, fmt.Errorf("dns cookies: %w", err)
 	}
@@ -103,6 +112,8 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("dns metrics: %w", err)
 		}
 	}
+	in := &inherited{sockets: slices.Clone(o.Inherit)}
+	defer func() { Discard(in.sockets) }()
 	for _, text := range o.Listen {
 		addrs, err := listenAddrs(text)
 		if err != nil {
@@ -110,7 +121,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		for _, addr := range addrs {
-			l, err := bind(addr, datagram.Workers())
+			l, err := bind(addr, datagram.Workers(), in)
 			if err != nil {
 				s.close()
 				return nil, err
@@ -132,29 +143,68 @@ func (s *Server) Addrs() []netip.AddrPort {
 }
 
 // Run answers until ctx ends, then finishes what is being answered, closes the
-// sockets and returns nil.
+// sockets and returns nil. It does so, too, after Retire.
 func (s *Server) Run(ctx context.Context) error {
-	group, inner := errgroup.WithContext(ctx)
+	serving, inner := errgroup.WithContext(ctx)
 	for i := range s.listeners {
 		l := &s.listeners[i]
 		for _, conn := range l.udp {
 			w := s.worker(conn, l.any)
-			group.Go(func() error { return w.serve(inner) })
+			serving.Go(func() error { return w.serve(inner) })
 		}
-		group.Go(func() error { return s.serveTCP(inner, l.tcp) })
+		serving.Go(func() error { return s.serveTCP(inner, l.tcp) })
 	}
-	group.Go(func() error { return s.rotate(inner) })
-	group.Go(func() error {
-		<-inner.Done()
+	if len(s.listeners) == 0 { // a witness
+		serving.Go(func() error { return s.idle(inner) })
+	}
+	beside, stop := context.WithCancel(inner)
+	var aside errgroup.Group
+	aside.Go(func() error { return s.rotate(beside) })
+	aside.Go(func() error {
+		<-beside.Done()
 		s.interrupt()
 		return nil
 	})
-	err := group.Wait()
+	err := serving.Wait()
+	stop()
+	err = errors.Join(err, aside.Wait())
 	s.close()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// Retire leaves the sockets to whoever shares them (Handles): what has been read
+// is answered, nothing more is read or accepted, and each connection goes on until
+// it idles. Then Run returns.
+func (s *Server) Retire() {
+	s.retire()
+	for i := range s.listeners {
+		for _, conn := range s.listeners[i].udp {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+		}
+		_ = s.listeners[i].tcp.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// leaving tells whether the server is retired.
+func (s *Server) leaving() bool {
+	select {
+	case <-s.retired:
+		return true
+	default:
+		return false
+	}
+}
+
+// idle waits where there is nothing to serve.
+func (s *Server) idle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-s.retired:
+	}
+	return nil
 }
 
 // interrupt wakes everything that waits for a packet.

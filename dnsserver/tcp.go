@@ -32,6 +32,8 @@ func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) error {
 				_ = conn.Close()
 			}
 			return nil
+		case err != nil && s.leaving():
+			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:

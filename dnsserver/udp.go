@@ -36,11 +36,12 @@ func (w *worker) serve(ctx context.Context) error {
 	for {
 		n, err := b.Receive()
 		switch {
-		case ctx.Err() != nil:
+		case err == nil: // what has been read is answered, whatever ends
+		case ctx.Err() != nil || w.server.leaving():
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
-		case err != nil:
+		default:
 			// Trouble of the moment, such as no memory: the next packets may do better.
 			w.counts.readErrors.Add(1)
 			sleep(ctx, pause)
