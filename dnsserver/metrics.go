@@ -15,8 +15,8 @@ import (
 // has the same counter in every table, so that nothing is lost or counted twice
 // over a swap. UDP workers count in shards of their own.
 type metrics struct {
-	replies [3][maxRcode + 1]atomic.Uint64 // by transport and rcode
-	rejects [3][maxReject]atomic.Uint64    // by transport and class
+	replies [answer.Transports][maxRcode + 1]atomic.Uint64 // by transport and rcode
+	rejects [answer.Transports][maxReject]atomic.Uint64    // by transport and class
 
 	panics       atomic.Uint64
 	poisoned     atomic.Uint64
@@ -97,12 +97,12 @@ func (m *metrics) counter(label answer.Label) *atomic.Uint64 {
 
 func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Tally) {
 	if tally.Reject != answer.RejectNone {
-		m.rejects[transport%3][int(tally.Reject)%maxReject].Add(1)
+		m.rejects[int(transport)%answer.Transports][int(tally.Reject)%maxReject].Add(1)
 	}
 	if tally.Reject == answer.RejectShort || tally.Reject == answer.RejectResponse {
 		return // dropped
 	}
-	m.replies[transport%3][min(tally.Rcode, maxRcode)].Add(1)
+	m.replies[int(transport)%answer.Transports][min(tally.Rcode, maxRcode)].Add(1)
 	if int(tally.Label) < len(c.label) {
 		c.label[tally.Label].Add(1)
 	}
@@ -156,7 +156,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for label, n := range values {
 		count(c.answers, n, label.Zone, label.Service, label.Cluster, label.Continent)
 	}
-	for _, transport := range []answer.Transport{answer.UDP, answer.TCP} {
+	for _, transport := range []answer.Transport{answer.UDP, answer.TCP, answer.TLS} {
 		for rcode, n := range sum.replies[transport] {
 			if n > 0 {
 				count(c.answered, n, transport.String(), rcodeName(rcode))

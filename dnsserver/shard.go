@@ -101,8 +101,8 @@ func (s *shard) count(c *shardCounts, tally answer.Tally) {
 
 // sums is all that was counted, at one instant for each shard.
 type sums struct {
-	replies [3][maxRcode + 1]uint64
-	rejects [3][maxReject]uint64
+	replies [answer.Transports][maxRcode + 1]uint64
+	rejects [answer.Transports][maxReject]uint64
 
 	barred, limitedTruncated, limitedDropped, readErrors, writeErrors uint64
 }

@@ -12,6 +12,7 @@ const (
 	typeAAAA  = 28
 	typeOPT   = 41
 	typeDS    = 43
+	typeTSIG  = 250
 	typeIXFR  = 251
 	typeAXFR  = 252
 	typeANY   = 255
@@ -19,10 +20,12 @@ const (
 	classIN = 1
 	classCH = 3
 
-	optionNSID   = 3
-	optionSubnet = 8
-	optionCookie = 10
-	optionEDE    = 15
+	optionNSID      = 3
+	optionSubnet    = 8
+	optionCookie    = 10
+	optionKeepalive = 11
+	optionPadding   = 12
+	optionEDE       = 15
 
 	rcodeFormat   = 1
 	rcodeName     = 3
@@ -41,6 +44,8 @@ type query struct {
 	opcode   byte
 	flags    byte // the octet with QR, opcode, AA, TC, RD
 	question int  // where the question ends; headerLen = there is none
+	stream   bool // it came by TCP or TLS
+	tsig     int  // where the TSIG record begins; 0 = there is none
 	name     name
 	qtype    uint16
 	qclass   uint16
@@ -50,6 +55,8 @@ type query struct {
 	size    int // what the client takes by UDP
 	do      bool
 	nsid    bool
+	alive   bool // the keepalive option, by a stream
+	padding bool
 	subnet  subnet
 	cookie  cookie
 }
@@ -126,6 +133,7 @@ func (q *query) parse(packet []byte) (rcode uint16) {
 	answers, authorities, extras := int(be16(packet[6:])), int(be16(packet[8:])), int(be16(packet[10:]))
 	options := 0 // where the OPT's RDATA begins
 	optionsEnd := 0
+	tsig := 0
 	for i := range answers + authorities + extras {
 		header := skipName(packet, at)
 		if header < 0 || header+10 > len(packet) {
@@ -147,11 +155,19 @@ func (q *query) parse(packet []byte) (rcode uint16) {
 			q.do = be16(packet[header+6:])&flagDO != 0
 			options, optionsEnd = data, end
 		}
+		if be16(packet[header:]) == typeTSIG {
+			// RFC 8945 section 5.1: the last of all.
+			if i < answers+authorities || i < answers+authorities+extras-1 {
+				return rcodeFormat
+			}
+			tsig = at
+		}
 		at = end
 	}
 	if at != len(packet) {
 		return rcodeFormat
 	}
+	q.tsig = tsig
 	if q.edns && q.version != 0 {
 		return rcodeVersion
 	}
@@ -223,6 +239,14 @@ func (q *query) parseOptions(data []byte) (ok bool) {
 			if !q.cookie.present && !q.cookie.parse(body) {
 				return false
 			}
+		case optionKeepalive:
+			// RFC 7828 section 3.2: empty in a query, and nothing at all by UDP.
+			if q.stream && size != 0 {
+				return false
+			}
+			q.alive = q.stream
+		case optionPadding:
+			q.padding = true
 		}
 	}
 	return true

@@ -1,5 +1,7 @@
 package answer
 
+import "time"
+
 const (
 	// maxUDP is the largest reply by UDP, whatever the client says: it passes
 	// every path without fragments (DNS flag day 2020).
@@ -7,6 +9,9 @@ const (
 	// minUDP is what every client takes.
 	minUDP = 512
 	maxTCP = 65535
+	// padBlock is what replies over TLS are padded to a multiple of (RFC 8467
+	// section 4.1).
+	padBlock = 468
 )
 
 // The codes of RFC 8914.
@@ -57,32 +62,37 @@ func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
 	r.table, r.client, r.ede = t, c, edeNone
 	r.q.flags = packet[2]
 	r.q.opcode = packet[2] >> 3 & 15
+	r.q.stream = c.Transport.stream()
 	fault := r.q.parse(packet)
 	r.who = r.q.subnet.asker(c.Addr.Addr())
 	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
-	r.begin(dst, packet, c.Transport)
+	r.begin(dst, packet)
 	reject := r.answer(fault)
 	r.w.full = r.w.full || c.Truncate
 	r.end()
-	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state}
+	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state, TSIG: r.q.tsig}
 }
 
 // begin writes the header and the question as it came, letter case and all.
-func (r *reply) begin(dst, packet []byte, transport Transport) {
+func (r *reply) begin(dst, packet []byte) {
 	w := &r.w
 	w.msg, w.base = dst, len(dst)
 	w.msg = append(w.msg, packet[:headerLen]...)
 	w.msg = append(w.msg, packet[headerLen:r.q.question]...)
 	w.question = r.q.question
 	w.limit = maxTCP
-	if transport != TCP {
+	if !r.q.stream {
 		w.limit = minUDP
 		if r.q.edns {
 			w.limit = min(max(r.q.size, minUDP), maxUDP)
 		}
 	}
+	w.limit -= r.client.Reserve
 	if r.q.edns {
 		w.reserved = 11
+		if r.q.alive {
+			w.reserved += 6
+		}
 		if r.q.subnet.present {
 			w.reserved += 8 + len(r.q.subnet.octets)
 		}
@@ -95,13 +105,15 @@ func (r *reply) begin(dst, packet []byte, transport Transport) {
 func (r *reply) answer(fault uint16) Reject {
 	t, q := r.table, &r.q
 	switch {
+	case r.client.Rcode != 0:
+		return r.reject(r.client.Rcode, RejectSignature)
 	case fault == rcodeVersion:
 		return r.reject(rcodeVersion, RejectVersion)
 	case q.opcode != 0:
 		return r.reject(rcodeNotImpl, RejectOpcode)
 	case fault != 0:
 		return r.reject(fault, RejectFormat)
-	case q.cookie.present && q.cookie.state != CookieValid && r.client.Pressure && r.client.Transport != TCP:
+	case q.cookie.present && q.cookie.state != CookieValid && r.client.Pressure && !q.stream:
 		return r.reject(rcodeCookie, RejectCookie)
 	case q.question == headerLen:
 		if !q.cookie.present { // cookies are not in use here
@@ -123,7 +135,7 @@ func (r *reply) answer(fault uint16) Reject {
 	}
 	r.label = z.label
 	if q.qtype == typeAXFR || q.qtype == typeIXFR {
-		return r.reject(rcodeRefused, RejectPolicy)
+		return r.reject(rcodeRefused, RejectTransfer)
 	}
 	r.resolve(z, at)
 	if t.stale && r.ede == edeNone {
@@ -137,9 +149,10 @@ func (r *reply) answer(fault uint16) Reject {
 
 func (r *reply) reject(rcode uint16, why Reject) Reject {
 	r.rcode = rcode
-	if why == RejectFormat || why == RejectVersion || why == RejectOpcode {
+	switch why {
+	case RejectFormat, RejectVersion, RejectOpcode, RejectSignature:
 		// The options were not read, or not believed: nothing to echo.
-		r.q.subnet.present, r.q.cookie.present = false, false
+		r.q.subnet.present, r.q.cookie.present, r.q.alive = false, false, false
 	}
 	return why
 }
@@ -225,6 +238,11 @@ func (r *reply) opt() {
 	if q.cookie.present {
 		q.cookie.write(w, r.client.Cookies, r.who.resolver, r.client.Now)
 	}
+	if q.alive {
+		w.uint16(optionKeepalive)
+		w.uint16(2)
+		w.uint16(uint16(min(r.client.Idle/(100*time.Millisecond), 65535)))
+	}
 	if q.nsid && len(r.table.nsid) > 0 && w.fits(4+len(r.table.nsid)) {
 		w.uint16(optionNSID)
 		w.uint16(uint16(len(r.table.nsid)))
@@ -236,6 +254,24 @@ func (r *reply) opt() {
 		w.uint16(uint16(r.ede))
 		w.msg = append(w.msg, r.text...)
 	}
+	if q.padding && r.client.Transport == TLS {
+		r.pad()
+	}
 	put16(w.msg[length:], uint16(len(w.msg)-length-2))
 	w.counts[sectionExtra]++
+}
+
+// pad adds the padding option, always the last (RFC 7830 section 3), so that the
+// reply with what the caller adds has whole blocks.
+func (r *reply) pad() {
+	w := &r.w
+	size := w.offset() + 4 + r.client.Reserve
+	n := min((padBlock-size%padBlock)%padBlock, w.limit-w.offset()-4)
+	if n < 0 {
+		return
+	}
+	w.uint16(optionPadding)
+	w.uint16(uint16(n))
+	var zeros [padBlock]byte
+	w.msg = append(w.msg, zeros[:n]...)
 }

@@ -339,11 +339,11 @@ func TestRejects(t *testing.T) {
 		{"opcode 15, cut", edit(func(p []byte) []byte { p[2] |= 15 << 3; return p[:14] }), RejectOpcode, 4, false},
 		{"class HS", base(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassHESIOD }), RejectPolicy, 5, true},
 		{"class ANY", base(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassANY }), RejectPolicy, 5, true},
-		{"AXFR", base(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }), RejectPolicy, 5, true},
+		{"AXFR", base(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }), RejectTransfer, 5, true},
 		{"IXFR", base(func(m *dns.Msg) {
 			m.Question[0].Qtype = dns.TypeIXFR
 			m.Ns = []dns.RR{mustRR("example.org. SOA a. b. 1 2 3 4 5")}
-		}), RejectPolicy, 5, true},
+		}), RejectTransfer, 5, true},
 		{"subnet: no data", subnetOption(), RejectFormat, 1, true},
 		{"subnet: family 3", subnetOption(0, 3, 8, 0, 10), RejectFormat, 1, true},
 		{"subnet: family 0 with a source", subnetOption(0, 0, 8, 0, 10), RejectFormat, 1, true},

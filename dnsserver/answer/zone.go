@@ -66,7 +66,14 @@ const (
 	TransportUnknown Transport = iota
 	UDP
 	TCP
+	TLS
 )
+
+// Transports is how many there are.
+const Transports = int(TLS) + 1
+
+// stream tells whether it has no limit of its own on the size of replies.
+func (t Transport) stream() bool { return t == TCP || t == TLS }
 
 func (t Transport) String() string {
 	switch t {
@@ -74,6 +81,8 @@ func (t Transport) String() string {
 		return "udp"
 	case TCP:
 		return "tcp"
+	case TLS:
+		return "tls"
 	default:
 		return "unknown"
 	}
@@ -87,6 +96,9 @@ type Client struct {
 	Cookies   CookieSecrets // nil: no cookies
 	Pressure  bool          // by UDP, BADCOOKIE for who sends a cookie that is not valid
 	Truncate  bool          // TC and no records, whatever there is to say
+	Idle      time.Duration // by TCP and TLS: how long the connection may idle, for who asks (RFC 7828)
+	Reserve   int           // octets that the caller adds behind the reply: a signature
+	Rcode     uint16        // an error of the signature's, which the caller judged; 0 = none
 }
 
 // Reject says why a packet got no proper answer.
@@ -94,23 +106,25 @@ type Reject uint8
 
 // The classes of rejection.
 const (
-	RejectNone     Reject = iota
-	RejectShort           // shorter than a header: dropped
-	RejectResponse        // QR=1: dropped (S14)
-	RejectFormat          // FORMERR
-	RejectOpcode          // NOTIMP
-	RejectVersion         // BADVERS
-	RejectZone            // REFUSED, out of zone
-	RejectNotReady        // REFUSED, no plan yet (EDE 14)
-	RejectPolicy          // REFUSED: a class, name or transfer that is not served
-	RejectCookie          // BADCOOKIE
+	RejectNone      Reject = iota
+	RejectShort            // shorter than a header: dropped
+	RejectResponse         // QR=1: dropped (S14)
+	RejectFormat           // FORMERR
+	RejectOpcode           // NOTIMP
+	RejectVersion          // BADVERS
+	RejectZone             // REFUSED, out of zone
+	RejectNotReady         // REFUSED, no plan yet (EDE 14)
+	RejectPolicy           // REFUSED: a class or name that is not served
+	RejectCookie           // BADCOOKIE
+	RejectTransfer         // REFUSED: AXFR or IXFR, which Transfer answers for who may have it
+	RejectSignature        // Client.Rcode: NOTAUTH, or a TSIG record that is none
 )
 
 // Rejects is how many classes there are.
-const Rejects = int(RejectCookie) + 1
+const Rejects = int(RejectSignature) + 1
 
 func (r Reject) String() string {
-	names := [...]string{"none", "short", "response", "format", "opcode", "version", "zone", "not_ready", "policy", "cookie"}
+	names := [...]string{"none", "short", "response", "format", "opcode", "version", "zone", "not_ready", "policy", "cookie", "transfer", "signature"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -123,6 +137,9 @@ type Tally struct {
 	Reject Reject
 	Label  uint32 // index in Table.Labels
 	Cookie CookieState
+	// TSIG is where in the packet its TSIG record begins, which Reply took no
+	// notice of: the caller judges it, and asks again without. 0 = there is none.
+	TSIG int
 }
 
 // Label is one set of metric labels; index 0 is the empty one.
