@@ -6,6 +6,7 @@ const (
 	headerLen = 12
 
 	typeCNAME = 5
+	typeSOA   = 6
 	typeHINFO = 13
 	typeTXT   = 16
 	typeA     = 1
@@ -46,6 +47,7 @@ type query struct {
 	question int  // where the question ends; headerLen = there is none
 	stream   bool // it came by TCP or TLS
 	tsig     int  // where the TSIG record begins; 0 = there is none
+	soa      int  // where the RDATA of the SOA ends that IXFR brings; 0 = there is none
 	name     name
 	qtype    uint16
 	qclass   uint16
@@ -154,6 +156,9 @@ func (q *query) parse(packet []byte) (rcode uint16) {
 			q.version = packet[header+5]
 			q.do = be16(packet[header+6:])&flagDO != 0
 			options, optionsEnd = data, end
+		}
+		if be16(packet[header:]) == typeSOA && i == answers && authorities > 0 && end >= data+22 {
+			q.soa = end
 		}
 		if be16(packet[header:]) == typeTSIG {
 			// RFC 8945 section 5.1: the last of all.

@@ -111,7 +111,7 @@ func (t *Table) addZone(source *Zone) (*compiler, error) {
 	if t.zones[string(origin)] != nil {
 		return nil, errors.New("it comes twice")
 	}
-	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node, 1+len(source.Steered))}
+	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node, 1+len(source.Steered)), steered: source.Steered}
 	z.label = t.labels.group(source.Origin, "", "")
 	t.zones[string(origin)] = z
 	t.depth = max(t.depth, z.labels)

@@ -21,6 +21,7 @@ type zone struct {
 	parent   *zone // of ours, nil = none
 	children []string
 	static   static
+	steered  []Steered // as they were given, for transfers
 }
 
 // static is a zone's records, packed and grouped. It is not written to once made.
@@ -244,6 +245,9 @@ func (c *compiler) apex() {
 		minimum = min(minimum, c.source.Steered[i].TTL)
 	}
 	put32(data[at:], minimum)
+	if c.source.Serial != 0 {
+		put32(data[at-16:], c.source.Serial)
+	}
 	c.zone.apex.sets = slices.Clone(c.zone.apex.sets)
 	c.zone.apex.find(dns.TypeSOA).data = [][]byte{data}
 	c.zone.soa = rrset{rrtype: dns.TypeSOA, ttl: min(soa.ttl, minimum), data: [][]byte{data}}

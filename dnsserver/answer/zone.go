@@ -14,8 +14,11 @@ import (
 // Zone is one zone in records: what Compile takes.
 type Zone struct {
 	Origin  string   // fully qualified, lower case
-	Records []dns.RR // everything static: SOA and apex NS included, the SOA's serial set
+	Records []dns.RR // everything static: SOA and apex NS included
 	Steered []Steered
+	// Serial replaces the SOA's, so that where it alone changes nothing is packed
+	// anew; 0 = that of the record.
+	Serial uint32
 }
 
 // Steered is a name whose addresses depend on the client.
@@ -25,6 +28,15 @@ type Steered struct {
 	TTL     uint32 // seconds
 	Answers int    // addresses in a reply, at least 1
 	A, AAAA View
+	Standby Standby
+}
+
+// Standby is what a zone transfer says of a steered name. Who serves it from there
+// knows no client's place and no site's health, so it must be right for all clients
+// and a function of the plan alone (S13). Where it is empty the name is handed out
+// as one that exists, without addresses.
+type Standby struct {
+	A, AAAA []netip.Addr
 }
 
 // View is what one address family of a steered name answers to whom. The zero

@@ -1,0 +1,236 @@
+package answer
+
+import (
+	"errors"
+	"slices"
+)
+
+// maxTransfer is how long a message of a transfer gets, unless one record is longer:
+// short enough to let the other replies of a connection through.
+const maxTransfer = 16 << 10
+
+// standbyLabel stands above a steered name that has no address to hand out, with a
+// text, so that the name exists and has no data: whoever said that there is no
+// such name would deny all that is below, too (RFC 8020).
+const standbyLabel = "\x07_divert"
+
+const standbyText = "no address of this name is right for every client"
+
+// rcodeNotAuth is what a transfer of no zone of ours is (RFC 5936 section 2.2.1).
+const rcodeNotAuth = 9
+
+// Transfer is a zone on its way out (RFC 5936). It has one owner, and holds its
+// table: what it hands out is the zone at one instant.
+type Transfer struct {
+	r      reply
+	packet []byte
+	zone   *zone
+	origin []byte
+	step   step
+	soa    int    // SOAs to write still
+	owner  []byte // scratch
+	at     [3]int // owner, set, record; or name, family, address
+	wrote  bool   // a record, into this message
+}
+
+// step is what comes next in a transfer.
+type step byte
+
+const (
+	stepBegin step = iota
+	stepStatic
+	stepSteered
+	stepEnd
+	stepOver
+)
+
+var errRecord = errors.New("a record is too long for a message")
+
+// Transfer answers AXFR, and IXFR by the whole zone or, where the client has it, by
+// the SOA (RFC 1995 section 4), for a client that may have it. It is nil where
+// Reply's refusal stands: AXFR by UDP.
+func (t *Table) Transfer(packet []byte, c Client) (*Transfer, Tally) {
+	x := &Transfer{packet: slices.Clone(packet)}
+	r := &x.r
+	r.table, r.client, r.ede = t, c, edeNone
+	r.q.flags, r.q.opcode, r.q.stream = packet[2], packet[2]>>3&15, c.Transport.stream()
+	if r.q.parse(x.packet) != 0 || r.q.qtype != typeIXFR && (r.q.qtype != typeAXFR || !r.q.stream) {
+		return nil, Tally{Rcode: rcodeRefused, Reject: RejectTransfer}
+	}
+	r.who = r.q.subnet.asker(c.Addr.Addr())
+	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
+	z, at := t.zoneOf(&r.q.name)
+	switch {
+	case z == nil || at > 0:
+		return x.refuse(rcodeNotAuth)
+	case r.q.qtype == typeIXFR && r.q.soa == 0:
+		return x.refuse(rcodeFormat)
+	}
+	x.zone, x.origin, x.soa, r.label, r.aa = z, slices.Clone(r.q.name.suffix(0)), 2, z.label, true
+	if r.q.qtype == typeIXFR && (!r.q.stream || !newer(x.serial(), be32(x.packet[r.q.soa-20:]))) {
+		x.soa = 1
+	}
+	return x, Tally{Label: r.label, Cookie: r.q.cookie.state}
+}
+
+// refuse makes a transfer of one message that says why there is none.
+func (x *Transfer) refuse(rcode uint16) (*Transfer, Tally) {
+	x.r.rcode = rcode
+	return x, Tally{Rcode: rcode, Reject: RejectTransfer}
+}
+
+// Whole tells whether the zone is sent, and not only its SOA or an error.
+func (x *Transfer) Whole() bool { return x.soa == 2 }
+
+// newer compares serials as RFC 1982 section 3.2 does: 2^31 apart is neither.
+func newer(a, b uint32) bool { return a != b && a-b < 1<<31 }
+
+func (x *Transfer) serial() uint32 {
+	data := x.zone.apex.find(typeSOA).data[0]
+	return be32(data[len(data)-20:])
+}
+
+// Next appends one more message to dst; more tells whether others follow.
+func (x *Transfer) Next(dst []byte) (msg []byte, more bool, err error) {
+	r := &x.r
+	r.w = writer{}
+	r.begin(dst, x.packet)
+	if r.q.stream {
+		r.w.limit = maxTransfer - r.client.Reserve
+	}
+	x.wrote = false
+	err = x.fill()
+	r.end()
+	r.q.edns = false // RFC 5936 section 2.2.5: in the first message at least
+	return r.w.msg, err == nil && x.step != stepOver, err
+}
+
+// fill writes records until one does not fit.
+func (x *Transfer) fill() error {
+	for x.step != stepOver {
+		fitted := true
+		switch x.step {
+		case stepBegin:
+			fitted = x.begin()
+		case stepStatic:
+			fitted = x.static()
+		case stepSteered:
+			fitted = x.steered()
+		case stepEnd:
+			if fitted = x.writeSOA(); fitted {
+				x.step = stepOver
+			}
+		case stepOver:
+		}
+		switch {
+		case fitted:
+		case x.wrote:
+			return nil
+		case !x.r.q.stream:
+			x.r.w.full, x.step = true, stepOver
+		case x.r.w.limit == maxTCP-x.r.client.Reserve:
+			return errRecord
+		default:
+			x.r.w.limit = maxTCP - x.r.client.Reserve // one long record has its message to itself
+		}
+	}
+	return nil
+}
+
+func (x *Transfer) begin() (fitted bool) {
+	if x.soa == 0 {
+		x.step = stepOver
+		return true
+	}
+	if !x.writeSOA() {
+		return false
+	}
+	x.step = stepOver
+	if x.soa == 2 {
+		x.step = stepStatic
+	}
+	return true
+}
+
+func (x *Transfer) writeSOA() (fitted bool) {
+	soa := x.zone.apex.find(typeSOA)
+	return x.record(x.origin, typeSOA, soa.ttl, soa.data[0])
+}
+
+// static writes the records in the order of the zone: those that a delegation
+// hides too, as they are (RFC 5936 section 3.5).
+func (x *Transfer) static() (fitted bool) {
+	s := &x.zone.static
+	for ; x.at[0] < len(s.order); x.at[0]++ {
+		owner := s.order[x.at[0]]
+		sets := s.sets[owner]
+		for ; x.at[1] < len(sets); x.at[1]++ {
+			set := &sets[x.at[1]]
+			if set.rrtype == typeSOA {
+				continue // it stands at both ends
+			}
+			for ; x.at[2] < len(set.data); x.at[2]++ {
+				if !x.record([]byte(owner), set.rrtype, set.ttl, set.data[x.at[2]]) {
+					return false
+				}
+			}
+			x.at[2] = 0
+		}
+		x.at[1] = 0
+	}
+	x.step, x.at = stepSteered, [3]int{}
+	return true
+}
+
+// steered writes what stands in for the steered names.
+func (x *Transfer) steered() (fitted bool) {
+	for ; x.at[0] < len(x.zone.steered); x.at[0]++ {
+		s := &x.zone.steered[x.at[0]]
+		owner, err := wire(s.Name)
+		if err != nil {
+			continue // Compile refused it
+		}
+		ttl := min(s.TTL, maxTTL)
+		for ; x.at[1] < 2; x.at[1]++ {
+			addrs, rrtype := s.Standby.A, uint16(typeA)
+			if x.at[1] == 1 {
+				addrs, rrtype = s.Standby.AAAA, typeAAAA
+			}
+			for ; x.at[2] < len(addrs); x.at[2]++ {
+				if !x.record(owner, rrtype, ttl, addrs[x.at[2]].AsSlice()) {
+					return false
+				}
+			}
+			x.at[2] = 0
+		}
+		if len(s.Standby.A)+len(s.Standby.AAAA) == 0 {
+			if len(standbyLabel)+len(owner) <= 255 {
+				owner = append([]byte(standbyLabel), owner...)
+			}
+			if !x.record(owner, typeTXT, ttl, txt(standbyText)) {
+				return false
+			}
+		}
+		x.at[1] = 0
+	}
+	x.step = stepEnd
+	return true
+}
+
+// record writes one record, its owner shortened by the question, which is the
+// zone's name.
+func (x *Transfer) record(name []byte, rrtype uint16, ttl uint32, data []byte) (fitted bool) {
+	o := owner{at: headerLen}
+	if front := len(name) - len(x.origin); front > 0 {
+		x.owner = append(append(x.owner[:0], name[:front]...), 0xc0, headerLen)
+		o.name = x.owner
+	}
+	if !x.r.w.record(sectionAnswer, o, rrtype, classIN, ttl, data) {
+		return false
+	}
+	x.wrote = true
+	if x.r.q.stream {
+		x.r.w.limit = maxTransfer - x.r.client.Reserve
+	}
+	return true
+}
