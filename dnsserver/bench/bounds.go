@@ -1,0 +1,49 @@
+package main
+
+import "fmt"
+
+// bound is one that the project holds itself to.
+type bound struct {
+	What  string  `json:"what"`
+	Limit float64 `json:"limit"`
+	Got   *spread `json:"got"`
+	Holds bool    `json:"holds"`
+}
+
+func (b bound) String() string {
+	word := "HELD  "
+	if !b.Holds {
+		word = "MISSED"
+	}
+	return fmt.Sprintf("%s  %s: %s, at most %.2f", word, b.What, b.Got.text("%.2f"), b.Limit)
+}
+
+// bounds compares what there is with what was promised.
+func (r *report) bounds() {
+	add := func(what string, limit float64, got *spread) {
+		if got != nil {
+			r.Bounds = append(r.Bounds, bound{what, limit, got, got.Median <= limit})
+		}
+	}
+	for _, of := range r.Rows {
+		if of.Server != divertName || of.Cost == nil {
+			continue
+		}
+		if of.Changes > 0 {
+			quiet, _ := parseScenario(of.Scenario)
+			quiet.changes = false
+			add(of.Scenario+", to the same without", 1.1, ratio(r.costs(divertName, of.Scenario), r.costs(divertName, quiet.String())))
+			lost := float64(of.Lost + of.Wrong)
+			add(of.Scenario+", lost", 0, &spread{lost, lost, lost})
+			continue
+		}
+		add(of.Scenario+", to the echo floor", 1.15, of.ToEcho)
+		add(of.Scenario+", to "+of.Best, 0.85, of.ToBest)
+		if sc, err := parseScenario(of.Scenario); err == nil && sc.kind == ecs {
+			for _, k := range []kind{plain, edns} {
+				without := scenario{kind: k, clients: sc.clients}.String()
+				add(of.Scenario+", to "+without, 1.25, ratio(r.costs(divertName, of.Scenario), r.costs(divertName, without)))
+			}
+		}
+	}
+}
