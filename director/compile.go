@@ -43,19 +43,25 @@ func zoneSource(z *spec.Zone, serial uint32) zone.Source {
 // staticZones parses what does not depend on health or client, each zone with
 // the serial that the plan gives it (S13).
 func staticZones(set *spec.Set, p *plan.Plan) ([]answer.Zone, error) {
-	serials := map[string]uint32{}
-	for _, z := range p.GetZones() {
-		serials[z.GetName()] = z.GetSerial()
-	}
+	serials := serialsOf(p)
 	var out []answer.Zone
 	for _, z := range set.Zones {
 		records, problems := zone.Parse(zoneSource(z, serials[z.Name]))
 		if zone.Failed(problems) {
 			return nil, fmt.Errorf("zone %s: %s", z.Name, problems[0])
 		}
-		out = append(out, answer.Zone{Origin: z.Name + ".", Records: records})
+		out = append(out, answer.Zone{Origin: z.Name + ".", Records: records, Serial: serials[z.Name]})
 	}
 	return out, nil
+}
+
+// serialsOf gives the serials of a plan by zone.
+func serialsOf(p *plan.Plan) map[string]uint32 {
+	out := make(map[string]uint32, len(p.GetZones()))
+	for _, z := range p.GetZones() {
+		out[z.GetName()] = z.GetSerial()
+	}
+	return out
 }
 
 // placesOf gives the geo table's places to the steering.

@@ -17,11 +17,12 @@ type describer struct {
 	services []serviceNames
 }
 
-// serviceNames is the names of one service, and the decision that they are made
-// from.
+// serviceNames is the names of one service, and the decision and the standby that
+// they are made from.
 type serviceNames struct {
-	from  steer.Service
-	names []steeredName
+	from    steer.Service
+	standby steer.Standby
+	names   []steeredName
 }
 
 type steeredName struct {
@@ -37,10 +38,17 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 	for i := range decision.Services {
 		s := &d.services[i]
 		svc := &decision.Services[i]
+		standby := &f.standbys[i]
 		if !sameService(&s.from, svc) {
-			s.names = namesOf(f.spec, svc)
+			s.names = namesOf(f.spec, svc, standby)
+		} else if !sameStandby(&s.standby, standby) {
+			// The views stay the very same, so that nothing is compiled for it.
+			s.names = slices.Clone(s.names)
+			for j, n := range namesOf(f.spec, svc, standby) {
+				s.names[j].Standby = n.Standby
+			}
 		}
-		s.from = *svc
+		s.from, s.standby = *svc, *standby
 		for j := range s.names {
 			count[s.names[j].zone]++
 		}
@@ -58,7 +66,7 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 }
 
 // namesOf lists a service's hosts and the names of its single sites.
-func namesOf(set *spec.Set, svc *steer.Service) []steeredName {
+func namesOf(set *spec.Set, svc *steer.Service, standby *steer.Standby) []steeredName {
 	var out []steeredName
 	add := func(host string, s answer.Steered) {
 		z := set.ZoneOf(host)
@@ -69,13 +77,16 @@ func namesOf(set *spec.Set, svc *steer.Service) []steeredName {
 		out = append(out, steeredName{zone: slices.Index(set.Zones, z), Steered: s})
 	}
 	ttl := uint32(svc.TTL.Seconds())
-	base := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(svc.V4), AAAA: view(svc.V6)}
+	base := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(svc.V4), AAAA: view(svc.V6), Standby: answer.Standby{A: standby.V4, AAAA: standby.V6}}
 	for _, host := range svc.Hosts {
 		add(host, base)
 	}
 	def := set.Service(svc.Name)
-	for _, s := range svc.SiteViews {
+	for i, s := range svc.SiteViews {
 		site := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(s.V4), AAAA: view(s.V6)}
+		if i < len(standby.Sites) && standby.Sites[i].Cluster == s.Cluster {
+			site.Standby = answer.Standby{A: standby.Sites[i].V4, AAAA: standby.Sites[i].V6}
+		}
 		for _, host := range def.SiteHosts(s.Cluster) {
 			add(host, site)
 		}
@@ -90,6 +101,12 @@ func sameService(a, b *steer.Service) bool {
 		same(a.SiteViews, b.SiteViews, func(a, b steer.SiteView) bool {
 			return a.Cluster == b.Cluster && sameView(a.V4, b.V4) && sameView(a.V6, b.V6)
 		})
+}
+
+func sameStandby(a, b *steer.Standby) bool {
+	return same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal) && same(a.Sites, b.Sites, func(a, b steer.StandbySite) bool {
+		return a.Cluster == b.Cluster && same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal)
+	})
 }
 
 func sameView(a, b steer.View) bool {

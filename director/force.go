@@ -13,18 +13,20 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver/answer"
 )
 
 // inForce is a plan with everything that is made from it once: immutable.
 type inForce struct {
-	sealed *plan.Sealed
-	doc    *plan.SpecDoc
-	bytes  []byte // doc as stored
-	spec   *spec.Set
-	zones  []answer.Zone               // static records; the steered names are added at each decision
-	chunks func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
+	sealed   *plan.Sealed
+	doc      *plan.SpecDoc
+	bytes    []byte // doc as stored
+	spec     *spec.Set
+	zones    []answer.Zone               // static records; the steered names are added at each decision
+	standbys []steer.Standby             // by service: what transfers say of steered names
+	chunks   func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
 }
 
 // prepareAfter is prepare with what old has made already, where the spec
@@ -35,12 +37,17 @@ func prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce,
 		return prepare(sealed, docBytes)
 	}
 	next := *old
-	next.sealed = sealed
-	if !slices.EqualFunc(sealed.Plan.GetZones(), old.sealed.Plan.GetZones(), func(a, b *plan.ZoneSerial) bool { return proto.Equal(a, b) }) {
-		var err error
-		if next.zones, err = staticZones(next.spec, sealed.Plan); err != nil {
-			return nil, err
-		}
+	next.sealed, next.standbys = sealed, steer.Standbys(old.spec, sealed.Plan)
+	serials := serialsOf(sealed.Plan)
+	next.zones = slices.Clone(old.zones)
+	moved := false
+	for i := range next.zones {
+		serial := serials[next.spec.Zones[i].Name]
+		moved = moved || next.zones[i].Serial != serial
+		next.zones[i].Serial = serial
+	}
+	if !moved {
+		next.zones = old.zones
 	}
 	return &next, nil
 }
@@ -70,7 +77,7 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, chunks: sync.OnceValue(func() map[plan.Hash][]byte {
+	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, standbys: steer.Standbys(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)
 		for _, c := range parts {

@@ -10,14 +10,17 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 )
 
 // serials gives each zone its serial: the low 32 bits of the revision that last
-// changed what the zone holds apart from health (S13).
-func serials(set *spec.Set, old []*plan.ZoneSerial, revision uint64) []*plan.ZoneSerial {
+// changed what the zone holds apart from health (S13). What a zone transfer hands
+// out is of it, so a drain counts where it takes an address from there.
+func serials(set *spec.Set, p *plan.Plan, old []*plan.ZoneSerial, revision uint64) []*plan.ZoneSerial {
+	standbys := steer.Standbys(set, p)
 	out := make([]*plan.ZoneSerial, 0, len(set.Zones))
 	for _, z := range set.Zones {
-		sum := contentOf(set, z)
+		sum := contentOf(set, z, standbys)
 		next := &plan.ZoneSerial{Name: z.Name, Serial: uint32(revision), Hash: sum}
 		if i := slices.IndexFunc(old, func(o *plan.ZoneSerial) bool { return o.GetName() == z.Name }); i >= 0 {
 			if bytes.Equal(old[i].GetHash(), sum) {
@@ -52,6 +55,7 @@ type host struct {
 	Sites     []hostSite
 	Order     []string
 	Fallback  []netip.Addr `json:",omitempty"`
+	Standby   steer.Standby
 }
 
 type hostSite struct {
@@ -60,15 +64,15 @@ type hostSite struct {
 }
 
 // contentOf hashes a zone's content.
-func contentOf(set *spec.Set, z *spec.Zone) []byte {
+func contentOf(set *spec.Set, z *spec.Zone, standbys []steer.Standby) []byte {
 	c := content{Zone: *z}
 	c.Zone.File = "" // where it was read from is not what it says
-	for _, svc := range set.Services {
+	for i, svc := range set.Services {
 		for _, name := range svc.Hosts {
 			if in := set.ZoneOf(name); in == nil || in.Name != z.Name {
 				continue
 			}
-			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback}
+			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback, Standby: standbys[i]}
 			for _, e := range targets(set, svc.Name) {
 				h.Sites = append(h.Sites, hostSite{Cluster: e.Cluster, Addresses: e.Addresses})
 			}

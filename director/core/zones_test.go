@@ -20,7 +20,8 @@ func (w *world) serial(zone string) uint32 {
 }
 
 // TestSerials: a zone's serial is the revision that last changed what it holds,
-// and health, drains and other zones never touch it (S13).
+// and health and other zones never touch it (S13). A drain does: what a transfer
+// hands out is another (SEMANTICS section 3).
 func TestSerials(t *testing.T) {
 	w := newWorld(t)
 	all := raws(t, fleetYAML)
@@ -28,10 +29,18 @@ func TestSerials(t *testing.T) {
 		t.Fatalf("first serials %d, %d", a, b)
 	}
 	w.fail("shop", "fra")
-	w.do(w.drain("cluster/fra"))
 	w.do(Command{Verb: Freeze, Reason: "x", For: time.Hour})
 	if a, b := w.serial("example.org"), w.serial("example.net"); a != 1 || b != 1 {
-		t.Errorf("drain, freeze or health changed a serial: %d, %d", a, b)
+		t.Errorf("freeze or health changed a serial: %d, %d", a, b)
+	}
+	w.do(w.drain("cluster/fra"))
+	drained := uint32(w.s.Plan.Identity.Revision)
+	if a, b := w.serial("example.org"), w.serial("example.net"); a != drained || b != 1 {
+		t.Errorf("after the drain of a site of example.org alone: %d, %d; want %d, 1", a, b, drained)
+	}
+	w.do(w.drain("cluster/fra"))
+	if a := w.serial("example.org"); a != drained {
+		t.Errorf("a drain of what is drained already: %d, want %d", a, drained)
 	}
 	tests := []struct {
 		name, id, from, to string
@@ -89,7 +98,7 @@ func TestSerialsGrow(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got := serials(set, []*plan.ZoneSerial{{Name: "example.org", Serial: tc.old, Hash: []byte("old")}}, tc.revision)
+			got := serials(set, nil, []*plan.ZoneSerial{{Name: "example.org", Serial: tc.old, Hash: []byte("old")}}, tc.revision)
 			if got[0].GetSerial() != tc.want || !grows(tc.old, got[0].GetSerial()) {
 				t.Errorf("%d to %d, want %d", tc.old, got[0].GetSerial(), tc.want)
 			}
