@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,6 +39,8 @@ type Options struct {
 	// Etcd is the command of the embedded store, to which --data and --listen
 	// are appended; default: this executable, "etcd".
 	Etcd []string
+
+	front *front // that it stands behind; nil: it makes and runs its own
 }
 
 // Director is one running director.
@@ -59,8 +59,10 @@ type Director struct {
 	child     *etcd.Child // nil: etcd is somebody else's
 	campaign  *etcd.Campaign
 	links     links
-	dns       *dnsserver.Server
-	cookieKey []byte // the fleet's, nil where it has no gossip key
+	front     *front
+	dns       *dnsserver.Server // the front's
+	handover  *handover
+	begun     func() // all runs
 	table     *atomic.Pointer[answer.Table]
 	prober    *probe.Scheduler
 	horizon   *horizon
@@ -134,6 +136,9 @@ func (d *Director) setup() error {
 	}
 	d.courier = newCourier(d.links.SendReliable, d.log)
 	table, geoTable := new(atomic.Pointer[answer.Table]), geo.Default()
+	if d.front = d.opts.front; d.front != nil {
+		table = d.front.table
+	}
 	d.table = table
 	d.prober = probe.New(probe.Options{
 		Source: s.Probe.Source, Allow: s.Probe.Allow, Report: d.report, Log: d.log, Registerer: d.registry,
@@ -176,12 +181,16 @@ func (d *Director) setup() error {
 	if err := d.lastGood(); err != nil {
 		return err
 	}
-	if d.dns, err = dnsserver.New(dnsserver.Options{
-		Listen: s.DNS.Listen, Table: table, Log: d.log, Registerer: d.registry,
-		CookieKey: d.cookieKey, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt,
-	}); err != nil {
-		return err
+	if d.front == nil {
+		if d.front, err = newFront(s, table, nil, false, d.log); err != nil {
+			return err
+		}
 	}
+	d.dns = d.front.dns
+	if err := d.registry.Register(d.dns.Collector()); err != nil {
+		return fmt.Errorf("dns metrics: %w", err)
+	}
+	d.handover = &handover{path: filepath.Join(s.DataDir, handoverSocket), front: d.front, plan: d.answered, log: d.log}
 	socket := filepath.Join(s.DataDir, api.SocketName)
 	if d.mute != nil {
 		socket = "" // nothing can be changed from here
@@ -231,12 +240,6 @@ func (d *Director) openGossip() error {
 			return err
 		}
 	}
-	if len(secret) > 0 {
-		var err error
-		if d.cookieKey, err = hkdf.Key(sha256.New, secret, nil, "divert dns cookies", sha256.Size); err != nil {
-			return fmt.Errorf("deriving the key of DNS cookies: %w", err)
-		}
-	}
 	if d.mute != nil {
 		d.links = mute{}
 		return nil
@@ -277,7 +280,9 @@ func (d *Director) run(ctx context.Context) error {
 			return nil
 		})
 	}
-	run("dns", d.dns.Run)
+	if d.opts.front == nil {
+		run("dns", d.dns.Run)
+	}
 	run("loop", d.loop.run)
 	run("api", d.api.Run)
 	if d.mute != nil {
@@ -285,6 +290,8 @@ func (d *Director) run(ctx context.Context) error {
 		run("disk", d.awaitDisk)
 		return group.Wait()
 	}
+	d.handover.listen()
+	run("handover", d.handover.run)
 	run("gossip", d.links.Run)
 	run("courier", d.courier.run)
 	run("probes", d.prober.Run)
@@ -304,6 +311,9 @@ func (d *Director) run(ctx context.Context) error {
 		slog.String("key", d.shownKey()))
 	if len(d.dns.Addrs()) > 0 && d.meta().DNS == "" {
 		d.log.Warn("the other directors cannot ask this one's DNS, and take it at its word: no dns.listen address is of the family that it gossips in, or all are loopback")
+	}
+	if d.begun != nil {
+		d.begun()
 	}
 	err := group.Wait()
 	endChild() // last: a leader that stops gives its key back

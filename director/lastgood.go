@@ -58,7 +58,9 @@ func (d *Director) notReady(why string) error {
 	if err != nil {
 		return err
 	}
-	d.table.Store(table)
+	if d.table.Load() == nil { // what a front answers already is better than nothing
+		d.table.Store(table)
+	}
 	d.waiting.Store(&why)
 	return nil
 }

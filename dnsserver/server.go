@@ -108,7 +108,7 @@ func New(o Options) (*Server, error) {
 	s.metrics = newMetrics()
 	s.streams = newStreams(&s.limits)
 	if o.Registerer != nil {
-		if err := o.Registerer.Register(s.metrics.collector(s.streams, s.overflows)); err != nil {
+		if err := o.Registerer.Register(s.Collector()); err != nil {
 			return nil, fmt.Errorf("dns metrics: %w", err)
 		}
 	}
@@ -130,6 +130,11 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// Collector gives the metrics, for a registry that comes later than the server.
+func (s *Server) Collector() prometheus.Collector {
+	return s.metrics.collector(s.streams, s.overflows)
 }
 
 // Addrs lists the addresses bound, in the order of Options.Listen. UDP and TCP have

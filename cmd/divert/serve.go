@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -14,7 +13,7 @@ import (
 
 func (a *app) serveCommand() *cobra.Command {
 	var config string
-	var verbose bool
+	var verbose, replace bool
 	c := &cobra.Command{
 		Use:     "serve",
 		GroupID: groupRun,
@@ -26,23 +25,33 @@ Every setting has a safe default: with no settings at all it answers on
 user: ~/.local/state/divert), and runs its own store. It starts from the last
 good plan on its disk, with the store and every peer away.
 
+With --replace it takes over from the director that runs on the same data
+folder: both answer DNS on the same sockets until the new one is whole, then
+the old one ends. If the new one fails, the old one stays. That is how to
+change the binary or the settings without a query lost.
+
+Started by systemd with sockets passed (socket activation), it answers on those
+as they are, whatever dns.listen says, and tells systemd when it is ready.
+
 SIGINT and SIGTERM stop it. The log goes to standard error, as text or with
 -o json as JSON.`,
 		Example: `  divert serve
   divert serve -c /etc/divert/director.yaml
-  divert serve -c director.yaml -o json`,
+  divert serve -c director.yaml -o json
+  divert serve -c director.yaml --replace`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.serve(c.Context(), config, verbose)
+			return a.serve(c.Context(), config, verbose, replace)
 		},
 	}
 	c.Flags().StringVarP(&config, "config", "c", "", "the settings `FILE` (default: none, every setting at its default)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what helps to find a fault, too")
+	c.Flags().BoolVar(&replace, "replace", false, "take over from the director that runs on the same data folder, without a query lost")
 	must(c.MarkFlagFilename("config", "yaml", "yml", "json"))
 	return c
 }
 
-func (a *app) serve(ctx context.Context, config string, verbose bool) error {
+func (a *app) serve(ctx context.Context, config string, verbose, replace bool) error {
 	settings, problems := spec.LoadSettings(config)
 	if spec.Failed(problems) {
 		failed, _ := tallied(problems)
@@ -55,14 +64,12 @@ func (a *app) serve(ctx context.Context, config string, verbose bool) error {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	for {
-		d, err := director.New(director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level)})
-		if err != nil {
-			return err
-		}
-		// One that could only answer is made anew once its disk takes writes.
-		if err := d.Run(ctx); !errors.Is(err, director.ErrWritable) {
-			return err
-		}
+	sockets, err := passedSockets()
+	if err != nil {
+		return err
 	}
+	return director.Serve(ctx, director.ServeOptions{
+		Options: director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level)},
+		Sockets: sockets, Replace: replace, Ready: notifyReady,
+	})
 }

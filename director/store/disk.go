@@ -66,6 +66,16 @@ func OpenDisk(dir string, log *slog.Logger) (*Disk, error) {
 	return d, nil
 }
 
+// Peek reads the newest generation of a folder that another process may be
+// writing: it makes, clears and changes nothing.
+func Peek(dir string, log *slog.Logger) (Generation, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	g, _, err := (&Disk{dir: dir, log: log}).Load()
+	return g, err
+}
+
 // list gives the numbers of the generations on disk, newest first.
 func (d *Disk) list() ([]uint64, error) {
 	entries, err := os.ReadDir(d.dir)

@@ -1,0 +1,124 @@
+package director
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/dnsserver"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/health"
+)
+
+// front is what clients see of a director: the DNS sockets, and the table that
+// they answer from. It outlives the directors that stand behind it one after the
+// other, in this process and over its replacement, so that no query finds nobody.
+type front struct {
+	table     *atomic.Pointer[answer.Table]
+	dns       *dnsserver.Server
+	activated bool // the sockets are a service manager's
+}
+
+// newFront binds the sockets, or takes over those given. It answers REFUSED while
+// table holds nil.
+func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
+	f := &front{table: table, activated: activated}
+	key, err := cookieKey(s)
+	if err != nil {
+		// Gossip says so where that matters; cookies of its own serve as well.
+		log.Warn("DNS cookies are this director's alone", slog.Any("err", err))
+	}
+	if activated {
+		s.DNS.Listen = addresses(inherit)
+	}
+	f.dns, err = dnsserver.New(dnsserver.Options{
+		Listen: s.DNS.Listen, Inherit: inherit, Table: f.table, Log: log,
+		CookieKey: key, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// addresses lists where sockets are bound.
+func addresses(sockets []dnsserver.Socket) []string {
+	out, seen := []string{}, map[string]bool{}
+	for _, s := range sockets {
+		if a := s.Addr.String(); !seen[a] {
+			seen[a] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// cookieKey derives the fleet's key of DNS cookies from that of gossip; nil where
+// there is none.
+func cookieKey(s spec.Settings) ([]byte, error) {
+	if s.Gossip.KeyFile == "" {
+		return nil, nil
+	}
+	secret, err := gossip.LoadSecret(s.Gossip.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := hkdf.Key(sha256.New, secret, nil, "divert dns cookies", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("deriving the key of DNS cookies: %w", err)
+	}
+	return key, nil
+}
+
+// standIn makes a table of the last good state on disk, as lastGood does, and takes
+// nothing: the director that the disk belongs to may be running.
+func standIn(s spec.Settings, log *slog.Logger) (*answer.Table, plan.Identity, error) {
+	g, err := store.Peek(filepath.Join(s.DataDir, "state"), log)
+	if err != nil {
+		return nil, plan.Identity{}, err
+	}
+	if len(g.Plan) == 0 {
+		return nil, plan.Identity{}, errors.New("the disk holds no plan to answer from")
+	}
+	sealed, err := plan.Open(g.Plan)
+	if err != nil {
+		return nil, plan.Identity{}, err
+	}
+	f, err := prepare(sealed, g.Doc)
+	if err != nil {
+		return nil, plan.Identity{}, err
+	}
+	now := time.Now()
+	book := health.NewBook(s.Name, nil, 0)
+	book.SetSubjects(subjects(f.spec), now)
+	if err := book.Restore(g.Health, now); err != nil {
+		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
+	}
+	places := geo.Default()
+	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: placesOf(places)})
+	table, err := answer.Compile(answer.Options{
+		Zones: new(describer).describe(f, decision), Geo: places, Plan: sealed.Identity.String(),
+		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,
+	})
+	return table, sealed.Identity, err
+}
+
+// answered is the plan that this director answers from, as it tells whoever takes
+// over; "" = none.
+func (d *Director) answered() string {
+	if f := d.horizon.current(); f != nil {
+		return f.sealed.Identity.String()
+	}
+	return ""
+}
