@@ -66,7 +66,7 @@ type Server struct {
 
 // listener is one address by both transports.
 type listener struct {
-	udp []*net.UDPConn // one for each worker: the kernel spreads the clients over them
+	udp []*datagram.Socket // one for each worker: the kernel spreads the clients over them
 	tcp *net.TCPListener
 	any bool // bound to the unspecified address
 }
@@ -153,8 +153,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serving, inner := errgroup.WithContext(ctx)
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		for _, conn := range l.udp {
-			w := s.worker(conn, l.any)
+		for _, socket := range l.udp {
+			w := s.worker(socket, l.any)
 			serving.Go(func() error { return w.serve(inner) })
 		}
 		serving.Go(func() error { return s.serveTCP(inner, l.tcp) })
@@ -186,8 +186,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Retire() {
 	s.retire()
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			_ = conn.SetReadDeadline(time.Unix(1, 0))
+		for _, socket := range s.listeners[i].udp {
+			socket.Interrupt()
 		}
 		_ = s.listeners[i].tcp.SetDeadline(time.Unix(1, 0))
 	}
@@ -214,10 +214,9 @@ func (s *Server) idle(ctx context.Context) error {
 
 // interrupt wakes everything that waits for a packet.
 func (s *Server) interrupt() {
-	past := time.Unix(1, 0)
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			_ = conn.SetReadDeadline(past)
+		for _, socket := range s.listeners[i].udp {
+			socket.Interrupt()
 		}
 		_ = s.listeners[i].tcp.Close()
 	}
@@ -231,8 +230,8 @@ func (s *Server) close() {
 }
 
 func (l *listener) close() {
-	for _, conn := range l.udp {
-		_ = conn.Close()
+	for _, socket := range l.udp {
+		_ = socket.Close()
 	}
 	if l.tcp != nil {
 		_ = l.tcp.Close()
@@ -242,8 +241,8 @@ func (l *listener) close() {
 // overflows sums what the kernel dropped because a worker was too slow.
 func (s *Server) overflows() (sum uint64, err error) {
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			n, err := datagram.Overflows(conn)
+		for _, socket := range s.listeners[i].udp {
+			n, err := socket.Overflows()
 			if err != nil {
 				return 0, err
 			}

@@ -17,19 +17,19 @@ const pause = 10 * time.Millisecond
 // worker answers what comes by one UDP socket. One goroutine runs it.
 type worker struct {
 	server *Server
-	conn   *net.UDPConn
+	socket *datagram.Socket
 	any    bool // bound to the unspecified address
 	counts *shard
 	press  pressure
 }
 
-func (s *Server) worker(conn *net.UDPConn, any bool) *worker {
-	return &worker{server: s, conn: conn, any: any, counts: s.metrics.shard()}
+func (s *Server) worker(socket *datagram.Socket, any bool) *worker {
+	return &worker{server: s, socket: socket, any: any, counts: s.metrics.shard()}
 }
 
 // serve answers batch after batch until ctx ends.
 func (w *worker) serve(ctx context.Context) error {
-	b, err := datagram.New(w.conn, w.any)
+	b, err := datagram.New(w.socket, w.any)
 	if err != nil {
 		return err
 	}

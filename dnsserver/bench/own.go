@@ -60,7 +60,11 @@ func shared(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 }
 
 func echo(conn *net.UDPConn) error {
-	b, err := datagram.New(conn, false)
+	socket, err := datagram.Take(conn)
+	if err != nil {
+		return err
+	}
+	b, err := datagram.New(socket, false)
 	if err != nil {
 		return err
 	}
