@@ -187,8 +187,10 @@ func (d *Director) setup() error {
 		}
 	}
 	d.dns = d.front.dns
-	if err := d.registry.Register(d.dns.Collector()); err != nil {
-		return fmt.Errorf("dns metrics: %w", err)
+	for _, c := range []prometheus.Collector{d.dns.Collector(), d.front.tap.Collector()} {
+		if err := d.registry.Register(c); err != nil {
+			return fmt.Errorf("dns metrics: %w", err)
+		}
 	}
 	d.handover = &handover{path: filepath.Join(s.DataDir, handoverSocket), front: d.front, plan: d.answered, log: d.log}
 	socket := filepath.Join(s.DataDir, api.SocketName)
@@ -281,7 +283,7 @@ func (d *Director) run(ctx context.Context) error {
 		})
 	}
 	if d.opts.front == nil {
-		run("dns", d.dns.Run)
+		run("dns", d.front.run)
 	}
 	run("loop", d.loop.run)
 	run("api", d.api.Run)

@@ -1,6 +1,8 @@
 package director
 
 import (
+	"cmp"
+	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
@@ -10,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -18,6 +22,7 @@ import (
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/dnsserver/tap"
 	"github.com/divertdns/divert/health"
 )
 
@@ -27,13 +32,17 @@ import (
 type front struct {
 	table     *atomic.Pointer[answer.Table]
 	dns       *dnsserver.Server
+	tap       *tap.Tap
 	activated bool // the sockets are a service manager's
 }
 
 // newFront binds the sockets, or takes over those given. It answers REFUSED while
 // table holds nil.
 func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
-	f := &front{table: table, activated: activated}
+	f := &front{table: table, activated: activated, tap: tap.New(tap.Options{
+		LogShare: s.DNS.QueryLog, TapShare: s.DNS.Tap.Sample, Socket: s.DNS.Tap.Socket,
+		Identity: cmp.Or(s.DNS.Identity, s.Name), Version: s.DNS.Version, Log: log,
+	})}
 	key, err := cookieKey(s)
 	if err != nil {
 		// Gossip says so where that matters; cookies of its own serve as well.
@@ -44,12 +53,22 @@ func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dn
 	}
 	f.dns, err = dnsserver.New(dnsserver.Options{
 		Listen: s.DNS.Listen, Inherit: inherit, Table: f.table, Log: log,
-		CookieKey: key, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt,
+		CookieKey: key, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt, Tap: f.tap,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// run answers until ctx ends, or until it is retired.
+func (f *front) run(ctx context.Context) error {
+	beside, stop := context.WithCancel(ctx)
+	var shown errgroup.Group
+	shown.Go(func() error { return f.tap.Run(beside) })
+	err := f.dns.Run(ctx)
+	stop()
+	return errors.Join(err, shown.Wait())
 }
 
 // addresses lists where sockets are bound.

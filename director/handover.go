@@ -67,7 +67,7 @@ type handover struct {
 	log   *slog.Logger
 
 	socket *net.UnixListener // nil: it cannot be replaced
-	conn   *net.UnixConn // to who is ready; set before run ends with errHandedOver
+	conn   *net.UnixConn     // to who is ready; set before run ends with errHandedOver
 }
 
 // listen makes the socket. That it cannot be made is no reason not to direct.

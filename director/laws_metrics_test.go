@@ -31,6 +31,7 @@ var bounded = map[string]string{
 	"limit":     "a list in the code",
 	"operation": "a list in the code",
 	"outcome":   "a list in the code",
+	"outlet":    "two",
 	"path":      "the API's own routes, and other",
 	"queue":     "a list in the code",
 	"rcode":     "those that exist",

@@ -48,7 +48,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := f.dns.Run(ctx); err != nil {
+		if err := f.run(ctx); err != nil {
 			return fmt.Errorf("dns: %w", err)
 		}
 		return nil

@@ -179,7 +179,7 @@ func TestReplaceFails(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			served := make(chan error, 1)
-			go func() { served <- f.dns.Run(ctx) }()
+			go func() { served <- f.run(ctx) }()
 			if tc.until == "ready" {
 				if err := tell(h.conn, handoverMessage{State: "ready"}); err != nil {
 					t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/internal/datagram"
+	"github.com/divertdns/divert/dnsserver/tap"
 )
 
 // Options is what a Server needs.
@@ -43,6 +44,7 @@ type Options struct {
 	// likes. Loopback, RateExempt and whoever has a valid cookie are not limited.
 	RateLimit  int
 	RateExempt []netip.Prefix
+	Tap        *tap.Tap              // who looks on; its owner runs it. nil: nobody
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is exported
 }
@@ -59,6 +61,7 @@ type Server struct {
 	cookieKey []byte
 	cookies   atomic.Pointer[answer.CookieSecrets] // never nil
 	rates     *rateLimit
+	tap       *tap.Tap
 	retired   chan struct{} // closed by Retire
 	retire    func()
 	limits    limits
@@ -96,7 +99,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
-		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt)}
+		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt), tap: o.Tap}
 	s.retired = make(chan struct{})
 	s.retire = sync.OnceFunc(func() { close(s.retired) })
 	if err := s.turnCookies(time.Now()); err != nil {

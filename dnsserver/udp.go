@@ -9,6 +9,7 @@ import (
 
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/internal/datagram"
+	"github.com/divertdns/divert/dnsserver/tap"
 )
 
 // pause is between two tries where the system refuses to read or accept.
@@ -21,10 +22,14 @@ type worker struct {
 	any    bool // bound to the unspecified address
 	counts *shard
 	press  pressure
+	local  netip.AddrPort
+	shown  tap.Sampler
 }
 
 func (s *Server) worker(socket *datagram.Socket, any bool) *worker {
-	return &worker{server: s, socket: socket, any: any, counts: s.metrics.shard()}
+	return &worker{
+		server: s, socket: socket, any: any, counts: s.metrics.shard(), local: plain(socket.Addr()), shown: s.tap.Sampler(),
+	}
 }
 
 // serve answers batch after batch until ctx ends.
@@ -96,6 +101,7 @@ func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, cl
 			reply = w.limit(b, reply, packet, table, client, tally)
 		}
 		b.Reply(i, reply)
+		w.shown.Take(client.Now, client.Addr, w.local, tap.UDP, packet, reply)
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,6 +21,16 @@ func (r *settingsReader) dns(c cursor) {
 		"listen":   r.dnsListen,
 		"identity": func(c cursor) { d.Identity = c.shown() },
 		"version":  func(c cursor) { d.Version = c.shown() },
+		"queryLog": func(c cursor) {
+			c.object(fields{"sample": func(c cursor) { d.QueryLog = c.share() }}, "sample")
+		},
+		"dnstap": func(c cursor) {
+			d.Tap.Sample = 1
+			c.object(fields{
+				"socket": func(c cursor) { d.Tap.Socket = r.path(c) },
+				"sample": func(c cursor) { d.Tap.Sample = c.share() },
+			}, "socket")
+		},
 		"rateLimit": func(c cursor) {
 			c.object(fields{
 				"perSecond": func(c cursor) { d.RateLimit = int(c.integer(0, maxRateLimit)) },
@@ -38,6 +49,22 @@ func (r *settingsReader) dns(c cursor) {
 			})
 		},
 	})
+}
+
+// share reads a percentage that need not be whole, as a fraction.
+func (c cursor) share() float64 {
+	if c.v.kind == kindBroken {
+		return 0
+	}
+	if c.v.kind == kindString {
+		digits, found := strings.CutSuffix(c.v.text, "%")
+		f, err := strconv.ParseFloat(digits, 64)
+		if found && err == nil && f >= 0 && f <= 100 {
+			return f / 100
+		}
+	}
+	c.fail("wants a share, not "+c.v.shown(), "write one such as 1%, 0.1% or 100%")
+	return 0
 }
 
 // shown reads a text that whoever asks is told.

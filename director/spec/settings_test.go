@@ -53,6 +53,8 @@ dns:
   identity: d1.example.net
   version: Divert
   rateLimit: {perSecond: 500, exempt: [198.51.100.0/24, "2001:db8::/32"]}
+  queryLog: {sample: 0.1%}
+  dnstap: {socket: tap.sock}
 gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.example.net, "[2001:db8::5]", "192.0.2.5:7000"], keyFile: gossip.key}
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
 api: {listen: "127.0.0.1:8053"}
@@ -69,6 +71,7 @@ spec: [spec.d, /etc/more.d]
 	want.DNS.Listen = []string{"0.0.0.0:53", "[::]:53"}
 	want.DNS.Identity, want.DNS.Version, want.DNS.RateLimit = "d1.example.net", "Divert", 500
 	want.DNS.RateExempt = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+	want.DNS.QueryLog, want.DNS.Tap.Socket, want.DNS.Tap.Sample = 0.001, "/etc/divert/tap.sock", 1
 	want.Gossip.Listen, want.Gossip.Advertise = "0.0.0.0:7946", "203.0.113.5:7946"
 	want.Gossip.Join = []string{"d2.example.net:7946", "[2001:db8::5]:7946", "192.0.2.5:7000"}
 	want.Gossip.KeyFile = "/etc/divert/gossip.key"

@@ -258,4 +258,9 @@ type DNSSettings struct {
 	Version    string   // `version.server. CH TXT`; "" = not told
 	RateLimit  int      // replies of a kind to a network in a second; 0 = no limit
 	RateExempt []netip.Prefix
+	QueryLog   float64 // share of queries that are logged; 0 = none
+	Tap        struct {
+		Socket string  // of a dnstap receiver; "" = none
+		Sample float64 // share of queries
+	}
 }
