@@ -95,7 +95,7 @@ func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, cl
 			w.server.metrics.poisoned.Add(1)
 			continue
 		}
-		reply, tally := table.Reply(b.Room(), packet, client)
+		reply, tally := table.ReplyTo(&client, b.Room(), packet)
 		w.counts.count(counts, tally)
 		if len(reply) > 0 && tally.Cookie != answer.CookieValid {
 			reply = w.limit(b, reply, packet, table, client, tally)
@@ -119,7 +119,7 @@ func (w *worker) limit(b *datagram.Batch, reply, packet []byte, table *answer.Ta
 	}
 	w.counts.limitedTruncated.Add(1)
 	client.Truncate = true
-	reply, _ = table.Reply(b.Room(), packet, client)
+	reply, _ = table.ReplyTo(&client, b.Room(), packet)
 	return reply
 }
 

@@ -121,10 +121,19 @@ func sharedSets(a, b *Table) (n int) {
 		return 0
 	}
 	for origin, z := range b.zones {
-		for owner, node := range z.nodes {
-			old := a.zones[origin].nodes[owner]
-			if node.steered != nil && old != nil && old.steered != nil && len(node.steered.a.sets) > 0 &&
-				identical(node.steered.a.sets, old.steered.a.sets) {
+		old := a.zones[origin]
+		if old == nil {
+			continue
+		}
+		for owner, node := range z.over.walk {
+			var name name
+			name.set(owner)
+			was := old.over.find(name.hash(), owner)
+			if node.flags&flagSteered == 0 || was.flags&flagSteered == 0 {
+				continue
+			}
+			next, last := z.groups[z.over.names[node.index()].group], old.groups[old.over.names[was.index()].group]
+			if len(next.a.sets) > 0 && identical(next.a.sets, last.a.sets) {
 				n++
 			}
 		}

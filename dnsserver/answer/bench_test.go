@@ -57,7 +57,7 @@ func BenchmarkReply(b *testing.B) {
 			buf := make([]byte, 0, maxUDP)
 			b.ReportAllocs()
 			for b.Loop() {
-				compiled.Reply(buf, tc.packet, testClient)
+				compiled.ReplyTo(&testClient, buf, tc.packet)
 			}
 		})
 	}

@@ -1,35 +1,16 @@
 package answer
 
-import (
-	"net/netip"
-
-	"github.com/divertdns/divert/dnsserver/geo"
-)
-
 // maxSites bounds the sites of one Set.
 const maxSites = 256
-
-// asker is who an answer is for.
-type asker struct {
-	resolver netip.Addr // who sent the packet
-	subnet   netip.Addr // from the client-subnet option; not valid where there is none
-	private  bool       // subnet is of private use
-	edge     int        // no scope of subnet is shorter, see private
-}
-
-func (a *asker) use(subnet netip.Addr) {
-	a.subnet = subnet
-	a.private, a.edge = private(subnet)
-}
 
 // decision is what a view answers to an asker.
 type decision struct {
 	set    int
-	prefix int // index in View.ByPrefix, -1 = none
+	prefix int32 // index in View.ByPrefix, -1 = none
 	place  uint16
-	scope  int // in the subnet's own family
+	scope  int // of the subnet, in its own family; 0 where there is none
 	n      int
-	picks  [maxAnswers]pick
+	picks  [maxAnswers]pick // the first n; none where the set has them ready
 }
 
 // pick is one address of one site of the set.
@@ -38,81 +19,92 @@ type pick struct {
 }
 
 // decide is the one path from a client to addresses: for replies and for Trace.
-func (t *Table) decide(s *steered, v *view, who *asker, d *decision) {
-	from := who.resolver
-	if who.subnet.IsValid() {
-		from = who.subnet
+func (t *Table) decide(s *steered, o *own, v *view, who *asker, d *decision) {
+	d.scope = 0
+	if !who.named {
+		d.prefix, _ = v.clients.table(who.resolver.is4).find(who.resolver.key128)
+		t.choose(s, o, v, &who.resolver, d)
+		return
 	}
-	tree, inner, shift := v.tree(from)
-	prefix, depth := tree.find(inner)
-	length := max(shift+depth, who.edge)
-	if who.private && prefix < 0 {
+	from := &who.subnet
+	table := v.clients.table(from.is4)
+	prefix, at := table.find(from.key128)
+	inside, edge := from.private()
+	if inside && prefix < 0 {
 		// Whose clients these are only the resolver knows: its own address decides.
-		t.choose(s, v, who.resolver, d)
+		d.prefix, _ = v.clients.table(who.resolver.is4).find(who.resolver.key128)
+		t.choose(s, o, v, &who.resolver, d)
 	} else {
-		length = max(length, t.choose(s, v, from, d))
+		d.prefix = prefix
+		edge = max(edge, t.choose(s, o, v, from, d))
 	}
-	d.scope = length
-	if v.constant {
-		d.scope = 0
+	// No scope is shorter than the edges of private blocks and of prefixes allow.
+	if !v.constant {
+		d.scope = max(edge, from.shift+table.depth(from.key128, at))
 	}
 }
 
-// choose finds the set for an address and picks from it; it gives the number of
-// leading bits of the address that mattered, prefixes apart.
-func (t *Table) choose(s *steered, v *view, from netip.Addr, d *decision) (length int) {
-	tree, inner, shift := v.tree(from)
-	d.prefix, _ = tree.find(inner)
-	which := &v.places
+// choose finds the set for an address in the prefix that was found for it, and
+// picks from it; it gives the number of leading bits of the address that mattered,
+// prefixes apart.
+func (t *Table) choose(s *steered, o *own, v *view, from *address, d *decision) (length int) {
+	which := &v.clients.places
 	if d.prefix >= 0 {
-		which = &v.prefixes[d.prefix]
+		which = &v.clients.prefixes[d.prefix]
 	}
 	leaf := 0
 	d.place = 0
 	if t.geo != nil {
-		d.place, leaf = t.geo.Lookup(from)
+		d.place, leaf = t.geo.Lookup(from.inner())
 	}
-	if which.varies {
-		length = leaf
+	if which.differ {
+		length = from.shift + leaf
 	}
 	d.set = which.at(d.place)
 	chosen := &v.sets[d.set]
-	unit, unitBits := unitOf(inner)
-	if chosen.hashed {
-		length = max(length, shift+unitBits)
+	if !chosen.hashed {
+		d.n = len(chosen.picks)
+		return length
 	}
-	d.n = t.pickAll(chosen, min(s.answers, chosen.total), unit, &d.picks)
-	return length
+	d.n = chosen.pickAll(t.log, o.keys, min(s.answers, chosen.total), unitOf(*from), &d.picks)
+	if from.is4 {
+		return max(length, from.shift+unitBits4)
+	}
+	return max(length, unitBits6)
 }
 
-// tree finds where the prefixes of an address's family are.
-func (v *view) tree(addr netip.Addr) (tree *prefixTree, inner netip.Addr, shift int) {
-	inner, shift = geo.Normalise(addr)
-	if inner.Is4() {
-		return &v.v4, inner, shift
+// table finds where the prefixes of an address's family are.
+func (c *clients) table(is4 bool) *prefixTable {
+	if is4 {
+		return &c.v4
 	}
-	return &v.v6, inner, shift
+	return &c.v6
 }
 
 // pickAll picks n addresses: the least used fault domain first, then the least
 // used site, then the order of the sites.
-func (t *Table) pickAll(s *set, n int, unit uint64, picks *[maxAnswers]pick) int {
+func (s *set) pickAll(log *logTable, keys []uint64, n int, unit uint64, picks *[maxAnswers]pick) int {
 	for i := range n {
-		best, bestDomain, bestSite := -1, 0, 0
+		best, bestDomain, bestSite, bestCost := -1, 0, 0, uint64(0)
 		for j := range s.sites {
+			site := &s.sites[j]
 			domain, used := s.uses(j, picks[:i])
-			if used >= len(s.sites[j].addrs) {
+			if used >= int(site.addrs) {
 				continue
 			}
+			cost := uint64(0)
+			if s.weighted && s.hashed {
+				cost = log.cost(mix(keys[site.cluster] ^ unit))
+			}
 			if best < 0 || domain < bestDomain || domain == bestDomain &&
-				(used < bestSite || used == bestSite && t.before(s, j, best, unit)) {
-				best, bestDomain, bestSite = j, domain, used
+				(used < bestSite || used == bestSite && s.weighted && s.hashed && wins(cost, site.weight, bestCost, s.sites[best].weight)) {
+				best, bestDomain, bestSite, bestCost = j, domain, used, cost
 			}
 		}
 		if best < 0 {
 			return i
 		}
-		picks[i] = pick{site: uint16(best), addr: uint16(s.pickAddr(best, picks[:i], unit))}
+		picks[i] = pick{site: uint16(best), addr: uint16(s.pickAddr(keys, best, picks[:i], unit))}
 	}
 	return n
 }
@@ -130,26 +122,25 @@ func (s *set) uses(site int, picks []pick) (domain, own int) {
 	return domain, own
 }
 
-// before tells whether site a comes before site b, a having the higher index.
-func (t *Table) before(s *set, a, b int, unit uint64) bool {
-	if !s.weighted || !s.hashed {
-		return false
-	}
-	x, y := &s.sites[a], &s.sites[b]
-	return wins(t.log.cost(mix(x.key^unit)), x.weight, t.log.cost(mix(y.key^unit)), y.weight)
-}
-
 // pickAddr picks an address of a site that has not been taken.
-func (s *set) pickAddr(site int, picks []pick, unit uint64) int {
-	best, least := -1, uint64(0)
-	for i := range s.sites[site].addrs {
+func (s *set) pickAddr(keys []uint64, site int, picks []pick, unit uint64) int {
+	n := int(s.sites[site].addrs)
+	if n == 1 {
+		return 0
+	}
+	best, least, key := -1, uint64(0), uint64(0)
+	if s.hashed {
+		key = keys[s.sites[site].cluster] * fnvPrime // a zero octet
+	}
+	for i := range n {
 		if taken(picks, site, i) {
 			continue
 		}
 		if !s.hashed {
 			return i
 		}
-		if h := mix(s.sites[site].addrs[i].key ^ unit); best < 0 || h < least {
+		octets := s.record(pick{site: uint16(site), addr: uint16(i)})[recordHead:]
+		if h := mix(fnvOn(key, octets) ^ unit); best < 0 || h < least {
 			best, least = i, h
 		}
 	}

@@ -30,9 +30,14 @@ func newLabels(zones []Zone) *labels {
 		note(l.zones, zones[i].Origin)
 		last := ""
 		for j := range zones[i].Steered {
-			if service := zones[i].Steered[j].Service; service != last { // a service's names come together
-				note(l.services, service)
-				last = service
+			for _, service := range zones[i].Steered[j].names {
+				if len(l.services) > maxNamed {
+					break
+				}
+				if service != last { // a service's names come together
+					note(l.services, service)
+					last = service
+				}
 			}
 		}
 	}

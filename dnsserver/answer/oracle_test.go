@@ -261,7 +261,8 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 	from := resolver
 	if subnet.IsValid() {
 		from = subnet
-		if inside, _ := private(subnet); inside && longest(view, subnet) < 0 {
+		of := addressOf(subnet)
+		if inside, _ := of.private(); inside && longest(view, subnet) < 0 {
 			from = resolver
 		}
 	}
@@ -314,7 +315,7 @@ func longest(view *View, addr netip.Addr) int {
 // oraclePicks sorts everything, then deals out of the sorted lists.
 func oraclePicks(s *Steered, set *Set, from netip.Addr) []netip.Addr {
 	inner, _ := geo.Normalise(from)
-	unit, _ := unitOf(inner)
+	unit := unitOf(addressOf(inner))
 	log := newLogTable()
 	type hand struct {
 		site  *Site

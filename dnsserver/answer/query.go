@@ -5,6 +5,7 @@ import "net/netip"
 const (
 	headerLen = 12
 
+	typeNS    = 2
 	typeCNAME = 5
 	typeSOA   = 6
 	typeHINFO = 13
@@ -12,6 +13,7 @@ const (
 	typeA     = 1
 	typeAAAA  = 28
 	typeOPT   = 41
+	typeDNAME = 39
 	typeDS    = 43
 	typeTSIG  = 250
 	typeIXFR  = 251
@@ -69,50 +71,7 @@ type subnet struct {
 	family  uint16
 	source  byte
 	octets  []byte // as sent
-	addr    netip.Addr
-}
-
-// name is a name in lower case with its label boundaries.
-type name struct {
-	octets [256]byte
-	length int
-	starts [128]byte // of each label; the root has none
-	labels int
-}
-
-// suffix is the name from a label on.
-func (n *name) suffix(label int) []byte {
-	if label >= n.labels {
-		return n.octets[n.length-1 : n.length]
-	}
-	return n.octets[n.starts[label]:n.length]
-}
-
-// set reads an uncompressed name from the front of data; ok is false for one that
-// is not a name of at most 255 octets.
-func (n *name) set(data []byte) (ok bool) {
-	n.labels, n.length = 0, 0
-	for at := 0; at < len(data); {
-		size := int(data[at])
-		if size == 0 {
-			n.octets[at] = 0
-			n.length = at + 1
-			return true
-		}
-		next := at + 1 + size
-		// 255 octets in all, the root's included; a pointer has no place here.
-		if size > 63 || next >= len(data) || next > 254 {
-			return false
-		}
-		n.starts[n.labels] = byte(at)
-		n.labels++
-		n.octets[at] = byte(size)
-		for i := at + 1; i < next; i++ {
-			n.octets[i] = lowerOctet(data[i])
-		}
-		at = next
-	}
-	return false
+	address address
 }
 
 // parse reads a packet that has a header. It gives the rcode of what is wrong, 0
@@ -273,28 +232,18 @@ func (s *subnet) parse(body []byte) (ok bool) {
 	switch {
 	case s.family == 0 && s.source == 0:
 	case s.family == 1 && s.source <= 32:
-		var b [4]byte
-		copy(b[:], s.octets)
-		s.addr = netip.AddrFrom4(b)
+		key := uint64(0)
+		for i, octet := range s.octets {
+			key |= uint64(octet) << (56 - 8*i)
+		}
+		s.address = address{key128: key128{high: key}, is4: true}
 	case s.family == 2 && s.source <= 128:
 		var b [16]byte
 		copy(b[:], s.octets)
-		s.addr = netip.AddrFrom16(b)
+		s.address = addressOf(netip.AddrFrom16(b))
 	default:
 		return false
 	}
 	s.present = true
 	return true
-}
-
-// asker says whose place counts.
-func (s *subnet) asker(resolver netip.Addr) asker {
-	who := asker{resolver: resolver.Unmap().WithZone("")}
-	if !who.resolver.IsValid() {
-		who.resolver = netip.IPv4Unspecified()
-	}
-	if s.present && s.source > 0 {
-		who.use(s.addr)
-	}
-	return who
 }

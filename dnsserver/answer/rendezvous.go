@@ -2,7 +2,6 @@ package answer
 
 import (
 	"math/bits"
-	"net/netip"
 )
 
 // The hash that spreads clients, the same on every director and in every later
@@ -20,15 +19,25 @@ import (
 // own clients, and a factor common to all weights cancels out. Whole numbers
 // throughout: no two processors differ. Floats were refused for that reason.
 
+const fnvPrime = 0x100000001b3
+
 func fnv(parts ...[]byte) uint64 {
 	h := uint64(0xcbf29ce484222325)
 	for i, part := range parts {
 		if i > 0 {
-			h *= 0x100000001b3 // a zero octet: x ^ 0 = x
+			h *= fnvPrime // a zero octet: x ^ 0 = x
 		}
 		for _, c := range part {
-			h = (h ^ uint64(c)) * 0x100000001b3
+			h = (h ^ uint64(c)) * fnvPrime
 		}
+	}
+	return h
+}
+
+// fnvOn goes on from a hash.
+func fnvOn(h uint64, part []byte) uint64 {
+	for _, c := range part {
+		h = (h ^ uint64(c)) * fnvPrime
 	}
 	return h
 }
@@ -45,14 +54,12 @@ const (
 	unitBits6 = 48
 )
 
-// unitOf gives the mixed number of a client's unit and its length in bits.
-func unitOf(addr netip.Addr) (unit uint64, length int) {
-	if addr.Is4() {
-		b := addr.As4()
-		return mix(1<<60 | uint64(b[0])<<16 | uint64(b[1])<<8 | uint64(b[2])), unitBits4
+// unitOf gives the mixed number of a client's unit.
+func unitOf(a address) uint64 {
+	if a.is4 {
+		return mix(1<<60 | a.high>>40)
 	}
-	b := addr.As16()
-	return mix(2<<60 | uint64(b[0])<<40 | uint64(b[1])<<32 | uint64(b[2])<<24 | uint64(b[3])<<16 | uint64(b[4])<<8 | uint64(b[5])), unitBits6
+	return mix(2<<60 | a.high>>16)
 }
 
 // logTable holds log2(1 + i/256) in units of 2^-32.

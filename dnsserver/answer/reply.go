@@ -29,7 +29,7 @@ const failOpenText = "no site is known to be up; answered all the same"
 // reply is the work on one packet.
 type reply struct {
 	table   *Table
-	client  Client
+	now     int64 // Unix time, where a change is ahead
 	w       writer
 	q       query
 	who     asker
@@ -40,7 +40,10 @@ type reply struct {
 	scope   int    // of the client subnet
 	label   uint32
 	from    *steered            // that answered
-	seen    [maxChase + 1]*node // whose CNAME is in the reply
+	zone    *zone               // that it is in
+	own     *own                // what its service has for itself
+	place   int                 // in overlay.names
+	seen    [maxChase + 1]*byte // the CNAME sets in the reply
 	aliases int                 // of them
 	target  int                 // where the last alias's target stands in the reply
 	d       decision
@@ -51,6 +54,12 @@ type reply struct {
 // must not be answered at all, nothing is appended. It never panics, whatever the
 // packet, and is a pure function of it, the table and the client.
 func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
+	return t.ReplyTo(&c, dst, packet)
+}
+
+// ReplyTo is Reply for who answers many: a Client is as long as a short reply, and
+// copying it costs as much. It keeps nothing of c.
+func (t *Table) ReplyTo(c *Client, dst, packet []byte) ([]byte, Tally) {
 	// By header first: no work for what gets no answer (C4).
 	if len(packet) < headerLen {
 		return dst, Tally{Reject: RejectShort}
@@ -59,26 +68,33 @@ func (t *Table) Reply(dst, packet []byte, c Client) ([]byte, Tally) {
 		return dst, Tally{Reject: RejectResponse}
 	}
 	var r reply
-	r.table, r.client, r.ede = t, c, edeNone
+	r.table, r.ede = t, edeNone
+	if t.scheduled {
+		r.now = c.Now.Unix()
+	}
 	r.q.flags = packet[2]
 	r.q.opcode = packet[2] >> 3 & 15
 	r.q.stream = c.Transport.stream()
 	fault := r.q.parse(packet)
-	r.who = r.q.subnet.asker(c.Addr.Addr())
-	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
-	r.begin(dst, packet)
-	reject := r.answer(fault)
+	r.who.resolver = addressOf(c.Addr.Addr())
+	if r.q.subnet.present && r.q.subnet.source > 0 {
+		r.who.subnet, r.who.named = r.q.subnet.address, true
+	}
+	if r.q.cookie.present {
+		r.q.cookie.judge(c.Cookies, c.Addr.Addr().Unmap(), c.Now)
+	}
+	r.begin(dst, packet, c)
+	reject := r.answer(fault, c)
 	r.w.full = r.w.full || c.Truncate
-	r.end()
+	r.end(c)
 	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state, TSIG: r.q.tsig}
 }
 
 // begin writes the header and the question as it came, letter case and all.
-func (r *reply) begin(dst, packet []byte) {
+func (r *reply) begin(dst, packet []byte, c *Client) {
 	w := &r.w
 	w.msg, w.base = dst, len(dst)
-	w.msg = append(w.msg, packet[:headerLen]...)
-	w.msg = append(w.msg, packet[headerLen:r.q.question]...)
+	w.msg = append(w.msg, packet[:r.q.question]...)
 	w.question = r.q.question
 	w.limit = maxTCP
 	if !r.q.stream {
@@ -87,7 +103,7 @@ func (r *reply) begin(dst, packet []byte) {
 			w.limit = min(max(r.q.size, minUDP), maxUDP)
 		}
 	}
-	w.limit -= r.client.Reserve
+	w.limit -= c.Reserve
 	if r.q.edns {
 		w.reserved = 11
 		if r.q.alive {
@@ -102,18 +118,18 @@ func (r *reply) begin(dst, packet []byte) {
 
 // answer fills the sections and says what class of rejection it is. The opcode is
 // looked at before anything about the question.
-func (r *reply) answer(fault uint16) Reject {
+func (r *reply) answer(fault uint16, c *Client) Reject {
 	t, q := r.table, &r.q
 	switch {
-	case r.client.Rcode != 0:
-		return r.reject(r.client.Rcode, RejectSignature)
+	case c.Rcode != 0:
+		return r.reject(c.Rcode, RejectSignature)
 	case fault == rcodeVersion:
 		return r.reject(rcodeVersion, RejectVersion)
 	case q.opcode != 0:
 		return r.reject(rcodeNotImpl, RejectOpcode)
 	case fault != 0:
 		return r.reject(fault, RejectFormat)
-	case q.cookie.present && q.cookie.state != CookieValid && r.client.Pressure && !q.stream:
+	case q.cookie.present && q.cookie.state != CookieValid && c.Pressure && !q.stream:
 		return r.reject(rcodeCookie, RejectCookie)
 	case q.question == headerLen:
 		if !q.cookie.present { // cookies are not in use here
@@ -161,7 +177,7 @@ func (r *reply) reject(rcode uint16, why Reject) Reject {
 // who this is (RFC 4892).
 func (r *reply) chaos() Reject {
 	q := &r.q
-	text, ok := r.table.chaos[string(q.name.suffix(0))]
+	text, ok := r.table.chaosText(q.name.suffix(0))
 	if !ok {
 		return r.reject(rcodeRefused, RejectPolicy)
 	}
@@ -174,36 +190,35 @@ func (r *reply) chaos() Reject {
 	return RejectNone
 }
 
-// zoneOf finds the most specific zone by label (C6), and how many labels of the
-// name stand below its origin.
-func (t *Table) zoneOf(n *name) (z *zone, at int) {
-	for i := max(n.labels-t.depth, 0); i <= n.labels; i++ {
-		if found := t.zones[string(n.suffix(i))]; found != nil {
-			return found, i
+// chaosText finds the RDATA of a name of class CH; there are but a few.
+func (t *Table) chaosText(name []byte) (text []byte, ok bool) {
+	for owner, text := range t.chaos {
+		if len(owner) == len(name) && equalName([]byte(owner), name) {
+			return text, true
 		}
 	}
-	return nil, 0
+	return nil, false
 }
 
 // end writes the OPT record and the header.
-func (r *reply) end() {
+func (r *reply) end(c *Client) {
 	w := &r.w
 	if w.full {
 		w.empty()
 	}
 	w.reserved = 0
 	if r.q.edns {
-		r.opt()
+		r.opt(c)
 	}
-	h := w.msg[w.base:]
-	h[2] = 0x80 | r.q.flags&0x79 // QR, and opcode and RD as asked
+	h := w.msg[w.base : w.base+headerLen]
+	flags := 0x80 | r.q.flags&0x79 // QR, and opcode and RD as asked
 	if r.aa {
-		h[2] |= 0x04
+		flags |= 0x04
 	}
 	if w.full {
-		h[2] |= 0x02
+		flags |= 0x02
 	}
-	h[3] = byte(r.rcode & 15) // no RA, Z, AD or CD (RFC 4035 section 3.1.6)
+	h[2], h[3] = flags, byte(r.rcode&15) // no RA, Z, AD or CD (RFC 4035 section 3.1.6)
 	questions := uint16(0)
 	if w.question > headerLen {
 		questions = 1
@@ -215,33 +230,27 @@ func (r *reply) end() {
 }
 
 // opt writes the OPT record: the client subnet always, the rest as far as it fits.
-func (r *reply) opt() {
+func (r *reply) opt(c *Client) {
 	w, q := &r.w, &r.q
-	w.msg = append(w.msg, 0)
-	w.uint16(typeOPT)
-	w.uint16(maxUDP)
-	w.msg = append(w.msg, byte(r.rcode>>4), 0)
-	flags := uint16(0)
+	flags := byte(0)
 	if q.do {
-		flags = flagDO // RFC 3225 section 3: copied
+		flags = flagDO >> 8 // RFC 3225 section 3: copied
 	}
-	w.uint16(flags)
-	length := len(w.msg)
-	w.uint16(0)
+	w.msg = append(w.msg, 0, 0, typeOPT, maxUDP>>8, maxUDP&0xff, byte(r.rcode>>4), 0, flags, 0, 0, 0)
+	w.counts[sectionExtra]++
+	length := len(w.msg) - 2
 	if q.subnet.present {
-		w.uint16(optionSubnet)
-		w.uint16(uint16(4 + len(q.subnet.octets)))
-		w.uint16(q.subnet.family)
-		w.msg = append(w.msg, q.subnet.source, byte(r.scope))
+		w.msg = append(w.msg, 0, optionSubnet, 0, byte(4+len(q.subnet.octets)), byte(q.subnet.family>>8), byte(q.subnet.family),
+			q.subnet.source, byte(r.scope))
 		w.msg = append(w.msg, q.subnet.octets...)
 	}
 	if q.cookie.present {
-		q.cookie.write(w, r.client.Cookies, r.who.resolver, r.client.Now)
+		q.cookie.write(w, c.Cookies, c.Addr.Addr().Unmap(), c.Now)
 	}
 	if q.alive {
 		w.uint16(optionKeepalive)
 		w.uint16(2)
-		w.uint16(uint16(min(r.client.Idle/(100*time.Millisecond), 65535)))
+		w.uint16(uint16(min(c.Idle/(100*time.Millisecond), 65535)))
 	}
 	if q.nsid && len(r.table.nsid) > 0 && w.fits(4+len(r.table.nsid)) {
 		w.uint16(optionNSID)
@@ -254,18 +263,17 @@ func (r *reply) opt() {
 		w.uint16(uint16(r.ede))
 		w.msg = append(w.msg, r.text...)
 	}
-	if q.padding && r.client.Transport == TLS {
-		r.pad()
+	if q.padding && c.Transport == TLS {
+		r.pad(c)
 	}
 	put16(w.msg[length:], uint16(len(w.msg)-length-2))
-	w.counts[sectionExtra]++
 }
 
 // pad adds the padding option, always the last (RFC 7830 section 3), so that the
 // reply with what the caller adds has whole blocks.
-func (r *reply) pad() {
+func (r *reply) pad(c *Client) {
 	w := &r.w
-	size := w.offset() + 4 + r.client.Reserve
+	size := w.offset() + 4 + c.Reserve
 	n := min((padBlock-size%padBlock)%padBlock, w.limit-w.offset()-4)
 	if n < 0 {
 		return

@@ -36,24 +36,26 @@ func (r *reply) resolve(z *zone, at int) {
 // followed.
 func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 	q := &r.q
-	n := z.apex
+	n, h := z.apex, z.hash
 	for i := at - 1; i >= 0; i-- {
-		if n.dname != nil {
-			return r.dname(n.dname, i+1, position)
+		if n.flags&flagDNAME != 0 {
+			return r.dname(n, i+1, position)
 		}
-		child := z.nodes[string(q.name.suffix(i))]
-		if child == nil {
+		above := h
+		h = q.name.below(h, i)
+		child := z.find(h, q.name.suffix(i))
+		if child.store == nil {
 			// n is the closest encloser (RFC 4592 section 3.3.1).
-			if n.wild == nil {
+			if n.flags&flagWild == 0 {
 				r.negative(z, at, position, rcodeName)
 				return false
 			}
-			n = n.wild
+			n = z.wild(above, q.name.suffix(i+1))
 			break
 		}
 		n = child
-		if n.cut != nil && (i > 0 || q.qtype != typeDS) {
-			r.referral(n.cut, i, position, hop)
+		if n.flags&flagCut != 0 && (i > 0 || q.qtype != typeDS) {
+			r.referral(n, i, position, hop)
 			return false
 		}
 	}
@@ -61,72 +63,90 @@ func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 }
 
 // data answers from the node that the name leads to.
-func (r *reply) data(n *node, z *zone, at, position int) (alias bool) {
+func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 	qtype, o := r.q.qtype, owner{at: position}
 	switch {
-	case n.steered != nil && qtype == typeA:
-		r.steered(n.steered, &n.steered.a, at, position)
+	case n.flags&flagSteered != 0 && (qtype == typeA || qtype == typeAAAA):
+		r.steered(n, z, at, position)
 		return false
-	case n.steered != nil && qtype == typeAAAA:
-		r.steered(n.steered, &n.steered.aaaa, at, position)
-		return false
-	case n.cname != nil && qtype != typeCNAME:
+	case n.flags&flagCNAME != 0 && qtype != typeCNAME:
+		set, _ := n.find(typeCNAME)
 		// Back at a CNAME: a loop, and what was found so far is the answer.
-		if slices.Contains(r.seen[:r.aliases], n) {
+		if slices.Contains(r.seen[:r.aliases], &set.data[0]) {
 			return false
 		}
-		r.seen[r.aliases] = n
+		r.seen[r.aliases] = &set.data[0]
 		r.aliases++
-		r.w.set(sectionAnswer, o, n.cname)
-		r.target = r.w.offset() - len(n.cname.data[0])
+		r.w.ready(sectionAnswer, o, set.count, set.data)
+		r.target = r.w.offset() - len(set.first())
 		return qtype != typeANY && !r.w.full
-	case qtype == typeANY && n.hasData():
+	case qtype == typeANY && !n.empty():
 		if !r.w.record(sectionAnswer, o, typeHINFO, classIN, hinfoTTL, r.table.hinfo) {
 			r.w.full = true
 		}
 		return false
 	}
-	if set := n.find(qtype); set != nil {
-		r.w.set(sectionAnswer, o, set)
-	} else {
+	set, ok := n.find(qtype)
+	switch {
+	case !ok:
 		r.negative(z, at, position, 0)
+	case qtype == typeSOA && at == 0:
+		r.soa(z, sectionAnswer, o, z.soaTTL)
+	default:
+		r.w.ready(sectionAnswer, o, set.count, set.data)
 	}
 	return false
 }
 
 // steered answers with addresses that depend on the client.
-func (r *reply) steered(s *steered, v *view, at, position int) {
-	r.from, r.label = s, s.label
+func (r *reply) steered(n node, z *zone, at, position int) {
+	r.place = n.index()
+	where := &z.over.names[r.place]
+	s := z.groups[where.group]
+	r.from, r.zone, r.own = s, z, &s.own[where.own]
+	r.label = r.own.label
+	v := &s.a
+	if r.q.qtype == typeAAAA {
+		v = &s.aaaa
+	}
 	if len(v.sets) == 0 {
-		r.negative(s.zone, at, position, 0)
+		r.negative(z, at, position, 0)
 		return
 	}
 	d := &r.d
-	r.table.decide(s, v, &r.who, d)
-	// Whoever asks without a client subnet, or with an empty one, hears scope 0.
-	if r.who.subnet.IsValid() {
-		r.scope = d.scope
-	}
+	r.table.decide(s, r.own, v, &r.who, d)
+	r.scope = d.scope
 	chosen := &v.sets[d.set]
+	continent := r.table.continent(d.place)
 	if d.n == 0 {
 		// Residency leaves nothing. This NODATA does depend on the client, so it
 		// carries its scope, unlike all others: else it would be cached for the world.
-		r.label += r.table.continent(d.place)
-		r.negative(s.zone, at, position, 0)
+		r.label += continent
+		r.negative(z, at, position, 0)
 		return
 	}
-	r.label = chosen.sites[d.picks[0].site].label + r.table.continent(d.place)
 	if chosen.failOpen {
 		r.ede, r.text = edeOther, failOpenText
 	}
-	rrtype := uint16(typeA)
-	if v == &s.aaaa {
-		rrtype = typeAAAA
+	picks := chosen.picks
+	if chosen.hashed {
+		picks = d.picks[:d.n]
 	}
-	for _, p := range d.picks[:d.n] {
-		if !r.w.record(sectionAnswer, owner{at: position}, rrtype, classIN, s.ttl, chosen.sites[p.site].addrs[p.addr].wire) {
-			r.w.full = true
-			return
+	r.label = r.own.labels[chosen.sites[picks[0].site].cluster] + continent
+	from := len(r.w.msg)
+	if chosen.hashed {
+		for _, p := range picks {
+			if _, ok := r.w.ready(sectionAnswer, owner{at: position}, 1, chosen.record(p)); !ok {
+				return
+			}
+		}
+	} else if _, ok := r.w.ready(sectionAnswer, owner{at: position}, d.n, chosen.answer); !ok {
+		return
+	}
+	if s.next != 0 {
+		ttl := left(s.ttl, s.next, r.now)
+		for ; from < len(r.w.msg); from += v.size {
+			put32(r.w.msg[from+recordTTL:], ttl)
 		}
 	}
 }
@@ -141,7 +161,27 @@ func (t *Table) continent(place uint16) uint32 {
 // negative says that there is no such type, or no such name (RFC 2308).
 func (r *reply) negative(z *zone, at, position int, rcode uint16) {
 	r.rcode = rcode
-	r.w.set(sectionAuthority, r.ancestor(position, at), &z.soa)
+	r.soa(z, sectionAuthority, r.ancestor(position, at), min(z.soaTTL, z.least))
+}
+
+// soa writes the SOA of a zone. Its minimum is the least TTL of the zone's steered
+// names as that is now.
+func (r *reply) soa(z *zone, section int, o owner, ttl uint32) {
+	at, ok := r.w.ready(section, o, 1, z.soa)
+	if !ok {
+		return
+	}
+	if o.name != nil {
+		at += len(o.name) - 2
+	}
+	if z.next != 0 {
+		least := left(z.least, z.next, r.now)
+		put32(r.w.msg[len(r.w.msg)-4:], least)
+		if section == sectionAuthority {
+			ttl = min(ttl, least)
+		}
+	}
+	put32(r.w.msg[at+recordTTL:], ttl)
 }
 
 // ancestor is the current name from a label on, as an owner.
@@ -154,29 +194,29 @@ func (r *reply) ancestor(position, label int) owner {
 
 // referral points at the servers of a delegated zone. Behind an alias there is
 // nothing to add: the resolver asks for the target itself.
-func (r *reply) referral(c *cut, label, position, hop int) {
+func (r *reply) referral(n node, label, position, hop int) {
 	if hop > 0 {
 		return
 	}
 	r.aa = false
 	w := &r.w
-	w.set(sectionAuthority, r.ancestor(position, label), c.ns)
-	for i := range c.glue {
-		g := &c.glue[i]
-		for _, data := range g.set.data {
-			if !w.record(sectionExtra, owner{name: g.owner}, g.set.rrtype, classIN, g.set.ttl, data) {
-				w.full = w.full || g.needed
-				return
-			}
+	servers, _ := n.find(typeNS)
+	w.ready(sectionAuthority, r.ancestor(position, label), servers.count, servers.data)
+	for _, g := range n.store.cuts[n.index()].glue {
+		if !w.fits(len(g.record)) {
+			w.full = w.full || g.needed
+			return
 		}
+		w.msg = append(w.msg, g.record...)
+		w.counts[sectionExtra]++
 	}
 }
 
 // dname writes a DNAME and the CNAME that follows from it (RFC 6672 section 2.2).
-func (r *reply) dname(s *rrset, label, position int) (alias bool) {
+func (r *reply) dname(n node, label, position int) (alias bool) {
 	w := &r.w
-	w.set(sectionAnswer, r.ancestor(position, label), s)
-	if w.full {
+	s, _ := n.find(typeDNAME)
+	if _, ok := w.ready(sectionAnswer, r.ancestor(position, label), s.count, s.data); !ok {
 		return false
 	}
 	prefix := w.base + position
@@ -184,7 +224,7 @@ func (r *reply) dname(s *rrset, label, position int) (alias bool) {
 	if label < r.q.name.labels {
 		front = int(r.q.name.starts[label])
 	}
-	target := s.data[0]
+	target := s.first()
 	size := front + len(target)
 	if size > 255 {
 		r.rcode = rcodeNameLong
@@ -197,7 +237,7 @@ func (r *reply) dname(s *rrset, label, position int) (alias bool) {
 	w.uint16(0xc000 | uint16(position))
 	w.uint16(typeCNAME)
 	w.uint16(classIN)
-	w.uint32(s.ttl)
+	w.uint32(s.ttl())
 	w.uint16(uint16(size))
 	r.target = w.offset()
 	w.msg = append(w.msg, w.msg[prefix:prefix+front]...)

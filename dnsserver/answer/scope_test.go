@@ -54,8 +54,7 @@ func TestScopeIsRight(t *testing.T) {
 
 // decideFor is what a full-length client subnet gets from a resolver elsewhere.
 func decideFor(table *Table, client netip.Addr) Trace {
-	who := asker{resolver: netip.MustParseAddr("198.51.100.53")}
-	who.use(client)
+	who := asker{resolver: addressOf(netip.MustParseAddr("198.51.100.53")), subnet: addressOf(client), named: true}
 	trace, _ := table.trace("x.example.org.", false, who)
 	return trace
 }

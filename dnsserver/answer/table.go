@@ -27,6 +27,8 @@ type Options struct {
 // number of goroutines.
 type Table struct {
 	zones      map[string]*zone // by origin in wire format, lower case
+	roots      []*zone          // the same by hash, open addressing; a power of two, never full
+	depths     [128]bool        // how many labels origins have
 	depth      int              // labels in the longest origin
 	geo        *geo.Table
 	continents []uint8 // of each place: index in the label group, 0 = unknown
@@ -37,6 +39,8 @@ type Table struct {
 	nsid       []byte
 	hinfo      []byte // RDATA
 	log        *logTable
+	shared     map[lists]*clients
+	scheduled  bool // some zone has a change ahead
 }
 
 // maxTTL bounds what leaves here, whatever came in (C8).
@@ -74,6 +78,11 @@ func Compile(o Options) (*Table, error) {
 			t.chaos[c.owner] = txt(c.text)
 		}
 	}
+	common := &shared{made: make(map[lists]*clients)}
+	if before != nil {
+		common.before = before.shared
+	}
+	t.shared = common.made
 	var problems []error
 	compilers := make([]*compiler, 0, len(o.Zones))
 	for i := range o.Zones {
@@ -82,16 +91,21 @@ func Compile(o Options) (*Table, error) {
 			problems = append(problems, fmt.Errorf("zone %s: %w", o.Zones[i].Origin, err))
 			continue
 		}
+		c.shared = common
 		if before != nil {
-			c.before = before.zones[string(c.origin)]
+			c.before = before.zones[c.zone.origin]
 		}
 		compilers = append(compilers, c)
 	}
 	t.nest()
+	t.plantRoots()
 	for _, c := range compilers {
 		for _, err := range c.compile() {
 			problems = append(problems, fmt.Errorf("zone %s: %w", c.source.Origin, err))
 		}
+	}
+	for _, z := range t.zones {
+		t.scheduled = t.scheduled || z.next != 0
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
@@ -111,11 +125,61 @@ func (t *Table) addZone(source *Zone) (*compiler, error) {
 	if t.zones[string(origin)] != nil {
 		return nil, errors.New("it comes twice")
 	}
-	z := &zone{name: source.Origin, labels: countLabels(origin), nodes: make(map[string]*node, 1+len(source.Steered)), steered: source.Steered}
+	var n name
+	if !n.set(origin) {
+		return nil, errors.New("it is not a domain name")
+	}
+	z := &zone{name: source.Origin, origin: string(origin), wire: origin, hash: n.hash(), labels: n.labels, steered: source.Steered}
 	z.label = t.labels.group(source.Origin, "", "")
-	t.zones[string(origin)] = z
+	t.zones[z.origin] = z
 	t.depth = max(t.depth, z.labels)
-	return &compiler{table: t, source: source, zone: z, origin: origin}, nil
+	t.depths[z.labels] = true
+	return &compiler{table: t, source: source, zone: z}, nil
+}
+
+// plantRoots makes the hash table of the origins.
+func (t *Table) plantRoots() {
+	size := 2
+	for size < 2*len(t.zones) {
+		size *= 2
+	}
+	t.roots = make([]*zone, size)
+	for _, z := range t.zones {
+		i := z.hash & uint64(size-1)
+		for t.roots[i] != nil {
+			i = (i + 1) & uint64(size-1)
+		}
+		t.roots[i] = z
+	}
+}
+
+// root finds the zone of an origin.
+func (t *Table) root(h uint64, origin []byte) *zone {
+	mask := uint64(len(t.roots) - 1)
+	for i := h & mask; i < uint64(len(t.roots)); i = (i + 1) & mask {
+		z := t.roots[i]
+		if z == nil || z.hash == h && equalName(z.wire, origin) {
+			return z
+		}
+	}
+	return nil
+}
+
+// zoneOf finds the most specific zone by label (C6), and how many labels of the
+// name stand below its origin.
+func (t *Table) zoneOf(n *name) (z *zone, at int) {
+	h := uint64(hashRoot)
+	for i := n.labels; ; i-- {
+		if t.depths[n.labels-i] {
+			if found := t.root(h, n.suffix(i)); found != nil {
+				z, at = found, i
+			}
+		}
+		if i == 0 || n.labels-i >= t.depth {
+			return z, at
+		}
+		h = n.below(h, i-1)
+	}
 }
 
 // nest notes for each zone the one of ours above it.

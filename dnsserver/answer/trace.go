@@ -2,6 +2,7 @@ package answer
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -11,12 +12,20 @@ type Trace struct {
 	Zone    string
 	Name    string // of the Steered that answers: behind aliases, or a wildcard
 	Service string
-	TTL     uint32
+	TTL     uint32       // at rest
+	Next    time.Time    // see Steered.Next
 	Set     int          // index in View.Sets; -1 where the family has no address
 	Place   uint16       // of the client, in the geo table
 	Prefix  netip.Prefix // of the PrefixPlaces that decided; the zero Prefix for none
 	Scope   int          // what a client subnet would be told
 	Picks   []Pick       // the addresses, in the order of the reply
+}
+
+// Left is the TTL that is answered at an instant.
+func (t *Trace) Left(now time.Time) uint32 {
+	s := steered{ttl: t.TTL}
+	s.schedule(t.Next)
+	return left(s.ttl, s.next, now.Unix())
 }
 
 // Pick is one address of a Trace.
@@ -31,11 +40,9 @@ type Pick struct {
 // resolver.
 func (t *Table) Trace(name string, aaaa bool, client netip.Prefix) (trace Trace, ok bool) {
 	client = client.Masked()
-	who := asker{resolver: client.Addr()}
-	if !client.IsValid() {
-		who.resolver = netip.IPv4Unspecified()
-	} else if client.Bits() > 0 {
-		who.use(client.Addr())
+	who := asker{resolver: addressOf(client.Addr())}
+	if client.Bits() > 0 {
+		who.subnet, who.named = who.resolver, true
 	}
 	return t.trace(name, aaaa, who)
 }
@@ -67,11 +74,12 @@ func (t *Table) trace(name string, aaaa bool, who asker) (trace Trace, ok bool) 
 
 func (r *reply) trace() Trace {
 	s := r.from
+	name := r.zone.over.nameOf(r.place)
 	source, v := &s.source.A, &s.a
 	if r.q.qtype == typeAAAA {
 		source, v = &s.source.AAAA, &s.aaaa
 	}
-	out := Trace{Zone: dns.CanonicalName(s.zone.name), Name: s.source.Name, Service: s.source.Service, TTL: s.ttl, Set: -1}
+	out := Trace{Zone: dns.CanonicalName(r.zone.name), Name: name.Name, Service: name.Service, TTL: s.ttl, Next: s.source.Next, Set: -1}
 	if len(v.sets) == 0 {
 		return out
 	}
@@ -80,7 +88,11 @@ func (r *reply) trace() Trace {
 	if d.prefix >= 0 {
 		out.Prefix = source.ByPrefix[d.prefix].Prefix
 	}
-	for _, p := range d.picks[:d.n] {
+	picks := d.picks[:d.n]
+	if chosen := &v.sets[d.set]; !chosen.hashed {
+		picks = chosen.picks
+	}
+	for _, p := range picks {
 		site := &source.Sets[d.set].Sites[p.site]
 		out.Picks = append(out.Picks, Pick{Cluster: site.Cluster, Domain: site.Domain, Addr: site.Addrs[p.addr]})
 	}

@@ -23,14 +23,17 @@ const rcodeNotAuth = 9
 // table: what it hands out is the zone at one instant.
 type Transfer struct {
 	r      reply
+	client Client
 	packet []byte
 	zone   *zone
 	origin []byte
 	step   step
-	soa    int    // SOAs to write still
-	owner  []byte // scratch
-	at     [3]int // owner, set, record; or name, family, address
-	wrote  bool   // a record, into this message
+	soa    int      // SOAs to write still
+	owner  []byte   // scratch
+	at     [3]int   // place in the store, set, record; or name, family, address
+	wrote  bool     // a record, into this message
+	group  *Steered // whose names are due, the first of them being first
+	first  int
 }
 
 // step is what comes next in a transfer.
@@ -50,15 +53,14 @@ var errRecord = errors.New("a record is too long for a message")
 // the SOA (RFC 1995 section 4), for a client that may have it. It is nil where
 // Reply's refusal stands: AXFR by UDP.
 func (t *Table) Transfer(packet []byte, c Client) (*Transfer, Tally) {
-	x := &Transfer{packet: slices.Clone(packet)}
+	x := &Transfer{packet: slices.Clone(packet), client: c}
 	r := &x.r
-	r.table, r.client, r.ede = t, c, edeNone
+	r.table, r.ede = t, edeNone
 	r.q.flags, r.q.opcode, r.q.stream = packet[2], packet[2]>>3&15, c.Transport.stream()
 	if r.q.parse(x.packet) != 0 || r.q.qtype != typeIXFR && (r.q.qtype != typeAXFR || !r.q.stream) {
 		return nil, Tally{Rcode: rcodeRefused, Reject: RejectTransfer}
 	}
-	r.who = r.q.subnet.asker(c.Addr.Addr())
-	r.q.cookie.judge(c.Cookies, r.who.resolver, c.Now)
+	r.q.cookie.judge(c.Cookies, c.Addr.Addr().Unmap(), c.Now)
 	z, at := t.zoneOf(&r.q.name)
 	switch {
 	case z == nil || at > 0:
@@ -66,7 +68,7 @@ func (t *Table) Transfer(packet []byte, c Client) (*Transfer, Tally) {
 	case r.q.qtype == typeIXFR && r.q.soa == 0:
 		return x.refuse(rcodeFormat)
 	}
-	x.zone, x.origin, x.soa, r.label, r.aa = z, slices.Clone(r.q.name.suffix(0)), 2, z.label, true
+	x.zone, x.origin, x.soa, r.label, r.aa = z, []byte(z.origin), 2, z.label, true
 	if r.q.qtype == typeIXFR && (!r.q.stream || !newer(x.serial(), be32(x.packet[r.q.soa-20:]))) {
 		x.soa = 1
 	}
@@ -86,21 +88,20 @@ func (x *Transfer) Whole() bool { return x.soa == 2 }
 func newer(a, b uint32) bool { return a != b && a-b < 1<<31 }
 
 func (x *Transfer) serial() uint32 {
-	data := x.zone.apex.find(typeSOA).data[0]
-	return be32(data[len(data)-20:])
+	return be32(x.zone.soa[len(x.zone.soa)-20:])
 }
 
 // Next appends one more message to dst; more tells whether others follow.
 func (x *Transfer) Next(dst []byte) (msg []byte, more bool, err error) {
 	r := &x.r
 	r.w = writer{}
-	r.begin(dst, x.packet)
+	r.begin(dst, x.packet, &x.client)
 	if r.q.stream {
-		r.w.limit = maxTransfer - r.client.Reserve
+		r.w.limit = maxTransfer - x.client.Reserve
 	}
 	x.wrote = false
 	err = x.fill()
-	r.end()
+	r.end(&x.client)
 	r.q.edns = false // RFC 5936 section 2.2.5: in the first message at least
 	return r.w.msg, err == nil && x.step != stepOver, err
 }
@@ -128,10 +129,10 @@ func (x *Transfer) fill() error {
 			return nil
 		case !x.r.q.stream:
 			x.r.w.full, x.step = true, stepOver
-		case x.r.w.limit == maxTCP-x.r.client.Reserve:
+		case x.r.w.limit == maxTCP-x.client.Reserve:
 			return errRecord
 		default:
-			x.r.w.limit = maxTCP - x.r.client.Reserve // one long record has its message to itself
+			x.r.w.limit = maxTCP - x.client.Reserve // one long record has its message to itself
 		}
 	}
 	return nil
@@ -153,30 +154,31 @@ func (x *Transfer) begin() (fitted bool) {
 }
 
 func (x *Transfer) writeSOA() (fitted bool) {
-	soa := x.zone.apex.find(typeSOA)
-	return x.record(x.origin, typeSOA, soa.ttl, soa.data[0])
+	return x.record(x.origin, typeSOA, x.zone.soaTTL, x.zone.soa[recordHead:])
 }
 
-// static writes the records in the order of the zone: those that a delegation
-// hides too, as they are (RFC 5936 section 3.5).
+// static writes the records in canonical order: those that a delegation hides too,
+// as they are (RFC 5936 section 3.5).
 func (x *Transfer) static() (fitted bool) {
-	s := &x.zone.static
-	for ; x.at[0] < len(s.order); x.at[0]++ {
-		owner := s.order[x.at[0]]
-		sets := s.sets[owner]
-		for ; x.at[1] < len(sets); x.at[1]++ {
-			set := &sets[x.at[1]]
-			if set.rrtype == typeSOA {
-				continue // it stands at both ends
+	for owner, n := range x.zone.static.walkFrom(x.at[0]) {
+		set := 0
+		for s := range n.all {
+			if set++; set <= x.at[1] || s.rrtype == typeSOA { // that stands at both ends
+				continue
 			}
-			for ; x.at[2] < len(set.data); x.at[2]++ {
-				if !x.record([]byte(owner), set.rrtype, set.ttl, set.data[x.at[2]]) {
+			record := 0
+			for data := range s.records {
+				if record++; record <= x.at[2] {
+					continue
+				}
+				if !x.record(owner, s.rrtype, s.ttl(), data) {
 					return false
 				}
+				x.at[2] = record
 			}
-			x.at[2] = 0
+			x.at[1], x.at[2] = set, 0
 		}
-		x.at[1] = 0
+		x.at = [3]int{n.end(), 0, 0}
 	}
 	x.step, x.at = stepSteered, [3]int{}
 	return true
@@ -184,9 +186,9 @@ func (x *Transfer) static() (fitted bool) {
 
 // steered writes what stands in for the steered names.
 func (x *Transfer) steered() (fitted bool) {
-	for ; x.at[0] < len(x.zone.steered); x.at[0]++ {
-		s := &x.zone.steered[x.at[0]]
-		owner, err := wire(s.Name)
+	for ; x.at[0] < len(x.zone.over.names); x.at[0]++ {
+		s := &x.zone.steered[x.zone.over.names[x.at[0]].group]
+		owner, err := wire(x.name(s))
 		if err != nil {
 			continue // Compile refused it
 		}
@@ -217,6 +219,17 @@ func (x *Transfer) steered() (fitted bool) {
 	return true
 }
 
+// name is the steered name that is due, which s has.
+func (x *Transfer) name(s *Steered) string {
+	if x.group != s {
+		x.group, x.first = s, x.at[0]
+	}
+	if i := x.at[0] - x.first; i > 0 {
+		return s.Alike[i-1].Name
+	}
+	return s.Name
+}
+
 // record writes one record, its owner shortened by the question, which is the
 // zone's name.
 func (x *Transfer) record(name []byte, rrtype uint16, ttl uint32, data []byte) (fitted bool) {
@@ -230,7 +243,7 @@ func (x *Transfer) record(name []byte, rrtype uint16, ttl uint32, data []byte) (
 	}
 	x.wrote = true
 	if x.r.q.stream {
-		x.r.w.limit = maxTransfer - x.r.client.Reserve
+		x.r.w.limit = maxTransfer - x.client.Reserve
 	}
 	return true
 }

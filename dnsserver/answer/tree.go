@@ -1,77 +1,94 @@
 package answer
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// zone is a compiled zone. Its nodes are by owner in wire format, lower case;
-// what is below a delegation has none, it is only glue.
+// zone is a compiled zone. Static is of its records, over of the names that are
+// not: the steered ones, what is above them, the zones of ours further down and
+// the apex. Both go from table to table, and only groups is made anew as sites come
+// and go.
 type zone struct {
 	name     string
+	origin   string // in wire format, lower case
+	wire     []byte // the same
+	hash     uint64
 	labels   int
 	label    uint32 // group of its metric labels
-	nodes    map[string]*node
-	apex     *node
-	soa      rrset // with the TTL of negative answers
-	parent   *zone // of ours, nil = none
+	static   *static
+	over     *overlay
+	groups   []*steered // as Zone.Steered
+	apex     node
+	soa      []byte // of negative answers, ready to be sent
+	soaTTL   uint32 // of the SOA where it is asked for
+	least    uint32 // TTL of a negative answer
+	next     int64  // the first scheduled change of all steered names, Unix time; 0 = none
+	parent   *zone  // of ours, nil = none
 	children []string
-	static   static
 	steered  []Steered // as they were given, for transfers
 }
 
-// static is a zone's records, packed and grouped. It is not written to once made.
-type static struct {
-	records []dns.RR           // that it is made of
-	sets    map[string][]rrset // by owner in wire format
-	order   []string           // of owners, as they came
+// overlay is the names of a zone that its records alone do not make, each with
+// what the records give it.
+type overlay struct {
+	*store
+	static   *static
+	source   []Steered // whose names these are, and no more of them
+	children []string
+	names    []steeredName
 }
 
-// node is a name that exists, if only because there is one below it.
-type node struct {
-	sets    []rrset
-	cname   *rrset
-	dname   *rrset
-	cut     *cut // a delegation
-	steered *steered
-	wild    *node // the child "*"
+// steeredName is where a steered name's answers are.
+type steeredName struct {
+	group int32 // in zone.groups
+	own   int32 // in steered.own
 }
 
-// hasData tells a node apart from an empty non-terminal.
-func (n *node) hasData() bool { return len(n.sets) > 0 || n.steered != nil }
-
-func (n *node) find(rrtype uint16) *rrset {
-	for i := range n.sets {
-		if n.sets[i].rrtype == rrtype {
-			return &n.sets[i]
+// nameOf gives a steered name by its index.
+func (o *overlay) nameOf(index int) Name {
+	for i := range o.source {
+		s := &o.source[i]
+		switch {
+		case index == 0:
+			return Name{Name: s.Name, Service: s.Service}
+		case index <= len(s.Alike):
+			return s.Alike[index-1]
 		}
+		index -= 1 + len(s.Alike)
 	}
-	return nil
+	return Name{}
 }
 
-// rrset is all the records of a name and type.
-type rrset struct {
-	rrtype uint16
-	ttl    uint32
-	data   [][]byte // RDATA, names in it not compressed
+// find looks a name up in both stores.
+func (z *zone) find(h uint64, owner []byte) node {
+	if n := z.over.find(h, owner); n.store != nil {
+		return n
+	}
+	return z.static.find(h, owner)
 }
 
-// cut is a delegation.
-type cut struct {
-	ns   *rrset
-	glue []glue
+// wild looks up the wildcard below a name.
+func (z *zone) wild(h uint64, above []byte) node {
+	if n := z.over.wild(h, above); n.store != nil {
+		return n
+	}
+	return z.static.wild(h, above)
 }
 
-// glue is an address of a name server. Without those at or below the cut a
-// resolver cannot go on (RFC 9471); the others spare it a query.
-type glue struct {
-	owner  []byte
-	set    rrset
-	needed bool
+// sameNames tells whether two lists have the same steered names in the same
+// groups, by the identity of what they share.
+func sameNames(a, b []Steered) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.EqualFunc(a, b, func(a, b Steered) bool {
+		return a.sameNames(&b)
+	}))
+}
+
+func (s *Steered) sameNames(other *Steered) bool {
+	return s.Name == other.Name && s.Service == other.Service && identical(s.Alike, other.Alike)
 }
 
 // compiler makes one zone.
@@ -80,9 +97,8 @@ type compiler struct {
 	source *Zone
 	zone   *zone
 	before *zone // the same zone of an earlier table; nil = none
-	origin []byte
+	shared *shared
 	errs   []error
-	static
 }
 
 func (c *compiler) fail(format string, args ...any) {
@@ -90,235 +106,255 @@ func (c *compiler) fail(format string, args ...any) {
 }
 
 func (c *compiler) compile() []error {
-	c.gather()
-	c.plant()
-	c.apex()
+	z := c.zone
+	if c.before != nil && identical(c.before.static.source, c.source.Records) {
+		z.static = c.before.static
+	} else {
+		z.static, c.errs = newStatic([]byte(z.origin), c.source.Records)
+	}
+	slices.Sort(z.children)
+	if b := c.before; b != nil && b.over.static == z.static && slices.Equal(b.over.children, z.children) && sameNames(b.over.source, c.source.Steered) {
+		z.over = b.over
+	} else {
+		z.over = c.overlay()
+	}
+	var n name
+	n.set([]byte(z.origin))
+	z.apex = z.find(z.hash, n.suffix(0))
 	c.steer()
-	c.join()
+	c.negative()
 	return c.errs
 }
 
-// gather packs the records and groups them, or finds that done.
-func (c *compiler) gather() {
-	if c.before != nil && identical(c.before.static.records, c.source.Records) {
-		c.static = c.before.static
-		c.zone.static = c.static
-		return
+// negative sets what negative answers say. Their TTL, and the SOA's minimum, is
+// never above the TTL of a steered name: a resolver must not believe for longer
+// that there is no such address (SEMANTICS, Existence).
+func (c *compiler) negative() {
+	z := c.zone
+	if z.static.soa.count == 0 {
+		return // refused already
 	}
-	c.static = static{records: c.source.Records, sets: make(map[string][]rrset)}
-	defer func() { c.zone.static = c.static }()
-	for _, rr := range c.source.Records {
-		h := rr.Header()
-		owner, data, err := pack(rr)
-		if err != nil {
-			c.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
+	z.soa = slices.Clone(z.static.soa.data)
+	z.soaTTL = z.static.soa.ttl()
+	z.least = min(be32(z.soa[len(z.soa)-4:]), maxTTL)
+	for _, s := range z.groups {
+		if s == nil {
 			continue
 		}
-		if h.Class != dns.ClassINET || !inside(owner, c.origin) {
-			c.fail("%s %s is not in the zone", h.Name, dns.Type(h.Rrtype))
-			continue
-		}
-		sets := c.sets[string(owner)]
-		if sets == nil {
-			c.order = append(c.order, string(owner))
-		}
-		i := slices.IndexFunc(sets, func(s rrset) bool { return s.rrtype == h.Rrtype })
-		if i < 0 {
-			i = len(sets)
-			sets = append(sets, rrset{rrtype: h.Rrtype, ttl: min(h.Ttl, maxTTL)})
-		}
-		// RFC 2181 section 5.2: one TTL for the whole set, the lowest.
-		sets[i].ttl = min(sets[i].ttl, h.Ttl)
-		if !slices.ContainsFunc(sets[i].data, func(d []byte) bool { return string(d) == string(data) }) {
-			sets[i].data = append(sets[i].data, data)
-		}
-		c.sets[string(owner)] = sets
-	}
-}
-
-// plant makes the nodes, from the top down: what a cut hides has none.
-func (c *compiler) plant() {
-	c.zone.apex = c.node(string(c.origin))
-	owners := slices.Clone(c.order)
-	slices.SortStableFunc(owners, func(a, b string) int {
-		return cmp.Compare(countLabels([]byte(a)), countLabels([]byte(b)))
-	})
-	for _, owner := range owners {
-		if c.hidden(owner) {
-			continue
-		}
-		n := c.node(owner)
-		n.sets = c.sets[owner]
-		n.cname, n.dname = n.find(dns.TypeCNAME), n.find(dns.TypeDNAME)
-		if ns := n.find(dns.TypeNS); ns != nil && owner != string(c.origin) {
-			if owner[0] == 1 && owner[1] == '*' {
-				c.fail("%s: a wildcard cannot be delegated", show(owner))
-			}
-			n.cut = &cut{ns: ns, glue: c.glueOf(owner, ns)}
-		}
-		if n.cname != nil && (len(n.sets) > 1 || len(n.cname.data) > 1) {
-			c.fail("%s has a CNAME and other data", show(owner))
-		}
-		if n.dname != nil && len(n.dname.data) > 1 {
-			c.fail("%s has more than one DNAME", show(owner))
+		z.least = min(z.least, s.ttl)
+		if s.next != 0 && (z.next == 0 || s.next < z.next) {
+			z.next = s.next
 		}
 	}
-	// The zones of ours below this one exist, and so do the names between.
-	for _, child := range c.zone.children {
-		if !c.hidden(child) {
-			c.node(child)
-		}
-	}
-}
-
-// hidden tells whether a delegation or a DNAME stands above owner.
-func (c *compiler) hidden(owner string) bool {
-	for name := owner; len(name) > len(c.origin); {
-		name = name[1+int(name[0]):]
-		n := c.zone.nodes[name]
-		if n != nil && (n.cut != nil || n.dname != nil) {
-			return true
-		}
-	}
-	return false
-}
-
-// node finds or makes the node of owner and all above it.
-func (c *compiler) node(owner string) *node {
-	if n := c.zone.nodes[owner]; n != nil {
-		return n
-	}
-	n := &node{}
-	c.zone.nodes[owner] = n
-	if len(owner) > len(c.origin) {
-		up := c.node(owner[1+int(owner[0]):])
-		if owner[0] == 1 && owner[1] == '*' {
-			up.wild = n
-		}
-	}
-	return n
-}
-
-func (c *compiler) glueOf(owner string, ns *rrset) []glue {
-	var out []glue
-	for _, target := range ns.data {
-		name := lower(target)
-		needed := inside(name, []byte(owner))
-		for _, set := range c.sets[string(name)] {
-			if set.rrtype == dns.TypeA || set.rrtype == dns.TypeAAAA {
-				out = append(out, glue{owner: target, set: set, needed: needed})
-			}
-		}
-	}
-	// What is needed goes first: it must fit.
-	slices.SortStableFunc(out, func(a, b glue) int {
-		switch {
-		case a.needed == b.needed:
-			return 0
-		case a.needed:
-			return -1
-		}
-		return 1
-	})
-	return out
-}
-
-// apex wants the SOA and sets what negative answers say. Their TTL, and the SOA's
-// minimum, is never above the TTL of a steered name: a resolver must not believe
-// for longer that there is no such address (SEMANTICS, Existence).
-func (c *compiler) apex() {
-	soa := c.zone.apex.find(dns.TypeSOA)
-	if soa == nil || len(soa.data) != 1 {
-		c.errs = append(c.errs, errors.New("it has not exactly one SOA"))
-		return
-	}
-	if c.zone.apex.find(dns.TypeNS) == nil {
-		c.errs = append(c.errs, errors.New("it has no NS"))
-	}
-	if c.zone.apex.cname != nil {
-		c.errs = append(c.errs, errors.New("it has a CNAME at its top"))
-	}
-	data := slices.Clone(soa.data[0]) // what was packed stays as it was
-	at := len(data) - 4
-	minimum := min(be32(data[at:]), maxTTL)
-	for i := range c.source.Steered {
-		minimum = min(minimum, c.source.Steered[i].TTL)
-	}
-	put32(data[at:], minimum)
+	put32(z.soa[len(z.soa)-4:], z.least)
 	if c.source.Serial != 0 {
-		put32(data[at-16:], c.source.Serial)
+		put32(z.soa[len(z.soa)-20:], c.source.Serial)
 	}
-	c.zone.apex.sets = slices.Clone(c.zone.apex.sets)
-	c.zone.apex.find(dns.TypeSOA).data = [][]byte{data}
-	c.zone.soa = rrset{rrtype: dns.TypeSOA, ttl: min(soa.ttl, minimum), data: [][]byte{data}}
+	put32(z.soa[recordTTL:], min(z.soaTTL, z.least))
 }
 
-// steer adds the names whose addresses depend on the client.
+// minLeftTTL is the least that the TTL of a name with a scheduled change ahead
+// falls to, seconds.
+const minLeftTTL = 5
+
+// left is a TTL as it is now: of a name whose answers change at next, no more than
+// the time to that, but 5 s (SEMANTICS section 2).
+func left(ttl uint32, next, now int64) uint32 {
+	if next == 0 {
+		return ttl
+	}
+	return uint32(min(int64(ttl), max(next-now, minLeftTTL)))
+}
+
+// steer compiles what the steered names answer, or finds that done.
 func (c *compiler) steer() {
+	z := c.zone
+	z.groups = make([]*steered, len(c.source.Steered))
 	for i := range c.source.Steered {
 		s := &c.source.Steered[i]
-		owner, err := wire(s.Name)
-		if err != nil {
-			c.errs = append(c.errs, err)
+		before := c.again(i, s)
+		if before != nil && before.source.same(s) {
+			z.groups[i] = before
 			continue
 		}
-		if !inside(owner, c.origin) {
-			c.fail("%s is not in the zone", s.Name)
-			continue
-		}
-		if c.hidden(string(owner)) {
-			c.fail("%s is below a delegation or a DNAME", s.Name)
-			continue
-		}
-		n := c.node(string(owner))
-		switch {
-		case n.steered != nil:
-			c.fail("%s is steered twice", s.Name)
-		case n.cut != nil:
-			c.fail("%s is delegated", s.Name)
-		case n.cname != nil || n.find(dns.TypeA) != nil || n.find(dns.TypeAAAA) != nil:
-			c.fail("%s has a static address or CNAME", s.Name)
-		}
-		if n.steered = c.again(string(owner), s); n.steered != nil {
-			continue
-		}
-		compiled, err := c.table.compileSteered(c.zone, s)
+		compiled, err := c.compileSteered(s, before)
 		if err != nil {
 			c.fail("%s: %w", s.Name, err)
 			continue
 		}
-		n.steered = compiled
+		z.groups[i] = compiled
 	}
 }
 
-// again takes over what the earlier table has for a name, if it is the same.
-func (c *compiler) again(owner string, source *Steered) *steered {
-	if c.before == nil {
+// again finds what the earlier table has for the names of a Steered.
+func (c *compiler) again(i int, s *Steered) *steered {
+	b := c.before
+	if b == nil {
 		return nil
 	}
-	n := c.before.nodes[owner]
-	if n == nil || n.steered == nil || !n.steered.source.same(source) {
+	if i < len(b.groups) && b.groups[i].source.sameNames(s) {
+		return b.groups[i]
+	}
+	var n name
+	owner, err := wire(s.Name)
+	if err != nil || !n.set(owner) {
 		return nil
 	}
-	s := *n.steered
-	s.zone, s.source, s.a.source, s.aaaa.source = c.zone, source, &source.A, &source.AAAA
-	return &s
+	found := b.over.find(n.hash(), n.suffix(0))
+	if found.store == nil || found.flags&flagSteered == 0 {
+		return nil
+	}
+	old := b.groups[b.over.names[found.index()].group]
+	if !old.source.sameNames(s) {
+		return nil
+	}
+	return old
 }
 
-// join refuses steered names that a zone of ours further down would hide.
-func (c *compiler) join() {
-	if len(c.zone.children) == 0 {
-		return
-	}
+// planned is a name of an overlay before it is made.
+type planned struct {
+	key   string // see sortKey
+	owner string
+	name  int32 // in overlay.names, -1 = none
+}
+
+// overlay makes the names that the records alone do not.
+func (c *compiler) overlay() *overlay {
+	z := c.zone
+	o := &overlay{static: z.static, source: make([]Steered, len(c.source.Steered)), children: z.children}
+	plan := []planned{{owner: z.origin, name: -1}}
 	for i := range c.source.Steered {
-		owner, err := wire(c.source.Steered[i].Name)
-		if err != nil {
+		s := &c.source.Steered[i]
+		o.source[i] = Steered{Name: s.Name, Service: s.Service, Alike: s.Alike}
+		own, last := int32(0), s.Service
+		for name, service := range s.names {
+			if service != last {
+				own, last = own+1, service
+			}
+			owner, err := wire(name)
+			switch {
+			case err != nil:
+				c.errs = append(c.errs, err)
+				continue
+			case !inside(owner, []byte(z.origin)):
+				c.fail("%s is not in the zone", name)
+				continue
+			}
+			plan = append(plan, planned{owner: string(owner), name: int32(len(o.names))})
+			o.names = append(o.names, steeredName{group: int32(i), own: own})
+		}
+	}
+	for _, child := range z.children {
+		// The zones of ours below this one exist, and so do the names between.
+		plan = append(plan, planned{owner: child, name: -1})
+	}
+	var buf []byte
+	for i := range plan {
+		buf = sortKey(buf[:0], []byte(plan[i].owner))
+		plan[i].key = string(buf)
+	}
+	slices.SortStableFunc(plan, func(a, b planned) int { return strings.Compare(a.key, b.key) })
+	b := newBuilder(len(plan)*5/4, len(plan)*48)
+	for i, p := range plan {
+		if i > 0 && plan[i-1].owner == p.owner {
+			if p.name >= 0 && plan[i-1].name >= 0 {
+				c.fail("%s is steered twice", show(p.owner))
+			}
 			continue
 		}
-		for _, child := range c.zone.children {
-			if inside(owner, []byte(child)) {
-				c.fail("%s belongs to the zone %s", c.source.Steered[i].Name, show(child))
-			}
+		if p.name < 0 && i+1 < len(plan) && plan[i+1].owner == p.owner {
+			p.name = plan[i+1].name
 		}
+		c.place(b, p)
+	}
+	o.store = b.store
+	return o
+}
+
+// place adds one name, with what is above it.
+func (c *compiler) place(b *builder, p planned) {
+	z := c.zone
+	var n name
+	if !n.set([]byte(p.owner)) {
+		return
+	}
+	steered := p.name >= 0
+	h := z.hash
+	there := z.static.find(h, n.suffix(n.labels-z.labels))
+	for i := n.labels - z.labels; ; i-- {
+		switch {
+		case i == 0:
+		case there.flags&(flagCut|flagDNAME) != 0:
+			if steered {
+				c.fail("%s is below a delegation or a DNAME", show(p.owner))
+			}
+			return // a zone of ours below it is not this one's to know
+		}
+		if steered && i < n.labels-z.labels && c.table.root(h, n.suffix(i)) != nil {
+			c.fail("%s belongs to the zone %s", show(p.owner), show(string(n.suffix(i))))
+			return
+		}
+		if i == 0 {
+			break
+		}
+		h = n.below(h, i-1)
+		if there = z.static.find(h, n.suffix(i-1)); there.store == nil {
+			there = node{}
+		}
+	}
+	if steered {
+		switch {
+		case there.flags&flagCut != 0:
+			c.fail("%s is delegated", show(p.owner))
+		case there.flags&flagCNAME != 0 || there.has(dns.TypeA) || there.has(dns.TypeAAAA):
+			c.fail("%s has a static address or CNAME", show(p.owner))
+		}
+	}
+	c.copy(b, p.owner, there, int(p.name))
+}
+
+func (n node) has(rrtype uint16) bool {
+	if n.store == nil {
+		return false
+	}
+	_, ok := n.find(rrtype)
+	return ok
+}
+
+// copy adds a name with what the records give it, and those above it that are not
+// there yet.
+func (c *compiler) copy(b *builder, owner string, there node, steered int) {
+	err := b.add(owner, c.zone.origin, func(up string) error {
+		var n name
+		if !n.set([]byte(up)) {
+			return errTooLarge
+		}
+		c.copy(b, up, c.zone.static.find(n.hash(), n.suffix(0)), -1)
+		return nil
+	})
+	if err != nil {
+		c.errs = append(c.errs, err)
+		return
+	}
+	flags, index := byte(0), 0
+	if there.store != nil {
+		flags = there.flags
+	}
+	switch {
+	case flags&flagCut != 0:
+		index = len(b.cuts)
+		b.cuts = append(b.cuts, there.store.cuts[there.index()])
+	case steered >= 0:
+		flags |= flagSteered
+		index = steered
+	}
+	if there.store == nil {
+		b.head(flags, 0, index)
+		return
+	}
+	count, _ := there.sets()
+	b.head(flags, count, index)
+	for set := range there.all {
+		b.set(set)
 	}
 }

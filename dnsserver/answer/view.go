@@ -3,7 +3,10 @@ package answer
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/divertdns/divert/dnsserver/geo"
 )
@@ -14,28 +17,43 @@ const maxAnswers = 32
 
 // steered is a compiled Steered.
 type steered struct {
-	source  *Steered
-	zone    *zone
-	ttl     uint32
-	answers int
-	label   uint32 // group without a cluster
-	a, aaaa view
+	source   Steered
+	ttl      uint32
+	next     int64 // Unix time; 0 = none
+	answers  int
+	a, aaaa  view
+	clusters []string // that sites are of, or were in an earlier table
+	own      []own    // of the services, as they follow one another in the names
+}
+
+// own is what each service has for itself of a group of names that steer alike.
+type own struct {
+	label  uint32   // group without a cluster
+	labels []uint32 // groups, by cluster
+	keys   []uint64 // hash keys, by cluster; nil where nothing is hashed
 }
 
 // view is a compiled View.
 type view struct {
-	source   *View
 	sets     []set
-	places   places
-	prefixes []places // as View.ByPrefix
-	v4, v6   prefixTree
+	clients  *clients
+	size     int  // of a record
 	constant bool // the client does not matter at all
+}
+
+// clients is which set clients get. It is shared by the views that have the same
+// lists.
+type clients struct {
+	places
+	prefixes []places // as View.ByPrefix
+	v4, v6   prefixTable
+	top      uint16 // the highest set
 }
 
 // places is which set a place gets, with whether the place matters.
 type places struct {
 	sets   []uint16
-	varies bool
+	differ bool
 }
 
 func (p *places) at(place uint16) int {
@@ -51,30 +69,33 @@ func (p *places) at(place uint16) int {
 // set is a compiled Set.
 type set struct {
 	sites    []site
+	records  []byte // of all addresses, ready to be sent
+	picks    []pick // the answer, where no hash decides
+	answer   []byte // its records
 	weighted bool
 	failOpen bool
 	hashed   bool // the client's unit matters
 	total    int  // addresses in all
+	size     int  // of a record
 }
 
 type site struct {
-	label  uint32 // group
-	domain int    // number of the fault domain within the set
-	weight uint32
-	key    uint64
-	addrs  []address
+	cluster uint16 // in steered.clusters
+	domain  uint16 // number of the fault domain within the set
+	addrs   uint16 // how many; 0: it is not used
+	first   uint16 // of them, counted in records
+	weight  uint32
 }
 
-type address struct {
-	addr netip.Addr
-	wire []byte
-	key  uint64
+// identical tells whether two slices are one.
+func identical[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // same tells whether two say the same, by the identity of what they share: what
 // is equal only by value is compiled again.
 func (s *Steered) same(other *Steered) bool {
-	return s.Name == other.Name && s.Service == other.Service && s.TTL == other.TTL && s.Answers == other.Answers &&
+	return s.sameNames(other) && s.TTL == other.TTL && s.Answers == other.Answers && s.Next.Equal(other.Next) &&
 		s.A.same(&other.A) && s.AAAA.same(&other.AAAA)
 }
 
@@ -82,108 +103,180 @@ func (v *View) same(other *View) bool {
 	return identical(v.Sets, other.Sets) && identical(v.ByPlace, other.ByPlace) && identical(v.ByPrefix, other.ByPrefix)
 }
 
-func identical[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-func (t *Table) compileSteered(z *zone, source *Steered) (*steered, error) {
-	s := &steered{
-		source: source, zone: z, ttl: min(source.TTL, maxTTL),
-		answers: min(max(source.Answers, 1), maxAnswers),
-		label:   t.labels.group(z.name, source.Service, ""),
+// compileSteered makes what a group of names answers; before is what it was, nil
+// where nothing is known of that.
+func (c *compiler) compileSteered(source *Steered, before *steered) (*steered, error) {
+	s := &steered{source: *source, ttl: min(source.TTL, maxTTL), answers: min(max(source.Answers, 1), maxAnswers)}
+	s.schedule(source.Next)
+	if before != nil {
+		s.clusters = slices.Clip(before.clusters)
 	}
-	errA := t.compileView(s, &source.A, &s.a, true)
-	errAAAA := t.compileView(s, &source.AAAA, &s.aaaa, false)
-	return s, errors.Join(errA, errAAAA)
+	errA := c.compileView(s, &source.A, &s.a, netip.Addr.Is4, recordHead+4)
+	errAAAA := c.compileView(s, &source.AAAA, &s.aaaa, netip.Addr.Is6, recordHead+16)
+	if err := errors.Join(errA, errAAAA); err != nil {
+		return nil, err
+	}
+	hashed := s.a.hashed() || s.aaaa.hashed()
+	if before != nil && identical(before.clusters, s.clusters) && (!hashed || before.own[0].keys != nil) {
+		s.own = before.own
+	} else {
+		c.ownOf(s, hashed)
+	}
+	return s, nil
 }
 
-func (t *Table) compileView(s *steered, source *View, v *view, is4 bool) error {
-	v.source = source
+// schedule notes when the answers change; zero = nothing is known to be ahead.
+func (s *steered) schedule(next time.Time) {
+	if !next.IsZero() {
+		s.next = max(next.Unix(), 1)
+	}
+}
+
+// ownOf works out what each service has for itself.
+func (c *compiler) ownOf(s *steered, hashed bool) {
+	last := ""
+	for _, service := range s.source.names {
+		if len(s.own) > 0 && service == last {
+			continue
+		}
+		last = service
+		o := own{label: c.table.labels.group(c.zone.name, service, "")}
+		if n := len(s.own); n > 0 && s.own[n-1].label == o.label {
+			o.labels = s.own[n-1].labels // counted together, see maxNamed
+		} else {
+			for _, cluster := range s.clusters {
+				o.labels = append(o.labels, c.table.labels.group(c.zone.name, service, cluster))
+			}
+		}
+		if hashed {
+			start := fnv([]byte(service), nil)
+			o.keys = make([]uint64, len(s.clusters))
+			for i, cluster := range s.clusters {
+				o.keys[i] = fnvOn(start, []byte(cluster))
+			}
+		}
+		s.own = append(s.own, o)
+	}
+}
+
+func (v *view) hashed() bool {
+	return slices.ContainsFunc(v.sets, func(s set) bool { return s.hashed })
+}
+
+func (c *compiler) compileView(s *steered, source *View, v *view, family func(netip.Addr) bool, size int) error {
+	v.size = size
 	v.sets = make([]set, len(source.Sets))
-	hashed := false
 	for i := range source.Sets {
-		if err := t.compileSet(s, &source.Sets[i], &v.sets[i], is4); err != nil {
+		if err := c.compileSet(s, v, &source.Sets[i], &v.sets[i], family); err != nil {
 			return fmt.Errorf("set %d: %w", i, err)
 		}
-		hashed = hashed || v.sets[i].hashed
 	}
 	if len(v.sets) == 0 {
 		v.constant = true
 		return nil
 	}
 	var err error
-	if v.places, err = v.compilePlaces(source.ByPlace); err != nil {
+	if v.clients, err = c.shared.clients(source); err != nil {
 		return err
 	}
-	for i, p := range source.ByPrefix {
-		compiled, err := v.compilePlaces(p.ByPlace)
-		if err != nil {
-			return fmt.Errorf("prefix %s: %w", p.Prefix, err)
-		}
-		v.prefixes = append(v.prefixes, compiled)
-		if !p.Prefix.IsValid() {
-			return fmt.Errorf("prefix %d is not one", i)
-		}
-		inner, _ := geo.NormalisePrefix(p.Prefix)
-		tree := &v.v6
-		if inner.Addr().Is4() {
-			tree = &v.v4
-		}
-		tree.add(inner, int32(i))
+	if int(v.clients.top) >= len(v.sets) {
+		return fmt.Errorf("a place has set %d of %d", v.clients.top, len(v.sets))
 	}
-	v.constant = len(v.prefixes) == 0 && !v.places.varies && !hashed
+	v.constant = len(v.clients.prefixes) == 0 && !v.clients.differ && !v.hashed()
 	return nil
 }
 
-func (v *view) compilePlaces(sets []uint16) (places, error) {
-	p := places{sets: sets}
-	for _, i := range sets {
-		if int(i) >= len(v.sets) {
-			return p, fmt.Errorf("place with set %d of %d", i, len(v.sets))
-		}
-		p.varies = p.varies || i != sets[0]
+func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family func(netip.Addr) bool) error {
+	if len(source.Sites) > maxSites {
+		return fmt.Errorf("%d sites; there may be %d", len(source.Sites), maxSites)
 	}
-	return p, nil
-}
-
-func (t *Table) compileSet(s *steered, source *Set, out *set, is4 bool) error {
-	out.weighted, out.failOpen = source.Weighted, source.FailOpen
-	domains := make(map[string]int)
+	out.weighted, out.failOpen, out.size = source.Weighted, source.FailOpen, v.size
 	zero := true
-	for _, from := range source.Sites {
-		zero = zero && from.Weight == 0
+	for i := range source.Sites {
+		zero = zero && source.Sites[i].Weight == 0
+		out.total += len(source.Sites[i].Addrs)
 	}
-	for _, from := range source.Sites {
+	if out.total > math.MaxUint16 {
+		return fmt.Errorf("%d addresses; there may be %d", out.total, math.MaxUint16)
+	}
+	out.records = make([]byte, 0, out.total*v.size)
+	out.sites = make([]site, len(source.Sites)) // Trace counts by the caller's index
+	out.total = 0
+	domains := uint16(0)
+	for i := range source.Sites {
+		from, to := &source.Sites[i], &out.sites[i]
 		if len(from.Addrs) == 0 || (source.Weighted && from.Weight == 0 && !zero) {
-			// Kept as an empty site: Trace counts by the caller's index.
-			out.sites = append(out.sites, site{})
 			continue
 		}
-		if _, ok := domains[from.Domain]; !ok {
-			domains[from.Domain] = len(domains)
+		to.domain = domains
+		for j := range i {
+			if out.sites[j].addrs > 0 && source.Sites[j].Domain == from.Domain {
+				to.domain = out.sites[j].domain
+				break
+			}
 		}
-		compiled := site{
-			label: t.labels.group(s.zone.name, s.source.Service, from.Cluster), domain: domains[from.Domain],
-			weight: max(from.Weight, 1), key: fnv([]byte(s.source.Service), []byte(from.Cluster)),
+		if to.domain == domains {
+			domains++
 		}
+		to.cluster, to.weight = s.cluster(from.Cluster), max(from.Weight, 1)
+		to.first, to.addrs = uint16(out.total), uint16(len(from.Addrs))
 		for _, addr := range from.Addrs {
 			addr = addr.Unmap()
-			if !addr.IsValid() || addr.Is4() != is4 || addr.Zone() != "" {
+			if !family(addr) || addr.Zone() != "" {
 				return fmt.Errorf("%s: address %s is of the wrong family", from.Cluster, addr)
 			}
-			octets := addr.AsSlice()
-			compiled.addrs = append(compiled.addrs, address{
-				addr: addr, wire: octets, key: fnv([]byte(s.source.Service), []byte(from.Cluster), octets),
-			})
+			out.records = appendAddress(out.records, addr, s.ttl)
 		}
-		out.total += len(compiled.addrs)
-		out.sites = append(out.sites, compiled)
-	}
-	if len(out.sites) > maxSites {
-		return fmt.Errorf("%d sites; there may be %d", len(out.sites), maxSites)
+		out.total += len(from.Addrs)
 	}
 	out.hashed = out.dependsOnUnit(s.answers)
+	if !out.hashed {
+		var picks [maxAnswers]pick
+		n := out.pickAll(nil, nil, min(s.answers, out.total), 0, &picks)
+		out.picks = slices.Clone(picks[:n])
+		out.answer = out.records
+		inOrder := n == out.total || n == 1
+		for i, p := range out.picks {
+			inOrder = inOrder && out.index(p) == i
+		}
+		if inOrder {
+			out.answer = out.records[:n*v.size]
+		} else {
+			out.answer = nil
+			for _, p := range out.picks {
+				out.answer = append(out.answer, out.record(p)...)
+			}
+		}
+	}
 	return nil
+}
+
+// cluster numbers a cluster.
+func (s *steered) cluster(name string) uint16 {
+	i := slices.Index(s.clusters, name)
+	if i < 0 {
+		i = len(s.clusters)
+		s.clusters = append(s.clusters, name)
+	}
+	return uint16(i)
+}
+
+// appendAddress appends an A or AAAA record, ready to be sent.
+func appendAddress(b []byte, addr netip.Addr, ttl uint32) []byte {
+	rrtype, size := byte(typeA), byte(4)
+	if !addr.Is4() {
+		rrtype, size = typeAAAA, 16
+	}
+	b = append(b, 0xc0, headerLen, 0, rrtype, 0, classIN, byte(ttl>>24), byte(ttl>>16), byte(ttl>>8), byte(ttl), 0, size)
+	return append(b, addr.AsSlice()...)
+}
+
+// index counts a pick's address in records.
+func (s *set) index(p pick) int { return int(s.sites[p.site].first) + int(p.addr) }
+
+func (s *set) record(p pick) []byte {
+	at := s.index(p) * s.size
+	return s.records[at : at+s.size]
 }
 
 // dependsOnUnit tells whether the hash can change what is picked.
@@ -193,16 +286,86 @@ func (s *set) dependsOnUnit(answers int) bool {
 	}
 	used := 0
 	for i := range s.sites {
-		if len(s.sites[i].addrs) == 0 {
+		if s.sites[i].addrs == 0 {
 			continue
 		}
 		used++
 		if s.weighted && used > 1 {
 			return true
 		}
-		if len(s.sites[i].addrs) > 1 && (used == 1 || answers > 1) {
+		if s.sites[i].addrs > 1 && (used == 1 || answers > 1) {
 			return true
 		}
 	}
 	return false
+}
+
+// shared is what views of one table have in common, and with those of the table
+// before, by the identity of the lists that it is made of.
+type shared struct {
+	before, made map[lists]*clients
+}
+
+// lists is the identity of a View's lists.
+type lists struct {
+	place   *uint16
+	places  int
+	prefix  *PrefixPlaces
+	prefixs int
+}
+
+func (s *shared) clients(v *View) (*clients, error) {
+	key := lists{places: len(v.ByPlace), prefixs: len(v.ByPrefix)}
+	if key.places > 0 {
+		key.place = &v.ByPlace[0]
+	}
+	if key.prefixs > 0 {
+		key.prefix = &v.ByPrefix[0]
+	}
+	if c := s.made[key]; c != nil {
+		return c, nil
+	}
+	c := s.before[key]
+	if c == nil {
+		var err error
+		if c, err = newClients(v); err != nil {
+			return nil, err
+		}
+	}
+	s.made[key] = c
+	return c, nil
+}
+
+func newClients(v *View) (*clients, error) {
+	c := &clients{places: newPlaces(v.ByPlace), prefixes: make([]places, len(v.ByPrefix))}
+	v4, v6 := make([]prefixed, 0, len(v.ByPrefix)), make([]prefixed, 0, len(v.ByPrefix))
+	note := func(sets []uint16) {
+		if len(sets) > 0 {
+			c.top = max(c.top, slices.Max(sets))
+		}
+	}
+	note(v.ByPlace)
+	for i, p := range v.ByPrefix {
+		if !p.Prefix.IsValid() {
+			return nil, fmt.Errorf("prefix %d is not one", i)
+		}
+		c.prefixes[i] = newPlaces(p.ByPlace)
+		note(p.ByPlace)
+		inner, _ := geo.NormalisePrefix(p.Prefix)
+		if inner.Addr().Is4() {
+			v4 = append(v4, prefixed{prefix: inner, value: int32(i)})
+		} else {
+			v6 = append(v6, prefixed{prefix: inner, value: int32(i)})
+		}
+	}
+	c.v4, c.v6 = newPrefixTable(v4, 32), newPrefixTable(v6, 128)
+	return c, nil
+}
+
+func newPlaces(sets []uint16) places {
+	p := places{sets: sets}
+	for _, i := range sets {
+		p.differ = p.differ || i != sets[0]
+	}
+	return p
 }

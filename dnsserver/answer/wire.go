@@ -30,8 +30,9 @@ func show(name string) string {
 	return text
 }
 
-// pack gives a record's owner, lower case, and its RDATA.
-func pack(rr dns.RR) (owner, data []byte, err error) {
+// pack gives a record's owner, lower case, and the record ready to be sent: with a
+// pointer to the question for its owner, and a TTL of at most maxTTL (C8).
+func pack(rr dns.RR) (owner, record []byte, err error) {
 	owner, err = wire(rr.Header().Name)
 	if err != nil {
 		return nil, nil, err
@@ -39,16 +40,20 @@ func pack(rr dns.RR) (owner, data []byte, err error) {
 	// Packing writes the length into the record's header, and records are shared
 	// between compilations that run at once.
 	rr = dns.Copy(rr)
-	buf := make([]byte, dns.Len(rr)+512)
-	n, err := dns.PackRR(rr, buf, 0, nil, false)
+	rr.Header().Name = "." // one octet, so that the rest is where it is
+	rr.Header().Ttl = min(rr.Header().Ttl, maxTTL)
+	buf := make([]byte, 1, dns.Len(rr)+513)
+	buf[0] = 0xc0
+	buf = buf[:cap(buf)]
+	n, err := dns.PackRR(rr, buf, 1, nil, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	start := len(owner) + 10 // type, class, TTL, length
-	if n < start || n-start != int(binary.BigEndian.Uint16(buf[start-2:])) {
+	buf[1] = headerLen
+	if n < recordHead || n-recordHead != int(be16(buf[recordSize:])) {
 		return nil, nil, errors.New("it cannot be packed")
 	}
-	return owner, append([]byte(nil), buf[start:n]...), nil
+	return owner, buf[:n:n], nil
 }
 
 // inside tells whether name is at or under origin, by label (C6).
@@ -86,6 +91,7 @@ func lowerOctet(c byte) byte {
 }
 
 func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 func le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 

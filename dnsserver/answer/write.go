@@ -64,14 +64,34 @@ func (w *writer) record(section int, o owner, rrtype uint16, class uint16, ttl u
 	return true
 }
 
-// set adds all of an RRset, or notes that the reply is truncated.
-func (w *writer) set(section int, o owner, s *rrset) {
-	for _, data := range s.data {
-		if !w.record(section, o, s.rrtype, classIN, s.ttl, data) {
-			w.full = true
-			return
+// ready adds records that only want their owner, all or none; it gives where they
+// begin in msg, or notes that the reply is truncated.
+func (w *writer) ready(section int, o owner, count int, records []byte) (at int, ok bool) {
+	size := len(records)
+	if o.name != nil {
+		size += count * (len(o.name) - 2)
+	}
+	if !w.fits(size) {
+		w.full = true
+		return 0, false
+	}
+	at = len(w.msg)
+	w.counts[section] += uint16(count)
+	if o.name != nil {
+		for rest := records; len(rest) > 0; {
+			end := recordHead + int(be16(rest[recordSize:]))
+			w.msg = append(append(w.msg, o.name...), rest[2:end]...)
+			rest = rest[end:]
+		}
+		return at, true
+	}
+	w.msg = append(w.msg, records...)
+	if o.at != headerLen {
+		for rest := w.msg[at:]; len(rest) > 0; rest = rest[recordHead+int(be16(rest[recordSize:])):] {
+			put16(rest, 0xc000|uint16(o.at))
 		}
 	}
+	return at, true
 }
 
 // empty forgets all behind the question.

@@ -21,14 +21,20 @@ type Zone struct {
 	Serial uint32
 }
 
-// Steered is a name whose addresses depend on the client.
+// Steered is a name whose addresses depend on the client, or many that steer alike.
+// A Table knows what it has compiled before by the identity of slices (see
+// Options.Before), and shares what is made of the same ones.
 type Steered struct {
 	Name    string // fully qualified, lower case; "*." in front for a wildcard
-	Service string // for the metrics' label
+	Service string // for the metrics' label, and whom the hash spreads apart
+	Alike   []Name // more names of which all else holds; those of a service together
 	TTL     uint32 // seconds
 	Answers int    // addresses in a reply, at least 1
 	A, AAAA View
 	Standby Standby
+	// Next is when the answers change by schedule: until then the TTL is never
+	// more than the time to it, but 5 s. Zero = nothing is known to be ahead.
+	Next time.Time
 }
 
 // Standby is what a zone transfer says of a steered name. Who serves it from there
@@ -37,6 +43,23 @@ type Steered struct {
 // as one that exists, without addresses.
 type Standby struct {
 	A, AAAA []netip.Addr
+}
+
+// Name is one more name of a Steered.
+type Name struct {
+	Name, Service string
+}
+
+// names gives every name with its service.
+func (s *Steered) names(yield func(name, service string) bool) {
+	if !yield(s.Name, s.Service) {
+		return
+	}
+	for i := range s.Alike {
+		if !yield(s.Alike[i].Name, s.Alike[i].Service) {
+			return
+		}
+	}
 }
 
 // View is what one address family of a steered name answers to whom. The zero
