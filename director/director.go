@@ -91,7 +91,7 @@ type Director struct {
 // sockets, so that what is wrong shows before anything runs. With a last good
 // generation on disk it is ready to answer.
 func New(o Options) (*Director, error) {
-	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, lines: newLines(), horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange()}
+	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, lines: newLines(), horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange(), begun: func() {}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -290,6 +290,7 @@ func (d *Director) run(ctx context.Context) error {
 	if d.mute != nil {
 		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))
 		run("disk", d.awaitDisk)
+		d.begun()
 		return group.Wait()
 	}
 	d.handover.listen()
@@ -314,9 +315,7 @@ func (d *Director) run(ctx context.Context) error {
 	if len(d.dns.Addrs()) > 0 && d.meta().DNS == "" {
 		d.log.Warn("the other directors cannot ask this one's DNS, and take it at its word: no dns.listen address is of the family that it gossips in, or all are loopback")
 	}
-	if d.begun != nil {
-		d.begun()
-	}
+	d.begun()
 	err := group.Wait()
 	endChild() // last: a leader that stops gives its key back
 	if childErr := child.Wait(); err == nil {

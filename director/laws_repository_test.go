@@ -240,13 +240,14 @@ func checked(t *testing.T, file string) (*spec.Set, spec.Settings) {
 	return set, settings
 }
 
-// TestUnitLaw has systemd itself read the unit, of which only the path of the
+// TestUnitLaw has systemd itself read the units, of which only the path of the
 // binary is changed to one that exists.
 func TestUnitLaw(t *testing.T) {
 	const path = "deploy/systemd/divert.service"
 	unit := read(t, path)
+	sockets := read(t, "deploy/systemd/divert.socket")
 	for _, line := range []string{
-		"Restart=always", "StateDirectory=divert", "ProtectSystem=strict", "NoNewPrivileges=yes",
+		"Restart=always", "Type=notify", "StateDirectory=divert", "ProtectSystem=strict", "NoNewPrivileges=yes",
 		"AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
 	} {
 		if !strings.Contains(unit, "\n"+line+"\n") {
@@ -265,11 +266,15 @@ func TestUnitLaw(t *testing.T) {
 	if !strings.Contains(unit, binary) {
 		t.Fatalf("%s does not start with %q", path, binary)
 	}
-	file := filepath.Join(t.TempDir(), "divert.service")
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(unit, binary, "ExecStart="+self+" ")), 0o600); err != nil {
+	dir := t.TempDir()
+	file, socketFile := filepath.Join(dir, "divert.service"), filepath.Join(dir, "divert.socket")
+	if err := errors.Join(
+		os.WriteFile(file, []byte(strings.ReplaceAll(unit, binary, "ExecStart="+self+" ")), 0o600),
+		os.WriteFile(socketFile, []byte(sockets), 0o600),
+	); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", file, socketFile).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }

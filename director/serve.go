@@ -108,6 +108,10 @@ func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir) error {
 			}
 			continue
 		}
+		if h != nil && d.mute != nil {
+			d.close() // the one before is whole, and stays
+			return fmt.Errorf("taking over: %w", d.mute)
+		}
 		d.begun = func() {
 			if h != nil {
 				if err := h.done(); err != nil {
