@@ -91,7 +91,9 @@ func (l *load) ask(ctx context.Context, director int, server string, perSecond f
 	for {
 		select {
 		case <-ctx.Done():
-			<-time.After(300 * time.Millisecond) // what is under way
+			for end := time.Now().Add(time.Second); time.Now().Before(end) && l.answered.Load() < l.asked.Load(); {
+				<-time.After(10 * time.Millisecond) // what is under way
+			}
 			return
 		case <-tick.C:
 		}

@@ -304,6 +304,30 @@ func (f *Fleet) Start(ctx context.Context, name string) error {
 	}
 }
 
+// Replace has another process take over from a running director, and waits until
+// the one before has ended.
+func (f *Fleet) Replace(ctx context.Context, name string) error {
+	p := f.process(name)
+	if p == nil {
+		return fmt.Errorf("%s was never started", name)
+	}
+	type begun struct {
+		s   succession
+		err error
+	}
+	result := make(chan begun, 1)
+	select {
+	case f.forge <- func() { s, err := p.succeed("--replace"); result <- begun{s, err} }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	b := <-result
+	if b.err != nil {
+		return b.err
+	}
+	return p.await(b.s)
+}
+
 // command gives the command line of a process.
 func (f *Fleet) command(name string) ([]string, error) {
 	if name == "etcd" {

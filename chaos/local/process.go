@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -35,22 +36,63 @@ func (p *Process) start() error {
 			return nil
 		}
 	}
+	cmd, done, err := p.spawn()
+	if err != nil {
+		return err
+	}
+	p.cmd, p.done, p.told = cmd, done, false
+	return nil
+}
+
+func (p *Process) spawn(more ...string) (*exec.Cmd, chan struct{}, error) {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("log of %s: %w", p.name, err)
+		return nil, nil, fmt.Errorf("log of %s: %w", p.name, err)
 	}
 	defer out.Close()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd := exec.Command(p.args[0], append(slices.Clone(p.args[1:]), more...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = attributes()
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting %s: %w", p.name, err)
+		return nil, nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
-	p.cmd, p.done, p.told = cmd, make(chan struct{}), false
-	go func(done chan struct{}) { // waited for by end
+	done := make(chan struct{})
+	go func() { // waited for by end
 		defer close(done)
 		_ = cmd.Wait()
-	}(p.done)
+	}()
+	return cmd, done, nil
+}
+
+// succession is a process and the one that is to take over from it.
+type succession struct {
+	old, next chan struct{} // closed at the end of each
+	cmd       *exec.Cmd     // the next one
+}
+
+// succeed starts another process that is to take over.
+func (p *Process) succeed(more ...string) (s succession, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return s, fmt.Errorf("%s does not run", p.name)
+	}
+	s.old = p.done
+	s.cmd, s.next, err = p.spawn(more...)
+	return s, err
+}
+
+// await waits until the old process has ended and the next one stands for it; an
+// error: the next one ended first.
+func (p *Process) await(s succession) error {
+	select {
+	case <-s.next:
+		return fmt.Errorf("the successor of %s ended: see its log", p.name)
+	case <-s.old:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.done = s.cmd, s.next
 	return nil
 }
 
