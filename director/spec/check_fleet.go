@@ -81,8 +81,12 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 		}
 	}
 	for _, i := range said {
-		if k.problems[i].Remedy == "" {
-			k.problems[i].Remedy = "correct this record: its name, TTL if any, type and data; names without a last dot end in ." + z.Name
+		switch p := &k.problems[i]; {
+		case p.Remedy != "":
+		case strings.Contains(p.Message, "$"):
+			p.Remedy = "correct this directive, or write its records out"
+		default:
+			p.Remedy = "correct this record: its name, TTL if any, type and data; names without a last dot end in ." + z.Name
 		}
 	}
 	k.checkShadowed(o, z)
