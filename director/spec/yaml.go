@@ -369,6 +369,10 @@ func (r *yamlReader) scalar(n *yaml.Node, v *value, path string) *value {
 		}
 		v.kind, v.text = kindBool, strconv.FormatBool(b)
 	case "!!int":
+		if digits := strings.TrimLeft(n.Value, "+-"); len(digits) > 1 && digits[0] == '0' && (digits[1] == '_' || '0' <= digits[1] && digits[1] <= '9') {
+			r.add(n.Line, path, n.Value+" begins with 0, so that YAML reads it as octal", "write it without the 0, or in quotes if it is text")
+			return nil
+		}
 		var i int64
 		if err := n.Decode(&i); err != nil {
 			r.add(n.Line, path, quote(n.Value)+" is too large a number", "write a smaller one, or quote it as text")
