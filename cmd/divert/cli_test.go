@@ -120,6 +120,7 @@ func TestExitCodes(t *testing.T) {
 		{"", exitDone, ""},
 		{"--help", exitDone, ""},
 		{"help drain", exitDone, ""},
+		{"help drian", exitUsage, "unknown command"},
 		{"version", exitDone, ""},
 		{"version -o json", exitDone, ""},
 		{"version -o yaml", exitUsage, "neither text nor json"},
