@@ -70,3 +70,31 @@ func TestClockOffRecovers(t *testing.T) {
 		t.Errorf("got %v, want a refusal for its clock", err)
 	}
 }
+
+// TestStoreWord: a store that is full is told of before a command meets it.
+func TestStoreWord(t *testing.T) {
+	full, filling := storeSpace{refuses: "out of space"}, storeSpace{fills: "at 80 %"}
+	tests := []struct {
+		name  string
+		state storeState
+		space storeSpace
+		word  string
+		alert string
+	}{
+		{"at the start", storeState{}, storeSpace{}, "not read yet", ""},
+		{"well", storeState{ok: true}, storeSpace{}, "ok", ""},
+		{"full", storeState{ok: true}, full, "out of space", "commands are refused: out of space"},
+		{"filling", storeState{ok: true}, filling, "ok", "at 80 %"},
+		{"silent, full before", storeState{problem: "silent"}, full, "silent", ""},
+	}
+	for _, tc := range tests {
+		if word, alert := storeWord(tc.state, tc.space); word != tc.word || alert != tc.alert {
+			t.Errorf("%s: got %q, %q, want %q, %q", tc.name, word, alert, tc.word, tc.alert)
+		}
+	}
+	d := alone(t)
+	d.librarian.readSpace(t.Context())
+	if got := d.horizon.spaceNow(); got != (storeSpace{}) {
+		t.Errorf("a store with space: got %+v", got)
+	}
+}

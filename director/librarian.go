@@ -60,6 +60,7 @@ func (l *librarian) run(ctx context.Context) error {
 				return nil
 			case <-changed:
 			case <-tick.C:
+				l.readSpace(ctx)
 			}
 		}
 	})
@@ -99,6 +100,29 @@ func (l *librarian) readStore(ctx context.Context) {
 		return
 	}
 	l.learn(readCtx, known, snap)
+}
+
+// readSpace asks the store for its room: one that is full is read as ever, and
+// would be found out by the first command that it refuses. A store that does not
+// say is silent, which readStore tells.
+func (l *librarian) readSpace(ctx context.Context) {
+	refuses, fills, err := l.store.Space(ctx)
+	if err != nil {
+		return
+	}
+	old := l.horizon.spaceNow()
+	if !l.horizon.setSpace(storeSpace{refuses: refuses, fills: fills}) {
+		return
+	}
+	switch {
+	case refuses != "" && old.refuses == "":
+		l.log.Error("commands are refused", slog.String("why", refuses))
+	case refuses == "" && old.refuses != "":
+		l.log.Info("the store takes writes again")
+	case fills != "" && old.fills == "":
+		l.log.Warn("the store fills", slog.String("why", fills))
+	}
+	l.changed()
 }
 
 // unread says why a store cannot be used: silent, or holding what this version
