@@ -39,7 +39,13 @@ type document struct {
 	zoneFile string // that file, as opened
 }
 
-func (d document) id() string { return d.raw.Kind + "/" + d.raw.Name }
+// id is kind/name, and the kind alone where the name is wrong.
+func (d document) id() string {
+	if d.raw.Name == "" {
+		return d.raw.Kind
+	}
+	return d.raw.Kind + "/" + d.raw.Name
+}
 
 // parseYAML reads all documents of a file. JSON is read as the YAML that it is.
 // Documents are taken apart first, so that a mistake in one hides none in the
