@@ -19,10 +19,10 @@ import (
 func TestOwnRemoval(t *testing.T) {
 	d := alone(t)
 	d4 := &core.Director{Name: "d4", Key: ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)}
-	if _, _, err := d.commander.commit(t.Context(), core.Command{ID: newID(), Verb: core.DirectorAdd, Author: "ann", Reason: "test", Director: d4}, nil); err != nil {
+	if _, err := give(d, core.Command{ID: newID(), Verb: core.DirectorAdd, Author: "ann", Reason: "test", Director: d4}); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := d.commander.commit(t.Context(), core.Command{ID: newID(), Verb: core.DirectorRemove, Scope: "d1", Author: "ann", Reason: "test"}, nil)
+	_, err := give(d, core.Command{ID: newID(), Verb: core.DirectorRemove, Scope: "d1", Author: "ann", Reason: "test"})
 	var r *core.Refusal
 	if !errors.As(err, &r) || !strings.Contains(r.Remedy, "--server") {
 		t.Errorf("got %v, want a refusal that names another director", err)
