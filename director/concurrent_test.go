@@ -30,7 +30,7 @@ func alone(t *testing.T) *Director {
 // aloneWith is alone with a log.
 func aloneWith(t *testing.T, log *slog.Logger) *Director {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "divert-") // a socket's path is short
+	dir, err := os.MkdirTemp("", "divert-") //nolint:usetesting // a unix socket has room for a short path only
 	if err != nil {
 		t.Fatal(err)
 	}
