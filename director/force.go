@@ -132,6 +132,18 @@ func (h *horizon) spaceNow() storeSpace {
 	return h.space
 }
 
+// unbegun tells whether the store holds no plan and nobody is known to hold one.
+func (h *horizon) unbegun() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range h.peers {
+		if !id.IsZero() {
+			return false
+		}
+	}
+	return h.force == nil && h.store.ok && h.store.plan.IsZero() && h.highest.IsZero()
+}
+
 func (h *horizon) current() *inForce {
 	h.mu.Lock()
 	defer h.mu.Unlock()
