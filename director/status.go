@@ -412,7 +412,10 @@ func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.Aud
 	}
 	records, err := d.store.Audit(ctx, from, limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, &core.Refusal{
+			Reason: "the store does not answer, and only it holds the audit log (" + err.Error() + ")",
+			Remedy: "answers and failover go on without it; bring etcd back and ask again",
+		}
 	}
 	out := make([]api.AuditRecord, 0, len(records))
 	for _, r := range records {
