@@ -76,6 +76,13 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Said here, since what etcd is asked first may tell of a refused connection
+	// only.
+	if o.TLS != (TLS{}) {
+		if _, err := o.TLS.load(); err != nil {
+			o.Log.Warn("etcd is out of reach until its TLS files can be read", slog.Any("err", err))
+		}
+	}
 	return &Store{
 		client: client, keys: keys{prefix: strings.TrimSuffix(o.Prefix, "/") + "/"},
 		log: o.Log, metrics: m, resync: make(chan struct{}, 1),
