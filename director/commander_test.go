@@ -19,10 +19,10 @@ import (
 func TestOwnRemoval(t *testing.T) {
 	d := alone(t)
 	d4 := &core.Director{Name: "d4", Key: ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)}
-	if _, _, err := d.commander.commit(t.Context(), core.Command{ID: newID(), Verb: core.DirectorAdd, Author: "ann", Reason: "test", Director: d4}, nil); err != nil {
+	if _, err := give(d, core.Command{ID: newID(), Verb: core.DirectorAdd, Author: "ann", Reason: "test", Director: d4}); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := d.commander.commit(t.Context(), core.Command{ID: newID(), Verb: core.DirectorRemove, Scope: "d1", Author: "ann", Reason: "test"}, nil)
+	_, err := give(d, core.Command{ID: newID(), Verb: core.DirectorRemove, Scope: "d1", Author: "ann", Reason: "test"})
 	var r *core.Refusal
 	if !errors.As(err, &r) || !strings.Contains(r.Remedy, "--server") {
 		t.Errorf("got %v, want a refusal that names another director", err)
@@ -68,5 +68,33 @@ func TestClockOffRecovers(t *testing.T) {
 	}
 	if _, err := d.commander.recover(t.Context(), "ann"); err == nil || !strings.Contains(err.Error(), "clock") {
 		t.Errorf("got %v, want a refusal for its clock", err)
+	}
+}
+
+// TestStoreWord: a store that is full is told of before a command meets it.
+func TestStoreWord(t *testing.T) {
+	full, filling := storeSpace{refuses: "out of space"}, storeSpace{fills: "at 80 %"}
+	tests := []struct {
+		name  string
+		state storeState
+		space storeSpace
+		word  string
+		alert string
+	}{
+		{"at the start", storeState{}, storeSpace{}, "not read yet", ""},
+		{"well", storeState{ok: true}, storeSpace{}, "ok", ""},
+		{"full", storeState{ok: true}, full, "out of space", "commands are refused: out of space"},
+		{"filling", storeState{ok: true}, filling, "ok", "at 80 %"},
+		{"silent, full before", storeState{problem: "silent"}, full, "silent", ""},
+	}
+	for _, tc := range tests {
+		if word, alert := storeWord(tc.state, tc.space); word != tc.word || alert != tc.alert {
+			t.Errorf("%s: got %q, %q, want %q, %q", tc.name, word, alert, tc.word, tc.alert)
+		}
+	}
+	d := alone(t)
+	d.librarian.readSpace(t.Context())
+	if got := d.horizon.spaceNow(); got != (storeSpace{}) {
+		t.Errorf("a store with space: got %+v", got)
 	}
 }

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/divertdns/divert/director/plan"
@@ -27,10 +28,24 @@ func CheckZone(z *spec.Zone) []spec.Problem {
 	for _, host := range z.Steered {
 		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1})
 	}
-	if _, err := answer.Compile(answer.Options{Zones: []answer.Zone{trial}}); err != nil {
-		out = append(out, spec.Problem{Message: err.Error(), Remedy: "a host of a service has no static A, AAAA or CNAME, and stands under no delegation or DNAME: rename the host, or take the record out"})
+	_, err := answer.Compile(answer.Options{Zones: []answer.Zone{trial}})
+	for _, e := range each(err) {
+		out = append(out, spec.Problem{Message: e.Error(), Remedy: "a host of a service has no static A, AAAA or CNAME, and stands under no delegation or DNAME: rename the host, or take the record out"})
 	}
 	return out
+}
+
+// each takes joined errors apart; none of nil.
+func each(err error) []error {
+	var joined interface{ Unwrap() []error }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &joined):
+		return joined.Unwrap()
+	default:
+		return []error{err}
+	}
 }
 
 func zoneSource(z *spec.Zone, serial uint32) zone.Source {

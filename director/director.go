@@ -208,7 +208,11 @@ func (d *Director) setup() error {
 func (d *Director) openStore() error {
 	e := d.settings.Etcd
 	endpoints := e.Endpoints
-	if len(endpoints) == 0 {
+	switch {
+	case len(endpoints) > 0:
+	case d.mute != nil:
+		endpoints = []string{"unix:///"} // nobody is there, and nobody asks
+	default:
 		var err error
 		d.child, err = etcd.NewChild(etcd.ChildOptions{
 			Data: filepath.Join(d.settings.DataDir, "etcd"), Command: d.opts.Etcd, Log: d.log,
@@ -270,7 +274,7 @@ func (d *Director) run(ctx context.Context) error {
 	childCtx, endChild := context.WithCancel(context.WithoutCancel(ctx))
 	defer endChild()
 	var child errgroup.Group
-	if d.child != nil && d.mute == nil {
+	if d.child != nil {
 		child.Go(func() error { return d.child.Run(childCtx) })
 	}
 	group, ctx := errgroup.WithContext(ctx)

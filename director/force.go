@@ -106,6 +106,7 @@ type horizon struct {
 	saved   plan.Identity            // by the saver: on disk, and in the table before that
 	highest plan.Identity            // by whoever holds a higher one, its signature checked
 	store   storeState               // by the store's reader
+	space   storeSpace               // by the store's reader
 	peers   map[string]plan.Identity // by the loop: what each peer's heartbeat names as highest
 	next    *inForce                 // offered, not yet taken by the loop
 	lost    bool                     // by New: the disk's newest plan is gone; until found
@@ -116,6 +117,38 @@ type storeState struct {
 	problem string        // "" = commands are accepted
 	plan    plan.Identity // the plan found
 	ok      bool          // read at least once
+}
+
+// storeSpace is what the store lately said of its own room.
+type storeSpace struct {
+	refuses string // why it takes no writes though it is read; "" = it does
+	fills   string // that it soon will not
+}
+
+func (h *horizon) setSpace(s storeSpace) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed = h.space != s
+	h.space = s
+	return changed
+}
+
+func (h *horizon) spaceNow() storeSpace {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.space
+}
+
+// unbegun tells whether the store holds no plan and nobody is known to hold one.
+func (h *horizon) unbegun() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range h.peers {
+		if !id.IsZero() {
+			return false
+		}
+	}
+	return h.force == nil && h.store.ok && h.store.plan.IsZero() && h.highest.IsZero()
 }
 
 func (h *horizon) current() *inForce {

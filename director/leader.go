@@ -13,9 +13,8 @@ import (
 )
 
 // steward does what only the leader does: ends overrides that are due, and
-// collects garbage. Each write
-// is fenced by its term (S4); with no leader nothing of it happens, and nothing
-// that clients see depends on it.
+// collects garbage. Each write is fenced by its term (S4); with no leader nothing
+// of it happens, and nothing that clients see depends on it.
 type steward struct {
 	campaign  campaign
 	commander *commander
@@ -49,7 +48,8 @@ func (s *steward) run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			status := s.campaign.Status()
-			if !status.Mine {
+			// Before the first plan nobody has duties, and everybody hears too few.
+			if !status.Mine || s.horizon.unbegun() {
 				unfitSince = time.Time{}
 				continue
 			}

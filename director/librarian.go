@@ -30,6 +30,9 @@ type librarian struct {
 
 	wanted *plan.Sealed // a peer's newer plan whose document is not whole yet
 	chunks map[plan.Hash][]byte
+	sought plan.Identity // asked for last …
+	asked  time.Time     // … then
+	said   string        // why the last plan of a peer was refused: a line per change
 
 	confirmed func() // the store holds the plan in force
 	changed   func() // status changed
@@ -60,6 +63,7 @@ func (l *librarian) run(ctx context.Context) error {
 				return nil
 			case <-changed:
 			case <-tick.C:
+				l.readSpace(ctx)
 			}
 		}
 	})
@@ -68,7 +72,7 @@ func (l *librarian) run(ctx context.Context) error {
 }
 
 // serve asks peers for what is newer, and gives them what they want. It alone
-// touches wanted and chunks.
+// touches wanted, chunks, sought, asked and said.
 func (l *librarian) serve(ctx context.Context) error {
 	fetch := time.NewTicker(fetchTick)
 	defer fetch.Stop()
@@ -99,6 +103,29 @@ func (l *librarian) readStore(ctx context.Context) {
 		return
 	}
 	l.learn(readCtx, known, snap)
+}
+
+// readSpace asks the store for its room: one that is full is read as ever, and
+// would be found out by the first command that it refuses. A store that does not
+// say is silent, which readStore tells.
+func (l *librarian) readSpace(ctx context.Context) {
+	refuses, fills, err := l.store.Space(ctx)
+	if err != nil {
+		return
+	}
+	old := l.horizon.spaceNow()
+	if !l.horizon.setSpace(storeSpace{refuses: refuses, fills: fills}) {
+		return
+	}
+	switch {
+	case refuses != "" && old.refuses == "":
+		l.log.Error("commands are refused", slog.String("why", refuses))
+	case refuses == "" && old.refuses != "":
+		l.log.Info("the store takes writes again")
+	case fills != "" && old.fills == "":
+		l.log.Warn("the store fills", slog.String("why", fills))
+	}
+	l.changed()
 }
 
 // unread says why a store cannot be used: silent, or holding what this version
@@ -224,9 +251,14 @@ func (l *librarian) fetch() {
 		l.wanted, l.chunks = nil, nil
 		return
 	}
+	whole := l.wanted == nil || l.wanted.Identity.Compare(top) < 0
+	if whole && l.sought == top && time.Since(l.asked) < fetchTick*9/10 {
+		return // heartbeats go on naming it; it is under way, or of no use here
+	}
 	for _, name := range l.horizon.holders(top) {
-		if l.wanted == nil || l.wanted.Identity.Compare(top) < 0 {
+		if whole {
 			if l.courier.post(name, kindPlanWant, nil) {
+				l.sought, l.asked = top, time.Now()
 				return
 			}
 			continue
@@ -276,7 +308,10 @@ func (l *librarian) received(cur *inForce, raw []byte) {
 		err = plan.Trusted(cur.sealed, s)
 	}
 	if err != nil {
-		l.log.Warn("a peer's plan refused", slog.Any("err", err))
+		if l.said != err.Error() {
+			l.said = err.Error()
+			l.log.Warn("a peer's plan refused", slog.Any("err", err))
+		}
 		return
 	}
 	if s.Identity.Compare(cur.sealed.Identity) <= 0 || l.wanted != nil && s.Identity.Compare(l.wanted.Identity) <= 0 {

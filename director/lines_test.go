@@ -35,7 +35,7 @@ func TestStalledLog(t *testing.T) {
 	d := aloneWith(t, slog.New(slog.NewTextHandler(reader, nil)))
 	for i := range 3 {
 		cmd := core.Command{ID: newID(), Verb: core.Drain, Scope: "cluster/fra", Author: "ann", Reason: "test", For: time.Duration(i+1) * time.Hour}
-		_, id, err := d.commander.commit(t.Context(), cmd, nil)
+		id, err := give(d, cmd)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ type metrics struct {
 	isolated            prometheus.Gauge
 	hears               prometheus.Gauge
 	storeOK             prometheus.Gauge
+	storeFills          prometheus.Gauge
 }
 
 // topServices bounds the service label.
@@ -83,10 +84,11 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		plan: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_plan_info", Help: "Always 1; the identity of the plan in force is the labels.",
 		}, []string{"fleet", "epoch", "revision", "hash"}),
-		behind:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
-		isolated: f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
-		hears:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
-		storeOK:  f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
+		behind:     f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
+		isolated:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
+		hears:      f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
+		storeOK:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
+		storeFills: f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_filling", Help: "1 while the store's database is near its quota, past which it refuses every change."}),
 	}
 }
 
@@ -95,7 +97,9 @@ func (m *metrics) observe(l *loop, now time.Time) {
 	m.isolated.Set(yes(l.book.Isolated(now)))
 	m.hears.Set(float64(l.book.Hears(now)))
 	m.behind.Set(yes(l.horizon.behind()))
-	m.storeOK.Set(yes(l.horizon.storeNow().problem == "" && l.horizon.storeNow().ok))
+	store, space := l.horizon.storeNow(), l.horizon.spaceNow()
+	m.storeOK.Set(yes(store.ok && store.problem == "" && space.refuses == ""))
+	m.storeFills.Set(yes(space.fills != ""))
 	up, down := l.publish.Tally()
 	m.votes.WithLabelValues("up").Set(float64(up))
 	m.votes.WithLabelValues("down").Set(float64(down))

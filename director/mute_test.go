@@ -53,6 +53,9 @@ func TestAnswersFromReadOnlyDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.child != nil {
+		t.Error("an etcd is to run that could write nothing, and a folder for its socket was wanted")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

@@ -43,11 +43,10 @@ func (d *Director) Status() api.Status {
 func (d *Director) status() api.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
-	out := api.Status{Director: d.settings.Name, Version: d.opts.Version, Now: d.now(), Store: "ok"}
-	if s := d.horizon.storeNow(); s.problem != "" {
-		out.Store = s.problem
-	} else if !s.ok {
-		out.Store = "not read yet"
+	out := api.Status{Director: d.settings.Name, Version: d.opts.Version, Now: d.now()}
+	word, alert := storeWord(d.horizon.storeNow(), d.horizon.spaceNow())
+	if out.Store = word; alert != "" {
+		out.Alerts = append(out.Alerts, alert)
 	}
 	if d.mute != nil {
 		out.Store = "not asked: this director's data folder cannot be written"
@@ -92,6 +91,20 @@ func (d *Director) status() api.Status {
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
 	return out
+}
+
+// storeWord says how the store is, and what a person should be told of it.
+func storeWord(s storeState, space storeSpace) (word, alert string) {
+	switch {
+	case s.problem != "":
+		return s.problem, ""
+	case !s.ok:
+		return "not read yet", ""
+	case space.refuses != "":
+		return space.refuses, "commands are refused: " + space.refuses
+	default:
+		return "ok", space.fills
+	}
 }
 
 // describeOverdue says which overrides stay past their deadline, and for what
@@ -399,7 +412,10 @@ func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.Aud
 	}
 	records, err := d.store.Audit(ctx, from, limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, &core.Refusal{
+			Reason: "the store does not answer, and only it holds the audit log (" + err.Error() + ")",
+			Remedy: "answers and failover go on without it; bring etcd back and ask again",
+		}
 	}
 	out := make([]api.AuditRecord, 0, len(records))
 	for _, r := range records {

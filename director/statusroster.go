@@ -62,6 +62,7 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 		}
 		out.Directors = append(out.Directors, api.DirectorState{
 			Name: m.Name, Site: m.Meta.Site, Standing: "pending", Key: spec.FormatKey(m.Meta.Key), Address: m.Addr,
+			Heard: true, // gossips, or would be no member
 			Alarm: "not in the roster: `divert director approve " + m.Name + "`",
 		})
 	}

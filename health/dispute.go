@@ -84,32 +84,38 @@ func (b *Book) joined(t *topic, now time.Time) (Certificate, bool) {
 
 // overrule finds a transition in force here that the fleet never had: its voters
 // withdrew before the others knew of it, so nobody will take its proof, and
-// nobody can vote on the next one. It is taken back where those who have it in
-// force are no quorum, and a quorum says freshly, for longer than a proof is
-// under way, that the subject is as it was before. Where the fleet never had the
-// one before it either, and a quorum says what this director has in force, both
-// go: the state stays, and the fleet can go on from where it is.
+// nobody can vote on the next one. It is taken back where a quorum says freshly,
+// for longer than a proof is under way, that the subject is as it was before, and
+// those of them who have it in force are too few to bring about the next
+// transition. Where the fleet never had the one before it either, and a quorum
+// says what this director has in force, both go: the state stays, and the fleet
+// can go on from where it is.
 func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
-	n, all := t.chain.N, func(*author, *held) bool { return true }
-	if b.behind(t, now) && !b.quorate(b.speakers(t, n, now, all)) {
-		back := n - 1
-		votes, state := b.agreed(t, now)
-		if state == served(n) && n > 1 && !b.quorate(b.speakers(t, back, now, all)) {
-			back--
-		}
-		if state == served(back) && state != Unknown {
-			if t.disputed.IsZero() {
-				t.disputed = now
-			}
-			if now.Sub(t.disputed) < disputeFor {
-				return Certificate{}, false
-			}
-			reason := fmt.Sprintf("%s taken back: the fleet does not have it, and %s vote %s", After(n), strings.Join(votes.names, ", "), state)
-			return Certificate{Subject: t.subject, N: back, Reason: printable(reason, maxReason)}, true
-		}
+	n, back := t.chain.N, t.chain.N-1
+	votes, state := crowd{}, Unknown
+	if b.behind(t, now) {
+		votes, state = b.agreed(t, now)
 	}
-	t.disputed = time.Time{}
-	return Certificate{}, false
+	// Only those who agree count as having it: who claims to have it and says
+	// otherwise may be lying, and must not keep it in force here.
+	has := func(n uint64) bool {
+		return b.quorate(b.speakers(t, n, now, func(_ *author, h *held) bool { return h.to == state }))
+	}
+	if state == served(n) && n > 1 && !has(back) {
+		back--
+	}
+	if state == Unknown || state != served(back) || has(n) {
+		t.disputed = time.Time{}
+		return Certificate{}, false
+	}
+	if t.disputed.IsZero() {
+		t.disputed = now
+	}
+	if now.Sub(t.disputed) < disputeFor {
+		return Certificate{}, false
+	}
+	reason := fmt.Sprintf("%s taken back: the fleet does not have it, and %s vote %s", After(n), strings.Join(votes.names, ", "), state)
+	return Certificate{Subject: t.subject, N: back, Reason: printable(reason, maxReason)}, true
 }
 
 // behind reports whether anyone votes, freshly, as if the transition in force

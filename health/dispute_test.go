@@ -197,6 +197,8 @@ func TestL2TooFewHaveIt(t *testing.T) {
 		{"two say up, in one fault domain", []Director{{"d1", "a"}, {"d2", "b"}, {"d3", "b"}}, map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 3, Up}, "d3": {s, 3, Up}}, 3},
 		{"nobody else has even the one before", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 2, Down}, "d3": {s, 2, Down}}, 1},
 		{"the others are far behind", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 1, Up}, "d3": {s, 1, Up}}, 2},
+		{"a liar would keep it", rosterOf(3), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 99, Down}, "d3": {s, 3, Up}}, 2},
+		{"a quorum says up, one of it far behind", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Up}, "d3": {s, 1, Up}}, 2},
 		{"the one who lies about it", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 1, Up}}, 3},
 	}
 	for _, tc := range tests {

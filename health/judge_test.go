@@ -131,14 +131,6 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 		}
 		n--
 		speaks := func(name string, v Vote) bool { return name != "d1" || v.N == n+1 }
-		enough := func(m uint64) bool {
-			votes, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.N > m })
-			return votes >= need && sites >= domains
-		}
-		if n == 0 || enough(n) {
-			delete(w.since, s)
-			continue
-		}
 		state := Unknown
 		for _, st := range []State{Up, Down} {
 			pro, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.To == st })
@@ -146,6 +138,15 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 			if pro >= need && sites >= domains && pro > other {
 				state = st
 			}
+		}
+		enough := func(m uint64) bool {
+			votes, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.N > m && v.To == state })
+			return votes >= need && sites >= domains
+		}
+		late, _ := w.count(s, now, func(_ string, v Vote) bool { return v.N <= n })
+		if late == 0 || enough(n) {
+			delete(w.since, s)
+			continue
 		}
 		stateOf := map[bool]State{true: Down, false: Up}
 		back := n - 1

@@ -78,6 +78,7 @@ type Relay struct {
 	random *rand.Rand
 	pairs  map[*pair]struct{}
 	nextID uint64
+	ended  bool
 }
 
 // New binds every link.
@@ -196,6 +197,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	<-ctx.Done()
 	err := r.unbind()
 	r.mu.Lock()
+	r.ended = true // for a connection that was accepted just before
 	for p := range r.pairs {
 		p.close()
 	}

@@ -389,6 +389,27 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestNothingAfterTheEnd: a connection that was accepted as the relay ended is
+// not held, or Run would wait for its client.
+func TestNothingAfterTheEnd(t *testing.T) {
+	r, err := New(Options{Links: []Link{{From: "a", To: "b", Listen: "127.0.0.1:0", Target: "127.0.0.1:1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Cut("a", "b")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	if _, ok := r.admit("a", "b", here); ok {
+		t.Error("it was taken")
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	tests := []struct {
 		name string

@@ -87,6 +87,9 @@ func (s *stream) run(ctx context.Context, wg *sync.WaitGroup) {
 func (r *Relay) admit(from, to string, conn net.Conn) (*pair, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return nil, false
+	}
 	p := &pair{id: r.nextID, from: from, to: to, conns: []net.Conn{conn}, held: r.isCut(from, to)}
 	r.nextID++
 	p.frozen.Store(p.held)

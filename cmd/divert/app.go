@@ -227,9 +227,29 @@ of it, or the code, the error and its remedy.`,
 		&cobra.Group{ID: groupChange, Title: "Change:"},
 	)
 	root.AddCommand(a.commands()...)
+	strictHelp(root)
 	a.noteBegin(root)
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 	return root
+}
+
+// strictHelp has `divert help` of what there is not be an error of usage, which
+// cobra's own is not.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		show := c.Run
+		c.Run, c.RunE = nil, func(c *cobra.Command, args []string) error {
+			if _, _, err := root.Find(args); err != nil {
+				return usage("%w", err)
+			}
+			show(c, args)
+			return nil
+		}
+	}
 }
 
 // noteBegin lets each command say that its line was understood: cobra looks for

@@ -23,7 +23,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Check spec files and folders (*.yaml, *.yml, *.json) without asking anybody:
 every resource by itself, the resources against each other, and each record of
 each zone. With -c a director's settings file is checked too, by itself and
-against the spec; without PATH, against the folders that it names.
+against the spec; without PATH, against the folders that it names. Files that it
+or the spec's clusters name are looked for on this machine, for a warning.
 
 Every error is printed at once, with file, line, path and remedy. Warnings are
 printed and do not fail the check.
@@ -47,7 +48,7 @@ func (a *app) check(config string, paths []string) error {
 	if config != "" {
 		settings, problems = spec.LoadSettings(config)
 		if len(paths) == 0 {
-			paths = settings.Spec
+			paths, settings.Spec = settings.Spec, nil // they are read below
 		}
 	} else if len(paths) == 0 {
 		return usage("nothing to check: name files or folders, or a settings file with -c")
@@ -62,6 +63,9 @@ func (a *app) check(config string, paths []string) error {
 		if config != "" && loaded != nil {
 			problems = append(problems, spec.CheckTogether(settings, set)...)
 		}
+	}
+	if config != "" {
+		problems = append(problems, spec.CheckFiles(settings, set)...)
 	}
 	if a.json() {
 		if err := a.printJSON(report(problems)); err != nil {

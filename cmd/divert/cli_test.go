@@ -120,6 +120,7 @@ func TestExitCodes(t *testing.T) {
 		{"", exitDone, ""},
 		{"--help", exitDone, ""},
 		{"help drain", exitDone, ""},
+		{"help drian", exitUsage, "unknown command"},
 		{"version", exitDone, ""},
 		{"version -o json", exitDone, ""},
 		{"version -o yaml", exitUsage, "neither text nor json"},
@@ -265,6 +266,24 @@ func TestCheck(t *testing.T) {
 	term = newTerminal("")
 	if code := term.run(t.Context(), []string{"check", filepath.Join(t.TempDir(), "absent")}); code != exitRefused {
 		t.Errorf("a path that is not there: got exit %d", code)
+	}
+}
+
+// TestCheckSettings: files that are not on this machine are said and do no harm.
+func TestCheckSettings(t *testing.T) {
+	good := write(t, "good.yaml", clusters+"---\n"+service)
+	config := write(t, "director.yaml", "name: d1\ngossip: {keyFile: absent.key}\nspec: [absent.d]\n")
+	term := newTerminal("")
+	code := term.run(t.Context(), []string{"check", "-c", config, good})
+	out := term.stdout.String()
+	if code != exitDone || !strings.Contains(out, config+":2: warning: gossip.keyFile: ") || !strings.Contains(out, config+":3: warning: spec[0]: ") || !strings.Contains(out, "2 warnings") {
+		t.Errorf("got exit %d: %s%s", code, out, term.stderr.String())
+	}
+	// Without a path the spec itself is not there, which is an error, once.
+	term = newTerminal("")
+	code = term.run(t.Context(), []string{"check", "-c", config})
+	if out = term.stdout.String(); code != exitRefused || strings.Count(out, "absent.d") != 1 {
+		t.Errorf("got exit %d: %s%s", code, out, term.stderr.String())
 	}
 }
 

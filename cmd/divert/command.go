@@ -53,7 +53,7 @@ func (w *wish) forceFlags(c *cobra.Command, word string) {
 func (w *wish) check(words ...string) error {
 	switch {
 	case w.timeout <= 0 || w.timeout > maxTimeout:
-		return usage("--timeout %s is not between 0 and %s", w.timeout, short(maxTimeout))
+		return usage("--timeout %s is not between 0 and %s", short(w.timeout), short(maxTimeout))
 	case w.id != "" && len(words) > 1:
 		return usage("--id names one command, and %d scopes are %d commands", len(words), len(words))
 	case !w.force && len(w.confirm) > 0:

@@ -61,7 +61,7 @@ Exit codes: 0 every director has it; 1 refused; 2 usage; 3 not complete in time.
 		case emergency:
 			return usage("--emergency is not yet supported: a drain needs the store")
 		case lasting <= 0:
-			return usage("--for %s is not a time to come", lasting)
+			return usage("--for %s is not a time to come", short(lasting))
 		}
 		if err := checkScopes(args); err != nil {
 			return err

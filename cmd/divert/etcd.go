@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +27,7 @@ Off loopback it takes only mutual TLS: https with --ca, --cert and --key.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.Log = a.logger(slog.LevelInfo)
+			outliveLog()
 			return etcd.Serve(c.Context(), o)
 		},
 	}
@@ -38,6 +41,11 @@ Off loopback it takes only mutual TLS: https with --ca, --cert and --key.`,
 	must(c.MarkFlagDirname("data"))
 	return c
 }
+
+// outliveLog has a process that others depend on go on when whoever reads its log
+// has gone: Go would end it at the next line (os/signal, SIGPIPE). Commands are not
+// to outlive `| head`.
+func outliveLog() { signal.Ignore(syscall.SIGPIPE) }
 
 // logger writes lines for people, or with -o json for machines, to where
 // errors go.

@@ -35,7 +35,7 @@ It ends by itself after --for, or by ` + "`divert thaw`" + `.`,
 			return err
 		}
 		if lasting <= 0 {
-			return usage("--for %s is not a time to come", lasting)
+			return usage("--for %s is not a time to come", short(lasting))
 		}
 		if err := w.check(scope); err != nil {
 			return err

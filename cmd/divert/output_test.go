@@ -166,6 +166,7 @@ func TestFit(t *testing.T) {
 func TestStoreSaidOnce(t *testing.T) {
 	s := stranded()
 	s.Store = "the store does not answer; answers and failover go on, commands are refused until it does (connection refused)"
+	s.Waiting = s.Store
 	if got := newTerminal("").statusPage(s, false); strings.Count(strings.Join(strings.Fields(got), " "), "commands are refused") != 1 {
 		t.Errorf("got %s", got)
 	}

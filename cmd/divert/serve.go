@@ -60,6 +60,7 @@ func (a *app) serve(ctx context.Context, config string, verbose, replace bool) e
 	for _, p := range problems {
 		fmt.Fprintln(a.err, clean(p.String()))
 	}
+	outliveLog()
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug

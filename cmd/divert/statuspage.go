@@ -79,7 +79,7 @@ func (a *app) head(p *page, s api.Status) {
 	if q.Note != "" {
 		p.wrapped(0, "", warn, q.Note)
 	}
-	if s.Waiting != "" {
+	if s.Waiting != "" && s.Waiting != s.Store {
 		p.wrapped(0, "WAITING  ", warn, s.Waiting)
 	}
 	if s.Store != "ok" && s.Store != "" {

@@ -201,8 +201,24 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestStreamsPerListener (C3): readers on TCP, whoever they are, do not keep an
+// operator on the socket from watching.
+func TestStreamsPerListener(t *testing.T) {
+	s := serve(t, newFake(), func(s *Server) { s.streams[viaTCP] = make(chan struct{}) })
+	enough := errors.New("enough")
+	watch := func(server string) error {
+		return client(t, server).Watch(t.Context(), func(Status) error { return enough })
+	}
+	if err := watch("http://" + s.Addr()); err == nil || !strings.Contains(err.Error(), "too many clients") {
+		t.Errorf("got %v, want TCP to be full", err)
+	}
+	if err := watch("unix:" + s.socket); !errors.Is(err, enough) {
+		t.Errorf("got %v, want the socket to have room", err)
+	}
+}
+
 func TestEventsOnTheWire(t *testing.T) {
-	s := serve(t, newFake(), func(s *Server) { s.keepAlive = time.Millisecond; s.streams = make(chan struct{}, 1) })
+	s := serve(t, newFake(), func(s *Server) { s.keepAlive = time.Millisecond; s.streams[viaTCP] = make(chan struct{}, 1) })
 	resp, err := http.Get("http://" + s.Addr() + "/v1/events")
 	if err != nil {
 		t.Fatal(err)
@@ -222,8 +238,8 @@ func TestEventsOnTheWire(t *testing.T) {
 		t.Errorf("a stream too many gave %d, want 503", code)
 	}
 	_ = resp.Body.Close()
-	s.streams <- struct{}{} // waits until the first has ended
-	<-s.streams
+	s.streams[viaTCP] <- struct{}{} // waits until the first has ended
+	<-s.streams[viaTCP]
 	again, err := http.Get("http://" + s.Addr() + "/v1/events")
 	if err != nil || again.StatusCode != 200 {
 		t.Fatalf("after the first left: %v %v", again, err)

@@ -36,7 +36,7 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 	wait := defaultWait
 	if v, given := q["timeout"]; given {
 		if wait, err = time.ParseDuration(v); err != nil || wait <= 0 || wait > maxWait {
-			fail(w, http.StatusBadRequest, fmt.Sprintf("timeout %q is not a duration of at most %s", v, maxWait), "write it as 10s or 2m")
+			fail(w, http.StatusBadRequest, fmt.Sprintf("timeout %q is not a duration of at most %s", v, strings.TrimSuffix(maxWait.String(), "0s")), "write it as 10s or 2m")
 			return
 		}
 	}

@@ -12,9 +12,10 @@ import (
 // level-triggered: whatever changed while an event was on its way is in the
 // next, so that a slow reader costs nothing but its own freshness.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	slots := s.streams[listenerOf(r.Context())]
 	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	default:
 		w.Header().Set("Retry-After", "5")
 		fail(w, http.StatusServiceUnavailable, "too many clients follow the events already", "ask for /v1/status instead")

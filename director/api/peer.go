@@ -33,6 +33,14 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
+// listenerOf tells which listener a request came in by.
+func listenerOf(ctx context.Context) string {
+	if _, ok := ctx.Value(connKey{}).(*net.UnixConn); ok {
+		return viaSocket
+	}
+	return viaTCP
+}
+
 // peerUser names the operating system's user at the other end of a unix
 // socket, as the kernel vouches for it: the name, or "uid 1234" for one that
 // this machine has no name for.

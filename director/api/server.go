@@ -18,7 +18,7 @@ import (
 // outage.
 const (
 	maxConnections = 128             // per listener; later ones wait in the kernel's queue
-	maxStreams     = 32              // event streams at once
+	maxStreams     = 32              // event streams at once, per listener: who may only read never keeps out who may change
 	maxCommands    = 16              // commands under way at once
 	maxHeader      = 16 << 10        // octets
 	maxBody        = 16 << 20        // octets of a command: a spec with its zone files
@@ -48,8 +48,8 @@ type Server struct {
 	tcp      net.Listener // nil where there is none
 	unix     net.Listener // nil where there is none
 
-	streams  chan struct{} // a slot for each event stream
-	commands chan struct{} // a slot for each command
+	streams  map[string]chan struct{} // by listener, a slot for each event stream
+	commands chan struct{}            // a slot for each command
 
 	// Fixed by NewServer, shortened by tests.
 	keepAlive time.Duration // between comments on a quiet event stream
@@ -65,7 +65,8 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{
 		director: o.Director, socket: o.Socket, log: o.Log,
-		streams: make(chan struct{}, maxStreams), commands: make(chan struct{}, maxCommands),
+		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
+		commands:  make(chan struct{}, maxCommands),
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
 	}
 	if s.log == nil {

@@ -24,7 +24,7 @@ func resolved(raws []spec.Raw, check spec.ZoneChecker) (*spec.Set, error) {
 	if spec.Failed(problems) || set == nil {
 		bad := slices.DeleteFunc(slices.Clone(problems), func(p spec.Problem) bool { return p.Warning })
 		return nil, &Refusal{
-			Reason:   fmt.Sprintf("the spec would have %d errors", len(bad)),
+			Reason:   "the spec would have " + count(len(bad), "error"),
 			Remedy:   "correct them (`divert check` shows them before anything is sent)",
 			Problems: bad,
 		}

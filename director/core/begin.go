@@ -46,7 +46,7 @@ func Bootstrap(s State, raws []spec.Raw, me Director, fleet string) (Change, err
 	w := &work{
 		s: s, c: Command{ID: "bootstrap-" + fleet, Author: me.Name, Reason: "no plan existed"},
 		next: p, doc: doc, set: set,
-		what: fmt.Sprintf("begin fleet %s with %d directors and %d resources", fleet, len(roster), len(raws)),
+		what: fmt.Sprintf("begin fleet %s with %s and %s", fleet, count(len(roster), "director"), count(len(raws), "resource")),
 	}
 	w.done = w.what
 	w.observeSpec()

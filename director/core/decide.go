@@ -134,8 +134,8 @@ func (w *work) finish() (Change, error) {
 	if size := proto.Size(w.next); size > MaxManifest-slack {
 		return Change{}, &Refusal{
 			Reason: fmt.Sprintf("the plan would have %d KiB, more than the %d KiB that every director takes", size>>10, MaxManifest>>10),
-			Remedy: fmt.Sprintf("it holds %d overrides with %d subjects that count as down, %d zones and %d directors: end or remove some first (`divert status` lists them)",
-				len(w.next.GetOverrides()), subjects(w.next), len(w.next.GetZones()), len(w.next.GetRoster())),
+			Remedy: fmt.Sprintf("it holds %s with %s down, %s and %s: end or remove some first (`divert status` lists them)",
+				count(len(w.next.GetOverrides()), "override"), count(subjects(w.next), "subject"), count(len(w.next.GetZones()), "zone"), count(len(w.next.GetRoster()), "director")),
 		}
 	}
 	out.Plan, out.Doc = w.next, w.doc
@@ -244,6 +244,22 @@ func short(d time.Duration) string {
 		s = s[:len(s)-2]
 	}
 	return s
+}
+
+// count counts things as people do: 1 director, 2 directors.
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// counting is count with its verb: 1 director counts, 2 directors count.
+func counting(n int, noun string) string {
+	if n == 1 {
+		return count(n, noun) + " counts"
+	}
+	return count(n, noun) + " count"
 }
 
 // overrideText names an override in one line.

@@ -43,8 +43,8 @@ func (w *work) freeze() error {
 		o.Down = down(w.set, scope, w.s.States)
 	}
 	w.put(o)
-	w.done = fmt.Sprintf("%s frozen by %s until %s (%s): nothing moves; %d subjects count as down",
-		scope, o.GetAuthor(), steer.Until(w.s.Now, end.AsTime()), o.GetReason(), len(o.GetDown()))
+	w.done = fmt.Sprintf("%s frozen by %s until %s (%s): nothing moves; %s as down",
+		scope, o.GetAuthor(), steer.Until(w.s.Now, end.AsTime()), o.GetReason(), counting(len(o.GetDown()), "subject"))
 	w.what = "freeze " + scope.String() + " until " + steer.Until(w.s.Now, end.AsTime())
 	return nil
 }

@@ -150,3 +150,12 @@ func TestReadmit(t *testing.T) {
 		t.Error("a readmission has no end")
 	}
 }
+
+// TestCounting: a person reads what was done.
+func TestCounting(t *testing.T) {
+	for n, want := range []string{"0 subjects count", "1 subject counts", "2 subjects count"} {
+		if got := counting(n, "subject"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

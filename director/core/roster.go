@@ -128,7 +128,7 @@ func (w *work) approve() error {
 		site = entry.GetSite()
 	}
 	entry.Site, entry.Key, entry.Gossip, entry.Standing = site, slices.Clone(d.Key), d.Gossip, plan.Director_ACTIVE
-	w.done = fmt.Sprintf("%s approved, in %s: %d directors count now", d.Name, site, len(w.next.Active()))
+	w.done = fmt.Sprintf("%s approved, in %s: %s now", d.Name, site, counting(len(w.next.Active()), "director"))
 	w.what = "approve director " + d.Name
 	return nil
 }
@@ -158,7 +158,7 @@ func (w *work) remove() error {
 	if !slices.ContainsFunc(w.next.Active(), func(d *plan.Director) bool { return len(d.GetKey()) > 0 }) {
 		return &Refusal{Reason: name + " is the last director with a key: nobody could sign a plan", Remedy: "wait until another one has joined"}
 	}
-	w.done = fmt.Sprintf("%s removed: %d directors count now; it comes back only by `divert director approve %s`", name, len(w.next.Active()), name)
+	w.done = fmt.Sprintf("%s removed: %s now; it comes back only by `divert director approve %s`", name, counting(len(w.next.Active()), "director"), name)
 	w.what = "remove director " + name
 	return nil
 }

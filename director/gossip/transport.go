@@ -19,6 +19,8 @@ const (
 	maxInbound  = 64      // TCP connections accepted at one time
 	maxFromOne  = 16      // of them from one address
 	streamGrace = 10 * time.Second
+
+	sendPatience = 5 * time.Millisecond // of a datagram, for room in the socket's buffer
 )
 
 // transport is memberlist's Transport over one TCP and one UDP socket of the
@@ -108,6 +110,12 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return time.Time{}, err
+	}
+	// A datagram that finds no room is as good as lost: a network that has stalled
+	// must not hold up who decides who is down.
+	now := time.Now()
+	if err = t.udp.SetWriteDeadline(now.Add(sendPatience)); err != nil {
+		return now, err
 	}
 	_, err = t.udp.WriteToUDPAddrPort(b, to)
 	return time.Now(), err

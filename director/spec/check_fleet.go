@@ -57,13 +57,12 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 	conflicts, hosts := o.text.conflicts(z)
 	said := map[int]int{} // line of the text -> what the checker says of it
 	if check != nil && !o.isBroken("spec.records") && !o.isBroken("spec.nameservers") {
-		for _, p := range check(z) {
-			// Of no line of the text, so said better here: the name servers of the
-			// fields, and conflicts.
-			fields := p.Line == 0 && p.Warning && !z.OwnApex
-			conflict := p.Line == 0 && !p.Warning && slices.ContainsFunc(hosts, func(host string) bool { return strings.Contains(p.Message, " "+host+". ") })
-			if fields || conflict {
-				continue
+		// The conflicts found here are said better here, with their line.
+		rest := *z
+		rest.Steered = slices.DeleteFunc(slices.Clone(z.Steered), func(host string) bool { return slices.Contains(hosts, host) })
+		for _, p := range check(&rest) {
+			if p.Line == 0 && p.Warning && !z.OwnApex {
+				continue // of the name servers in the fields: see checkNameservers
 			}
 			if !p.Warning && p.Line > 0 {
 				said[p.Line] = len(k.problems)
@@ -81,8 +80,12 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 		}
 	}
 	for _, i := range said {
-		if k.problems[i].Remedy == "" {
-			k.problems[i].Remedy = "correct this record: its name, TTL if any, type and data; names without a last dot end in ." + z.Name
+		switch p := &k.problems[i]; {
+		case p.Remedy != "":
+		case strings.Contains(p.Message, "$"):
+			p.Remedy = "correct this directive, or write its records out"
+		default:
+			p.Remedy = "correct this record: its name, TTL if any, type and data; names without a last dot end in ." + z.Name
 		}
 	}
 	k.checkShadowed(o, z)

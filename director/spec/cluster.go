@@ -52,9 +52,9 @@ func readLocation(c cursor) Location {
 	})
 	switch {
 	case !ok:
-	case latitude != longitude:
+	case (c.v.get("latitude") == nil) != (c.v.get("longitude") == nil):
 		c.fail("has only one of latitude and longitude", "give both, or the country alone")
-	case l.Country == "" && !latitude && c.v.get("country") == nil:
+	case c.v.get("latitude") == nil && c.v.get("country") == nil:
 		c.fail("has no country", "add one such as country: DE, or latitude and longitude")
 	}
 	l.Exact = latitude && longitude

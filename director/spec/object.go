@@ -2,6 +2,7 @@ package spec
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -25,14 +26,15 @@ func kindNames() []string {
 	return []string{KindCluster, KindZone, KindGlobalService, KindFleet}
 }
 
-// decodeObject reads one resource. It returns nil where not even its kind and
-// name can be told.
+// decodeObject reads one resource. It returns nil where its kind or name cannot
+// be told; without a name all else in it is read, too, for what is wrong there.
 func decodeObject(doc document, strict bool) (*object, []Problem) {
 	d := &decoder{file: doc.file, strict: strict}
 	c := cursor{d: d, v: doc.root}
 	if !identify(c, &doc) {
 		return nil, d.problems
 	}
+	identified := len(d.problems)
 	d.object = doc.id()
 	o := &object{document: doc, broken: map[string]bool{}, holds: map[string]bool{}, items: map[string]map[string]int{}, labels: map[string]string{}}
 	read := map[string]func(cursor){
@@ -51,11 +53,18 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		"metadata": o.readMetadata,
 		"spec":     read,
 	})
+	// What identify said of a name, readMetadata may say in other words.
+	d.problems = slices.Concat(d.problems[:identified], slices.DeleteFunc(d.problems[identified:], func(p Problem) bool {
+		return slices.ContainsFunc(d.problems[:identified], func(before Problem) bool { return p.Path == join(doc.id(), before.Path) })
+	}))
 	if o.cluster != nil {
 		o.cluster.Labels = o.labels
 	}
 	if c.v.get("spec") == nil && doc.raw.Kind != KindFleet {
 		cursor{d, c.v, "spec"}.fail("is missing", "add it")
+	}
+	if doc.raw.Name == "" {
+		return nil, d.problems
 	}
 	if doc.raw.Kind == KindFleet && o.fleet == nil {
 		o.fleet = defaultFleet()
@@ -71,7 +80,8 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 	return o, d.problems
 }
 
-// identify finds out kind and fleet name.
+// identify finds out the kind, or returns false, and the name; that is "" where
+// it is wrong.
 func identify(c cursor, doc *document) bool {
 	if !c.is(kindMap, "a resource with kind, metadata and spec") {
 		return false
@@ -101,43 +111,44 @@ func identify(c cursor, doc *document) bool {
 	metadata := c.v.get("metadata")
 	if metadata == nil && doc.raw.Kind == KindFleet {
 		doc.raw.Name = defaultFleetName
-		return true
+	} else {
+		doc.raw.Name = identifyName(c, metadata, doc.raw.Kind)
 	}
-	return identifyName(c, metadata, doc)
+	return true
 }
 
-func identifyName(c cursor, metadata *value, doc *document) bool {
+func identifyName(c cursor, metadata *value, kindOf string) string {
 	if metadata == nil {
-		cursor{c.d, c.v, "metadata.name"}.fail(doc.raw.Kind+" has no name", "add metadata: {name: …}")
-		return false
+		cursor{c.d, c.v, "metadata.name"}.fail(kindOf+" has no name", "add metadata: {name: …}")
+		return ""
 	}
 	at := cursor{c.d, metadata, "metadata"}
 	if !at.is(kindMap, "a mapping with a name") {
-		return false
+		return ""
 	}
 	name := metadata.get("name")
 	if name == nil {
-		cursor{c.d, metadata, "metadata.name"}.fail(doc.raw.Kind+" has no name", "add metadata: {name: …}")
-		return false
+		cursor{c.d, metadata, "metadata.name"}.fail(kindOf+" has no name", "add metadata: {name: …}")
+		return ""
 	}
 	n := cursor{c.d, name, "metadata.name"}
-	switch doc.raw.Kind {
+	var out string
+	switch kindOf {
 	case KindZone:
-		doc.raw.Name = n.host()
+		out = n.host()
 	case KindCluster:
-		doc.raw.Name = n.label()
+		out = n.label()
 	default:
-		doc.raw.Name = n.dotted()
+		out = n.dotted()
 	}
-	if doc.raw.Name == "" {
-		return false
-	}
-	if ns := metadata.get("namespace"); ns != nil && doc.raw.Kind == KindGlobalService {
+	if ns := metadata.get("namespace"); ns != nil && kindOf == KindGlobalService {
 		space := cursor{c.d, ns, "metadata.namespace"}.label()
-		doc.raw.Name = space + "/" + doc.raw.Name
-		return space != ""
+		if space == "" || out == "" {
+			return ""
+		}
+		return space + "/" + out
 	}
-	return true
+	return out
 }
 
 func (o *object) readMetadata(c cursor) {

@@ -213,3 +213,13 @@ func TestDiffTells(t *testing.T) {
 		}
 	})
 }
+
+// TestContinents: a country of the checks lies where GeoNames, and with it the
+// geo table, has it.
+func TestContinents(t *testing.T) {
+	for country, want := range map[string]string{"CX": "OC", "CC": "AS", "CY": "EU", "RU": "EU", "TR": "AS", "KZ": "AS", "XK": "EU", "TL": "OC"} {
+		if got, _ := continentOf(country); got != want {
+			t.Errorf("%s: got %s, want %s", country, got, want)
+		}
+	}
+}

@@ -103,6 +103,53 @@ spec: [spec.d, /etc/more.d]
 	}
 }
 
+// TestCheckFiles: what is not on this machine is a warning, with its line.
+func TestCheckFiles(t *testing.T) {
+	set := resolved(t, strings.Replace(base, "capacity: 200", "controlPlane: {kubeconfig: {path: fra.conf}}", 1))
+	dir := t.TempDir()
+	path := filepath.Join(dir, "director.yaml")
+	write(t, path, `
+name: d1
+gossip: {keyFile: gossip.key, join: ["192.0.2.1"]}
+etcd:
+  endpoints: ["https://192.0.2.1:2379"]
+  tls: {ca: ca.pem, cert: cert.pem,
+        key: tls}
+spec: [spec.d]
+`)
+	s, problems := LoadSettings(path)
+	if Failed(problems) {
+		t.Fatalf("got %v", problems)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "cert.pem"), "")
+	want := []string{
+		"warning: Cluster/fra spec.controlPlane.kubeconfig.path: fra.conf is not there",
+		"director.yaml:3: warning: gossip.keyFile: gossip.key is not there",
+		"director.yaml:6: warning: etcd.tls.ca: ca.pem is not there",
+		"director.yaml:7: warning: etcd.tls.key: tls is a folder",
+		"director.yaml:8: warning: spec[0]: spec.d is not there",
+	}
+	got := CheckFiles(s, set)
+	if !slices.EqualFunc(got, want, func(p Problem, want string) bool {
+		return strings.HasPrefix(strings.ReplaceAll(p.String(), dir+"/", ""), want)
+	}) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, name := range []string{"gossip.key", "ca.pem", "spec.d", "fra.conf"} {
+		write(t, filepath.Join(dir, name), "")
+	}
+	s.Etcd.TLS.Key = filepath.Join(dir, "cert.pem")
+	if got := CheckFiles(s, set); len(got) != 0 {
+		t.Errorf("with all of them: got %v", got)
+	}
+	if got := CheckFiles(DefaultSettings(), nil); len(got) != 0 {
+		t.Errorf("the defaults: got %v", got)
+	}
+}
+
 func TestCheckTogether(t *testing.T) {
 	set := resolved(t, base+`
 kind: Fleet

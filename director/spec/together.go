@@ -11,22 +11,28 @@ import (
 // fleet itself answers for, or none could start after all have stopped. A
 // probe's Host and SNI are never resolved. A nil Set is an empty one.
 func CheckTogether(s Settings, set *Set) []Problem {
+	t := settingsOf(s, set)
+	t.names()
+	t.roster()
+	t.probed()
+	return tidy(t.problems)
+}
+
+// settingsOf reads the settings' file again, for line numbers only.
+func settingsOf(s Settings, set *Set) *together {
 	if set == nil {
 		set = &Set{}
 	}
 	t := &together{s: s, set: set, root: &value{kind: kindMap}}
 	if s.File != "" {
-		// For line numbers only; who made s has reported what is wrong with it.
+		// Who made s has reported what is wrong with it.
 		if data, err := readRegular(s.File, maxSettings); err == nil {
 			if docs, _ := parseYAML(s.File, data); len(docs) == 1 {
 				t.root = docs[0].root
 			}
 		}
 	}
-	t.names()
-	t.roster()
-	t.probed()
-	return tidy(t.problems)
+	return t
 }
 
 type together struct {

@@ -8,8 +8,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"regexp"
-	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -41,7 +39,13 @@ type document struct {
 	zoneFile string // that file, as opened
 }
 
-func (d document) id() string { return d.raw.Kind + "/" + d.raw.Name }
+// id is kind/name, and the kind alone where the name is wrong.
+func (d document) id() string {
+	if d.raw.Name == "" {
+		return d.raw.Kind
+	}
+	return d.raw.Kind + "/" + d.raw.Name
+}
 
 // parseYAML reads all documents of a file. JSON is read as the YAML that it is.
 // Documents are taken apart first, so that a mistake in one hides none in the
@@ -157,11 +161,6 @@ type yamlReader struct {
 	tooMuch    bool // said already
 }
 
-var (
-	yamlLine   = regexp.MustCompile(`line (\d+): `)
-	yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s*)?`)
-)
-
 func (r *yamlReader) document(c chunk) *value {
 	if isEmpty(c.text) {
 		return nil // a decoder for each of many would be costly
@@ -203,56 +202,6 @@ func isEmpty(text []byte) bool {
 		}
 	}
 	return true
-}
-
-func (r *yamlReader) syntax(text []byte, err error) {
-	message := yamlPrefix.ReplaceAllString(err.Error(), "")
-	message = yamlLine.ReplaceAllString(message, "")
-	r.add(mistakeLine(text, err), "", "is not YAML: "+message, "check indentation, quotes and brackets near this line")
-}
-
-// mistakeLine finds the line of a syntax error. The parser names, if any, the
-// line where the broken mapping or bracket began, and counts some from 0; so
-// that line is taken with which the error first appears.
-func mistakeLine(text []byte, err error) int {
-	const most = 256 << 10 // octets that are parsed again and again
-	stated := 1
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
-			stated = max(n, 1)
-		}
-	}
-	if len(text) > most {
-		return stated
-	}
-	var ends []int
-	for at, b := range text {
-		if b == '\n' || at == len(text)-1 {
-			ends = append(ends, at+1)
-		}
-	}
-	want := err.Error()
-	same := func(got string) bool { return got == want }
-	if strings.Contains(want, "unexpected end of stream") { // stated is where the text ends
-		want = yamlLine.ReplaceAllString(want, "")
-		same = func(got string) bool { return yamlLine.ReplaceAllString(got, "") == want }
-	}
-	fails := func(i int) bool { return same(firstError(text[:ends[i]])) }
-	if i := sort.Search(len(ends), fails); i < len(ends) && fails(i) {
-		return i + 1
-	}
-	return stated
-}
-
-// firstError is what stops the parser in a text.
-func firstError(text []byte) string {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	for {
-		var n yaml.Node
-		if err := dec.Decode(&n); err != nil {
-			return err.Error()
-		}
-	}
 }
 
 func (r *yamlReader) add(line int, path, message, remedy string) {
@@ -369,6 +318,10 @@ func (r *yamlReader) scalar(n *yaml.Node, v *value, path string) *value {
 		}
 		v.kind, v.text = kindBool, strconv.FormatBool(b)
 	case "!!int":
+		if digits := strings.TrimLeft(n.Value, "+-"); len(digits) > 1 && digits[0] == '0' && (digits[1] == '_' || '0' <= digits[1] && digits[1] <= '9') {
+			r.add(n.Line, path, n.Value+" begins with 0, so that YAML reads it as octal", "write it without the 0, or in quotes if it is text")
+			return nil
+		}
 		var i int64
 		if err := n.Decode(&i); err != nil {
 			r.add(n.Line, path, quote(n.Value)+" is too large a number", "write a smaller one, or quote it as text")

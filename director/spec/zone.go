@@ -51,7 +51,8 @@ func (o *object) readZone(c cursor) {
 	if len(z.Records) > maxZoneText {
 		c.fail("has more records than one zone may have", "split the zone")
 	}
-	if c.v.get("records") == nil || o.records != nil { // else nobody knows what they bring
+	// Else nobody knows what they bring, or whose they are.
+	if (c.v.get("records") == nil || o.records != nil) && z.Name != "" {
 		o.readZoneText(c)
 	}
 }

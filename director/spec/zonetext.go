@@ -123,7 +123,7 @@ func (s *zoneScanner) entry(tokens []string, blank bool, line int) {
 		s.out.records = append(s.out.records, zoneRecord{s.owner, kind, line})
 		// Only a dynamic update has such, and on the wire it would be malformed. An
 		// APL may list nothing (RFC 3123 section 4).
-		if len(tokens) == 1 && kind != "APL" {
+		if len(tokens) == 1 && kind != "APL" && isCapital(kind[0]) {
 			s.out.problems = append(s.out.problems, Problem{
 				Line: line, Message: "the " + kind + " record of " + s.owner + " has no data", Remedy: "write it after the type, or take the line out",
 			})

@@ -115,21 +115,28 @@ type reading struct {
 
 // ClientHandshake authenticates both sides with the files as they are now.
 func (r reading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	ca, err := os.ReadFile(r.files.CA)
+	config, err := r.files.load()
 	if err != nil {
-		return nil, nil, fmt.Errorf("etcd's CA: %w", err)
+		return nil, nil, err
+	}
+	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+}
+
+// load reads the files. An error names the one that is at fault.
+func (f TLS) load() (*tls.Config, error) {
+	ca, err := os.ReadFile(f.CA)
+	if err != nil {
+		return nil, fmt.Errorf("etcd.tls.ca: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		return nil, nil, fmt.Errorf("etcd's CA: no certificate in %s", r.files.CA)
+		return nil, fmt.Errorf("etcd.tls.ca: no certificate in %s", f.CA)
 	}
-	pair, err := tls.LoadX509KeyPair(r.files.Cert, r.files.Key)
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("certificate for etcd: %w", err)
+		return nil, fmt.Errorf("etcd.tls.cert %s and key %s: %w", f.Cert, f.Key, err)
 	}
-	return credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair},
-	}).ClientHandshake(ctx, authority, conn)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}, nil
 }
 
 // Clone gives a copy.

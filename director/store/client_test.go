@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -54,6 +55,31 @@ func TestEndpoints(t *testing.T) {
 				_ = s.Close()
 			}
 		})
+	}
+}
+
+// What etcd cannot be reached for is said at the start, by the file's name.
+func TestMissingFileIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	files := TLS{CA: ca, Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "k.pem")}
+	said := func() string {
+		var log strings.Builder
+		s, err := New(Options{Endpoints: []string{"https://192.0.2.1:2379"}, TLS: files, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		return log.String()
+	}
+	if got := said(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, ca) {
+		t.Errorf("got %q, want a warning of %s", got, ca)
+	}
+	if err := os.WriteFile(ca, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); !strings.Contains(got, "no certificate in "+ca) {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -15,7 +15,7 @@ var (
 	// was written.
 	ErrNotLeader = errors.New("this director's leadership is over")
 	// ErrUnavailable says that etcd did not serve. Nothing was written.
-	ErrUnavailable = errors.New("etcd is not available, nothing was changed")
+	ErrUnavailable = errors.New("etcd is not available")
 	// ErrDone comes with the stored result of a command that was committed
 	// before under the same ID (S4).
 	ErrDone = errors.New("the command was already done")

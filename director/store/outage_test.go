@@ -222,6 +222,9 @@ func TestOutOfSpace(t *testing.T) {
 
 	s := open(t, u.String())
 	snap := begin(t, s)
+	if refuses, fills, err := s.Space(t.Context()); err != nil || refuses != "" || fills != "" {
+		t.Errorf("its space while there is some: got %q, %q, %v", refuses, fills, err)
+	}
 	known := map[uint64]bool{1: true}
 	// Plans of the greatest size, until one is refused.
 	for revision := uint64(2); ; revision++ {
@@ -240,6 +243,9 @@ func TestOutOfSpace(t *testing.T) {
 	}
 	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "free space") {
 		t.Errorf("out of space: %v, want ErrUnavailable and the remedy", err)
+	}
+	if refuses, _, err := s.Space(t.Context()); err != nil || refuses == "" {
+		t.Errorf("its space: got %q, %v, want the alarm", refuses, err)
 	}
 	if got := revisionOf(snap); !known[got] || known[got+1] {
 		t.Errorf("the store holds revision %d, reported as done: %v", got, known)

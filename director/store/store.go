@@ -24,6 +24,9 @@ const (
 	// readPatience bounds a read, its repetitions included, and each attempt
 	// of a write.
 	readPatience = 3 * time.Second
+	// memberPatience bounds the first attempt of a read: one member of several
+	// may hang, and the next attempt asks another.
+	memberPatience = time.Second
 	// MaxAudit bounds one answer of Audit.
 	MaxAudit = 1000
 )
@@ -72,6 +75,13 @@ func New(o Options) (*Store, error) {
 	client, err := connect(o.Endpoints, o.TLS)
 	if err != nil {
 		return nil, err
+	}
+	// Said here, since what etcd is asked first may tell of a refused connection
+	// only.
+	if o.TLS != (TLS{}) {
+		if _, err := o.TLS.load(); err != nil {
+			o.Log.Warn("etcd is out of reach until its TLS files can be read", slog.Any("err", err))
+		}
 	}
 	return &Store{
 		client: client, keys: keys{prefix: strings.TrimSuffix(o.Prefix, "/") + "/"},
@@ -288,13 +298,17 @@ func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op)
 }
 
 // again makes a call that may be repeated, for readPatience at most, and over
-// short failures: the death of one member of three is no outage.
+// short failures: a member of three that dies or hangs is no outage. A store
+// that is slow as a whole has what is left after the first attempt.
 func again[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), readPatience)
 	defer cancel()
-	start := time.Now()
+	start, limit := time.Now(), memberPatience
 	for {
-		r, err := call(ctx)
+		attempt, end := context.WithTimeout(ctx, limit)
+		r, err := call(attempt)
+		end()
+		limit = readPatience
 		if err == nil || final(err) || ctx.Err() != nil || time.Since(start) > unsentPatience {
 			return r, err
 		}

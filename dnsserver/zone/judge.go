@@ -93,7 +93,7 @@ func (z *parser) judgeRecord(e entry, all map[string]*node) {
 	if n := dns.Len(e.rr); n > maxSet {
 		z.problem(e.line, "%s %s has %d octets, too long for a reply", h.Name, kind, n)
 	} else if _, err := dns.PackRR(e.rr, make([]byte, n+512), 0, nil, false); err != nil {
-		z.problem(e.line, "%s %s: %s", h.Name, kind, explain(err))
+		z.problem(e.line, "%s %s: %s", h.Name, kind, plain(err))
 	}
 	z.judgePlace(e, all)
 }

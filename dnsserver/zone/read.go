@@ -73,6 +73,9 @@ func (z *parser) readTTL(state *reading, e chunk, fields []string) {
 	state.ttl, state.fixed = rrs[0].Header().Ttl, true
 }
 
+// maxGenerate is how many steps the parser takes.
+const maxGenerate = 65_536
+
 // readGenerate bounds the range before the parser walks it.
 func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
 	before := *state
@@ -81,8 +84,8 @@ func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
 		z.problem(e.line, "$GENERATE: %v", err)
 		return
 	}
-	if steps+len(z.entries) > MaxRecords {
-		z.problem(e.line, "$GENERATE makes %d records; a zone may have %d", steps, MaxRecords)
+	if steps > maxGenerate || steps+len(z.entries) > MaxRecords {
+		z.problem(e.line, "$GENERATE makes %d records; one may make %d, and a zone may have %d", steps, maxGenerate, MaxRecords)
 		return
 	}
 	first := len(z.entries)
@@ -136,6 +139,10 @@ func (z *parser) readRecord(state *reading, e chunk, first string) {
 	} else if owner, ok := absolute(first, state.origin); ok {
 		state.owner = owner // kept even if the rest is wrong, for those that follow
 	}
+	if alone(text) {
+		z.problem(e.line, "%s stands alone: a record has a name, a TTL if any, a type and data", first)
+		return
+	}
 	z.keep(state, e, text)
 }
 
@@ -149,6 +156,10 @@ func (z *parser) keep(state *reading, e chunk, text string) {
 	for _, rr := range rrs {
 		h := rr.Header()
 		h.Name = dns.CanonicalName(h.Name)
+		if empty(rr, text) {
+			z.problem(e.line, "the %s record of %s has no data", dns.Type(h.Rrtype), h.Name)
+			return
+		}
 		state.owner = h.Name
 		if !state.fixed {
 			state.ttl = h.Ttl
@@ -168,15 +179,6 @@ func (z *parser) parse(text, origin string, ttl uint32) ([]dns.RR, error) {
 		}
 	}
 	return out, p.Err()
-}
-
-// explain leaves out the parser's name and its own idea of the line.
-func explain(err error) string {
-	text := strings.TrimPrefix(err.Error(), "dns: ")
-	if i := strings.LastIndex(text, " at line: "); i > 0 {
-		text = text[:i]
-	}
-	return text
 }
 
 func absolute(name, origin string) (string, bool) {

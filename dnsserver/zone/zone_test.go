@@ -97,7 +97,22 @@ func TestProblems(t *testing.T) {
 		want       string
 	}{
 		{"syntax", ns1 + "a A 192.0.2.300", 2, "bad A A"},
-		{"unknown type", ns1 + "a WHAT 1", 2, "WHAT"},
+		{"unknown type", ns1 + "a WHAT 1", 2, `"WHAT" is no type of record`},
+		{"unknown type behind a TTL", ns1 + "a 60 WHAT 1", 2, `"WHAT" is no type of record`},
+		{"unknown type behind TTL and class", ns1 + "a 60 IN WHAT 1", 2, `"WHAT" is no type of record`},
+		{"unknown type made", ns1 + "$GENERATE 1-3 n$ WHAT 1", 2, `"WHAT" is no type of record`},
+		{"no TTL", ns1 + "a 1x A 192.0.2.1", 2, `"1x" is neither a TTL nor a type`},
+		{"owner missing", ns1 + "A 192.0.2.1", 2, `"192.0.2.1" is neither a TTL nor a type`},
+		{"owner alone", ns1 + "lone", 2, "lone stands alone"},
+		{"owner alone, named as a type", ns1 + "a ; of old", 2, "a stands alone"},
+		{"type missing", ns1 + "a 60", 2, "ends before its type"},
+		{"type missing behind a class", ns1 + "a IN", 2, "ends before its type"},
+		{"type missing behind both", ns1 + "a IN 60", 2, "ends before its type"},
+		{"no data", ns1 + "a A", 2, "the A record of a.example.org. has no data"},
+		{"no data, inherited owner", ns1 + " TXT", 2, "the TXT record of ns1.example.org. has no data"},
+		{"no data before a comment", ns1 + "a A ; later", 2, "ends before its data does"},
+		{"half the data", ns1 + "a MX 10", 2, "ends before its data does"},
+		{"made without data", ns1 + "$GENERATE 1-3 n$ A", 2, "ends before its data does"},
 		{"outside", ns1 + "www.example.com. A 192.0.2.1", 2, "outside the zone"},
 		{"outside by label", ns1 + "badexample.org. A 192.0.2.1", 2, "outside the zone"},
 		{"CNAME and other data", ns1 + "a CNAME b\na A 192.0.2.1", 3, "a CNAME and other data: A"},
@@ -125,6 +140,7 @@ func TestProblems(t *testing.T) {
 		{"include", ns1 + "$INCLUDE /etc/passwd", 2, "$INCLUDE is refused"},
 		{"other directive", ns1 + "$DATE", 2, "unknown directive"},
 		{"generate too much", ns1 + "$GENERATE 1-2000000000 n$ A 192.0.2.1", 2, "a zone may have"},
+		{"generate more than one may", ns1 + "$GENERATE 1-65537 n$ A 192.0.2.1", 2, "one may make 65536"},
 		{"generate nonsense", ns1 + "$GENERATE 9-1 n$ A 192.0.2.1", 2, "not a range"},
 		{"quote", ns1 + "a TXT \"open\nb A 192.0.2.1", 2, "quote is not closed"},
 		{"parenthesis", ns1 + "a TXT ( hi\nb A 192.0.2.1", 2, "( is not closed"},
@@ -145,6 +161,14 @@ func TestProblems(t *testing.T) {
 			}
 			t.Errorf("got %v, want line %d: %s", problems, tc.line, tc.want)
 		})
+	}
+}
+
+// Data that is all zeroes, or may be absent, is data.
+func TestLittleData(t *testing.T) {
+	_, problems := Parse(source(ns1 + "a EUI48 00-00-00-00-00-00\nb APL\nc TYPE65280 \\# 0\nd TXT \"\"\nptr PTR PTR\ne MX 0 .\n$GENERATE 1-3 h$ A 192.0.2.$\n"))
+	if len(problems) != 0 {
+		t.Errorf("got %v, want no problem", problems)
 	}
 }
 

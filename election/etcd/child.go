@@ -95,9 +95,6 @@ func (c *Child) Run(ctx context.Context) error {
 	defer runtime.UnlockOSThread()
 	if c.temp != "" {
 		defer os.RemoveAll(c.temp)
-		if err := os.MkdirAll(c.temp, 0o700); err != nil {
-			return fmt.Errorf("folder for etcd's socket: %w", err)
-		}
 	}
 	wait := restartFirst
 	for {
@@ -123,6 +120,11 @@ func (c *Child) Run(ctx context.Context) error {
 func (c *Child) once(ctx context.Context) error {
 	if err := os.MkdirAll(c.o.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
+	}
+	if c.temp != "" {
+		if err := os.MkdirAll(c.temp, 0o700); err != nil {
+			return fmt.Errorf("folder for etcd's socket: %w", err)
+		}
 	}
 	args := slices.Concat(c.o.Command[1:], []string{"--data", c.o.Data, "--listen", c.Endpoint()})
 	cmd := exec.CommandContext(ctx, c.o.Command[0], args...)

@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +56,54 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	}
 	_ = director.Wait()
 	until(t, "the child to die with its parent", func() bool { return gone(pid) })
+}
+
+// What keeps the socket's folder from being made passes, and the child comes.
+func TestChildSocketFolder(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), strings.Repeat("x", 120))
+	c, err := NewChild(ChildOptions{Data: data, Command: os.Args[:1], Env: []string{"DIVERT_TEST_ROLE=etcd"}, Stderr: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(c.temp); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.temp, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tried := make(chan struct{}, 1)
+	c.o.Log = slog.New(tells{tried})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	select {
+	case <-tried:
+	case err := <-done:
+		t.Fatalf("gave up: %v", err)
+	}
+	if err := os.Remove(c.temp); err != nil {
+		t.Fatal(err)
+	}
+	pidOf(t, data, 0)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(c.temp); err == nil {
+		t.Errorf("%s is left", c.temp)
+	}
+}
+
+// tells is a log that tells of its first line.
+type tells struct{ line chan struct{} }
+
+func (h tells) Enabled(context.Context, slog.Level) bool { return true }
+func (h tells) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h tells) WithGroup(string) slog.Handler            { return h }
+func (h tells) Handle(context.Context, slog.Record) error {
+	wake(h.line)
+	return nil
 }
 
 func TestChildSocketPath(t *testing.T) {

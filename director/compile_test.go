@@ -1,0 +1,49 @@
+package director
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/divertdns/divert/director/spec"
+)
+
+// TestCheckZoneOfGoodSpecs: what the spec package takes, the rules of DNS take.
+func TestCheckZoneOfGoodSpecs(t *testing.T) {
+	folders, err := filepath.Glob("spec/testdata/good/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zones := 0
+	for _, folder := range folders {
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			continue
+		}
+		set, _, problems := spec.LoadWith([]string{folder}, CheckZone)
+		if spec.Failed(problems) {
+			t.Errorf("%s: got %v", folder, problems)
+			continue
+		}
+		for _, z := range set.Zones {
+			zones++
+			if problems := CheckZone(z); spec.Failed(problems) {
+				t.Errorf("%s, %s: got %v", folder, z.Name, problems)
+			}
+		}
+	}
+	if zones < 2 {
+		t.Errorf("found %d zones", zones)
+	}
+}
+
+// TestCheckZoneConflicts: each host that a record stands in the way of is a
+// problem of its own.
+func TestCheckZoneConflicts(t *testing.T) {
+	problems := CheckZone(&spec.Zone{
+		Name: "example.org", Nameservers: []string{"ns1.example.net"}, Hostmaster: "admin@example.org",
+		Records: "$GENERATE 1-9 n$ A 192.0.2.$\n", Steered: []string{"n1.example.org", "n2.example.org", "shop.example.org"},
+	})
+	if len(problems) != 2 || problems[0].Message != "zone example.org.: n1.example.org. has a static address or CNAME" || problems[0].Remedy == "" {
+		t.Errorf("got %v, want one for each of n1 and n2", problems)
+	}
+}
