@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,13 +48,15 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := f.run(ctx); err != nil {
-			return fmt.Errorf("dns: %w", err)
-		}
-		return nil
+	answer := sync.OnceFunc(func() {
+		group.Go(func() error {
+			if err := f.run(ctx); err != nil {
+				return fmt.Errorf("dns: %w", err)
+			}
+			return nil
+		})
 	})
-	group.Go(func() error { return o.direct(ctx, f, h) })
+	group.Go(func() error { return o.direct(ctx, f, h, answer) })
 	if err := group.Wait(); !errors.Is(err, errServed) {
 		return err
 	}
@@ -83,9 +86,11 @@ func (o *ServeOptions) openFront(h **heir) (f *front, err error) {
 	return newFront(o.Settings, new(atomic.Pointer[answer.Table]), o.Sockets, len(o.Sockets) > 0, o.Log)
 }
 
-// direct runs directors behind a front.
-func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir) error {
+// direct runs directors behind a front, which answers from the first moment at
+// which there is something to answer: what comes before waits in the sockets.
+func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir, answer func()) error {
 	if h != nil {
+		answer()
 		if err := h.ready(); err != nil {
 			return err
 		}
@@ -108,6 +113,7 @@ func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir) error {
 			}
 			continue
 		}
+		answer()
 		if h != nil && d.mute != nil {
 			d.close() // the one before is whole, and stays
 			return fmt.Errorf("taking over: %w", d.mute)

@@ -84,6 +84,35 @@ func (s *stage) serve(change func(*ServeOptions)) (done chan error, ready chan s
 	return done, ready
 }
 
+// patient clients ask again while nobody is there, and accept no refusal.
+func (s *stage) patient(n int) (stop func()) {
+	var end atomic.Bool
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for answered := 0; !end.Load() || answered == 0; {
+				m := new(dns.Msg)
+				m.SetQuestion("pay.example.org.", dns.TypeA)
+				reply, _, err := (&dns.Client{Timeout: 2 * time.Second}).Exchange(m, s.settings.DNS.Listen[0])
+				if err != nil {
+					continue
+				}
+				answered++
+				if reply.Rcode != dns.RcodeSuccess || len(reply.Answer) != 1 {
+					s.t.Errorf("got\n%v", reply)
+					return
+				}
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		end.Store(true)
+		all.Wait()
+	})
+	s.t.Cleanup(stop)
+	return stop
+}
+
 // within waits for a channel for longer than anything here may take.
 func within[T any](t *testing.T, c <-chan T, what string) (v T) {
 	t.Helper()
@@ -271,4 +300,14 @@ func TestReplaceTakesTheNextBoot(t *testing.T) {
 	if got := boot(); got < first+3 {
 		t.Errorf("boots went from %d to %d over two processes", first, got)
 	}
+}
+
+// S12: whoever asks while a director starts from its last good plan waits for the
+// answer, and is never refused.
+func TestNobodyIsRefusedAtTheStart(t *testing.T) {
+	s := newStage(t)
+	stop := s.patient(4)
+	_, ready := s.serve(nil)
+	within(t, ready, "the process")
+	stop()
 }
