@@ -10,7 +10,7 @@ FUZZTIME ?= 20s
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e check lint fmt fuzz bench kube-tools test-kube generate clean
+.PHONY: help build demo test race e2e check lint fmt fuzz bench kube-tools test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: ## the benchmarks
 
 kube-tools: ## build a real kube-apiserver into .cache (10 minutes of two cores, once)
 	health/kube/apiserver/build
+
+test-resolvers: ## real resolvers (unbound, BIND) and clients in front of a fleet; needs root
+	DIVERT_RESOLVERS=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestResolvers'
 
 test-kube: build kube-tools ## the control-plane probe against a real kube-apiserver
 	DIVERT_KUBE=1 $(GO) test -count=1 -v -timeout 10m ./health/kube/... ./chaos/e2e -run 'Kube'

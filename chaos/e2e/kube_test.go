@@ -112,7 +112,12 @@ func run(t *testing.T, log, name string, args ...string) (stop func()) {
 		cancel()
 		<-done
 	}
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		stop()
+		if b, err := os.ReadFile(log); t.Failed() && err == nil {
+			t.Logf("--- log of %s\n%s", filepath.Base(name), b[max(0, len(b)-4000):])
+		}
+	})
 	return stop
 }
 

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Options struct {
 	// DNS gives each director's DNS address; default: port 5353 of its own
 	// loopback address.
 	DNS func(i int) string
+	// Port is the port of the default DNS addresses; 0 = 5353.
+	Port uint16
 	// API gives each director's API address; default: port 8053 of its own
 	// loopback address.
 	API func(i int) string
@@ -78,7 +81,7 @@ func New(o Options) (*Fleet, error) {
 	}
 	f := &Fleet{opts: o, log: o.Log, procs: map[string]*Process{}, forge: make(chan func())}
 	if o.DNS == nil {
-		f.opts.DNS = func(i int) string { return netip.AddrPortFrom(f.Director(i), 5353).String() }
+		f.opts.DNS = func(i int) string { return netip.AddrPortFrom(f.Director(i), cmp.Or(o.Port, 5353)).String() }
 	}
 	if o.API == nil {
 		f.opts.API = func(i int) string { return netip.AddrPortFrom(f.Director(i), 8053).String() }
