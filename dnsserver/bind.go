@@ -52,24 +52,20 @@ func bind(addr netip.AddrPort, workers int, in *inherited) (listener, error) {
 }
 
 func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err error) {
-	var conns []*net.UDPConn // not yet in l
 	l.any = addr.Addr().IsUnspecified()
 	defer func() {
 		if err != nil {
-			for _, conn := range conns {
-				_ = conn.Close()
-			}
 			l.close()
 			l = listener{}
 		}
 	}()
-	if conns, err = in.udp(addr); err != nil {
+	if l.udp, err = in.udp(addr); err != nil {
 		return l, fmt.Errorf("dns.listen %s: taking over UDP: %w", addr, err)
 	}
 	if l.tcp, err = in.tcp(addr); err != nil {
 		return l, fmt.Errorf("dns.listen %s: taking over TCP: %w", addr, err)
 	}
-	given := len(conns) > 0
+	given := len(l.udp) > 0
 	if !given {
 		// The first is bound alone, so that a port that another program holds is an
 		// error; it is shared only when TCP, which never is, is bound too.
@@ -77,54 +73,47 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 		if err != nil {
 			return l, explainBind("UDP", addr, err)
 		}
-		conns = append(conns, first)
+		l.udp = append(l.udp, first)
 	}
-	bound := netip.AddrPortFrom(addr.Addr(), conns[0].LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	bound := netip.AddrPortFrom(addr.Addr(), l.udp[0].LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	if l.tcp == nil {
 		if l.tcp, err = net.ListenTCP(network("tcp", addr), net.TCPAddrFromAddrPort(bound)); err != nil {
 			return l, explainBind("TCP", bound, err)
 		}
 	}
 	if !given {
-		if conns, err = share(conns, bound, workers); err != nil {
+		if err = l.share(bound, workers); err != nil {
 			return l, err
 		}
 	}
-	for len(conns) > 0 {
-		conn := conns[0]
+	for _, conn := range l.udp {
 		_ = conn.SetReadBuffer(receiveBuffer)
 		if l.any {
 			if err = datagram.AskDestination(conn, addr.Addr().Is6()); err != nil {
 				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)
 			}
 		}
-		conns = conns[1:]
-		socket, err := datagram.Take(conn)
-		if err != nil {
-			return l, fmt.Errorf("dns.listen %s: %w", addr, err)
-		}
-		l.udp = append(l.udp, socket)
 	}
 	return l, nil
 }
 
 // share binds further sockets beside the first, which alone is bound.
-func share(conns []*net.UDPConn, addr netip.AddrPort, workers int) ([]*net.UDPConn, error) {
+func (l *listener) share(addr netip.AddrPort, workers int) error {
 	if workers < 2 {
-		return conns, nil
+		return nil
 	}
-	if err := datagram.Share(conns[0]); err != nil {
-		return conns, fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
+	if err := datagram.Share(l.udp[0]); err != nil {
+		return fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
 	}
 	shared := net.ListenConfig{Control: datagram.ShareRaw}
-	for len(conns) < workers {
+	for len(l.udp) < workers {
 		conn, err := shared.ListenPacket(context.Background(), network("udp", addr), addr.String())
 		if err != nil {
-			return conns, explainBind("UDP", addr, err)
+			return explainBind("UDP", addr, err)
 		}
-		conns = append(conns, conn.(*net.UDPConn))
+		l.udp = append(l.udp, conn.(*net.UDPConn))
 	}
-	return conns, nil
+	return nil
 }
 
 func network(transport string, addr netip.AddrPort) string {

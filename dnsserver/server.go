@@ -69,7 +69,7 @@ type Server struct {
 
 // listener is one address by both transports.
 type listener struct {
-	udp []*datagram.Socket // one for each worker: the kernel spreads the clients over them
+	udp []*net.UDPConn // one for each worker: the kernel spreads the clients over them
 	tcp *net.TCPListener
 	any bool // bound to the unspecified address
 }
@@ -156,8 +156,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serving, inner := errgroup.WithContext(ctx)
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		for _, socket := range l.udp {
-			w := s.worker(socket, l.any)
+		for _, conn := range l.udp {
+			w := s.worker(conn, l.any)
 			serving.Go(func() error { return w.serve(inner) })
 		}
 		serving.Go(func() error { return s.serveTCP(inner, l.tcp) })
@@ -189,8 +189,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Retire() {
 	s.retire()
 	for i := range s.listeners {
-		for _, socket := range s.listeners[i].udp {
-			socket.Interrupt()
+		for _, conn := range s.listeners[i].udp {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
 		}
 		_ = s.listeners[i].tcp.SetDeadline(time.Unix(1, 0))
 	}
@@ -217,9 +217,10 @@ func (s *Server) idle(ctx context.Context) error {
 
 // interrupt wakes everything that waits for a packet.
 func (s *Server) interrupt() {
+	past := time.Unix(1, 0)
 	for i := range s.listeners {
-		for _, socket := range s.listeners[i].udp {
-			socket.Interrupt()
+		for _, conn := range s.listeners[i].udp {
+			_ = conn.SetReadDeadline(past)
 		}
 		_ = s.listeners[i].tcp.Close()
 	}
@@ -233,8 +234,8 @@ func (s *Server) close() {
 }
 
 func (l *listener) close() {
-	for _, socket := range l.udp {
-		_ = socket.Close()
+	for _, conn := range l.udp {
+		_ = conn.Close()
 	}
 	if l.tcp != nil {
 		_ = l.tcp.Close()
@@ -244,8 +245,8 @@ func (l *listener) close() {
 // overflows sums what the kernel dropped because a worker was too slow.
 func (s *Server) overflows() (sum uint64, err error) {
 	for i := range s.listeners {
-		for _, socket := range s.listeners[i].udp {
-			n, err := socket.Overflows()
+		for _, conn := range s.listeners[i].udp {
+			n, err := datagram.Overflows(conn)
 			if err != nil {
 				return 0, err
 			}

@@ -63,8 +63,8 @@ func (s *Server) Handles() []Handle {
 	var out []Handle
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		for _, socket := range l.udp {
-			out = append(out, Handle{"udp", plain(socket.Addr()), socket})
+		for _, conn := range l.udp {
+			out = append(out, Handle{"udp", plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), conn})
 		}
 		out = append(out, Handle{"tcp", plain(l.tcp.Addr().(*net.TCPAddr).AddrPort()), l.tcp})
 	}

@@ -18,7 +18,7 @@ const pause = 10 * time.Millisecond
 // worker answers what comes by one UDP socket. One goroutine runs it.
 type worker struct {
 	server *Server
-	socket *datagram.Socket
+	conn   *net.UDPConn
 	any    bool // bound to the unspecified address
 	counts *shard
 	press  pressure
@@ -26,15 +26,16 @@ type worker struct {
 	shown  tap.Sampler
 }
 
-func (s *Server) worker(socket *datagram.Socket, any bool) *worker {
+func (s *Server) worker(conn *net.UDPConn, any bool) *worker {
 	return &worker{
-		server: s, socket: socket, any: any, counts: s.metrics.shard(), local: plain(socket.Addr()), shown: s.tap.Sampler(),
+		server: s, conn: conn, any: any, counts: s.metrics.shard(),
+		local: plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), shown: s.tap.Sampler(),
 	}
 }
 
 // serve answers batch after batch until ctx ends.
 func (w *worker) serve(ctx context.Context) error {
-	b, err := datagram.New(w.socket, w.any)
+	b, err := datagram.New(w.conn, w.any)
 	if err != nil {
 		return err
 	}

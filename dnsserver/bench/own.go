@@ -60,11 +60,7 @@ func shared(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 }
 
 func echo(conn *net.UDPConn) error {
-	socket, err := datagram.Take(conn)
-	if err != nil {
-		return err
-	}
-	b, err := datagram.New(socket, false)
+	b, err := datagram.New(conn, false)
 	if err != nil {
 		return err
 	}

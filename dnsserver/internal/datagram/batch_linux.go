@@ -2,10 +2,8 @@ package datagram
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"unsafe"
 
@@ -19,16 +17,15 @@ const slot = MaxQuery + 100
 // Batch reads packets and sends replies by one socket. Its memory is made once:
 // the headers point into it, so it never moves or grows. One goroutine uses it.
 type Batch struct {
-	socket  *Socket
-	receive func(fd uintptr)
-	send    func(fd uintptr)
+	raw     syscall.RawConn
+	receive func(fd uintptr) bool
+	send    func(fd uintptr) bool
 	got     int           // packets read
 	errno   syscall.Errno // of the last read
 	put     int           // replies to be sent
 	used    int           // octets of replies
 	refused int           // replies of the last Send that were not sent
 
-	waits   [2]unix.PollFd // for the socket and for its Interrupt
 	in      [Max]mmsghdr
 	out     [Max]mmsghdr
 	inVec   [Max]unix.Iovec
@@ -41,10 +38,9 @@ type Batch struct {
 
 // New makes the batch of a socket. With destination, which needs AskDestination,
 // replies leave from the address that was asked.
-func New(socket *Socket, destination bool) (*Batch, error) {
-	b := &Batch{socket: socket}
+func New(conn *net.UDPConn, destination bool) (*Batch, error) {
+	b := &Batch{}
 	b.receive, b.send = b.receiveNow, b.sendNow
-	b.waits[0].Events, b.waits[1].Events = unix.POLLIN, unix.POLLIN
 	for i := range b.in {
 		b.inVec[i].Base = &b.queries[i][0]
 		b.inVec[i].SetLen(MaxQuery)
@@ -58,7 +54,12 @@ func New(socket *Socket, destination bool) (*Batch, error) {
 		}
 		b.rearm(i)
 	}
-	return b, nil
+	if conn == nil {
+		return b, nil
+	}
+	var err error
+	b.raw, err = conn.SyscallConn()
+	return b, err
 }
 
 // rearm gives the kernel its room again.
@@ -70,40 +71,31 @@ func (b *Batch) rearm(i int) {
 }
 
 // Receive waits for packets, and gives how many there are. What the batch held
-// before is gone. The socket's Interrupt ends it.
+// before is gone. It waits in Go's poller, so that a deadline in the past or
+// closing the socket ends it.
 func (b *Batch) Receive() (n int, err error) {
 	for i := range b.got {
 		b.rearm(i)
 	}
 	b.got, b.put, b.used, b.errno = 0, 0, 0, 0
-	if err := b.socket.raw.Control(b.receive); err != nil {
-		return 0, net.ErrClosed
+	if err := b.raw.Read(b.receive); err != nil {
+		return 0, err
 	}
-	switch {
-	case b.errno != 0:
+	if b.errno != 0 && b.errno != unix.EINTR {
 		return 0, b.errno
-	case b.got == 0:
-		return 0, os.ErrDeadlineExceeded
 	}
 	return b.got, nil
 }
 
-// receiveNow reads, and waits where there is nothing to read.
-func (b *Batch) receiveNow(fd uintptr) {
-	b.waits[0].Fd, b.waits[1].Fd = int32(fd), int32(b.socket.event)
-	for !b.socket.ended.Load() {
-		n, errno := recvmmsg(fd, b.in[:])
-		if errno == unix.EAGAIN {
-			// This one waits, so the scheduler must know.
-			if _, err := unix.Poll(b.waits[:], -1); err == nil || errors.Is(err, unix.EINTR) {
-				continue
-			}
-		}
-		if errno != unix.EINTR {
-			b.got, b.errno = n, errno
-			return
-		}
+func (b *Batch) receiveNow(fd uintptr) (done bool) {
+	n, errno := recvmmsg(fd, b.in[:])
+	if errno == unix.EAGAIN {
+		return false
 	}
+	if b.errno = errno; errno == 0 {
+		b.got = n
+	}
+	return true
 }
 
 // Packet is the i-th packet. It may be changed, but not kept.
@@ -151,13 +143,11 @@ func (b *Batch) Send() (refused int, err error) {
 		return 0, nil
 	}
 	b.refused = 0
-	if err := b.socket.raw.Control(b.send); err != nil {
-		return 0, net.ErrClosed
-	}
-	return b.refused, nil
+	err = b.raw.Write(b.send)
+	return b.refused, err
 }
 
-func (b *Batch) sendNow(fd uintptr) {
+func (b *Batch) sendNow(fd uintptr) (done bool) {
 	for at := 0; at < b.put; {
 		sent, errno := sendmmsg(fd, b.out[at:b.put])
 		switch {
@@ -169,4 +159,5 @@ func (b *Batch) sendNow(fd uintptr) {
 		}
 	}
 	b.put, b.used = 0, 0
+	return true
 }

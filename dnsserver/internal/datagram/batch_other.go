@@ -3,13 +3,14 @@
 package datagram
 
 import (
+	"net"
 	"net/netip"
 )
 
 // Batch reads one packet at a time and sends the reply to it. One goroutine uses
 // it.
 type Batch struct {
-	socket *Socket
+	conn   *net.UDPConn
 	query  [MaxQuery]byte
 	length int
 	from   netip.AddrPort
@@ -18,12 +19,13 @@ type Batch struct {
 }
 
 // New makes the batch of a socket.
-func New(socket *Socket, _ bool) (*Batch, error) { return &Batch{socket: socket}, nil }
+func New(conn *net.UDPConn, _ bool) (*Batch, error) { return &Batch{conn: conn}, nil }
 
-// Receive waits for a packet. The socket's Interrupt ends it.
+// Receive waits for a packet. A deadline in the past or closing the socket ends
+// it.
 func (b *Batch) Receive() (n int, err error) {
 	b.reply = nil
-	b.length, b.from, err = b.socket.conn.ReadFromUDPAddrPort(b.query[:])
+	b.length, b.from, err = b.conn.ReadFromUDPAddrPort(b.query[:])
 	if err != nil {
 		return 0, err
 	}
@@ -47,7 +49,7 @@ func (b *Batch) Send() (refused int, err error) {
 	if len(b.reply) == 0 {
 		return 0, nil
 	}
-	if _, err := b.socket.conn.WriteToUDPAddrPort(b.reply, b.from); err != nil {
+	if _, err := b.conn.WriteToUDPAddrPort(b.reply, b.from); err != nil {
 		return 1, nil
 	}
 	return 0, nil

@@ -38,6 +38,15 @@ func AskDestination(conn *net.UDPConn, is6 bool) error {
 	})
 }
 
+// Overflows tells how many packets the kernel dropped since the socket was opened
+// because its queue was full.
+func Overflows(conn *net.UDPConn) (uint64, error) {
+	const skMeminfoDrops = 8
+	var info [9]uint32
+	err := control(conn, func(fd uintptr) error { return getMeminfo(fd, &info) })
+	return uint64(info[skMeminfoDrops]), err
+}
+
 func control(conn syscall.Conn, f func(fd uintptr) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {

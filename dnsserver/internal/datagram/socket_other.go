@@ -5,9 +5,7 @@ package datagram
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"syscall"
-	"time"
 )
 
 // Workers is how many sockets one address is best served by.
@@ -24,23 +22,5 @@ func ShareRaw(_, _ string, _ syscall.RawConn) error { return nil }
 // a socket bound to all.
 func AskDestination(*net.UDPConn, bool) error { return nil }
 
-// Socket is a UDP socket.
-type Socket struct{ conn *net.UDPConn }
-
-// Take makes a Socket of conn.
-func Take(conn *net.UDPConn) (*Socket, error) { return &Socket{conn}, nil }
-
-// Addr is what it is bound to.
-func (s *Socket) Addr() netip.AddrPort { return s.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
-
-// SyscallConn gives access to the file descriptor.
-func (s *Socket) SyscallConn() (syscall.RawConn, error) { return s.conn.SyscallConn() }
-
-// Interrupt ends the waiting for packets for good.
-func (s *Socket) Interrupt() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
-
-// Close closes it.
-func (s *Socket) Close() error { return s.conn.Close() }
-
 // Overflows is not known here.
-func (s *Socket) Overflows() (uint64, error) { return 0, errors.ErrUnsupported }
+func Overflows(*net.UDPConn) (uint64, error) { return 0, errors.ErrUnsupported }
