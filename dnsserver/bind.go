@@ -35,9 +35,8 @@ func listenAddrs(text string) ([]netip.AddrPort, error) {
 // bindTries is how often a port is sought that is free for UDP and TCP alike.
 const bindTries = 8
 
-// receiveBuffer is asked for each UDP socket, in octets: a burst must not be lost
-// while a table is swapped. The kernel may give less.
-const receiveBuffer = 4 << 20
+// queueSize is asked for the queues of each UDP socket, in octets.
+const queueSize = 4 << 20
 
 // bind opens both transports on one address, UDP by as many sockets as there are
 // workers. The families are apart, so that 0.0.0.0 and :: can both be listened on.
@@ -87,7 +86,7 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 		}
 	}
 	for _, conn := range l.udp {
-		_ = conn.SetReadBuffer(receiveBuffer)
+		datagram.Enlarge(conn, queueSize)
 		if l.any {
 			if err = datagram.AskDestination(conn, addr.Addr().Is6()); err != nil {
 				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)

@@ -38,6 +38,22 @@ func AskDestination(conn *net.UDPConn, is6 bool) error {
 	})
 }
 
+// Enlarge gives a socket queues of so many octets, as far as the kernel lets it:
+// beyond net.core.rmem_max and wmem_max only who has CAP_NET_ADMIN may go. A burst
+// must not be lost while a table is swapped; and replies to addresses of the own
+// network that nobody has are charged to the socket for seconds, until the kernel
+// gives up asking who has them, so that a small queue is soon full of those.
+func Enlarge(conn *net.UDPConn, octets int) {
+	_ = control(conn, func(fd uintptr) error {
+		for _, o := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], octets) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], octets)
+			}
+		}
+		return nil
+	})
+}
+
 // Overflows tells how many packets the kernel dropped since the socket was opened
 // because its queue was full.
 func Overflows(conn *net.UDPConn) (uint64, error) {

@@ -22,5 +22,11 @@ func ShareRaw(_, _ string, _ syscall.RawConn) error { return nil }
 // a socket bound to all.
 func AskDestination(*net.UDPConn, bool) error { return nil }
 
+// Enlarge gives a socket queues of so many octets, as far as the kernel lets it.
+func Enlarge(conn *net.UDPConn, octets int) {
+	_ = conn.SetReadBuffer(octets)
+	_ = conn.SetWriteBuffer(octets)
+}
+
 // Overflows is not known here.
 func Overflows(*net.UDPConn) (uint64, error) { return 0, errors.ErrUnsupported }
