@@ -7,6 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GO ?= go
 export CGO_ENABLED ?= 0
 FUZZTIME ?= 20s
+REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
@@ -48,8 +49,8 @@ $(BIN)/%: .tools/go.mod
 	@mkdir -p $(BIN)
 	cd .tools && GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $$($(GO) list -f '{{.ImportPath}}' tool | grep -E '/$*$$')
 
-fuzz: ## fuzz every target for FUZZTIME each
-	@.ci/fuzz $(FUZZTIME)
+fuzz: ## fuzz every target for FUZZTIME each, the packet path for REPLYTIME
+	@.ci/fuzz $(FUZZTIME) $(REPLYTIME)
 
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
