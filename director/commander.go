@@ -312,7 +312,7 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 		// Whatever its order: another fleet's store is never written over.
 		known = append(known, core.Known{Director: "the store", Identity: snap.Sealed.Identity})
 	}
-	known = append(known, core.Known{Director: "this director's disk", Identity: c.horizon.known()})
+	known = append(known, core.Known{Identity: c.horizon.known()})
 	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
 	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, cmd, known...)
 	if err != nil {

@@ -89,14 +89,16 @@ func firstRoster(set *spec.Set, me Director) ([]*plan.Director, error) {
 
 // Known is a plan that some director says it holds.
 type Known struct {
-	Director string
+	Director string // "": nobody says so any more; this director only remembers
 	Identity plan.Identity
 }
 
 // Recover makes the plan that replaces a lost, restored or emptied store: what
 // this director holds, with the epoch and the revision above all that are known
 // (SEMANTICS, "Store lost"). It refuses on a director that does not hold the
-// highest plan, and says which does.
+// highest plan that anybody holds, and says which does. One that is only
+// remembered is given up, and said to be: else a fleet that lost it for good could
+// never be recovered.
 func Recover(s State, c Command, known ...Known) (Change, error) {
 	if s.Plan == nil {
 		return Change{}, &Refusal{Reason: "this director holds no plan to recover from", Remedy: "run `divert store recover` on one that does"}
@@ -109,6 +111,7 @@ func Recover(s State, c Command, known ...Known) (Change, error) {
 	}
 	mine := s.Plan.Identity
 	best := Known{Identity: mine}
+	var remembered plan.Identity
 	epoch, revision := mine.Epoch, mine.Revision
 	for _, k := range known {
 		switch {
@@ -119,6 +122,8 @@ func Recover(s State, c Command, known ...Known) (Change, error) {
 				Reason: fmt.Sprintf("%s holds a plan of fleet %s, this director one of %s", k.Director, k.Identity.Fleet, mine.Fleet),
 				Remedy: "one of the two is connected to the wrong fleet: correct that first",
 			}
+		case k.Director == "":
+			remembered = k.Identity
 		case k.Identity.Compare(best.Identity) > 0:
 			best = k
 		}
@@ -134,6 +139,9 @@ func Recover(s State, c Command, known ...Known) (Change, error) {
 	w.next.Epoch, w.next.Revision = epoch+1, revision+1
 	w.doc = s.Doc // a new store has no chunk of it
 	w.what = fmt.Sprintf("recover the store from plan %d.%d: epoch %d", mine.Epoch, mine.Revision, w.next.GetEpoch())
+	if remembered.Compare(mine) > 0 {
+		w.what += fmt.Sprintf("; plan %d.%d, known here once and held by nobody who answers, is given up", remembered.Epoch, remembered.Revision)
+	}
 	w.done = w.what
 	return w.finish()
 }

@@ -184,6 +184,16 @@ func TestRecover(t *testing.T) {
 	if w.scopes(plan.Override_DRAIN) != "cluster/fra" {
 		t.Error("recovery lost a drain")
 	}
+	ahead := w.s.Plan.Identity
+	ahead.Revision += 5
+	// What is only remembered raises the order and refuses nothing: nobody may have it
+	// any more.
+	got, err = Recover(w.s, Command{ID: "r1", Author: "alice"}, Known{"", ahead}, Known{"d2", mine})
+	if err != nil || !strings.Contains(got.Audit.GetWhat(), "is given up") {
+		t.Errorf("a plan that nobody holds: %v\n%v", err, got.Plan)
+	} else if id := (plan.Identity{Epoch: got.Plan.GetEpoch(), Revision: got.Plan.GetRevision()}); id.Epoch <= ahead.Epoch || id.Revision <= ahead.Revision {
+		t.Errorf("got %d.%d, not above %d.%d", id.Epoch, id.Revision, ahead.Epoch, ahead.Revision)
+	}
 	if _, err := Recover(State{}, c); err == nil {
 		t.Error("recovered from nothing")
 	}
