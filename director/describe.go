@@ -62,6 +62,9 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 		if !sameStandby(&g.standby, standby) {
 			g.standBy(standby)
 		}
+		if !g.from.Next.Equal(svc.Next) {
+			g.schedule(svc)
+		}
 		g.from, g.standby = *svc, *standby
 		for j := range g.names {
 			count[g.names[j].zone]++
@@ -195,6 +198,16 @@ func viewOf(svc *steer.Service, site int, f steer.Family) *steer.View {
 		return &svc.SiteViews[site].V4
 	default:
 		return &svc.SiteViews[site].V6
+	}
+}
+
+// schedule gives the hosts the instant of their next change; single sites have none.
+func (g *group) schedule(svc *steer.Service) {
+	g.names = slices.Clone(g.names)
+	for i := range g.names {
+		if g.names[i].site < 0 {
+			g.names[i].Next = svc.Next
+		}
 	}
 }
 

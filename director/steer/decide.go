@@ -36,6 +36,8 @@ type inputs struct {
 	frozen  source // what the observation stored
 	real    source
 	acting  bool
+
+	observations []drain // of which observe is one
 }
 
 // drain is a parsed override of kind DRAIN.

@@ -75,7 +75,9 @@ func (d *Decider) Decide(in Input) Decision {
 					src = frozenSource(o)
 					frozen[o] = src
 				}
-				s := k.decide(svc.Name, inputs{drains: drains, observe: o, frozen: src, real: seen, acting: in.Acting})
+				now := inputs{drains: drains, observe: o, frozen: src, real: seen, acting: in.Acting, observations: observations}
+				s := k.decide(svc.Name, now)
+				s.Next = k.next(svc.Name, &s, now)
 				p.service = &s
 			}
 			for _, m := range p.members {

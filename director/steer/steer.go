@@ -51,6 +51,9 @@ type Service struct {
 	Sites     []Site   // every endpoint's standing, in spec order; for status and siteNames
 	Alerts    []string // below minHealthy, all down, budget exceeded, drained last …; ordered
 	Observing bool     // automation: observe, by spec or by freeze
+	// Next is when the answers of the hosts change by themselves, as far as it is
+	// known now: the end of a drain, or of an observation. Zero = never.
+	Next time.Time
 	// SiteViews is what the names of single sites answer (siteNames: true), in
 	// spec order: that site alone whatever its health, its drains and the policy
 	// say, to every client that residency lets it serve, and nothing to others.
