@@ -8,99 +8,238 @@ import (
 	"github.com/divertdns/divert/dnsserver/answer"
 )
 
-// describer turns decisions about clusters into zones of records. It keeps the
-// names of the services whose decision is the last one still, so that
-// answer.Compile can know them again. The zero describer is ready; it has one
-// owner, and what it gives must not be written to.
+// describer turns decisions about clusters into zones of records. Services that
+// are decided as one are one Steered of many names, and those that are answered as
+// before keep their slices, so that answer.Compile can know them again. The zero
+// describer is ready; it has one owner, and what it gives must not be written to.
 type describer struct {
-	spec     *spec.Set
-	services []serviceNames
+	spec   *spec.Set
+	hosts  [][]zoned // of each service; made when first needed
+	alike  []int32
+	groups []group
+	shapes map[shapeKey]*shape
 }
 
-// serviceNames is the names of one service, and the decision and the standby that
-// they are made from.
-type serviceNames struct {
-	from    steer.Service
+// zoned is a host with the index of its zone in the spec.
+type zoned struct {
+	zone int
+	name string // fully qualified
+}
+
+// group is services that are decided as one.
+type group struct {
+	first   int // in the decision
+	members []int
+	from    steer.Service // the decision that it is made from
 	standby steer.Standby
-	names   []steeredName
+	names   []names
 }
 
-type steeredName struct {
-	zone int // index in the spec's zones
+// names are those that answer alike in one zone: the hosts, or one site's own.
+type names struct {
+	zone int
+	site int // in Service.SiteViews, -1 = the hosts
 	answer.Steered
 }
 
 func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone {
-	if d.spec != f.spec || len(d.services) != len(decision.Services) {
-		d.spec, d.services = f.spec, make([]serviceNames, len(decision.Services))
+	if d.spec != f.spec || len(d.hosts) != len(decision.Services) {
+		*d = describer{spec: f.spec, hosts: make([][]zoned, len(decision.Services))}
 	}
+	if !same(d.alike, decision.Alike, equal) {
+		d.divide(decision)
+	}
+	used := make(map[shapeKey]*shape, len(d.shapes))
 	count := make([]int, len(f.zones))
-	for i := range decision.Services {
-		s := &d.services[i]
-		svc := &decision.Services[i]
-		standby := &f.standbys[i]
-		if !sameService(&s.from, svc) {
-			s.names = namesOf(f.spec, svc, standby)
-		} else if !sameStandby(&s.standby, standby) {
-			// The views stay the very same, so that nothing is compiled for it.
-			s.names = slices.Clone(s.names)
-			for j, n := range namesOf(f.spec, svc, standby) {
-				s.names[j].Standby = n.Standby
-			}
+	for i := range d.groups {
+		g := &d.groups[i]
+		svc, standby := &decision.Services[g.first], &f.standbys[g.first]
+		if !sameService(&g.from, svc) {
+			d.views(g, svc, used)
+		} else {
+			d.keep(svc, used)
 		}
-		s.from, s.standby = *svc, *standby
-		for j := range s.names {
-			count[s.names[j].zone]++
+		if !sameStandby(&g.standby, standby) {
+			g.standBy(standby)
+		}
+		if !g.from.Next.Equal(svc.Next) {
+			g.schedule(svc)
+		}
+		g.from, g.standby = *svc, *standby
+		for j := range g.names {
+			count[g.names[j].zone]++
 		}
 	}
+	d.shapes = used
 	zones := slices.Clone(f.zones)
 	for i := range zones {
 		zones[i].Steered = make([]answer.Steered, 0, count[i])
 	}
-	for i := range d.services {
-		for _, n := range d.services[i].names {
+	for i := range d.groups {
+		for _, n := range d.groups[i].names {
 			zones[n.zone].Steered = append(zones[n.zone].Steered, n.Steered)
 		}
 	}
 	return zones
 }
 
-// namesOf lists a service's hosts and the names of its single sites.
-func namesOf(set *spec.Set, svc *steer.Service, standby *steer.Standby) []steeredName {
-	var out []steeredName
-	add := func(host string, s answer.Steered) {
-		z := set.ZoneOf(host)
-		if z == nil {
-			return // refused by the checks
-		}
-		s.Name = host + "."
-		out = append(out, steeredName{zone: slices.Index(set.Zones, z), Steered: s})
+// divide makes the groups; those whose members are as before stay as they are.
+func (d *describer) divide(decision steer.Decision) {
+	before := make(map[int]group, len(d.groups))
+	for _, g := range d.groups {
+		before[g.first] = g
 	}
-	ttl := uint32(svc.TTL.Seconds())
-	base := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(svc.V4), AAAA: view(svc.V6), Standby: answer.Standby{A: standby.V4, AAAA: standby.V6}}
-	for _, host := range svc.Hosts {
-		add(host, base)
-	}
-	def := set.Service(svc.Name)
-	for i, s := range svc.SiteViews {
-		site := answer.Steered{Service: svc.Name, TTL: ttl, Answers: svc.Answers, A: view(s.V4), AAAA: view(s.V6)}
-		if i < len(standby.Sites) && standby.Sites[i].Cluster == s.Cluster {
-			site.Standby = answer.Standby{A: standby.Sites[i].V4, AAAA: standby.Sites[i].V6}
+	d.alike, d.groups = decision.Alike, nil
+	at := make(map[int32]int)
+	for i, first := range decision.Alike {
+		n, ok := at[first]
+		if !ok {
+			n = len(d.groups)
+			at[first] = n
+			d.groups = append(d.groups, group{first: i})
 		}
-		for _, host := range def.SiteHosts(s.Cluster) {
-			add(host, site)
+		d.groups[n].members = append(d.groups[n].members, i)
+	}
+	for i := range d.groups {
+		g := &d.groups[i]
+		if old, ok := before[g.first]; ok && slices.Equal(old.members, g.members) {
+			*g = old
+			continue
+		}
+		d.name(g, &decision.Services[g.first])
+	}
+}
+
+// name lists a group's names, by zone: its hosts, then those of its single sites.
+func (d *describer) name(g *group, svc *steer.Service) {
+	at := make(map[[2]int]int) // by zone and site
+	add := func(zone, site int, host, service string) {
+		n, ok := at[[2]int{zone, site}]
+		if !ok {
+			at[[2]int{zone, site}] = len(g.names)
+			g.names = append(g.names, names{zone: zone, site: site, Steered: answer.Steered{Name: host, Service: service}})
+			return
+		}
+		s := &g.names[n]
+		s.Alike = append(s.Alike, answer.Name{Name: host, Service: service})
+	}
+	for _, m := range g.members {
+		service := d.spec.Services[m].Name
+		for _, h := range d.hostsOf(m) {
+			add(h.zone, -1, h.name, service)
 		}
 	}
-	return out
+	for site := range svc.SiteViews {
+		for _, m := range g.members {
+			def := d.spec.Services[m]
+			for _, host := range def.SiteHosts(svc.SiteViews[site].Cluster) {
+				if z := d.zoneOf(host); z >= 0 {
+					add(z, site, host+".", def.Name)
+				}
+			}
+		}
+	}
+}
+
+// hostsOf lists a service's hosts.
+func (d *describer) hostsOf(service int) []zoned {
+	if d.hosts[service] == nil {
+		for _, host := range d.spec.Services[service].Hosts {
+			if z := d.zoneOf(host); z >= 0 { // else refused by the checks
+				d.hosts[service] = append(d.hosts[service], zoned{zone: z, name: host + "."})
+			}
+		}
+	}
+	return d.hosts[service]
+}
+
+func (d *describer) zoneOf(host string) int {
+	z := d.spec.ZoneOf(host)
+	if z == nil {
+		return -1
+	}
+	return slices.Index(d.spec.Zones, z)
+}
+
+// views makes anew what a group's names answer.
+func (d *describer) views(g *group, svc *steer.Service, used map[shapeKey]*shape) {
+	var made [][2]answer.View // the hosts', then each site's
+	for site := range 1 + len(svc.SiteViews) {
+		var v [2]answer.View
+		for f := range v {
+			v[f] = d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used).view(svc, steer.Family(f))
+		}
+		made = append(made, v)
+	}
+	g.names = slices.Clone(g.names)
+	for i := range g.names {
+		n := &g.names[i]
+		n.TTL, n.Answers = uint32(svc.TTL.Seconds()), svc.Answers
+		n.A, n.AAAA = made[n.site+1][steer.IPv4], made[n.site+1][steer.IPv6]
+	}
+}
+
+// keep holds on to the shapes of a service that is answered as before.
+func (d *describer) keep(svc *steer.Service, used map[shapeKey]*shape) {
+	for site := range 1 + len(svc.SiteViews) {
+		for f := range 2 {
+			d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used)
+		}
+	}
+}
+
+func viewOf(svc *steer.Service, site int, f steer.Family) *steer.View {
+	switch {
+	case site < 0 && f == steer.IPv4:
+		return &svc.V4
+	case site < 0:
+		return &svc.V6
+	case f == steer.IPv4:
+		return &svc.SiteViews[site].V4
+	default:
+		return &svc.SiteViews[site].V6
+	}
+}
+
+// schedule gives the hosts the instant of their next change; single sites have none.
+func (g *group) schedule(svc *steer.Service) {
+	g.names = slices.Clone(g.names)
+	for i := range g.names {
+		if g.names[i].site < 0 {
+			g.names[i].Next = svc.Next
+		}
+	}
+}
+
+// standBy gives the names what transfers say of them. The views stay the very same,
+// so that nothing is compiled for it.
+func (g *group) standBy(standby *steer.Standby) {
+	g.names = slices.Clone(g.names)
+	for i := range g.names {
+		n := &g.names[i]
+		n.Standby = answer.Standby{}
+		switch {
+		case n.site < 0:
+			n.Standby = answer.Standby{A: standby.V4, AAAA: standby.V6}
+		case n.site < len(standby.Sites):
+			n.Standby = answer.Standby{A: standby.Sites[n.site].V4, AAAA: standby.Sites[n.site].V6}
+		}
+	}
 }
 
 // sameService tells whether two decisions answer alike; why they do may differ.
 func sameService(a, b *steer.Service) bool {
-	return a.Name == b.Name && a.TTL == b.TTL && a.Answers == b.Answers && same(a.Hosts, b.Hosts, equal) &&
-		sameView(a.V4, b.V4) && sameView(a.V6, b.V6) &&
-		same(a.SiteViews, b.SiteViews, func(a, b steer.SiteView) bool {
-			return a.Cluster == b.Cluster && sameView(a.V4, b.V4) && sameView(a.V6, b.V6)
-		})
+	if a.TTL != b.TTL || a.Answers != b.Answers || len(a.SiteViews) != len(b.SiteViews) || !a.SameAddrs(b) {
+		return false
+	}
+	for site := range 1 + len(a.SiteViews) {
+		for f := range 2 {
+			if !sameView(viewOf(a, site-1, steer.Family(f)), viewOf(b, site-1, steer.Family(f))) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func sameStandby(a, b *steer.Standby) bool {
@@ -109,18 +248,14 @@ func sameStandby(a, b *steer.Standby) bool {
 	})
 }
 
-func sameView(a, b steer.View) bool {
+func sameView(a, b *steer.View) bool {
 	return same(a.ByPlace, b.ByPlace, equal) &&
 		same(a.Sets, b.Sets, func(a, b steer.Set) bool {
-			return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && same(a.Choices, b.Choices, sameChoice)
+			return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.Equal(a.Choices, b.Choices)
 		}) &&
 		same(a.ByPrefix, b.ByPrefix, func(a, b steer.PrefixPlaces) bool {
 			return a.Prefix == b.Prefix && same(a.ByPlace, b.ByPlace, equal)
 		})
-}
-
-func sameChoice(a, b steer.Choice) bool {
-	return a.Cluster == b.Cluster && a.Domain == b.Domain && a.Weight == b.Weight && same(a.Addrs, b.Addrs, equal)
 }
 
 // same compares by identity first: steer.Decider hands out the last decision
@@ -131,17 +266,93 @@ func same[T any](a, b []T, eq func(a, b T) bool) bool {
 
 func equal[T comparable](a, b T) bool { return a == b }
 
-func view(v steer.View) answer.View {
-	out := answer.View{ByPlace: v.ByPlace}
-	for _, s := range v.Sets {
-		set := answer.Set{Weighted: s.Weighted, FailOpen: s.FailOpen}
-		for _, c := range s.Choices {
-			set.Sites = append(set.Sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: c.Addrs})
-		}
-		out.Sets = append(out.Sets, set)
+// shape is a view without its addresses: which places and prefixes get which of
+// the answers that differ. Reasons differ more than answers do: of ten clusters and
+// one address a reply, hundreds of orders come to ten answers. Services that steer
+// alike share it.
+type shape struct {
+	sets     []steer.Set // one of those that answer alike, with no more choices than are used
+	byPlace  []uint16
+	byPrefix []answer.PrefixPlaces
+}
+
+// shapeKey is the identity of a view, and how many of the first choices count.
+type shapeKey struct {
+	set    *steer.Set
+	place  *uint16
+	prefix *steer.PrefixPlaces
+	one    bool
+}
+
+func (d *describer) shape(svc *steer.Service, v *steer.View, used map[shapeKey]*shape) *shape {
+	if len(v.Sets) == 0 {
+		return &shape{}
 	}
+	key := shapeKey{set: &v.Sets[0], one: svc.Answers <= 1}
+	if len(v.ByPlace) > 0 {
+		key.place = &v.ByPlace[0]
+	}
+	if len(v.ByPrefix) > 0 {
+		key.prefix = &v.ByPrefix[0]
+	}
+	s := used[key]
+	if s == nil {
+		if s = d.shapes[key]; s == nil {
+			s = newShape(v, key.one)
+		}
+		used[key] = s
+	}
+	return s
+}
+
+func newShape(v *steer.View, one bool) *shape {
+	s := &shape{}
+	index := make([]uint16, len(v.Sets))
+	for i, set := range v.Sets {
+		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, FailOpen: set.FailOpen}
+		if one && !set.Weighted && len(set.Choices) > 1 {
+			set.Choices = set.Choices[:1] // none after it is ever picked
+		}
+		at := slices.IndexFunc(s.sets, func(other steer.Set) bool {
+			return set.Weighted == other.Weighted && set.FailOpen == other.FailOpen && slices.Equal(set.Choices, other.Choices)
+		})
+		if at < 0 {
+			at = len(s.sets)
+			s.sets = append(s.sets, set)
+		}
+		index[i] = uint16(at)
+	}
+	row := func(from []uint16) []uint16 {
+		out := make([]uint16, len(from))
+		for i, set := range from {
+			out[i] = index[set]
+		}
+		return out
+	}
+	s.byPlace = row(v.ByPlace)
 	for _, p := range v.ByPrefix {
-		out.ByPrefix = append(out.ByPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: p.ByPlace})
+		s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: row(p.ByPlace)})
+	}
+	return s
+}
+
+// view puts a service's addresses into a shape.
+func (s *shape) view(svc *steer.Service, f steer.Family) answer.View {
+	out := answer.View{ByPlace: s.byPlace, ByPrefix: s.byPrefix}
+	total := 0
+	for i := range s.sets {
+		total += len(s.sets[i].Choices)
+	}
+	sites := make([]answer.Site, 0, total)
+	out.Sets = make([]answer.Set, len(s.sets))
+	for i := range s.sets {
+		set := &s.sets[i]
+		first := len(sites)
+		for j := range set.Choices {
+			c := &set.Choices[j]
+			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: svc.Addrs(f, c)})
+		}
+		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
 	}
 	return out
 }

@@ -58,11 +58,11 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 			continue
 		}
 		trace, ok := table.Trace(host+".", aaaa, asker)
-		if !ok || trace.Set < 0 || trace.Set >= len(view.Sets) {
+		if !ok || trace.Set < 0 {
 			continue
 		}
 		out.Place = d.placeName(int(trace.Place))
-		out.Answers = append(out.Answers, family(aaaa, trace, view.Sets[trace.Set], svc))
+		out.Answers = append(out.Answers, family(aaaa, trace, view.For(trace.Prefix, trace.Place), svc, d.loop.now()))
 	}
 	if len(out.Answers) == 0 {
 		return api.Explanation{}, errors.New(host + " has no address")
@@ -70,10 +70,13 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 	return out, nil
 }
 
-func family(aaaa bool, trace answer.Trace, set steer.Set, svc *steer.Service) api.Family {
-	out := api.Family{Type: "A", TTL: uint32(svc.TTL.Seconds()), Scope: trace.Scope, Steps: set.Why, Addresses: []string{}, Clusters: []string{}}
+func family(aaaa bool, trace answer.Trace, set *steer.Set, svc *steer.Service, now time.Time) api.Family {
+	kind, f := "A", steer.IPv4
 	if aaaa {
-		out.Type = "AAAA"
+		kind, f = "AAAA", steer.IPv6
+	}
+	out := api.Family{
+		Type: kind, TTL: trace.Left(now), Scope: trace.Scope, Steps: svc.Why(f, set), Addresses: []string{}, Clusters: []string{},
 	}
 	for _, p := range trace.Picks {
 		out.Addresses = append(out.Addresses, p.Addr.String())

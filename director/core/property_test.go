@@ -144,7 +144,7 @@ func checkPlan(t *rapid.T, w *world, before map[string]uint32) {
 	for _, svc := range d.Services {
 		for _, set := range svc.V4.Sets {
 			if len(set.Choices) == 0 {
-				t.Fatalf("S1: %s is empty: %q", svc.Name, set.Why)
+				t.Fatalf("S1: %s is empty: %q", svc.Name, svc.Why(steer.IPv4, &set))
 			}
 		}
 	}

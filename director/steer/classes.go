@@ -20,6 +20,7 @@ type site struct {
 	weight   uint32 // reduced: scaling all weights changes nothing
 	present  bool   // under `weighted`, weight above 0
 	addrs    [2][]address
+	all      [2][]netip.Addr // of addrs
 	capacity int64
 }
 
@@ -42,16 +43,38 @@ type class struct {
 // compiled is what a service's steering depends on besides health and
 // overrides: made once for a spec.
 type compiled struct {
+	*layout
 	svc      *spec.GlobalService
 	fleet    *spec.Fleet
 	sites    []site // in spec order
 	byRank   []int  // indices of sites, in the service's order
+	subjects []health.Subject
+	fallback [2][]netip.Addr
+}
+
+// layout is the classes of clients, which services share that have the same
+// clusters and rules, with what they share of their decisions.
+type layout struct {
 	fences   []fence
 	orders   []order
 	classes  []class
 	base     []int32 // place -> class
 	rows     []row   // for each configured prefix, in order
-	subjects []health.Subject
+	verdicts kept[verdict]
+	spreads  kept[View] // rows of views, by the set of each class
+}
+
+// kept is what was made, to be found again by all that it depends on. Losing it
+// costs time alone.
+type kept[V any] map[string]*V
+
+const maxKept = 512
+
+func (k kept[V]) put(key string, v *V) {
+	if len(k) >= maxKept {
+		clear(k)
+	}
+	k[key] = v
 }
 
 // order is the sites by distance from some places.
@@ -66,10 +89,20 @@ type row struct {
 	classes []int32
 }
 
-// compile works out the classes of clients of a service.
+// compile works out what there is to know of a service before its health.
 func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.Cluster, a *atlas) *compiled {
 	c := &compiled{svc: svc, fleet: &set.Fleet}
 	c.addSites(clusters)
+	for _, addr := range sorted(svc.Fallback) {
+		f := FamilyOf(addr)
+		c.fallback[f] = append(c.fallback[f], addr)
+	}
+	key := a.keys.layout(c)
+	if c.layout = a.layouts[key]; c.layout != nil {
+		return c
+	}
+	c.layout = &layout{verdicts: kept[verdict]{}, spreads: kept[View]{}}
+	a.layouts[key] = c.layout
 	in := &interner{c: c, fences: map[string]int{}, orders: map[string]int{}, classes: map[class]int32{}}
 	in.prepare(a)
 	c.base = in.row(netip.Prefix{})
@@ -97,6 +130,7 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 			f := FamilyOf(addr)
 			subjects := at(tmpl, addr)
 			s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
+			s.all[f] = append(s.all[f], addr)
 			for _, o := range subjects {
 				if !seen[o.Subject] {
 					seen[o.Subject] = true

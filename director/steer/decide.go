@@ -2,9 +2,9 @@ package steer
 
 import (
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -18,6 +18,7 @@ func Decide(in Input) Decision { return new(Decider).Decide(in) }
 // decision is one service's decision in the making.
 type decision struct {
 	c          *compiled
+	name       string // of the service
 	stand      []standing
 	targets    [2][]int // sites of the service's environment with an address of the family, by rank
 	overBudget [2]string
@@ -35,6 +36,8 @@ type inputs struct {
 	frozen  source // what the observation stored
 	real    source
 	acting  bool
+
+	observations []drain // of which observe is one
 }
 
 // drain is a parsed override of kind DRAIN.
@@ -43,30 +46,92 @@ type drain struct {
 	o     *plan.Override
 }
 
-func (c *compiled) decide(in inputs) Service {
-	d := &decision{c: c, observe: in.observe, alerts: map[string]struct{}{}}
+func (c *compiled) decide(name string, in inputs) Service {
+	d := &decision{c: c, name: name, observe: in.observe, alerts: map[string]struct{}{}}
 	svc := c.svc
 	// A spec that says `observe` before the plan holds the observation is obeyed
 	// at once, as if born in it.
 	d.observing = !in.acting && (in.observe != nil ||
 		svc.Automation == spec.AutomationObserve || c.fleet.Automation == spec.AutomationObserve)
 	d.takeStock(in)
+	v := d.verdict()
 	out := Service{
-		Name: svc.Name, Hosts: svc.Hosts, TTL: svc.TTL, Answers: max(1, svc.Steering.Answers),
-		Observing: d.observing,
+		TTL: svc.TTL, Answers: max(1, svc.Steering.Answers), Observing: d.observing,
+		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts, fallback: c.fallback,
 	}
-	serving := make([]bool, len(c.sites))
-	out.V4 = d.view(IPv4, out.Answers, serving)
-	out.V6 = d.view(IPv6, out.Answers, serving)
-	out.Sites = d.sites(serving)
-	if svc.SiteNames {
-		out.SiteViews = d.siteViews()
+	out.Sites = d.sites(v.serving)
+	out.sites = d.own()
+	return out
+}
+
+// verdict is what services that differ in their addresses alone share.
+type verdict struct {
+	views   [2]View
+	sites   []SiteView
+	alerts  []string
+	serving []bool
+}
+
+// verdict works out who answers, or finds that done for a service of which all is
+// the same but its addresses.
+func (d *decision) verdict() *verdict {
+	key := string(d.pattern())
+	if v := d.c.verdicts[key]; v != nil {
+		return v
+	}
+	v := &verdict{serving: make([]bool, len(d.c.sites))}
+	answers := max(1, d.c.svc.Steering.Answers)
+	for f := range v.views {
+		v.views[f] = d.view(Family(f), answers, v.serving)
+	}
+	if d.c.svc.SiteNames {
+		v.sites = d.siteViews()
 	}
 	d.alertHealthy()
 	for a := range d.alerts {
-		out.Alerts = append(out.Alerts, a)
+		v.alerts = append(v.alerts, a)
 	}
-	slices.Sort(out.Alerts)
+	slices.Sort(v.alerts)
+	d.c.verdicts.put(key, v)
+	return v
+}
+
+// pattern writes all that a verdict depends on besides the layout and what drains
+// and observations say (see Decider, which forgets the verdicts with those).
+func (d *decision) pattern() []byte {
+	svc := d.c.svc
+	b := make([]byte, 0, 32+32*len(d.stand))
+	number := func(n int64) { b = binary.AppendVarint(b, n) }
+	text := func(s string) { number(int64(len(s))); b = append(b, s...) }
+	number(int64(svc.Steering.Answers))
+	number(int64(svc.MinHealthy))
+	b = append(b, byte(svc.AllDown), bit(svc.SiteNames), bit(d.observing), bit(d.differs),
+		bit(len(d.c.fallback[IPv4]) > 0), bit(len(d.c.fallback[IPv6]) > 0))
+	text(d.observe.GetId())
+	for i := range d.stand {
+		s, st := &d.c.sites[i], &d.stand[i]
+		number(int64(s.weight))
+		number(s.capacity)
+		text(st.drain.GetId())
+		b = append(b, bit(st.last))
+		for f := range st.rolls {
+			r := &st.rolls[f]
+			b = append(b, byte(r.Health), byte(st.real[f].Health), bit(len(r.All) > 0), bit(len(r.Live) > 0), bit(len(r.Alive) > 0), bit(len(r.Live) < len(r.All)))
+		}
+	}
+	return b
+}
+
+// own gives what the sets leave to the service, by rank.
+func (d *decision) own() []own {
+	out := make([]own, len(d.stand))
+	for i := range d.stand {
+		for f := range d.stand[i].rolls {
+			r, o := &d.stand[i].rolls[f], &out[d.c.sites[i].rank]
+			o.live[f], o.alive[f], o.all[f] = r.Live, r.Alive, r.All
+			o.health[f] = healthWhy(d.c.sites[i].end.Cluster, r)
+		}
+	}
 	return out
 }
 
@@ -84,7 +149,7 @@ func (d *decision) takeStock(in inputs) {
 		s, st := &c.sites[i], &d.stand[i]
 		st.last = true
 		for _, dr := range in.drains {
-			if !dr.scope.Covers(c.svc.Name, s.cluster) {
+			if !dr.scope.Covers(d.name, s.cluster) {
 				continue
 			}
 			st.last = st.last && dr.o.GetLastResort()
@@ -93,10 +158,12 @@ func (d *decision) takeStock(in inputs) {
 			}
 		}
 		for f := range s.addrs {
-			st.real[f] = roll(s.addrs[f], in.real)
+			st.real[f].All = s.all[f]
+			st.real[f].of(s.addrs[f], in.real)
 			st.rolls[f] = st.real[f]
 			if d.observing {
-				st.rolls[f] = roll(s.addrs[f], used)
+				st.rolls[f] = Roll{All: s.all[f]}
+				st.rolls[f].of(s.addrs[f], used)
 				d.differs = d.differs || !sameRoll(&st.real[f], &st.rolls[f])
 			}
 		}
@@ -210,13 +277,13 @@ func (d *decision) siteView(f Family, i int) View {
 		set := Set{Tier: TierNone}
 		switch {
 		case !s.target:
-			set.Why = []string{"environment: " + s.end.Cluster + " is " + s.cluster.Environment + ", the service " + d.c.svc.Environment}
+			set.why = sentences("environment: " + s.end.Cluster + " is " + s.cluster.Environment + ", the service " + d.c.svc.Environment)
 		case !d.c.fences[k.fence].allowed[i]:
-			set.Why = append(d.fenceWhy(f, k.fence), d.nothing(f, k.fence))
+			set.why = sentences(append(d.fenceWhy(f, k.fence), d.nothing(f, k.fence))...)
 		default:
 			set.Tier = TierHealthy
-			set.Choices = []Choice{{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: d.stand[i].rolls[f].All}}
-			set.Why = []string{"site name: " + s.end.Cluster + " alone, whatever its health"}
+			set.Choices = []Choice{{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, site: int32(s.rank), which: whichAll}}
+			set.why = sentences("site name: " + s.end.Cluster + " alone, whatever its health")
 		}
 		b.add(n, k.fence, set)
 	}
@@ -259,17 +326,26 @@ func (b *builder) add(class, fence int, s Set) {
 }
 
 func (b *builder) fill(c *compiled) View {
-	spread := func(classes []int32) []uint16 {
-		out := make([]uint16, len(classes))
-		for i, k := range classes {
-			out[i] = uint16(b.index[k])
+	key := make([]byte, 0, 2*len(b.index))
+	for _, n := range b.index {
+		key = append(key, byte(n>>8), byte(n))
+	}
+	rows := c.spreads[string(key)]
+	if rows == nil {
+		spread := func(classes []int32) []uint16 {
+			out := make([]uint16, len(classes))
+			for i, k := range classes {
+				out[i] = uint16(b.index[k])
+			}
+			return out
 		}
-		return out
+		rows = &View{ByPlace: spread(c.base)}
+		for _, r := range c.rows {
+			rows.ByPrefix = append(rows.ByPrefix, PrefixPlaces{Prefix: r.prefix, ByPlace: spread(r.classes)})
+		}
+		c.spreads.put(string(key), rows)
 	}
-	b.view.ByPlace = spread(c.base)
-	for _, r := range c.rows {
-		b.view.ByPrefix = append(b.view.ByPrefix, PrefixPlaces{Prefix: r.prefix, ByPlace: spread(r.classes)})
-	}
+	b.view.ByPlace, b.view.ByPrefix = rows.ByPlace, rows.ByPrefix
 	return b.view
 }
 
@@ -278,16 +354,13 @@ func keyOf(s *Set) string {
 	b := make([]byte, 0, 256)
 	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen))
 	for _, c := range s.Choices {
-		b = append(append(b, c.Cluster...), 0)
-		b = strconv.AppendUint(b, uint64(c.Weight), 10)
-		for _, a := range c.Addrs {
-			b = append(b, 1)
-			b = a.AppendTo(b)
-		}
-		b = append(b, 2)
+		b = binary.AppendUvarint(b, uint64(c.site))
+		b = binary.AppendUvarint(b, uint64(c.Weight))
+		b = append(b, byte(c.which), 2)
 	}
-	for _, w := range s.Why {
-		b = append(append(b, 3), w...)
+	for _, w := range s.why {
+		b = binary.AppendUvarint(append(b, 3), uint64(w.site))
+		b = append(b, w.text...)
 	}
 	return string(b)
 }

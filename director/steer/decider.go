@@ -12,24 +12,32 @@ import (
 )
 
 // Decider decides as Decide does, and keeps what has not changed: the classes
-// of clients of a spec, and the last decision of each service, so that a flip
-// of one subject costs what one service costs. The zero Decider is ready. It
+// of clients of a spec, and the last decision of each kind of service, so that a
+// flip of one subject costs what one kind costs. The zero Decider is ready. It
 // has one owner; what it returns is shared with later decisions and must not be
 // written to.
 type Decider struct {
 	set       *spec.Set
 	places    []Place
-	compiled  []*compiled
-	memos     []memo
+	atlas     *atlas
+	kinds     []kind
 	overrides []byte
+	alike     []int32
 }
 
-// memo is the last decision of one service and what it depended on.
-type memo struct {
-	valid   bool
-	states  []health.State
-	soft    []health.Subject
-	service Service
+// kind is services that differ in their names and hosts alone.
+type kind struct {
+	*compiled        // of the first
+	members   []int  // indices in the spec
+	parts     []part // by the overrides that name single ones
+	states    []health.State
+	soft      []health.Subject
+}
+
+// part is those of a kind that the same overrides cover.
+type part struct {
+	members []int
+	service *Service // the last decision, of the first; nil = none is valid
 }
 
 // Decide gives the decision for an input.
@@ -43,32 +51,41 @@ func (d *Decider) Decide(in Input) Decision {
 	if d.set != in.Spec || !samePlaces(d.places, in.Places) {
 		d.prepare(in)
 	}
+	drains, observations := overrides(in.Plan)
 	if key := overridesKey(in); string(key) != string(d.overrides) {
 		d.overrides = key
-		clear(d.memos)
+		d.divide(append(slices.Clone(drains), observations...))
 	}
-	drains, observations := overrides(in.Plan)
 	seen := source{states: in.States, soft: softOf(in.States)}
 	frozen := map[*plan.Override]source{nil: {}}
-	out := Decision{Services: make([]Service, len(d.compiled))}
-	for i, c := range d.compiled {
-		m := &d.memos[i]
-		if m.same(c, seen) {
-			out.Services[i] = m.service
-			continue
+	out := Decision{Services: make([]Service, len(in.Spec.Services)), Alike: d.alike}
+	for i := range d.kinds {
+		k := &d.kinds[i]
+		same := k.same(seen)
+		for j := range k.parts {
+			p := &k.parts[j]
+			if !same || p.service == nil {
+				svc := in.Spec.Services[p.members[0]]
+				o := observationOf(svc.Name, observations)
+				if in.Acting {
+					o = nil
+				}
+				src, ok := frozen[o]
+				if !ok {
+					src = frozenSource(o)
+					frozen[o] = src
+				}
+				now := inputs{drains: drains, observe: o, frozen: src, real: seen, acting: in.Acting, observations: observations}
+				s := k.decide(svc.Name, now)
+				s.Next = k.next(svc.Name, &s, now)
+				p.service = &s
+			}
+			for _, m := range p.members {
+				o := &out.Services[m]
+				*o = *p.service
+				o.Name, o.Hosts = in.Spec.Services[m].Name, in.Spec.Services[m].Hosts
+			}
 		}
-		o := observationOf(c.svc.Name, observations)
-		if in.Acting {
-			o = nil
-		}
-		src, ok := frozen[o]
-		if !ok {
-			src = frozenSource(o)
-			frozen[o] = src
-		}
-		m.service = c.decide(inputs{drains: drains, observe: o, frozen: src, real: seen, acting: in.Acting})
-		m.valid = true
-		out.Services[i] = m.service
 	}
 	return out
 }
@@ -80,13 +97,54 @@ func (d *Decider) prepare(in Input) {
 	for _, c := range in.Spec.Clusters {
 		clusters[c.Name] = c
 	}
-	a := newAtlas(in.Spec, in.Places)
-	d.compiled = make([]*compiled, len(in.Spec.Services))
+	d.atlas = newAtlas(in.Spec, in.Places)
+	d.kinds = nil
+	known := map[string]int{}
 	for i, svc := range in.Spec.Services {
-		d.compiled[i] = compile(svc, in.Spec, clusters, a)
+		key := d.atlas.keys.service(svc)
+		n, ok := known[key]
+		if !ok {
+			n = len(d.kinds)
+			known[key] = n
+			d.kinds = append(d.kinds, kind{compiled: compile(svc, in.Spec, clusters, d.atlas)})
+		}
+		d.kinds[n].members = append(d.kinds[n].members, i)
 	}
-	d.memos = make([]memo, len(d.compiled))
+	d.atlas.keys = nil // it was for this
 	d.overrides = nil
+}
+
+// divide sets apart the services that some override names, and forgets all
+// decisions.
+func (d *Decider) divide(named []drain) {
+	single := map[string]bool{}
+	for _, o := range named {
+		if o.scope.Service != "" {
+			single[o.scope.Service] = true
+		}
+	}
+	d.alike = make([]int32, len(d.set.Services))
+	for i := range d.kinds {
+		k := &d.kinds[i]
+		clear(k.verdicts)
+		k.parts = nil
+		var rest []int
+		for _, m := range k.members {
+			if single[d.set.Services[m].Name] {
+				k.parts = append(k.parts, part{members: []int{m}})
+			} else {
+				rest = append(rest, m)
+			}
+		}
+		if len(rest) > 0 {
+			k.parts = append(k.parts, part{members: rest})
+		}
+		for _, p := range k.parts {
+			for _, m := range p.members {
+				d.alike[m] = int32(p.members[0])
+			}
+		}
+	}
 }
 
 // samePlaces compares the tables, at once when they are the same one.
@@ -97,30 +155,30 @@ func samePlaces(a, b []Place) bool {
 	return slices.Equal(a, b)
 }
 
-// same tells whether nothing that the service's decision depends on has
-// changed, and remembers what it depends on now.
-func (m *memo) same(c *compiled, seen source) bool {
-	same := m.valid
-	if m.states == nil {
-		m.states = make([]health.State, len(c.subjects))
+// same tells whether nothing that the kind's decisions depend on has changed, and
+// remembers what they depend on now.
+func (k *kind) same(seen source) bool {
+	same := k.states != nil
+	if !same {
+		k.states = make([]health.State, len(k.subjects))
 	}
-	for i, s := range c.subjects {
-		if st := seen.states[s]; st != m.states[i] {
-			m.states[i], same = st, false
+	for i, s := range k.subjects {
+		if st := seen.states[s]; st != k.states[i] {
+			k.states[i], same = st, false
 		}
 	}
 	var soft []health.Subject
 	if len(seen.soft) > 0 {
-		for i := range c.sites {
-			for f := range c.sites[i].addrs {
-				for _, a := range c.sites[i].addrs[f] {
+		for i := range k.sites {
+			for f := range k.sites[i].addrs {
+				for _, a := range k.sites[i].addrs[f] {
 					soft = append(soft, seen.softAt(a)...)
 				}
 			}
 		}
 	}
-	if !slices.Equal(soft, m.soft) {
-		m.soft, same = soft, false
+	if !slices.Equal(soft, k.soft) {
+		k.soft, same = soft, false
 	}
 	return same
 }

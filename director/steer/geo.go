@@ -16,10 +16,15 @@ const far = math.MaxInt32
 type atlas struct {
 	places    []Place
 	distances map[string][]int32 // cluster -> by place
+	keys      *keyer
+	layouts   map[string]*layout // by all that they are made of
 }
 
 func newAtlas(set *spec.Set, places []Place) *atlas {
-	a := &atlas{places: places, distances: make(map[string][]int32, len(set.Clusters))}
+	a := &atlas{
+		places: places, distances: make(map[string][]int32, len(set.Clusters)),
+		keys: &keyer{known: map[any]int{}, texts: map[string]int{}}, layouts: map[string]*layout{},
+	}
 	for _, c := range set.Clusters {
 		lat, lon, ok := located(c, places)
 		row := make([]int32, len(places))

@@ -13,7 +13,7 @@ import (
 // set runs the pipeline for one class of clients.
 func (d *decision) set(f Family, k class) Set {
 	fe := &d.c.fences[k.fence]
-	why := slices.Concat(d.envWhy[f], d.fenceWhy(f, k.fence), d.observeWhy())
+	why := sentences(slices.Concat(d.envWhy[f], d.fenceWhy(f, k.fence), d.observeWhy())...)
 	var allowed, present []int
 	for _, i := range d.targets[f] {
 		if !fe.allowed[i] {
@@ -26,7 +26,7 @@ func (d *decision) set(f Family, k class) Set {
 	}
 	if len(allowed) == 0 {
 		d.alert(f.String() + ": " + d.nothing(f, k.fence))
-		return Set{Why: append(why, d.nothing(f, k.fence))}
+		return Set{why: append(why, reason{text: d.nothing(f, k.fence)})}
 	}
 	equal := len(present) == 0 // weight 0 is absent, unless nothing else is allowed
 	if equal {
@@ -35,12 +35,12 @@ func (d *decision) set(f Family, k class) Set {
 	why = append(why, d.standingWhy(f, allowed)...)
 
 	t, pinned, pinWhy := d.tiersWithPin(f, k.pin, allowed, present, len(fe.rules) == 0)
-	why = append(why, t.why...)
+	why = append(why, sentences(t.why...)...)
 	s := Set{Tier: t.tier, FailOpen: t.failOpen}
 	d.alertTier(f, &t)
 	switch {
-	case t.fallback != nil:
-		s.Choices = []Choice{{Cluster: FallbackSite, Domain: FallbackSite, Addrs: t.fallback}}
+	case t.fallback:
+		s.Choices = []Choice{{Cluster: FallbackSite, Domain: FallbackSite, which: whichFallback}}
 	case pinned:
 		s.Choices = d.choices(t.sites, &t, false, false)
 	default:
@@ -51,8 +51,16 @@ func (d *decision) set(f Family, k class) Set {
 			pinWhy = append(pinWhy, sentence)
 		}
 	}
-	s.Why = append(why, pinWhy...)
+	s.why = append(why, sentences(pinWhy...)...)
 	return s
+}
+
+func sentences(texts ...string) []reason {
+	out := make([]reason, len(texts), len(texts)+4)
+	for i, text := range texts {
+		out[i].text = text
+	}
+	return out
 }
 
 // FallbackSite stands for the cluster in a Choice of fallback addresses.
@@ -138,7 +146,7 @@ func (d *decision) choices(sites []int, t *tiered, weighted, equal bool) []Choic
 	out := make([]Choice, len(sites))
 	for n, i := range sites {
 		s := &d.c.sites[i]
-		out[n] = Choice{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Addrs: t.addrs(i)}
+		out[n] = Choice{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, site: int32(s.rank), which: t.which(i)}
 		switch {
 		case weighted && equal:
 			out[n].Weight = 1

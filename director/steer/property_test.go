@@ -180,7 +180,7 @@ func TestNeverEmptyNeverOutside(t *testing.T) {
 				}
 				continue
 			}
-			checkSet(t, set, allowed, fenced)
+			checkSet(t, &d.Services[0], Family(fam), set, allowed, fenced)
 			for _, sv := range d.Services[0].SiteViews {
 				one := look([]*View{&sv.V4, &sv.V6}[fam], place, client)
 				if one == nil {
@@ -194,16 +194,16 @@ func TestNeverEmptyNeverOutside(t *testing.T) {
 	})
 }
 
-func checkSet(t *rapid.T, set *Set, allowed map[string]bool, fenced bool) {
+func checkSet(t *rapid.T, svc *Service, f Family, set *Set, allowed map[string]bool, fenced bool) {
 	some := false
 	for _, ok := range allowed {
 		some = some || ok
 	}
 	if some != (len(set.Choices) > 0) {
-		t.Fatalf("allowed %v, got %v because %q", allowed, clustersOf(set), set.Why)
+		t.Fatalf("allowed %v, got %v because %q", allowed, clustersOf(set), svc.Why(f, set))
 	}
 	for _, c := range set.Choices {
-		if len(c.Addrs) == 0 {
+		if len(svc.Addrs(f, &c)) == 0 {
 			t.Fatalf("S1: %s without an address", c.Cluster)
 		}
 		if c.Cluster == FallbackSite {
@@ -216,7 +216,7 @@ func checkSet(t *rapid.T, set *Set, allowed map[string]bool, fenced bool) {
 			t.Fatalf("S11: %s answers a client whom it may not serve", c.Cluster)
 		}
 	}
-	if len(set.Why) == 0 && len(set.Choices) > 1 {
+	if len(svc.Why(f, set)) == 0 && len(set.Choices) > 1 {
 		t.Fatal("an order without a reason")
 	}
 }
@@ -265,7 +265,7 @@ func TestOrderOfTiers(t *testing.T) {
 			}
 		}
 		if set.Tier != tier {
-			t.Fatalf("tier %v, want %v: %q", set.Tier, tier, set.Why)
+			t.Fatalf("tier %v, want %v: %q", set.Tier, tier, d.Services[0].Why(IPv4, set))
 		}
 		for _, c := range set.Choices {
 			if c.Cluster != FallbackSite && !want[c.Cluster] {

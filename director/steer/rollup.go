@@ -181,10 +181,20 @@ func (s source) softAt(a address) []health.Subject {
 // roll decides: failed when no address lives, degraded when every living one
 // is, healthy when one is known to be up, else unknown.
 func roll(addrs []address, src source) Roll {
-	var r Roll
+	r := Roll{All: make([]netip.Addr, len(addrs))}
+	for i := range addrs {
+		r.All[i] = addrs[i].addr
+	}
+	r.of(addrs, src)
+	return r
+}
+
+// of works out all but All, with which it shares what is the same.
+func (r *Roll) of(addrs []address, src source) {
 	sound, up := 0, 0
-	for _, a := range addrs {
-		r.All = append(r.All, a.addr)
+	alives, lives := 0, 0
+	for i := range addrs {
+		a := &addrs[i]
 		down, known, alive := false, len(a.subjects) > 0, false
 		for _, s := range a.subjects {
 			st := src.states[s.Subject]
@@ -197,16 +207,18 @@ func roll(addrs []address, src source) Roll {
 			known = known && st == health.Up
 		}
 		if alive {
-			r.Alive = append(r.Alive, a.addr)
+			r.Alive = note(r.Alive, r.All, alives, i)
+			alives++
 		}
 		if down {
 			continue
 		}
-		r.Live = append(r.Live, a.addr)
+		r.Live = note(r.Live, r.All, lives, i)
+		lives++
 		if known {
 			up++
 		}
-		if soft := src.softAt(a); len(soft) > 0 {
+		if soft := src.softAt(*a); len(soft) > 0 {
 			r.Soft = append(r.Soft, soft...)
 		} else {
 			sound++
@@ -222,7 +234,15 @@ func roll(addrs []address, src source) Roll {
 	default:
 		r.Health = Healthy
 	}
-	return r
+}
+
+// note adds the i-th of all as the n-th of a list, which is the front of all as
+// long as nothing is left out.
+func note(list, all []netip.Addr, n, i int) []netip.Addr {
+	if n == i {
+		return all[: n+1 : n+1]
+	}
+	return append(list, all[i])
 }
 
 // sorted gives addresses unmapped, once each and in their own order: that in

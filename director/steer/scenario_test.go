@@ -241,9 +241,9 @@ func (s *story) ask(args []string) {
 		i := slices.IndexFunc(svc.SiteViews, func(x SiteView) bool { return x.Cluster == site })
 		views = [2]*View{&svc.SiteViews[i].V4, &svc.SiteViews[i].V6}
 	}
-	v := views[0]
+	v, f := views[0], IPv4
 	if v6 {
-		v = views[1]
+		v, f = views[1], IPv6
 	}
 	set := look(v, placeOf(s.t, args[1]), client)
 	if set == nil {
@@ -257,7 +257,7 @@ func (s *story) ask(args []string) {
 			text += fmt.Sprintf("*%d", c.Weight)
 		}
 		var addrs []string
-		for _, a := range c.Addrs {
+		for _, a := range svc.Addrs(f, &c) {
 			addrs = append(addrs, a.String())
 		}
 		parts = append(parts, text+" "+strings.Join(addrs, "+"))
@@ -273,7 +273,7 @@ func (s *story) ask(args []string) {
 		line += " [fail open]"
 	}
 	s.out.WriteString(line + "\n")
-	for _, w := range set.Why {
+	for _, w := range svc.Why(f, set) {
 		s.out.WriteString("  " + w + "\n")
 	}
 }

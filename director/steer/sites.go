@@ -125,23 +125,23 @@ func (d *decision) nothing(f Family, fence int) string {
 
 // standingWhy says, for the sites that residency allows, what takes each out of
 // the first tier.
-func (d *decision) standingWhy(f Family, allowed []int) []string {
-	var drained, unwell []string
+func (d *decision) standingWhy(f Family, allowed []int) []reason {
+	var drained, unwell []reason
 	for _, i := range allowed {
 		st := &d.stand[i]
 		name := d.c.sites[i].end.Cluster
 		if st.drain != nil {
-			drained = append(drained, DrainWhy(name, st.drain))
+			drained = append(drained, reason{text: DrainWhy(name, st.drain)})
 			if !st.last {
 				continue
 			}
 		}
-		if w := healthWhy(name, &st.rolls[f]); w != "" {
-			unwell = append(unwell, w)
+		if st.rolls[f].unwell() {
+			unwell = append(unwell, reason{site: int32(d.c.sites[i].rank)})
 		}
 	}
 	if d.overBudget[f] != "" {
-		unwell = append(unwell, "degraded "+d.overBudget[f]+" are over the budget for the degraded: they rank as healthy")
+		unwell = append(unwell, reason{text: "degraded " + d.overBudget[f] + " are over the budget for the degraded: they rank as healthy"})
 	}
 	return append(drained, unwell...)
 }

@@ -5,6 +5,7 @@ package steer
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/divertdns/divert/director/plan"
@@ -35,6 +36,9 @@ type Input struct {
 // Decision says for each service who answers for whom.
 type Decision struct {
 	Services []Service // by name, as in Spec
+	// Alike is for each service the first one that is decided as one with it: all
+	// but their names and hosts is the same, and shares its slices.
+	Alike []int32
 }
 
 // Service is the decision for one service.
@@ -47,10 +51,23 @@ type Service struct {
 	Sites     []Site   // every endpoint's standing, in spec order; for status and siteNames
 	Alerts    []string // below minHealthy, all down, budget exceeded, drained last …; ordered
 	Observing bool     // automation: observe, by spec or by freeze
+	// Next is when the answers of the hosts change by themselves, as far as it is
+	// known now: the end of a drain, or of an observation. Zero = never.
+	Next time.Time
 	// SiteViews is what the names of single sites answer (siteNames: true), in
 	// spec order: that site alone whatever its health, its drains and the policy
 	// say, to every client that residency lets it serve, and nothing to others.
 	SiteViews []SiteView
+
+	sites    []own           // what its sets leave to it, by the rank of the site
+	fallback [2][]netip.Addr // by family
+}
+
+// own is what is a service's own of a site, by family. Sets name sites and which
+// of their addresses, so that services of other addresses can share them.
+type own struct {
+	live, alive, all [2][]netip.Addr
+	health           [2]string // what is wrong; "" = nothing
 }
 
 // SiteView is the decision for one site's own names.
@@ -73,21 +90,107 @@ type PrefixPlaces struct {
 	ByPlace []uint16
 }
 
-// Set is one distinct answer with its reason.
+// Set is one distinct answer with its reason, for which see Service.Why. Services
+// that steer alike share it.
 type Set struct {
 	Choices  []Choice // in order of preference; empty: residency leaves nothing
 	Weighted bool
 	FailOpen bool
 	Tier     Tier
-	Why      []string // one sentence per step of the pipeline that changed something
+	why      []reason
 }
 
-// Choice is one site of a Set.
+// reason is one sentence, or the rank of the site whose health is one.
+type reason struct {
+	text string
+	site int32
+}
+
+// Choice is one site of a Set, for whose addresses see Service.Addrs.
 type Choice struct {
 	Cluster string
 	Domain  string
 	Weight  uint32
-	Addrs   []netip.Addr
+	site    int32
+	which   which
+}
+
+// which says which of a site's addresses answer.
+type which uint8
+
+const (
+	whichNone     which = iota
+	whichLive           // those that are up
+	whichAlive          // those whose signal answers
+	whichAll            // all that are configured
+	whichFallback       // the service's fallback addresses
+)
+
+// Addrs gives the addresses of a choice of one of the service's sets. They must not
+// be written to.
+func (s *Service) Addrs(f Family, c *Choice) []netip.Addr {
+	switch c.which {
+	case whichLive:
+		return s.sites[c.site].live[f]
+	case whichAlive:
+		return s.sites[c.site].alive[f]
+	case whichAll:
+		return s.sites[c.site].all[f]
+	case whichFallback:
+		return s.fallback[f]
+	default:
+		return nil
+	}
+}
+
+// SameAddrs tells whether the sites of two decisions have the same addresses.
+func (s *Service) SameAddrs(other *Service) bool {
+	if len(s.sites) != len(other.sites) {
+		return false
+	}
+	if len(s.sites) > 0 && &s.sites[0] == &other.sites[0] {
+		return true
+	}
+	for i := range s.sites {
+		a, b := &s.sites[i], &other.sites[i]
+		for f := range a.all {
+			if !slices.Equal(a.live[f], b.live[f]) || !slices.Equal(a.alive[f], b.alive[f]) || !slices.Equal(a.all[f], b.all[f]) {
+				return false
+			}
+		}
+	}
+	return slices.Equal(s.fallback[IPv4], other.fallback[IPv4]) && slices.Equal(s.fallback[IPv6], other.fallback[IPv6])
+}
+
+// Why says how one of the service's sets came about: one sentence per step of the
+// pipeline that changed something.
+func (s *Service) Why(f Family, set *Set) []string {
+	var out []string
+	for _, r := range set.why {
+		if r.text == "" {
+			r.text = s.sites[r.site].health[f]
+		}
+		out = append(out, r.text)
+	}
+	return out
+}
+
+// For finds the set of the clients of a place within a configured prefix, the zero
+// Prefix for none.
+func (v *View) For(prefix netip.Prefix, place uint16) *Set {
+	row := v.ByPlace
+	for i := range v.ByPrefix {
+		if v.ByPrefix[i].Prefix == prefix {
+			row = v.ByPrefix[i].ByPlace
+		}
+	}
+	switch {
+	case int(place) < len(row):
+		return &v.Sets[row[place]]
+	case len(row) > 0:
+		return &v.Sets[row[0]]
+	}
+	return &v.Sets[0]
 }
 
 // Health is the roll-up of an endpoint's subjects.

@@ -2,7 +2,6 @@ package steer
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/divertdns/divert/director/plan"
@@ -53,8 +52,8 @@ type standing struct {
 type tiered struct {
 	tier     Tier
 	sites    []int // in the service's order
-	addrs    func(site int) []netip.Addr
-	fallback []netip.Addr // instead of sites
+	which    func(site int) which
+	fallback bool // the fallback addresses instead of sites
 	why      []string
 	failOpen bool
 }
@@ -62,9 +61,8 @@ type tiered struct {
 // tiers takes sites in the service's order through S1's order. It is empty only
 // when in is.
 func (d *decision) tiers(f Family, in []int, unfenced bool) tiered {
-	live := func(i int) []netip.Addr { return d.stand[i].rolls[f].Live }
 	if len(in) == 0 {
-		return tiered{tier: TierNone, addrs: live}
+		return tiered{tier: TierNone, which: live}
 	}
 	var healthy, degraded, undrained, last []int
 	for _, i := range in {
@@ -84,14 +82,14 @@ func (d *decision) tiers(f Family, in []int, unfenced bool) tiered {
 	}
 	switch {
 	case len(healthy) > 0:
-		return tiered{tier: TierHealthy, sites: healthy, addrs: live}
+		return tiered{tier: TierHealthy, sites: healthy, which: live}
 	case len(degraded) > 0:
 		return tiered{
-			tier: TierDegraded, sites: degraded, addrs: live,
+			tier: TierDegraded, sites: degraded, which: live,
 			why: []string{"nothing healthy is left: degraded " + d.names(degraded) + " " + verb(degraded, "serves", "serve")},
 		}
 	case len(last) > 0:
-		return d.lastResort(f, last, live)
+		return d.lastResort(f, last)
 	case len(undrained) > 0:
 		return d.allDown(f, undrained, unfenced)
 	default:
@@ -99,15 +97,17 @@ func (d *decision) tiers(f Family, in []int, unfenced bool) tiered {
 	}
 }
 
+func live(int) which { return whichLive }
+
 // lastResort serves from what is drained but may serve when nothing else can;
 // the healthy before the degraded.
-func (d *decision) lastResort(f Family, last []int, live func(int) []netip.Addr) tiered {
+func (d *decision) lastResort(f Family, last []int) tiered {
 	sound := slices.DeleteFunc(slices.Clone(last), func(i int) bool { return d.stand[i].rolls[f].Health == Degraded })
 	if len(sound) > 0 {
 		last = sound
 	}
 	return tiered{
-		tier: TierLastResort, sites: last, addrs: live,
+		tier: TierLastResort, sites: last, which: live,
 		why: []string{"no undrained site is up: drained " + d.names(last) + " " + verb(last, "serves", "serve") + " as the last resort"},
 	}
 }
@@ -119,15 +119,10 @@ func (d *decision) allDown(f Family, undrained []int, unfenced bool) tiered {
 	t := tiered{tier: TierAllDown, sites: undrained, failOpen: true}
 	policy := d.c.svc.AllDown
 	if policy == spec.AllDownFallback {
-		var given []netip.Addr
-		for _, a := range d.c.svc.Fallback {
-			if FamilyOf(a) == f {
-				given = append(given, a)
-			}
-		}
+		given := d.c.fallback[f]
 		switch {
 		case len(given) > 0 && unfenced:
-			t.sites, t.fallback = nil, sorted(given)
+			t.sites, t.fallback = nil, true
 			t.why = []string{"all down (fallback): the fallback addresses answer"}
 			return t
 		case len(given) > 0:
@@ -138,12 +133,12 @@ func (d *decision) allDown(f Family, undrained []int, unfenced bool) tiered {
 		alive := slices.DeleteFunc(slices.Clone(undrained), func(i int) bool { return len(d.stand[i].rolls[f].Alive) == 0 })
 		if len(alive) > 0 {
 			t.sites = alive
-			t.addrs = func(i int) []netip.Addr { return d.stand[i].rolls[f].Alive }
+			t.which = func(int) which { return whichAlive }
 			t.why = append(t.why, "all down (alive): the signal of "+d.names(alive)+" still answers")
 			return t
 		}
 	}
-	t.addrs = func(i int) []netip.Addr { return d.stand[i].rolls[f].All }
+	t.which = func(int) which { return whichAll }
 	t.why = append(t.why, "all down (all): every undrained site answers: "+d.names(undrained))
 	return t
 }
@@ -161,11 +156,11 @@ func (d *decision) drainedLast(f Family, in []int) tiered {
 	} else {
 		t.failOpen = true
 	}
-	t.addrs = func(i int) []netip.Addr {
-		if r := &d.stand[i].rolls[f]; len(r.Live) > 0 {
-			return r.Live
+	t.which = func(i int) which {
+		if len(d.stand[i].rolls[f].Live) > 0 {
+			return whichLive
 		}
-		return d.stand[i].rolls[f].All
+		return whichAll
 	}
 	t.why = []string{"everything is drained: " + d.names(t.sites) + ", drained last, " + verb(t.sites, "stays", "stay")}
 	return t

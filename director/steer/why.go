@@ -69,6 +69,11 @@ func subjectsText(list []health.Subject) string {
 	return s
 }
 
+// unwell tells whether healthWhy has something to say.
+func (r *Roll) unwell() bool {
+	return r.Health == Failed || r.Health == Degraded || len(r.Live) < len(r.All)
+}
+
 // healthWhy says what is wrong with a site in a family; "" when nothing is.
 func healthWhy(cluster string, r *Roll) string {
 	switch {

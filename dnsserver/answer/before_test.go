@@ -19,14 +19,14 @@ func TestBeforeChangesNothing(t *testing.T) {
 	table := geo.Default()
 	kept := 0
 	rapid.Check(t, func(t *rapid.T) {
-		o := oracle{geo: table, zones: drawZones(t, placesOf(table)), plan: "fleet=a"}
+		o := oracle{geo: table, zones: drawZones(t, placesOf(table)), plan: "fleet=a", now: oracleNow}
 		var before *Table
 		for step := range rapid.IntRange(2, 4).Draw(t, "steps") {
 			if step > 0 {
 				o.zones = drawChange(t, o.zones, placesOf(table))
 				o.stale = rapid.Bool().Draw(t, "stale")
 			}
-			options := Options{Zones: o.zones, Geo: table, Plan: o.plan, Stale: o.stale}
+			options := Options{Zones: drawAlike(t, o.zones), Geo: table, Plan: o.plan, Stale: o.stale}
 			fresh, err := Compile(options)
 			if err != nil {
 				t.Fatalf("Compile: %v", err)
@@ -89,7 +89,9 @@ func drawChange(t *rapid.T, zones []Zone, places int) []Zone {
 		z := &out[i]
 		z.Steered = slices.Clone(z.Steered)
 		for j := range z.Steered {
-			switch rapid.IntRange(0, 5).Draw(t, "change") {
+			switch rapid.IntRange(0, 6).Draw(t, "change") {
+			case 4:
+				z.Steered[j].Next = drawNext(t)
 			case 0:
 				z.Steered[j].A = drawView(t, places, "192.0.2.%d")
 			case 1:
@@ -150,7 +152,7 @@ func askBoth(t *rapid.T, name string, fresh, chained *Table) {
 			t.Fatal(err)
 		}
 		for _, from := range []string{"81.2.69.1", "8.8.8.8", "10.1.2.3", "2001:db8::1"} {
-			client := Client{Addr: netip.AddrPortFrom(netip.MustParseAddr(from), 4000), Transport: TCP}
+			client := Client{Addr: netip.AddrPortFrom(netip.MustParseAddr(from), 4000), Transport: TCP, Now: oracleNow}
 			want, wantTally := fresh.Reply(nil, packet, client)
 			got, gotTally := chained.Reply(nil, packet, client)
 			if !bytes.Equal(got, want) {

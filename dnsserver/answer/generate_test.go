@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 	"pgregory.net/rapid"
@@ -133,10 +134,46 @@ func drawSteered(t *rapid.T, z *Zone, name string, places int) {
 		return
 	}
 	z.Steered = append(z.Steered, Steered{
-		Name: name, Service: "shop", TTL: uint32(rapid.IntRange(0, 60).Draw(t, "steered ttl")),
+		Name: name, Service: rapid.SampledFrom([]string{"shop", "pay"}).Draw(t, "service"), TTL: uint32(rapid.IntRange(0, 60).Draw(t, "steered ttl")),
 		Answers: rapid.IntRange(1, 4).Draw(t, "answers"),
+		Next:    drawNext(t),
 		A:       drawView(t, places, "192.0.2.%d"), AAAA: drawView(t, places, "2001:db8::%d"),
 	})
+}
+
+// oracleNow is when all that is drawn is asked.
+var oracleNow = time.Unix(1_800_000_000, 0)
+
+func drawNext(t *rapid.T) time.Time {
+	if rapid.Bool().Draw(t, "scheduled") {
+		return time.Time{}
+	}
+	return oracleNow.Add(time.Duration(rapid.IntRange(-30, 60).Draw(t, "next")) * time.Second)
+}
+
+// drawAlike lets some steered names answer as others do, each by itself in zones,
+// and gives zones in which each of those groups is one Steered.
+func drawAlike(t *rapid.T, zones []Zone) []Zone {
+	out := slices.Clone(zones)
+	for i := range out {
+		z := &zones[i]
+		z.Steered = slices.Clone(z.Steered)
+		out[i].Steered = nil
+		for j := range z.Steered {
+			s := &z.Steered[j]
+			if j > 0 && rapid.Bool().Draw(t, "alike") {
+				to := rapid.IntRange(0, len(out[i].Steered)-1).Draw(t, "to")
+				group := &out[i].Steered[to]
+				name := Name{Name: s.Name, Service: s.Service}
+				*s = *group
+				s.Alike, s.Name, s.Service = nil, name.Name, name.Service
+				group.Alike = append(slices.Clip(group.Alike), name)
+				continue
+			}
+			out[i].Steered = append(out[i].Steered, *s)
+		}
+	}
+	return out
 }
 
 var somePrefixes = []string{

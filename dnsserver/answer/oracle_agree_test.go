@@ -25,8 +25,8 @@ var someTypes = []uint16{
 func TestReplyAgreesWithOracle(t *testing.T) {
 	table := geo.Default()
 	rapid.Check(t, func(t *rapid.T) {
-		o := oracle{geo: table, zones: drawZones(t, placesOf(table)), plan: "fleet=a", stale: rapid.Bool().Draw(t, "stale")}
-		compiled, err := Compile(Options{Zones: o.zones, Geo: table, Plan: o.plan, Stale: o.stale})
+		o := oracle{geo: table, zones: drawZones(t, placesOf(table)), plan: "fleet=a", stale: rapid.Bool().Draw(t, "stale"), now: oracleNow}
+		compiled, err := Compile(Options{Zones: drawAlike(t, o.zones), Geo: table, Plan: o.plan, Stale: o.stale})
 		if err != nil {
 			t.Fatalf("Compile: %v", err)
 		}
@@ -65,7 +65,7 @@ func checkOne(t *rapid.T, o *oracle, compiled *Table) {
 	if err != nil {
 		t.Fatalf("packing: %v", err)
 	}
-	client := Client{Addr: netip.AddrPortFrom(resolver, 4000), Transport: TCP}
+	client := Client{Addr: netip.AddrPortFrom(resolver, 4000), Transport: TCP, Now: o.now}
 	raw, tally := compiled.Reply(nil, packet, client)
 	var got dns.Msg
 	if err := got.Unpack(raw); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -18,6 +19,7 @@ type oracle struct {
 	geo   *geo.Table
 	plan  string
 	stale bool
+	now   time.Time
 }
 
 // verdict is what a reply must hold. The scope is checked apart, by what it means.
@@ -208,10 +210,19 @@ func (o *oracle) directParent(child string) *Zone {
 	return o.zoneOf(parentOf(child))
 }
 
+// ttl is that of a steered name now: no more than the time to its next change, but
+// five seconds (SEMANTICS section 2).
+func (o *oracle) ttl(s *Steered) uint32 {
+	if s.Next.IsZero() {
+		return s.TTL
+	}
+	return uint32(min(float64(s.TTL), max(5, s.Next.Sub(o.now).Seconds())))
+}
+
 func (o *oracle) minimum(z *Zone) uint32 {
 	m := first(z.Records, dns.TypeSOA).(*dns.SOA).Minttl
 	for i := range z.Steered {
-		m = min(m, z.Steered[i].TTL)
+		m = min(m, o.ttl(&z.Steered[i]))
 	}
 	return m
 }
@@ -291,7 +302,7 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 		v.ns = o.negative(z)
 	}
 	for _, addr := range addrs {
-		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: s.TTL}
+		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: o.ttl(s)}
 		if qtype == dns.TypeA {
 			v.answer = append(v.answer, show1(&dns.A{Hdr: h, A: addr.AsSlice()}))
 		} else {

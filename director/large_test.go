@@ -1,0 +1,178 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/health"
+)
+
+// large is a fleet of ten clusters around the world, steered by distance, with 200
+// prefixes in rules of residency and regions, and what makes its table.
+type large struct {
+	f         *inForce
+	states    map[health.Subject]health.State
+	decider   steer.Decider
+	describer describer
+	geo       *geo.Table
+	places    []steer.Place
+	table     *answer.Table
+	watched   [10][]health.Subject // by cluster
+}
+
+// newLarge makes so many services of so many hosts. The gateways of a cluster are
+// one for all services where shared, else each service has addresses of its own.
+func newLarge(services, hosts int, shared bool) *large {
+	l := &large{states: map[health.Subject]health.State{}, geo: geo.Default()}
+	l.places = placesOf(l.geo)
+	set := &spec.Set{
+		Fleet: spec.Fleet{DegradedEjected: 50, MaxDrain: 72 * time.Hour, Automation: spec.AutomationAct},
+		Zones: []*spec.Zone{{Name: "example.org"}},
+	}
+	countries := []string{"DE", "US", "SG", "BR", "JP", "AU", "ZA", "IN", "GB", "CA"}
+	for i, country := range countries {
+		jurisdiction := "world"
+		if i%2 == 0 {
+			jurisdiction = "eu"
+		}
+		set.Clusters = append(set.Clusters, &spec.Cluster{
+			Name: fmt.Sprintf("c%d", i), FaultDomain: fmt.Sprintf("c%d", i), Environment: "prod", Capacity: 100,
+			Labels: map[string]string{"jurisdiction": jurisdiction}, Location: spec.Location{Country: country},
+		})
+	}
+	prefixes := func(from, n int) (out []netip.Prefix) {
+		for i := range n {
+			out = append(out, netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(from + i), byte(7 * i), 0, 0}), 16+i%9))
+		}
+		return out
+	}
+	residency := []spec.ResidencyRule{{Clients: spec.Clients{Continents: []string{"EU"}, Prefixes: prefixes(20, 100)}, Clusters: map[string]string{"jurisdiction": "eu"}}}
+	regions := []spec.Region{{Clients: spec.Clients{Countries: []string{"TR"}, Prefixes: prefixes(120, 100)}, Order: []string{"c0", "c1"}}}
+	for s := range services {
+		svc := &spec.GlobalService{
+			Name: fmt.Sprintf("s%06d", s), Environment: "prod", TTL: 20 * time.Second, MinHealthy: 1,
+			ResidencyUnknown: spec.ResidencyUnknownIntersect, AllDown: spec.AllDownAlive, Automation: spec.AutomationAct,
+			Steering:  spec.Steering{Policy: spec.PolicyGeo, Answers: 1, Regions: regions},
+			Residency: residency,
+			Probes:    []spec.Probe{{TCP: &spec.TCPProbe{Port: 443}, Interval: time.Second, Timeout: time.Second, Fast: 100 * time.Millisecond}},
+		}
+		for h := range hosts {
+			svc.Hosts = append(svc.Hosts, fmt.Sprintf("h%d.s%d.example.org", h, s))
+		}
+		for c := range countries {
+			addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(c)})
+			if !shared {
+				addr = netip.AddrFrom4([4]byte{byte(100 + c), byte(s >> 16), byte(s >> 8), byte(s)})
+			}
+			svc.Endpoints = append(svc.Endpoints, spec.Endpoint{Cluster: set.Clusters[c].Name, Weight: 100, Capacity: 100, Addresses: []netip.Addr{addr}})
+			svc.Steering.Order = append(svc.Steering.Order, set.Clusters[c].Name)
+			for _, o := range steer.Subjects(svc, addr) {
+				if _, ok := l.states[o.Subject]; !ok {
+					l.watched[c] = append(l.watched[c], o.Subject)
+				}
+				l.states[o.Subject] = health.Up
+			}
+		}
+		set.Services = append(set.Services, svc)
+	}
+	var records []dns.RR
+	for _, text := range []string{"example.org. 3600 IN SOA ns1.example.org. h.example.org. 1 3600 600 86400 300", "example.org. 3600 IN NS ns1.example.org.", "ns1.example.org. 3600 IN A 192.0.2.53"} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			panic(err)
+		}
+		records = append(records, rr)
+	}
+	p := &plan.Plan{Fleet: "f", Epoch: 1, Revision: 1}
+	l.f = &inForce{
+		sealed: &plan.Sealed{Plan: p}, spec: set, standbys: steer.Standbys(set, p),
+		zones: []answer.Zone{{Origin: "example.org.", Records: records}},
+	}
+	return l
+}
+
+// compile goes from the verdicts to the table in force, as the loop does.
+func (l *large) compile(t testing.TB) {
+	t.Helper()
+	decision := l.decider.Decide(steer.Input{Spec: l.f.spec, Plan: l.f.sealed.Plan, States: l.states, Places: l.places})
+	table, err := answer.Compile(answer.Options{Zones: l.describer.describe(l.f, decision), Geo: l.geo, Before: l.table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.table = table
+}
+
+// flip marks all that is watched of a cluster.
+func (l *large) flip(cluster int, st health.State) {
+	for _, subject := range l.watched[cluster] {
+		l.states[subject] = st
+	}
+}
+
+// used is the processor time of the process, the garbage collector's included.
+func used() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// BenchmarkLarge is 100,000 hosts on 10 clusters, with 200 prefixes of residency
+// and regions: from nothing to the table in force, and from the verdict that a whole
+// cluster fell, or came back, to that.
+func BenchmarkLarge(b *testing.B) {
+	for _, bc := range []struct {
+		name            string
+		services, hosts int
+		shared          bool
+	}{
+		{"100 services of 1,000 hosts", 100, 1000, false},
+		{"1,000 services of 100 hosts", 1000, 100, false},
+		{"10,000 services of 10 hosts", 10_000, 10, false},
+		{"100,000 services, the same gateways", 100_000, 1, true},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			l := newLarge(bc.services, bc.hosts, bc.shared)
+			runtime.GC()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			start, cpu := time.Now(), used()
+			l.compile(b)
+			fullCPU := used() - cpu
+			full := time.Since(start)
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			var worst, sum, sumCPU time.Duration
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				l.flip(n/2%10, []health.State{health.Down, health.Up}[n%2])
+				b.StartTimer()
+				start, cpu := time.Now(), used()
+				l.compile(b)
+				took := time.Since(start)
+				sum, worst, sumCPU = sum+took, max(worst, took), sumCPU+used()-cpu
+				n++
+			}
+			b.ReportMetric(full.Seconds()*1000, "full-ms")
+			b.ReportMetric(fullCPU.Seconds()*1000, "full-cpu-ms")
+			b.ReportMetric(sumCPU.Seconds()*1000/float64(n), "flip-cpu-ms")
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
+			b.ReportMetric(float64(before.HeapAlloc)/(1<<20), "spec-MiB")
+			b.ReportMetric(worst.Seconds()*1000, "worst-ms")
+			b.ReportMetric(sum.Seconds()*1000/float64(n), "flip-ms")
+		})
+	}
+}
