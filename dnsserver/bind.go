@@ -96,6 +96,20 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 	return l, nil
 }
 
+// bindTLS opens an address for DNS over TLS.
+func bindTLS(addr netip.AddrPort, in *inherited) (l listener, err error) {
+	l.tls = true
+	if l.tcp, err = in.tcp(addr); err != nil {
+		return l, fmt.Errorf("dns.tls.listen %s: taking over TCP: %w", addr, err)
+	}
+	if l.tcp == nil {
+		if l.tcp, err = net.ListenTCP(network("tcp", addr), net.TCPAddrFromAddrPort(addr)); err != nil {
+			return l, explainBind("TCP", addr, err)
+		}
+	}
+	return l, nil
+}
+
 // share binds further sockets beside the first, which alone is bound.
 func (l *listener) share(addr netip.AddrPort, workers int) error {
 	if workers < 2 {

@@ -22,6 +22,10 @@ type metrics struct {
 	poisoned     atomic.Uint64
 	writeErrors  atomic.Uint64
 	acceptErrors atomic.Uint64
+	proxyErrors  atomic.Uint64
+
+	handshakes [2]atomic.Uint64
+	tsig       [tsigKinds]atomic.Uint64
 
 	current atomic.Pointer[counters]
 
@@ -111,19 +115,20 @@ func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Ta
 // collector exports metrics at a scrape.
 type collector struct {
 	*metrics
-	streams   *streams
-	overflows func() (uint64, error) // packets that the kernel had no room for
+	server *Server
 
 	answers, answered, rejected, dropped, limited, faults *prometheus.Desc
 	connections, accepted, closed                         *prometheus.Desc
+	handshakes, reloads, expiry                           *prometheus.Desc
+	transfers, transferring, notified, signatures         *prometheus.Desc
 }
 
-func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *collector {
+func (m *metrics) collector(s *Server) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("divert_dns_"+name, help, labels, nil)
 	}
 	return &collector{
-		metrics: m, streams: s, overflows: overflows,
+		metrics: m, server: s,
 		answers: desc("answers_total", "Replies, by the zone, service and cluster that were answered and the continent of the client.",
 			"zone", "service", "cluster", "continent"),
 		answered:    desc("replies_total", "Replies, by transport and response code.", "transport", "rcode"),
@@ -131,9 +136,17 @@ func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *colle
 		dropped:     desc("barred_total", "Packets dropped for their source, which can be no client."),
 		limited:     desc("limited_total", "UDP replies above the rate limit of a network, by what became of them.", "action"),
 		faults:      desc("faults_total", "Packets or connections lost here, by what went wrong.", "fault"),
-		connections: desc("tcp_connections", "TCP connections open."),
+		connections: desc("tcp_connections", "TCP connections open, those by TLS included."),
 		accepted:    desc("tcp_accepted_total", "TCP connections accepted."),
 		closed:      desc("tcp_closed_total", "TCP connections closed for a limit, by which.", "limit"),
+
+		handshakes:   desc("tls_handshakes_total", "TLS handshakes, by how they ended.", "result"),
+		reloads:      desc("tls_reloads_total", "New certificates found, by whether they were taken.", "result"),
+		expiry:       desc("tls_certificate_expiry_timestamp_seconds", "When the certificate in force ends, in Unix time."),
+		transfers:    desc("transfers_total", "Requests for a zone, by what became of them.", "outcome"),
+		transferring: desc("transfers_under_way", "Zones being handed out."),
+		notified:     desc("notifies_total", "Secondaries told of a new serial of a zone, by what became of it.", "outcome"),
+		signatures:   desc("tsig_total", "Signed packets, by what their signature was.", "outcome"),
 	}
 }
 
@@ -141,6 +154,7 @@ func (m *metrics) collector(s *streams, overflows func() (uint64, error)) *colle
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.answers, c.answered, c.rejected, c.dropped, c.limited, c.faults, c.connections, c.accepted, c.closed,
+		c.handshakes, c.reloads, c.expiry, c.transfers, c.transferring, c.notified, c.signatures,
 	} {
 		out <- d
 	}
@@ -176,16 +190,41 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.faults, sum.readErrors, "read")
 	count(c.faults, sum.writeErrors+c.writeErrors.Load(), "write")
 	count(c.faults, c.acceptErrors.Load(), "accept")
-	if n, err := c.overflows(); err == nil {
+	count(c.faults, c.proxyErrors.Load(), "proxy")
+	if n, err := c.server.overflows(); err == nil {
 		count(c.faults, n, "queue_full")
 	}
-	c.streams.mu.Lock()
-	open, accepted, evicted, refused := len(c.streams.all), c.streams.accepted, c.streams.evicted, c.streams.refused
-	c.streams.mu.Unlock()
+	streams := c.server.streams
+	streams.mu.Lock()
+	open, accepted, evicted, refused := len(streams.all), streams.accepted, streams.evicted, streams.refused
+	streams.mu.Unlock()
 	out <- prometheus.MustNewConstMetric(c.connections, prometheus.GaugeValue, float64(open))
 	count(c.accepted, accepted)
 	count(c.closed, evicted, "total")
 	count(c.closed, refused, "client")
+	c.collectSecondaries(out, count)
+	if cert := c.server.certificate; cert != nil {
+		for i, result := range []string{"ok", "failed"} {
+			count(c.handshakes, c.metrics.handshakes[i].Load(), result)
+			count(c.reloads, cert.reloads[i].Load(), result)
+		}
+		out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(cert.current.Load().Leaf.NotAfter.Unix()))
+	}
+}
+
+// collectSecondaries exports what concerns whole zones.
+func (c *collector) collectSecondaries(out chan<- prometheus.Metric, count func(*prometheus.Desc, uint64, ...string)) {
+	s := c.server
+	for i := range s.transfers.counts {
+		count(c.transfers, s.transfers.counts[i].Load(), transferOutcome(i))
+	}
+	out <- prometheus.MustNewConstMetric(c.transferring, prometheus.GaugeValue, float64(s.transfers.underWay()))
+	for i := range s.notifier.counts {
+		count(c.notified, s.notifier.counts[i].Load(), notifyOutcome(i))
+	}
+	for i := range c.tsig {
+		count(c.signatures, c.tsig[i].Load(), [...]string{"good", "key", "signature", "time", "truncated", "replay", "format"}[i])
+	}
 }
 
 // rcodeName differs from the library's where that names the TSIG error of the

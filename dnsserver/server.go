@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -36,6 +37,12 @@ type Options struct {
 	// Table is what is answered; its owner swaps it at any time. While it holds nil
 	// everything is refused as not ready (EDE 14).
 	Table *atomic.Pointer[answer.Table]
+	// TLS is DNS over TLS, beside Listen; Transfers is who may have whole zones.
+	TLS       TLSOptions
+	Transfers TransferOptions
+	// Proxies lists whose PROXY headers tell who a client is: each of their
+	// connections and datagrams must begin with one.
+	Proxies []netip.Prefix
 	// CookieKey is the fleet's: directors that have the same take one another's DNS
 	// cookies. Without one this director's are its own, until it ends.
 	CookieKey []byte
@@ -62,16 +69,25 @@ type Server struct {
 	cookies   atomic.Pointer[answer.CookieSecrets] // never nil
 	rates     *rateLimit
 	tap       *tap.Tap
-	retired   chan struct{} // closed by Retire
-	retire    func()
-	limits    limits
+
+	certificate  *certificate // nil: no TLS
+	proxies      proxies
+	transferring TransferOptions
+	keys         keyring
+	transfers    *transfers
+	notifier     *notifier
+
+	retired chan struct{} // closed by Retire
+	retire  func()
+	limits  limits
 }
 
-// listener is one address by both transports.
+// listener is one address by both transports, or by TLS alone.
 type listener struct {
 	udp []*net.UDPConn // one for each worker: the kernel spreads the clients over them
 	tcp *net.TCPListener
 	any bool // bound to the unspecified address
+	tls bool // by TLS alone: no UDP
 }
 
 // limits are constants but for tests.
@@ -82,10 +98,22 @@ type limits struct {
 	message   time.Duration // for the rest of a query that has begun
 	write     time.Duration // for a reply
 	last      time.Duration // for a reply while the server stops
+	greeting  time.Duration // for a PROXY header and a TLS handshake
+
+	transfers          int           // under way, in all
+	transfersPerClient int           // of one client
+	transfer           time.Duration // for one
+
+	certificate time.Duration // between two looks at the certificate's files
+	notify      time.Duration // between two looks at the serials
 }
 
 func defaultLimits() limits {
-	return limits{streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second, last: 200 * time.Millisecond}
+	return limits{
+		streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second, last: 200 * time.Millisecond,
+		greeting: 3 * time.Second, transfers: 64, transfersPerClient: 16, transfer: 10 * time.Minute,
+		certificate: certificateTick, notify: notifyTick,
+	}
 }
 
 // New binds all addresses, so that what is wrong with them shows early. The
@@ -98,8 +126,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
-		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt), tap: o.Tap}
+	s := &Server{
+		table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
+		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt), tap: o.Tap,
+	}
 	s.retired = make(chan struct{})
 	s.retire = sync.OnceFunc(func() { close(s.retired) })
 	if err := s.turnCookies(time.Now()); err != nil {
@@ -109,7 +139,10 @@ func New(o Options) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.metrics = newMetrics()
-	s.streams = newStreams(&s.limits)
+	s.streams, s.transfers = newStreams(&s.limits), newTransfers(&s.limits)
+	if err := s.admit(o); err != nil {
+		return nil, err
+	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(s.Collector()); err != nil {
 			return nil, fmt.Errorf("dns metrics: %w", err)
@@ -132,12 +165,42 @@ func New(o Options) (*Server, error) {
 			s.listeners = append(s.listeners, l)
 		}
 	}
+	for _, text := range o.TLS.Listen {
+		addrs, err := listenAddrs(text)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		for _, addr := range addrs {
+			l, err := bindTLS(addr, in)
+			if err != nil {
+				s.close()
+				return nil, err
+			}
+			s.listeners = append(s.listeners, l)
+		}
+	}
 	return s, nil
 }
 
 // Collector gives the metrics, for a registry that comes later than the server.
 func (s *Server) Collector() prometheus.Collector {
-	return s.metrics.collector(s.streams, s.overflows)
+	return s.metrics.collector(s)
+}
+
+// admit sets up who else may do what: proxies, secondaries and clients by TLS.
+func (s *Server) admit(o Options) (err error) {
+	s.proxies, s.transferring = o.Proxies, o.Transfers
+	if len(o.TLS.Listen) > 0 {
+		if s.certificate, err = newCertificate(o.TLS, s.log); err != nil {
+			return err
+		}
+	}
+	if s.keys, err = newKeyring(o.Transfers.Keys); err != nil {
+		return fmt.Errorf("dns.transfers: %w", err)
+	}
+	s.notifier, err = newNotifier(o.Transfers, s.log)
+	return err
 }
 
 // Addrs lists the addresses bound, in the order of Options.Listen. UDP and TCP have
@@ -145,7 +208,20 @@ func (s *Server) Collector() prometheus.Collector {
 func (s *Server) Addrs() []netip.AddrPort {
 	out := make([]netip.AddrPort, 0, len(s.listeners))
 	for _, l := range s.listeners {
-		out = append(out, l.tcp.Addr().(*net.TCPAddr).AddrPort())
+		if !l.tls {
+			out = append(out, l.tcp.Addr().(*net.TCPAddr).AddrPort())
+		}
+	}
+	return out
+}
+
+// TLSAddrs lists those of Options.TLS.
+func (s *Server) TLSAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range s.listeners {
+		if l.tls {
+			out = append(out, l.tcp.Addr().(*net.TCPAddr).AddrPort())
+		}
 	}
 	return out
 }
@@ -160,7 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 			w := s.worker(conn, l.any)
 			serving.Go(func() error { return w.serve(inner) })
 		}
-		serving.Go(func() error { return s.serveTCP(inner, l.tcp) })
+		serving.Go(func() error { return s.serveTCP(inner, l) })
 	}
 	if len(s.listeners) == 0 { // a witness
 		serving.Go(func() error { return s.idle(inner) })
@@ -168,6 +244,10 @@ func (s *Server) Run(ctx context.Context) error {
 	beside, stop := context.WithCancel(inner)
 	var aside errgroup.Group
 	aside.Go(func() error { return s.rotate(beside) })
+	aside.Go(func() error { return s.notify(beside) })
+	if s.certificate != nil {
+		aside.Go(func() error { s.certificate.watch(beside, s.limits.certificate); return nil })
+	}
 	aside.Go(func() error {
 		<-beside.Done()
 		s.interrupt()
@@ -264,24 +344,36 @@ func (s *Server) inForce() *answer.Table {
 	return s.notReady
 }
 
-// reply answers one packet of a stream behind dst. A panic is a fault of ours
-// that must cost no more than that packet (C1).
-func (s *Server) reply(dst, packet []byte, client answer.Client) (out []byte) {
+// reply answers one packet of a stream behind dst, or gives the zone that it asks
+// for, which has its place among the transfers. A panic is a fault of ours that must
+// cost no more than that packet (C1).
+func (s *Server) reply(dst, packet []byte, client answer.Client) (out []byte, zone *outgoing) {
 	table := s.inForce()
 	if s.poison.holds(table, packet) {
 		s.metrics.poisoned.Add(1)
-		return dst
+		return dst, nil
 	}
 	defer func() {
 		if fault := recover(); fault != nil {
 			s.panicked(table, packet, fault)
-			out = dst
+			out, zone = dst, nil
 		}
 	}()
 	counts := s.metrics.of(table)
 	out, tally := table.Reply(dst, packet, client)
+	if again(tally) {
+		j := s.judge(dst, packet, out, tally, table, client)
+		out, tally, zone = j.reply, j.tally, j.zone
+		if zone != nil && !s.transfers.begin(zone.client) {
+			s.transfers.counts[transferBusy].Add(1)
+			client.Rcode = dns.RcodeServerFailure
+			out, tally = table.Reply(dst, packet, client)
+			tally.Reject = answer.RejectTransfer
+			out, zone = zone.signature.signIf(zone.signed, out, len(dst), client.Now), nil
+		}
+	}
 	s.metrics.count(counts, client.Transport, tally)
-	return out
+	return out, zone
 }
 
 // panicked notes a packet that could not be answered for a fault of ours.

@@ -31,9 +31,15 @@ func exampleTable(t testing.TB, plan string) *answer.Table {
 // compile adds the zone example.org to what o says.
 func compile(t testing.TB, o answer.Options) *answer.Table {
 	t.Helper()
+	return compileText(t, o, "")
+}
+
+// compileText adds records to it, and gives it a serial.
+func compileText(t testing.TB, o answer.Options, text string, serial ...uint32) *answer.Table {
+	t.Helper()
 	records, problems := zone.Parse(zone.Source{
 		Origin: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "admin@example.org",
-		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10),
+		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10) + "\n" + text,
 	})
 	if zone.Failed(problems) {
 		t.Fatalf("zone: %v", problems)
@@ -46,6 +52,9 @@ func compile(t testing.TB, o answer.Options) *answer.Table {
 			}}}},
 		},
 	}}}}
+	for _, n := range serial {
+		o.Zones[0].Serial = n
+	}
 	table, err := answer.Compile(o)
 	if err != nil {
 		t.Fatalf("Compile: %v", err)

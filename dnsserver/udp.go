@@ -24,6 +24,7 @@ type worker struct {
 	press  pressure
 	local  netip.AddrPort
 	shown  tap.Sampler
+	packet []byte // being answered
 }
 
 func (s *Server) worker(conn *net.UDPConn, any bool) *worker {
@@ -80,7 +81,7 @@ func (w *worker) answer(b *datagram.Batch, n int) {
 func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, client answer.Client) (next int) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			w.server.panicked(table, b.Packet(i), fault)
+			w.server.panicked(table, w.packet, fault)
 			next = i + 1
 		}
 	}()
@@ -92,13 +93,26 @@ func (w *worker) answerFrom(b *datagram.Batch, i, n int, table *answer.Table, cl
 			w.counts.barred.Add(1)
 			continue
 		}
+		if len(w.server.proxies) > 0 && w.server.proxies.holds(client.Addr.Addr()) {
+			var ok bool
+			if packet, client.Addr, ok = cutProxy(packet, client.Addr); !ok {
+				w.server.metrics.proxyErrors.Add(1)
+				continue
+			}
+		}
+		w.packet = packet
 		if w.server.poison.holds(table, packet) {
 			w.server.metrics.poisoned.Add(1)
 			continue
 		}
 		reply, tally := table.ReplyTo(&client, b.Room(), packet)
+		proved := tally.Cookie == answer.CookieValid
+		if again(tally) {
+			j := w.server.judge(b.Room(), packet, reply, tally, table, client)
+			reply, tally, proved = j.reply, j.tally, proved || j.proved
+		}
 		w.counts.count(counts, tally)
-		if len(reply) > 0 && tally.Cookie != answer.CookieValid {
+		if len(reply) > 0 && !proved {
 			reply = w.limit(b, reply, packet, table, client, tally)
 		}
 		b.Reply(i, reply)

@@ -84,6 +84,15 @@ func (x *Transfer) refuse(rcode uint16) (*Transfer, Tally) {
 // Whole tells whether the zone is sent, and not only its SOA or an error.
 func (x *Transfer) Whole() bool { return x.soa == 2 }
 
+// Serials gives the serials of all zones, by their names.
+func (t *Table) Serials() map[string]uint32 {
+	out := make(map[string]uint32, len(t.zones))
+	for origin, z := range t.zones {
+		out[show(origin)] = be32(z.soa[len(z.soa)-20:])
+	}
+	return out
+}
+
 // newer compares serials as RFC 1982 section 3.2 does: 2^31 apart is neither.
 func newer(a, b uint32) bool { return a != b && a-b < 1<<31 }
 
