@@ -51,7 +51,7 @@ func drawZones(t *rapid.T, places int) []Zone {
 		}
 		target := drawName(t, "target")
 		var rr dns.RR
-		switch rapid.IntRange(0, 8).Draw(t, "kind") {
+		switch rapid.IntRange(0, 9).Draw(t, "kind") {
 		case 0, 1:
 			rr = mustRR(fmt.Sprintf("%s %d IN A 192.0.2.%d", name, ttl, rapid.IntRange(0, 255).Draw(t, "a")))
 		case 2:
@@ -68,7 +68,12 @@ func drawZones(t *rapid.T, places int) []Zone {
 			rr = mustRR(fmt.Sprintf("%s %d IN NS %s", name, ttl, target))
 		case 8:
 			drawSteered(t, z, name, places)
-			continue
+			if rapid.Bool().Draw(t, "service") {
+				continue
+			}
+			rr = drawService(t, name, ttl, target)
+		case 9:
+			rr = drawService(t, name, ttl, target)
 		}
 		if fitsZone(z, rr) {
 			z.Records = append(z.Records, rr)
@@ -80,6 +85,19 @@ func drawZones(t *rapid.T, places int) []Zone {
 		usable = append(usable, z)
 	}
 	return usable
+}
+
+// drawService makes an HTTPS or SVCB record, in AliasMode or of a service that is
+// here or elsewhere.
+func drawService(t *rapid.T, name string, ttl int, target string) dns.RR {
+	target = rapid.SampledFrom([]string{".", ".", strings.ToUpper(name), target}).Draw(t, "service target")
+	text := fmt.Sprintf("%s %d IN %s %d %s", name, ttl, rapid.SampledFrom([]string{"HTTPS", "HTTPS", "SVCB"}).Draw(t, "service type"),
+		rapid.IntRange(0, 3).Draw(t, "priority"), target)
+	params := []string{"alpn=h2,h3", "port=8443", "mandatory=alpn", "no-default-alpn", "ech=AAAA", "key667=x", "key65000=y", "ipv4hint=203.0.113.1", "ipv6hint=2001:db8::1"}
+	for _, p := range rapid.SliceOfNDistinct(rapid.SampledFrom(params), 0, 4, rapid.ID[string]).Draw(t, "parameters") {
+		text += " " + p
+	}
+	return inKeyOrder(mustRR(text))
 }
 
 func mustRR(text string) dns.RR {

@@ -16,7 +16,7 @@ import (
 
 var someTypes = []uint16{
 	dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeTXT, dns.TypeMX, dns.TypeNS, dns.TypeSOA, dns.TypeDS, dns.TypeANY,
-	dns.TypeDNAME, dns.TypeHTTPS, dns.TypeAXFR, dns.TypeIXFR,
+	dns.TypeDNAME, dns.TypeHTTPS, dns.TypeHTTPS, dns.TypeSVCB, dns.TypeAXFR, dns.TypeIXFR,
 }
 
 // Reply agrees with the oracle on whatever zones and queries come, among them

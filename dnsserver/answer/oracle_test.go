@@ -145,9 +145,10 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 				}))
 				return
 			case has(at, qtype):
+				at = o.hint(v, steeredAt(z, source), at, name, qtype, resolver, subnet)
 				for _, rr := range at {
 					if rr.Header().Rrtype == qtype {
-						v.answer = append(v.answer, show1(o.clamped(z, renamed(rr, name))))
+						v.answer = append(v.answer, show1(o.clamped(z, renamed(inKeyOrder(rr), name))))
 					}
 				}
 				return
@@ -269,6 +270,25 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 		return
 	}
 	v.dependsOnTheClient = true
+	addrs, failOpen := o.picks(s, view, resolver, subnet)
+	if failOpen {
+		v.ede = int(dns.ExtendedErrorCodeOther)
+	}
+	if len(addrs) == 0 {
+		v.ns = o.negative(z)
+	}
+	for _, addr := range addrs {
+		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: o.ttl(s)}
+		if qtype == dns.TypeA {
+			v.answer = append(v.answer, show1(&dns.A{Hdr: h, A: addr.AsSlice()}))
+		} else {
+			v.answer = append(v.answer, show1(&dns.AAAA{Hdr: h, AAAA: addr.AsSlice()}))
+		}
+	}
+}
+
+// picks gives what a view answers to a client, and whether that is failing open.
+func (o *oracle) picks(s *Steered, view *View, resolver, subnet netip.Addr) (addrs []netip.Addr, failOpen bool) {
 	from := resolver
 	if subnet.IsValid() {
 		from = subnet
@@ -292,23 +312,8 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 	case len(byPlace) > 0:
 		index = int(byPlace[0])
 	}
-	set := &view.Sets[index]
-	if set.FailOpen {
-		v.ede = int(dns.ExtendedErrorCodeOther)
-	}
-	addrs := oraclePicks(s, set, from)
-	if len(addrs) == 0 {
-		v.ede = oracleNoEDE
-		v.ns = o.negative(z)
-	}
-	for _, addr := range addrs {
-		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: o.ttl(s)}
-		if qtype == dns.TypeA {
-			v.answer = append(v.answer, show1(&dns.A{Hdr: h, A: addr.AsSlice()}))
-		} else {
-			v.answer = append(v.answer, show1(&dns.AAAA{Hdr: h, AAAA: addr.AsSlice()}))
-		}
-	}
+	addrs = oraclePicks(s, &view.Sets[index], from)
+	return addrs, view.Sets[index].FailOpen && len(addrs) > 0
 }
 
 func longest(view *View, addr netip.Addr) int {

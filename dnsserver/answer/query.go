@@ -15,6 +15,8 @@ const (
 	typeOPT   = 41
 	typeDNAME = 39
 	typeDS    = 43
+	typeSVCB  = 64
+	typeHTTPS = 65
 	typeTSIG  = 250
 	typeIXFR  = 251
 	typeAXFR  = 252

@@ -92,6 +92,7 @@ func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 		r.negative(z, at, position, 0)
 	case qtype == typeSOA && at == 0:
 		r.soa(z, sectionAnswer, o, z.soaTTL)
+	case n.flags&flagSteered != 0 && (qtype == typeSVCB || qtype == typeHTTPS) && r.hinted(n, z, set, position):
 	default:
 		r.w.ready(sectionAnswer, o, set.count, set.data)
 	}
