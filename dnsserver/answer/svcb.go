@@ -6,6 +6,13 @@ const (
 	paramIPv6Hint = 6
 )
 
+const (
+	maxHints = 4 + maxAnswers*4 + 4 + maxAnswers*16 // octets that a record grows by
+	// maxHinted is what records with hints may have in all, so that they fit a reply by
+	// TCP behind aliases and before an OPT. A name of more is answered without hints.
+	maxHinted = 60_000
+)
+
 // svcb is the RDATA of an SVCB or HTTPS record that takes hints, cut where they go:
 // parameters stand in ascending order of their keys (RFC 9460 section 2.2).
 type svcb struct {
@@ -57,15 +64,17 @@ func sameName(a, b []byte) bool {
 // hinted answers with the SVCB or HTTPS records of a steered name, which say as
 // hints what the client's A and AAAA answers say, for as long as they do: whoever
 // follows a hint from elsewhere goes where steering does not send it. It is false
-// where no record takes hints, and all are answered as they stand.
+// where no record takes hints, or too many, and all are answered as they stand.
 func (r *reply) hinted(n node, z *zone, records rrset, position int) bool {
 	name := r.q.name.suffix(0)
-	takes := false
+	size, takes := len(records.data), false
 	for data := range records.records {
-		_, ok := cutSVCB(data, name)
-		takes = takes || ok
+		if _, ok := cutSVCB(data, name); ok {
+			takes = true
+			size += maxHints
+		}
 	}
-	if !takes {
+	if !takes || size > maxHinted {
 		return false
 	}
 	where := &z.over.names[n.index()]

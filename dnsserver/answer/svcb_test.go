@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -53,12 +54,16 @@ func TestServiceHints(t *testing.T) {
 		{"2.5.2: the service is at the owner", "web.example.org. 300 HTTPS 1 .", "", 0, "web 30 HTTPS 1 . " + both + six},
 		{"2.5: or at the owner by its name", "web.example.org. 300 HTTPS 1 Web.Example.org.", "", 0, "web 30 HTTPS 1 Web.Example.org. " + both + six},
 		{"2.3: SVCB likewise", "web.example.org. 300 SVCB 1 . alpn=h2", "", dns.TypeSVCB, "web 30 SVCB 1 . alpn=h2 " + both + six},
-		{"2.2: parameters in ascending order of keys", "web.example.org. 300 HTTPS 1 . key667=x ech=AAAA port=8443 no-default-alpn mandatory=port,alpn alpn=h2,h3", "", 0,
-			"web 30 HTTPS 1 . mandatory=alpn,port alpn=h2,h3 no-default-alpn= port=8443 " + both + "ech=AAAA " + six + " key667=x"},
+		{
+			"2.2: parameters in ascending order of keys", "web.example.org. 300 HTTPS 1 . key667=x ech=AAAA port=8443 no-default-alpn mandatory=port,alpn alpn=h2,h3", "", 0,
+			"web 30 HTTPS 1 . mandatory=alpn,port alpn=h2,h3 no-default-alpn= port=8443 " + both + "ech=AAAA " + six + " key667=x",
+		},
 		{"2.4.2: AliasMode stays as it is", "web.example.org. 300 HTTPS 0 cdn.example.net.", "", 0, "web 300 HTTPS 0 cdn.example.net."},
 		{"2.4.3: a service elsewhere stays as it is", "web.example.org. 300 HTTPS 1 cdn.example.net. port=443", "", 0, "web 300 HTTPS 1 cdn.example.net. port=443"},
-		{"2.4.1: of a set each as it is, with one TTL", "web.example.org. 300 HTTPS 1 . alpn=h3\nweb.example.org. 300 HTTPS 2 cdn.example.net.", "", 0,
-			"web 30 HTTPS 1 . alpn=h3 " + both + six + "; web 30 HTTPS 2 cdn.example.net."},
+		{
+			"2.4.1: of a set each as it is, with one TTL", "web.example.org. 300 HTTPS 1 . alpn=h3\nweb.example.org. 300 HTTPS 2 cdn.example.net.", "", 0,
+			"web 30 HTTPS 1 . alpn=h3 " + both + six + "; web 30 HTTPS 2 cdn.example.net.",
+		},
 		{"7.3: hints of one's own are left alone", "web.example.org. 300 HTTPS 1 . ipv4hint=203.0.113.1", "", 0, "web 300 HTTPS 1 . ipv4hint=203.0.113.1"},
 		{"7.3: also of one family", "web.example.org. 300 HTTPS 1 . ipv6hint=2001:db8::9", "", 0, "web 300 HTTPS 1 . ipv6hint=2001:db8::9"},
 		{"7.3: no hint of a family that is not there", "six.example.org. 300 HTTPS 1 . alpn=h2", "six", 0, "six 30 HTTPS 1 . alpn=h2 ipv6hint=2001:db8::7"},
@@ -67,8 +72,10 @@ func TestServiceHints(t *testing.T) {
 		{"a name that is not steered", "static.example.org. 300 HTTPS 1 .", "static", 0, "static 300 HTTPS 1 ."},
 		{"RFC 4592: a wildcard", "*.apps.example.org. 300 HTTPS 1 . alpn=h2", "x.apps", 0, "x.apps 30 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.7"},
 		{"RFC 4592: another than the name asked", "*.apps.example.org. 300 HTTPS 1 y.apps.example.org.", "x.apps", 0, "x.apps 300 HTTPS 1 y.apps.example.org."},
-		{"RFC 1034 section 3.6.2: behind a CNAME", "web.example.org. 300 HTTPS 1 .\nw3.example.org. 300 CNAME web.example.org.", "w3", 0,
-			"w3 300 CNAME web.example.org.; web 30 HTTPS 1 . " + both + six},
+		{
+			"RFC 1034 section 3.6.2: behind a CNAME", "web.example.org. 300 HTTPS 1 .\nw3.example.org. 300 CNAME web.example.org.", "w3", 0,
+			"w3 300 CNAME web.example.org.; web 30 HTTPS 1 . " + both + six,
+		},
 		{"RFC 8482: ANY", "web.example.org. 300 HTTPS 1 .", "", dns.TypeANY, `web 3600 HINFO RFC8482 `},
 		{"RFC 3597: written by numbers", `web.example.org. 300 TYPE65 \# 10 0001 00 0001 0003 026832`, "", 0, "web 30 HTTPS 1 . alpn=h2 " + both + six},
 		{"S14: no record, no answer", "", "", 0, " | example.org. 20 SOA"},
@@ -204,7 +211,22 @@ func TestServiceHintsOnTheWire(t *testing.T) {
 			t.Errorf("%s allocates %f times", name, n)
 		}
 	}
-	_, tally := table.Reply(nil, pack1(t, func() *dns.Msg { m := new(dns.Msg); return m.SetQuestion("web.example.org.", dns.TypeHTTPS) }()), testClient)
+	var many strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&many, "web.example.org. 300 HTTPS %d . alpn=h2\n", i+1)
+	}
+	full := compiled(t, func(o *Options) { o.Zones = serviceZone(many.String()) })
+	got = ask1(t, full, "web.example.org.", dns.TypeHTTPS, nil)
+	if !got.Truncated {
+		t.Errorf("100 records by UDP: got\n%v\nwant them truncated", got)
+	}
+	stream := testClient
+	stream.Transport = TCP
+	raw, _ := full.Reply(nil, pack1(t, new(dns.Msg).SetQuestion("web.example.org.", dns.TypeHTTPS)), stream)
+	if err := got.Unpack(raw); err != nil || got.Truncated || len(got.Answer) != 100 || got.Answer[0].Header().Ttl != 300 {
+		t.Errorf("100 records, whose hints might not fit: got %d, %v, want them as they stand", len(got.Answer), err)
+	}
+	_, tally := table.Reply(nil, pack1(t, new(dns.Msg).SetQuestion("web.example.org.", dns.TypeHTTPS)), testClient)
 	if label := table.Labels()[tally.Label]; label.Service != "web" || label.Cluster != "" {
 		t.Errorf("counted as %+v, want the service, of no cluster", label)
 	}

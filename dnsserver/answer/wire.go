@@ -42,6 +42,13 @@ func pack(rr dns.RR) (owner, record []byte, err error) {
 	rr = dns.Copy(rr)
 	rr.Header().Name = "." // one octet, so that the rest is where it is
 	rr.Header().Ttl = min(rr.Header().Ttl, maxTTL)
+	// With the D bit in its type of relay (RFC 8777 section 4.2.3) the library would
+	// leave the relay out.
+	relay, ok := rr.(*dns.AMTRELAY)
+	discover := ok && relay.GatewayType&relayDiscover != 0
+	if discover {
+		relay.GatewayType &^= relayDiscover
+	}
 	buf := make([]byte, 1, dns.Len(rr)+513)
 	buf[0] = 0xc0
 	buf = buf[:cap(buf)]
@@ -53,8 +60,13 @@ func pack(rr dns.RR) (owner, record []byte, err error) {
 	if n < recordHead || n-recordHead != int(be16(buf[recordSize:])) {
 		return nil, nil, errors.New("it cannot be packed")
 	}
+	if discover {
+		buf[recordHead+1] |= relayDiscover
+	}
 	return owner, buf[:n:n], nil
 }
+
+const relayDiscover = 0x80
 
 // inside tells whether name is at or under origin, by label (C6).
 func inside(name, origin []byte) bool {

@@ -83,7 +83,7 @@ func (z *parser) judgeRecord(e entry, all map[string]*node) {
 	switch h.Rrtype {
 	case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM:
 		z.problem(e.line, "%s %s: signed zones are not yet supported", h.Name, kind)
-	case dns.TypeOPT, dns.TypeNone:
+	case dns.TypeOPT, dns.TypeNone, dns.TypeReserved: // RFC 6895 section 3.1
 		z.problem(e.line, "%s: type %s does not belong in a zone", h.Name, kind)
 	default:
 		if h.Rrtype >= 128 && h.Rrtype <= 255 { // RFC 6895 section 3.1: Q and meta types
