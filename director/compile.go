@@ -3,6 +3,8 @@ package director
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -27,6 +29,16 @@ func CheckZone(z *spec.Zone) []spec.Problem {
 	trial := answer.Zone{Origin: z.Name + ".", Records: records}
 	for _, host := range z.Steered {
 		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1})
+	}
+	// The spec package finds these in the text, with their line, as far as they are
+	// written by name. A director that has such in its plan leaves them as they are.
+	for _, target := range zone.Hinted(records) {
+		if slices.Contains(z.Steered, strings.TrimSuffix(target, ".")) {
+			out = append(out, spec.Problem{
+				Message: "an HTTPS or SVCB record brings hints of its own for the steered host " + target + " itself",
+				Remedy:  "leave ipv4hint and ipv6hint out: a record at the host gets those of each client's answer",
+			})
+		}
 	}
 	_, err := answer.Compile(answer.Options{Zones: []answer.Zone{trial}})
 	for _, e := range each(err) {

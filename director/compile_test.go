@@ -3,6 +3,7 @@ package director
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/divertdns/divert/director/spec"
@@ -45,5 +46,31 @@ func TestCheckZoneConflicts(t *testing.T) {
 	})
 	if len(problems) != 2 || problems[0].Message != "zone example.org.: n1.example.org. has a static address or CNAME" || problems[0].Remedy == "" {
 		t.Errorf("got %v, want one for each of n1 and n2", problems)
+	}
+}
+
+// Hints of one's own for a steered host are refused however they are written, and
+// those for other names are not (RFC 9460 section 7.3).
+func TestCheckZoneFindsHints(t *testing.T) {
+	tests := []struct {
+		name, records, want string
+	}{
+		{"by number (RFC 3597)", `shop TYPE65 \# 11 0001 00 0004 0004 c000020a`, "for the steered host shop.example.org. itself"},
+		{"made by $GENERATE", "$GENERATE 1-1 s$ SVCB 1 shop ipv4hint=192.0.2.10", "for the steered host shop.example.org. itself"},
+		{"none", "shop HTTPS 1 . alpn=h2", ""},
+		{"an alias", "shop HTTPS 0 cdn.example.net.", ""},
+		{"of another name", "cdn HTTPS 1 . ipv4hint=192.0.2.10", ""},
+	}
+	for _, tc := range tests {
+		problems := CheckZone(&spec.Zone{
+			Name: "example.org", Nameservers: []string{"ns1.example.net"}, Hostmaster: "h@example.org",
+			Steered: []string{"shop.example.org"}, Records: tc.records + "\n",
+		})
+		if tc.want == "" && len(problems) == 0 {
+			continue
+		}
+		if len(problems) != 1 || problems[0].Warning || !strings.Contains(problems[0].Message, tc.want) || problems[0].Remedy == "" {
+			t.Errorf("%s: got %v, want %q", tc.name, problems, tc.want)
+		}
 	}
 }

@@ -147,6 +147,16 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 			}
 		}
 	}
+	for _, r := range t.records {
+		if r.hinted != "" && slices.Contains(z.Steered, r.hinted) {
+			hosts = append(hosts, r.hinted)
+			problems = append(problems, Problem{
+				Line:    r.line,
+				Message: fmt.Sprintf("the %s record of %s brings hints of its own for the steered host %s, which would send clients where steering does not", r.kind, r.owner, r.hinted),
+				Remedy:  "leave ipv4hint and ipv6hint out: a record at the host itself gets those of each client's answer",
+			})
+		}
+	}
 	return problems, hosts
 }
 

@@ -20,6 +20,9 @@ type zoneRecord struct {
 	owner string // lower case, no last dot
 	kind  string // A, NS, …
 	line  int
+	// hinted is the name whose addresses an HTTPS or SVCB record brings as hints; "" =
+	// it brings none.
+	hinted string
 }
 
 // zoneScanner splits master-file text (RFC 1035 section 5.1) into records.
@@ -120,7 +123,7 @@ func (s *zoneScanner) entry(tokens []string, blank bool, line int) {
 	}
 	if len(tokens) > 0 {
 		kind := strings.ToUpper(tokens[0])
-		s.out.records = append(s.out.records, zoneRecord{s.owner, kind, line})
+		s.out.records = append(s.out.records, zoneRecord{s.owner, kind, line, s.hinted(kind, tokens[1:])})
 		// Only a dynamic update has such, and on the wire it would be malformed. An
 		// APL may list nothing (RFC 3123 section 4).
 		if len(tokens) == 1 && kind != "APL" && isCapital(kind[0]) {
@@ -129,6 +132,23 @@ func (s *zoneScanner) entry(tokens []string, blank bool, line int) {
 			})
 		}
 	}
+}
+
+// hinted finds the target of a service binding that brings hints (RFC 9460 section
+// 7.3).
+func (s *zoneScanner) hinted(kind string, data []string) string {
+	if kind != "HTTPS" && kind != "SVCB" || len(data) < 3 || data[0] == "0" { // an alias's are ignored
+		return ""
+	}
+	for _, param := range data[2:] {
+		if key, _, _ := strings.Cut(param, "="); key == "ipv4hint" || key == "ipv6hint" {
+			if data[1] == "." { // the owner (section 2.5.2)
+				return s.owner
+			}
+			return s.absolute(data[1])
+		}
+	}
+	return ""
 }
 
 func (s *zoneScanner) directive(tokens []string, line int) {

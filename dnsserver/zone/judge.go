@@ -96,6 +96,7 @@ func (z *parser) judgeRecord(e entry, all map[string]*node) {
 		z.problem(e.line, "%s %s: %s", h.Name, kind, plain(err))
 	}
 	z.judgePlace(e, all)
+	z.judgeService(e)
 }
 
 // judgePlace looks at what stands above a record.

@@ -147,6 +147,13 @@ func TestProblems(t *testing.T) {
 		{"the other parenthesis", ns1 + "a TXT hi )", 2, ") without its ("},
 		{"too long a set", ns1 + "$GENERATE 0-299 a TXT \"$-" + strings.Repeat("x", 240) + "\"", 2, "together have"},
 		{"signed", ns1 + "a NSEC b A", 2, "not yet supported"},
+		{"reserved type", ns1 + `a TYPE65535 \# 1 00`, 2, "does not belong in a zone"}, // RFC 6895 section 3.1
+		// RFC 9460 by section.
+		{"2.4.2: an alias with parameters", ns1 + "a HTTPS 0 b alpn=h2", 2, "!its parameters are ignored"},
+		{"7.1.1: no-default-alpn alone", ns1 + "a HTTPS 1 . no-default-alpn", 2, "!without alpn"},
+		{"8: mandatory names itself", ns1 + "a SVCB 1 . mandatory=mandatory", 2, "!names itself"},
+		{"8: mandatory names a key twice", ns1 + "a SVCB 1 . alpn=h2 mandatory=alpn,alpn", 2, "!names alpn twice"},
+		{"8: a mandatory key that is not there", ns1 + "a SVCB 1 . alpn=h2 mandatory=alpn,port", 2, "!names port, which the record has not"},
 		{"no owner", "  A 192.0.2.1\n" + ns1, 1, "without an owner"},
 		{"origin", ns1 + "$ORIGIN a..b", 2, "not a domain name"},
 	}
