@@ -11,7 +11,7 @@ REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e check lint fmt fuzz bench kube-tools test-kube test-resolvers generate clean
+.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ fuzz: ## fuzz every target for FUZZTIME each, the packet path for REPLYTIME
 
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-dns: ## what an answer costs beside gdnsd, Knot, NSD, PowerDNS; as root on Debian it installs them (BENCH='-rounds 9' for more)
+	$(GO) run ./dnsserver/bench -install $(BENCH)
 
 kube-tools: ## build a real kube-apiserver into .cache (10 minutes of two cores, once)
 	health/kube/apiserver/build

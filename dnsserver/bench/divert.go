@@ -84,8 +84,9 @@ func divertCommand(p place) ([]string, error) {
 
 const changesPerSecond = 10
 
-// changer changes Divert's plan ten times a second: it drains a cluster and ends
-// the drain, by turns. It is the one owner of that drain.
+// changer changes Divert's plan ten times a second: it drains one site of a service,
+// so of a hundred names, and ends the drain, by turns. It is the one owner of that
+// drain.
 type changer struct {
 	http *http.Client
 	n    int // changes made, in all
@@ -126,7 +127,8 @@ func (c *changer) run(ctx context.Context) (made int, err error) {
 func (c *changer) change(ctx context.Context) error {
 	verb := [...]string{"drain", "undrain"}[c.n%2]
 	command := map[string]any{
-		"id": fmt.Sprintf("bench-%d-%d", os.Getpid(), c.n), "verb": verb, "scope": "cluster/" + siteNames[len(siteNames)-1], "reason": "measuring",
+		"id": fmt.Sprintf("bench-%d-%d", os.Getpid(), c.n), "verb": verb, "reason": "measuring",
+		"scope": "service/s0@" + siteNames[len(siteNames)-1],
 	}
 	if verb == "drain" {
 		command["for"] = time.Hour

@@ -26,7 +26,7 @@ const divertName = "divert"
 func servers() []server {
 	return []server{
 		{name: "echo", echo: true, note: "the floor: batches, nothing looked at", command: own("echo")},
-		{name: divertName, note: "divert serve, 100 services of 10 names", command: divertCommand},
+		{name: divertName, note: "divert serve, with its store", command: divertCommand},
 		{name: "gdnsd", program: "gdnsd", debian: []string{"gdnsd"}, peer: true, note: "plugin geoip, nets", command: gdnsdCommand},
 		{
 			name: "knot", program: "knotd", debian: []string{"knot", "knot-module-geoip"}, peer: true, note: "mod-geoip, mode subnet",

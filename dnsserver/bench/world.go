@@ -6,13 +6,13 @@ import (
 	"net/netip"
 )
 
-// What every server is given: 1,000 names of 100 services, each on four sites,
+// What every server is given: 1,000 names of ten services, each on four sites,
 // steered by 200 client prefixes. The prefixes lie far apart and are of many
 // lengths, so that none of them can be merged with another.
 const (
 	zoneName   = "example.org"
 	hosts      = 1000
-	perService = 10
+	perService = 100
 	services   = hosts / perService
 	prefixes   = 200
 	subnets    = 4096 // that queries carry
