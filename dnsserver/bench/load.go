@@ -42,6 +42,7 @@ type outcome struct {
 	lost    uint64        // in all
 	wrong   uint64        // replies that are no answer
 	silence time.Duration // the longest time without any reply
+	starved time.Duration // the longest time in which the load did not run itself
 }
 
 // client is one socket with its queries under way.
@@ -96,9 +97,11 @@ func (l *load) play(ctx context.Context, length time.Duration, meter func() (tim
 	var before time.Duration
 	var started time.Time
 	var counted uint64
-	last := begin // a reply
+	last, lapped := begin, begin // a reply, a lap
 	for lap := 0; ; lap++ {
 		now := time.Now()
+		o.starved = max(o.starved, now.Sub(lapped))
+		lapped = now
 		if lap&0xff == 0 && ctx.Err() != nil {
 			return o, ctx.Err()
 		}
