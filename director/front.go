@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -49,11 +50,17 @@ func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dn
 		log.Warn("DNS cookies are this director's alone", slog.Any("err", err))
 	}
 	if activated {
-		s.DNS.Listen = addresses(inherit)
+		s.DNS.Listen = addresses(inherit, s.DNS.TLS.Listen)
+	}
+	transfers, err := transferOptions(s.DNS.Transfers)
+	if err != nil {
+		return nil, err
 	}
 	f.dns, err = dnsserver.New(dnsserver.Options{
 		Listen: s.DNS.Listen, Inherit: inherit, Table: f.table, Log: log,
 		CookieKey: key, RateLimit: s.DNS.RateLimit, RateExempt: s.DNS.RateExempt, Tap: f.tap,
+		TLS:       dnsserver.TLSOptions{Listen: s.DNS.TLS.Listen, Cert: s.DNS.TLS.Cert, Key: s.DNS.TLS.Key},
+		Transfers: transfers, Proxies: s.DNS.ProxyProtocol,
 	})
 	if err != nil {
 		return nil, err
@@ -71,11 +78,11 @@ func (f *front) run(ctx context.Context) error {
 	return errors.Join(err, shown.Wait())
 }
 
-// addresses lists where sockets are bound.
-func addresses(sockets []dnsserver.Socket) []string {
+// addresses lists where sockets are bound, but for those of DNS over TLS.
+func addresses(sockets []dnsserver.Socket, secure []string) []string {
 	out, seen := []string{}, map[string]bool{}
 	for _, s := range sockets {
-		if a := s.Addr.String(); !seen[a] {
+		if a := s.Addr.String(); !seen[a] && !slices.Contains(secure, a) {
 			seen[a] = true
 			out = append(out, a)
 		}

@@ -19,6 +19,11 @@ func CheckFiles(s Settings, set *Set) []Problem {
 		}
 	}
 	look("gossip.keyFile", s.Gossip.KeyFile)
+	look("dns.tls.cert", s.DNS.TLS.Cert)
+	look("dns.tls.key", s.DNS.TLS.Key)
+	for i, k := range s.DNS.Transfers.Keys {
+		look(child(item("dns.transfers.keys", i), "secretFile"), k.SecretFile)
+	}
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)

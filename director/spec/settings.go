@@ -232,6 +232,7 @@ func (r *settingsReader) check(v *value) {
 	if s.API.Listen != "" && !isLoopback(s.API.Listen) {
 		fail("api.listen", s.API.Listen+" is not loopback, and there is no access control yet", "write 127.0.0.1 and reach it through a tunnel")
 	}
+	r.checkStreams(fail)
 	r.checkEtcd(fail)
 }
 

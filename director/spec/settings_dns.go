@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,19 +33,13 @@ func (r *settingsReader) dns(c cursor) {
 		"rateLimit": func(c cursor) {
 			c.object(fields{
 				"perSecond": func(c cursor) { d.RateLimit = int(c.integer(0, maxRateLimit)) },
-				"exempt": func(c cursor) {
-					c.each(func(c cursor) {
-						p, ok := c.prefix()
-						switch {
-						case !ok:
-						case slices.Contains(d.RateExempt, p):
-							c.fail(p.String()+" stands here twice", "keep one of the two")
-						default:
-							d.RateExempt = append(d.RateExempt, p)
-						}
-					})
-				},
+				"exempt":    func(c cursor) { d.RateExempt = c.prefixes(c.each) },
 			})
+		},
+		"tls":       r.dnsTLS,
+		"transfers": r.dnsTransfers,
+		"proxyProtocol": func(c cursor) {
+			c.object(fields{"allow": func(c cursor) { d.ProxyProtocol = c.prefixes(c.nonEmpty) }}, "allow")
 		},
 	})
 }
@@ -79,15 +72,5 @@ func (c cursor) shown() string {
 
 // dnsListen reads addresses to answer on; none makes a witness.
 func (r *settingsReader) dnsListen(c cursor) {
-	listen := []string{}
-	seen := map[string]bool{}
-	c.each(func(c cursor) {
-		l := c.listen()
-		if l != "" && seen[l] && !strings.HasSuffix(l, ":0") {
-			c.fail(quote(l)+" stands here twice", "keep one of the two")
-		}
-		seen[l] = true
-		listen = appendText(listen, l)
-	})
-	r.s.DNS.Listen = listen
+	r.s.DNS.Listen = c.listens(c.each)
 }

@@ -263,4 +263,31 @@ type DNSSettings struct {
 		Socket string  // of a dnstap receiver; "" = none
 		Sample float64 // share of queries
 	}
+	TLS struct {
+		Listen    []string // none: no DNS over TLS
+		Cert, Key string   // PEM files
+	}
+	Transfers     TransferSettings
+	ProxyProtocol []netip.Prefix // whose PROXY headers tell who a client is
+}
+
+// TransferSettings say who may have whole zones, and who hears of new serials. With
+// neither Allow nor Keys nobody may.
+type TransferSettings struct {
+	Allow  []netip.Prefix // none: where from does not matter
+	Keys   []TransferKey  // none: no signature is needed
+	Notify []Secondary
+}
+
+// TransferKey is a secret shared with secondaries (TSIG).
+type TransferKey struct {
+	Name       string // lower case, no last dot
+	Algorithm  string // hmac-sha256, hmac-sha384 or hmac-sha512
+	SecretFile string // in base64
+}
+
+// Secondary is a server that is told of new serials (NOTIFY).
+type Secondary struct {
+	Addr netip.AddrPort
+	Key  string // name of one of TransferSettings.Keys; "" = not signed
 }
