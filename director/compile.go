@@ -77,7 +77,11 @@ func staticZones(set *spec.Set, p *plan.Plan) ([]answer.Zone, error) {
 		if zone.Failed(problems) {
 			return nil, fmt.Errorf("zone %s: %s", z.Name, problems[0])
 		}
-		out = append(out, answer.Zone{Origin: z.Name + ".", Records: records, Serial: serials[z.Name]})
+		static, err := answer.Pack(z.Name+".", records)
+		if err != nil {
+			return nil, fmt.Errorf("zone %s: %w", z.Name, err)
+		}
+		out = append(out, answer.Zone{Origin: z.Name + ".", Static: static, Serial: serials[z.Name]})
 	}
 	return out, nil
 }

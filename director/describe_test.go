@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/miekg/dns"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/steer"
@@ -55,7 +54,7 @@ func TestDescriberKeepsWhatIsTheSame(t *testing.T) {
 		decision := decider.Decide(steer.Input{Spec: tc.f.spec, Plan: tc.f.sealed.Plan, States: tc.states, Places: places})
 		got := kept.describe(tc.f, decision)
 		if diff := cmp.Diff(new(describer).describe(tc.f, decision), got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
-			cmp.Comparer(func(a, b dns.RR) bool { return a.String() == b.String() })); diff != "" {
+			cmp.Comparer(func(a, b *answer.Static) bool { return a == b })); diff != "" {
 			t.Errorf("%s: it differs from a fresh one's (-fresh +kept):\n%s", tc.name, diff)
 		}
 		var moved []string

@@ -1,18 +1,25 @@
 package director
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/health"
@@ -175,4 +182,82 @@ func BenchmarkLarge(b *testing.B) {
 			b.ReportMetric(sum.Seconds()*1000/float64(n), "flip-ms")
 		})
 	}
+}
+
+// BenchmarkLargeZone is a zone of a million records, from the document in the store
+// to the table in force.
+func BenchmarkLargeZone(b *testing.B) {
+	dir := b.TempDir()
+	var text strings.Builder
+	text.WriteString("@ SOA ns1 h 1 3600 600 86400 300\n@ NS ns1\nns1 A 192.0.2.53\n")
+	for i := range 1_000_000 {
+		fmt.Fprintf(&text, "host%d A 192.0.%d.%d\n", i, i>>8&255, i&255)
+	}
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		return path
+	}
+	write("example.org.zone", text.String())
+	text.Reset()
+	file := write("zone.yaml", `apiVersion: divert.dev/v1alpha1
+kind: Fleet
+metadata: {name: default}
+spec: {directors: [{name: d1, site: s1}]}
+---
+apiVersion: divert.dev/v1alpha1
+kind: Zone
+metadata: {name: example.org}
+spec: {file: example.org.zone}
+`)
+	_, raws, problems := spec.Load([]string{file})
+	if spec.Failed(problems) {
+		b.Fatal(problemsError(problems))
+	}
+	key := benchKey(1)
+	me := core.Director{Name: "d1", Site: "s1", Key: key.Public().(ed25519.PublicKey)}
+	change, err := core.Bootstrap(core.State{Now: time.Unix(1_800_000_000, 0), Me: "d1"}, raws, me, fleetID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	doc, err := proto.Marshal(change.Doc)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, change.Plan.Spec = store.Split(doc)
+	sealed, err := plan.Sign(change.Plan, "d1", key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	change, raws = core.Change{}, nil
+	table := geo.Default()
+	var prepared, compiled time.Duration
+	var live uint64
+	for b.Loop() {
+		runtime.GC()
+		start := time.Now()
+		f, err := prepare(sealed, doc)
+		if err != nil {
+			b.Fatal(err)
+		}
+		prepared = time.Since(start)
+		start = time.Now()
+		out, err := answer.Compile(answer.Options{Zones: new(describer).describe(f, steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})), Geo: table})
+		if err != nil {
+			b.Fatal(err)
+		}
+		compiled = time.Since(start)
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		live = m.HeapAlloc
+		runtime.KeepAlive(out)
+		runtime.KeepAlive(f)
+	}
+	b.ReportMetric(prepared.Seconds(), "prepare-s")
+	b.ReportMetric(compiled.Seconds(), "compile-s")
+	b.ReportMetric(float64(live)/(1<<20), "live-MiB")
+	b.ReportMetric(float64(len(doc))/(1<<20), "document-MiB")
 }

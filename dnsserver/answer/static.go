@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -23,6 +22,28 @@ type static struct {
 	soa rrset // as in the records
 }
 
+// Static is a zone's records as a Table holds them: about 70 octets each, where the
+// library's take 130.
+type Static struct {
+	static *static
+	origin string
+}
+
+// Pack makes the records of a zone ready for any number of tables, or says all that
+// is wrong with them. They are not needed after.
+func Pack(origin string, records []dns.RR) (*Static, error) {
+	packed, err := wire(origin)
+	if err != nil {
+		return nil, err
+	}
+	s, errs := newStatic(packed, records)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	s.source = nil
+	return &Static{static: s, origin: string(packed)}, nil
+}
+
 // cut is a delegation.
 type cut struct {
 	glue []glue
@@ -36,27 +57,25 @@ type glue struct {
 	needed bool
 }
 
-// gathered is the records by owner while a static is made.
+// gathered is the records while a static is made: of a million, a few objects.
 type gathered struct {
 	origin  []byte
-	octets  []byte  // all records, ready to be sent
-	records []piece // in the order of the text
-	owners  []owned
-	index   map[string]int32 // in owners
+	octets  []byte  // of records, ready to be sent
+	names   []byte  // of owners, in wire format
+	keys    []byte  // of owners, see sortKey
+	records []piece // in the order of the text, then by owner
+	groups  []int32 // where each owner begins in records
+	scratch []byte
+	sets    []rrset
 	errs    []error
 }
 
 // piece is one record.
 type piece struct {
-	at, size uint32 // in octets
-	next     int32  // of the same owner, -1 = none
-	rrtype   uint16
-}
-
-// owned is an owner and its records.
-type owned struct {
-	name        string
-	first, last int32
+	at, name, key   uint32 // in octets, names and keys
+	size            uint32
+	nameLen, keyLen uint16
+	rrtype          uint16
 }
 
 func (g *gathered) fail(format string, args ...any) {
@@ -66,10 +85,11 @@ func (g *gathered) fail(format string, args ...any) {
 // newStatic packs a zone's records and makes the names of them. Those that a
 // delegation or a DNAME hides are there, too, where no walk down from the top comes.
 func newStatic(origin []byte, records []dns.RR) (*static, []error) {
-	g := &gathered{origin: origin, index: make(map[string]int32, len(records)), records: make([]piece, 0, len(records))}
+	g := &gathered{origin: origin, records: make([]piece, 0, len(records))}
 	for _, rr := range records {
 		g.add(rr)
 	}
+	g.sort()
 	s := &static{source: records}
 	s.store = g.build()
 	s.soa = g.apex(s.store)
@@ -79,47 +99,87 @@ func newStatic(origin []byte, records []dns.RR) (*static, []error) {
 // add packs one record.
 func (g *gathered) add(rr dns.RR) {
 	h := rr.Header()
-	owner, record, err := pack(rr)
-	if err != nil {
+	from := len(g.names)
+	var err error
+	if g.names, err = appendName(g.names, h.Name); err != nil {
 		g.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
 		return
 	}
+	owner := g.names[from:]
 	if h.Class != dns.ClassINET || !inside(owner, g.origin) {
+		g.names = g.names[:from]
 		g.fail("%s %s is not in the zone", h.Name, dns.Type(h.Rrtype))
 		return
 	}
-	if len(g.octets)+len(record) > maxStore {
+	p := piece{at: uint32(len(g.octets)), name: uint32(from), key: uint32(len(g.keys)), nameLen: uint16(len(owner)), rrtype: h.Rrtype}
+	if n := len(g.records); n > 0 && bytes.Equal(owner, g.owner(&g.records[n-1])) {
+		last := &g.records[n-1] // most sets stand together
+		g.names = g.names[:from]
+		p.name, p.key, p.keyLen = last.name, last.key, last.keyLen
+	} else {
+		g.keys = sortKey(g.keys, owner)
+		p.keyLen = uint16(len(g.keys) - int(p.key))
+	}
+	g.octets, err = g.pack(g.octets, rr)
+	switch {
+	case err != nil:
+		g.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
+		return
+	case len(g.octets)+len(g.keys) > maxStore:
 		g.fail("%w", errTooLarge)
 		return
 	}
-	n := int32(len(g.records))
-	p := piece{at: uint32(len(g.octets)), size: uint32(len(record)), next: -1, rrtype: h.Rrtype}
-	g.octets = append(g.octets, record...)
+	p.size = uint32(len(g.octets)) - p.at
 	g.records = append(g.records, p)
-	if i, ok := g.index[string(owner)]; ok {
-		g.records[g.owners[i].last].next = n
-		g.owners[i].last = n
-		return
+}
+
+func (g *gathered) owner(p *piece) []byte { return g.names[p.name : p.name+uint32(p.nameLen)] }
+
+func (g *gathered) key(p *piece) []byte { return g.keys[p.key : p.key+uint32(p.keyLen)] }
+
+// sort puts the owners into canonical order and each one's records together.
+func (g *gathered) sort() {
+	compare := func(a, b piece) int { return bytes.Compare(g.key(&a), g.key(&b)) }
+	if !slices.IsSortedFunc(g.records, compare) {
+		slices.SortStableFunc(g.records, compare)
 	}
-	g.index[string(owner)] = int32(len(g.owners))
-	g.owners = append(g.owners, owned{name: string(owner), first: n, last: n})
+	for i := range g.records {
+		if i == 0 || compare(g.records[i-1], g.records[i]) != 0 {
+			g.groups = append(g.groups, int32(i))
+		}
+	}
 }
 
-func (g *gathered) record(i int32) []byte {
-	p := &g.records[i]
-	return g.octets[p.at : p.at+p.size]
+// group gives the records of the i-th owner.
+func (g *gathered) group(i int) []piece {
+	end := len(g.records)
+	if i+1 < len(g.groups) {
+		end = int(g.groups[i+1])
+	}
+	return g.records[g.groups[i]:end]
 }
 
-// sets gives an owner's records by type, types in the order of the text. RFC 2181
-// section 5: one TTL for the whole set, the lowest, and no record twice.
-func (g *gathered) sets(o *owned) []rrset {
-	var out []rrset
-	for i := o.first; i >= 0; i = g.records[i].next {
-		record := g.record(i)
-		rrtype := g.records[i].rrtype
-		at := slices.IndexFunc(out, func(s rrset) bool { return s.rrtype == rrtype })
+// find gives the records of an owner, none where there are none.
+func (g *gathered) find(owner []byte) []piece {
+	key := sortKey(nil, owner)
+	i, ok := slices.BinarySearchFunc(g.groups, key, func(first int32, key []byte) int { return bytes.Compare(g.key(&g.records[first]), key) })
+	if !ok {
+		return nil
+	}
+	return g.group(i)
+}
+
+// setsOf gives an owner's records by type, types in the order of the text. RFC 2181
+// section 5: one TTL for the whole set, the lowest, and no record twice. What it
+// gives is good until the next call.
+func (g *gathered) setsOf(pieces []piece) []rrset {
+	out := g.sets[:0]
+	for i := range pieces {
+		p := &pieces[i]
+		record := g.octets[p.at : p.at+p.size]
+		at := slices.IndexFunc(out, func(s rrset) bool { return s.rrtype == p.rrtype })
 		if at < 0 {
-			out = append(out, rrset{rrtype: rrtype, count: 1, data: record})
+			out = append(out, rrset{rrtype: p.rrtype, count: 1, data: record})
 			continue
 		}
 		set := &out[at]
@@ -136,6 +196,7 @@ func (g *gathered) sets(o *owned) []rrset {
 		}
 		set.setTTL(ttl)
 	}
+	g.sets = out
 	return out
 }
 
@@ -146,37 +207,37 @@ func (s rrset) setTTL(ttl uint32) {
 	}
 }
 
-// build makes the store of what is not hidden.
+// build makes the store.
 func (g *gathered) build() *store {
-	order := g.order()
-	b := newBuilder(len(order)+1, len(g.octets)+len(order)*40)
+	b := newBuilder(len(g.groups)+1, len(g.octets)+len(g.names)+12*len(g.records)+1024)
 	lack := func(up string) error { return g.lack(b, up) }
-	if len(order) == 0 || order[0].name != string(g.origin) {
+	if len(g.groups) == 0 || string(g.owner(&g.records[0])) != string(g.origin) {
 		if err := g.lack(b, string(g.origin)); err != nil {
 			g.fail("%w", err)
 		}
 	}
 	hidden := "" // the last delegation or DNAME
-	for _, o := range order {
-		if err := b.add(o.name, string(g.origin), lack); err != nil {
+	for i := range g.groups {
+		pieces := g.group(i)
+		name := string(g.owner(&pieces[0]))
+		if err := b.add(name, string(g.origin), lack); err != nil {
 			g.fail("%w", err)
 			return b.store
 		}
-		sets := g.sets(o)
-		if hidden != "" && o.name != hidden && inside([]byte(o.name), []byte(hidden)) {
+		sets := g.setsOf(pieces)
+		if hidden != "" && name != hidden && inside([]byte(name), []byte(hidden)) {
 			b.head(0, len(sets), 0) // no walk comes here; a transfer does
 			b.sets(sets)
 			continue
 		}
-		flags, index := g.flags(o.name, sets), 0
-		if flags&flagCut != 0 {
-			index = len(b.cuts)
-			b.cuts = append(b.cuts, cut{glue: g.glueOf(o.name, sets)})
-		}
-		b.head(flags, len(sets), index)
+		flags := g.flags(name, sets)
+		b.head(flags, len(sets), len(b.cuts))
 		b.sets(sets)
+		if flags&flagCut != 0 {
+			b.cuts = append(b.cuts, cut{glue: g.glueOf(name, slices.Clone(sets))})
+		}
 		if flags&(flagCut|flagDNAME) != 0 {
-			hidden = o.name
+			hidden = name
 		}
 	}
 	return b.store
@@ -201,29 +262,6 @@ func (b *builder) sets(sets []rrset) {
 	for _, s := range sets {
 		b.set(s)
 	}
-}
-
-// order gives the owners in canonical order.
-func (g *gathered) order() []*owned {
-	type keyed struct {
-		key string
-		o   *owned
-	}
-	keys := make([]keyed, len(g.owners))
-	var buf []byte
-	for i := range g.owners {
-		buf = sortKey(buf[:0], []byte(g.owners[i].name))
-		keys[i] = keyed{key: string(buf), o: &g.owners[i]}
-	}
-	less := func(a, b keyed) int { return strings.Compare(a.key, b.key) }
-	if !slices.IsSortedFunc(keys, less) {
-		slices.SortFunc(keys, less)
-	}
-	out := make([]*owned, len(keys))
-	for i := range keys {
-		out[i] = keys[i].o
-	}
-	return out
 }
 
 // flags says what stands at a name, and what must not.
@@ -260,12 +298,8 @@ func (g *gathered) glueOf(name string, sets []rrset) []glue {
 			continue
 		}
 		for target := range set.records {
-			i, ok := g.index[string(lower(target))]
-			if !ok {
-				continue
-			}
 			needed := inside(lower(target), []byte(name))
-			for _, addrs := range g.sets(&g.owners[i]) {
+			for _, addrs := range g.setsOf(g.find(lower(target))) {
 				if addrs.rrtype != dns.TypeA && addrs.rrtype != dns.TypeAAAA {
 					continue
 				}

@@ -107,9 +107,15 @@ func (c *compiler) fail(format string, args ...any) {
 
 func (c *compiler) compile() []error {
 	z := c.zone
-	if c.before != nil && identical(c.before.static.source, c.source.Records) {
+	switch given := c.source.Static; {
+	case given != nil && given.origin != z.origin:
+		c.fail("its records are those of %s", show(given.origin))
+		return c.errs
+	case given != nil:
+		z.static = given.static
+	case c.before != nil && len(c.source.Records) > 0 && identical(c.before.static.source, c.source.Records):
 		z.static = c.before.static
-	} else {
+	default:
 		z.static, c.errs = newStatic([]byte(z.origin), c.source.Records)
 	}
 	slices.Sort(z.children)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/miekg/dns"
 )
@@ -30,18 +31,55 @@ func show(name string) string {
 	return text
 }
 
-// pack gives a record's owner, lower case, and the record ready to be sent: with a
-// pointer to the question for its owner, and a TTL of at most maxTTL (C8).
-func pack(rr dns.RR) (owner, record []byte, err error) {
-	owner, err = wire(rr.Header().Name)
-	if err != nil {
-		return nil, nil, err
+// appendName appends a name in wire format, lower case. Most names are of letters,
+// digits and hyphens, and need no parser.
+func appendName(b []byte, name string) ([]byte, error) {
+	from := len(b)
+	b = append(b, 0)
+	start := from // of the label
+	for i := range len(name) {
+		c := lowerOctet(name[i])
+		switch {
+		case c == '.' && len(b)-start > 1 && len(b)-start <= 64:
+			b[start] = byte(len(b) - start - 1)
+			start = len(b)
+			b = append(b, 0)
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '*':
+			b = append(b, c)
+		default:
+			return appendOddName(b[:from], name)
+		}
+	}
+	if len(b)-start > 1 || len(b)-from > 255 || len(name) == 0 {
+		return appendOddName(b[:from], name)
+	}
+	return b, nil
+}
+
+func appendOddName(b []byte, name string) ([]byte, error) {
+	packed, err := wire(name)
+	return append(b, packed...), err
+}
+
+// pack appends a record ready to be sent: with a pointer to the question for its
+// owner, and a TTL of at most maxTTL (C8).
+func (g *gathered) pack(b []byte, rr dns.RR) ([]byte, error) {
+	h := rr.Header()
+	ttl := min(h.Ttl, maxTTL)
+	switch rr := rr.(type) {
+	case *dns.A:
+		if addr := rr.A.To4(); addr != nil {
+			return appendAddress(b, netip.AddrFrom4([4]byte(addr)), ttl), nil
+		}
+	case *dns.AAAA:
+		if len(rr.AAAA) == 16 {
+			return appendAddress(b, netip.AddrFrom16([16]byte(rr.AAAA)), ttl), nil
+		}
 	}
 	// Packing writes the length into the record's header, and records are shared
 	// between compilations that run at once.
 	rr = dns.Copy(rr)
-	rr.Header().Name = "." // one octet, so that the rest is where it is
-	rr.Header().Ttl = min(rr.Header().Ttl, maxTTL)
+	rr.Header().Name, rr.Header().Ttl = ".", ttl // one octet, so that the rest is where it is
 	// With the D bit in its type of relay (RFC 8777 section 4.2.3) the library would
 	// leave the relay out.
 	relay, ok := rr.(*dns.AMTRELAY)
@@ -49,21 +87,24 @@ func pack(rr dns.RR) (owner, record []byte, err error) {
 	if discover {
 		relay.GatewayType &^= relayDiscover
 	}
-	buf := make([]byte, 1, dns.Len(rr)+513)
-	buf[0] = 0xc0
-	buf = buf[:cap(buf)]
-	n, err := dns.PackRR(rr, buf, 1, nil, false)
-	if err != nil {
-		return nil, nil, err
+	room := dns.Len(rr) + 513
+	if len(g.scratch) < room {
+		g.scratch = make([]byte, 2*room)
 	}
-	buf[1] = headerLen
-	if n < recordHead || n-recordHead != int(be16(buf[recordSize:])) {
-		return nil, nil, errors.New("it cannot be packed")
+	clear(g.scratch[:room]) // bitmaps are written by OR
+	n, err := dns.PackRR(rr, g.scratch[:room], 1, nil, false)
+	if err != nil {
+		return b, err
+	}
+	record := g.scratch[:n]
+	record[0], record[1] = 0xc0, headerLen
+	if n < recordHead || n-recordHead != int(be16(record[recordSize:])) {
+		return b, errors.New("it cannot be packed")
 	}
 	if discover {
-		buf[recordHead+1] |= relayDiscover
+		record[recordHead+1] |= relayDiscover
 	}
-	return owner, buf[:n:n], nil
+	return append(b, record...), nil
 }
 
 const relayDiscover = 0x80

@@ -15,6 +15,7 @@ import (
 type Zone struct {
 	Origin  string   // fully qualified, lower case
 	Records []dns.RR // everything static: SOA and apex NS included
+	Static  *Static  // the same, packed already; nil = of Records
 	Steered []Steered
 	// Serial replaces the SOA's, so that where it alone changes nothing is packed
 	// anew; 0 = that of the record.

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"hash/maphash"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -13,63 +14,111 @@ const maxSet = 60_000
 // judge finds what is wrong between records: all that would make answers a
 // resolver misreads.
 func (z *parser) judge() {
-	all := z.nodes()
-	for _, e := range z.entries {
-		z.judgeRecord(e, all)
+	all := z.tie()
+	for i := range z.entries {
+		z.judgeRecord(&z.entries[i], all)
 	}
 	z.judgeApex(all)
-	for i, e := range z.entries {
+	for i := range z.entries {
 		// Once for each owner: at its first record.
-		if n := all[e.rr.Header().Name]; n != nil && n.first == i {
-			z.judgeNode(e.rr.Header().Name, n)
+		name := z.entries[i].rr.Header().Name
+		if n := all.find(name); n != nil && n.first == int32(i) {
+			z.judgeNode(name, n, all)
 		}
 	}
-	for _, e := range z.entries {
-		if ns, ok := e.rr.(*dns.NS); ok {
-			z.judgeNS(ns, e.line, all)
+	for i := range z.entries {
+		if ns, ok := z.entries[i].rr.(*dns.NS); ok {
+			z.judgeNS(ns, z.entries[i].line, all)
 		}
 	}
 }
 
-// node is the records of one owner.
-type node struct {
-	first   int // index of the first
+// nodes is the owners of a zone, which may be a million: a few objects in all.
+type nodes struct {
+	slots   []int32 // open addressing by the owner's hash: index in list, plus one; 0 = free
+	seed    maphash.Seed
+	list    []node
 	entries []entry
-	cut     bool // a delegation
-	dname   bool
 }
 
-func (n *node) has(rrtype uint16) *entry {
-	for i := range n.entries {
-		if n.entries[i].rr.Header().Rrtype == rrtype {
-			return &n.entries[i]
+// node is the records of one owner, each of which names the next.
+type node struct {
+	first, last int32
+	cut         bool // a delegation
+	dname       bool
+}
+
+// slot is where an owner is entered, or would be.
+func (a *nodes) slot(name string) *int32 {
+	mask := uint64(len(a.slots) - 1)
+	for i := maphash.String(a.seed, name) & mask; ; i = (i + 1) & mask {
+		at := a.slots[i]
+		if at == 0 || a.entries[a.list[at-1].first].rr.Header().Name == name {
+			return &a.slots[i]
+		}
+	}
+}
+
+func (a *nodes) find(name string) *node {
+	if at := *a.slot(name); at > 0 {
+		return &a.list[at-1]
+	}
+	return nil
+}
+
+// records gives an owner's records in the order of the text.
+func (a *nodes) records(n *node) func(func(*entry) bool) {
+	return func(yield func(*entry) bool) {
+		for i := n.first; i >= 0; i = a.entries[i].next {
+			if !yield(&a.entries[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (a *nodes) has(n *node, rrtype uint16) *entry {
+	for e := range a.records(n) {
+		if e.rr.Header().Rrtype == rrtype {
+			return e
 		}
 	}
 	return nil
 }
 
-func (z *parser) nodes() map[string]*node {
-	all := make(map[string]*node)
-	for i, e := range z.entries {
+// tie puts the records of each owner together.
+func (z *parser) tie() *nodes {
+	size := 2
+	for size < 2*len(z.entries) {
+		size *= 2
+	}
+	all := &nodes{slots: make([]int32, size), seed: maphash.MakeSeed(), entries: z.entries, list: make([]node, 0, len(z.entries))}
+	for i := range z.entries {
+		e := &z.entries[i]
+		e.next = -1
 		name := e.rr.Header().Name
 		if !dns.IsSubDomain(z.origin, name) {
 			continue
 		}
-		n := all[name]
-		if n == nil {
-			n = &node{first: i}
-			all[name] = n
+		slot := all.slot(name)
+		if *slot == 0 {
+			all.list = append(all.list, node{first: int32(i), last: int32(i)})
+			*slot = int32(len(all.list))
 		}
-		n.entries = append(n.entries, e)
+		n := &all.list[*slot-1]
+		if n.last != int32(i) {
+			z.entries[n.last].next = int32(i)
+			n.last = int32(i)
+		}
 		n.cut = n.cut || (e.rr.Header().Rrtype == dns.TypeNS && name != z.origin)
 		n.dname = n.dname || e.rr.Header().Rrtype == dns.TypeDNAME
 	}
 	return all
 }
 
-func (z *parser) judgeRecord(e entry, all map[string]*node) {
+func (z *parser) judgeRecord(e *entry, all *nodes) {
 	h := e.rr.Header()
-	kind := dns.Type(h.Rrtype).String()
+	kind := dns.Type(h.Rrtype)
 	if !dns.IsSubDomain(z.origin, h.Name) {
 		z.problem(e.line, "%s is outside the zone %s", h.Name, z.origin)
 		return
@@ -92,19 +141,27 @@ func (z *parser) judgeRecord(e entry, all map[string]*node) {
 	}
 	if n := dns.Len(e.rr); n > maxSet {
 		z.problem(e.line, "%s %s has %d octets, too long for a reply", h.Name, kind, n)
-	} else if _, err := dns.PackRR(e.rr, make([]byte, n+512), 0, nil, false); err != nil {
+	} else if _, err := dns.PackRR(e.rr, z.room(n+512), 0, nil, false); err != nil {
 		z.problem(e.line, "%s %s: %s", h.Name, kind, plain(err))
 	}
 	z.judgePlace(e, all)
 	z.judgeService(e)
 }
 
+// room gives scratch space.
+func (z *parser) room(n int) []byte {
+	if len(z.scratch) < n {
+		z.scratch = make([]byte, 2*n)
+	}
+	return z.scratch
+}
+
 // judgePlace looks at what stands above a record.
-func (z *parser) judgePlace(e entry, all map[string]*node) {
+func (z *parser) judgePlace(e *entry, all *nodes) {
 	h := e.rr.Header()
 	glue := h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA
 	for name := range z.above(h.Name) {
-		n := all[name]
+		n := all.find(name)
 		switch {
 		case n == nil:
 		case n.cut && !glue:
@@ -132,7 +189,7 @@ func (z *parser) above(name string) func(func(string) bool) {
 	}
 }
 
-func (z *parser) judgeApex(all map[string]*node) {
+func (z *parser) judgeApex(all *nodes) {
 	soas := 0
 	for _, e := range z.entries {
 		soa, ok := e.rr.(*dns.SOA)
@@ -146,8 +203,8 @@ func (z *parser) judgeApex(all map[string]*node) {
 			z.problem(e.line, "%s has more than one SOA", z.origin)
 		}
 	}
-	if apex := all[z.origin]; apex != nil {
-		if e := apex.has(dns.TypeCNAME); e != nil {
+	if apex := all.find(z.origin); apex != nil {
+		if e := all.has(apex, dns.TypeCNAME); e != nil {
 			z.problem(e.line, "a CNAME at %s: the top of a zone has SOA and NS records, and a CNAME stands alone", z.origin)
 		}
 	}
@@ -155,13 +212,16 @@ func (z *parser) judgeApex(all map[string]*node) {
 
 // judgeNode looks at the records of one owner together. No message names another
 // line: those of Problem are turned into lines of the file that the text stands in.
-func (z *parser) judgeNode(name string, n *node) {
+func (z *parser) judgeNode(name string, n *node, all *nodes) {
+	if n.first == n.last && !n.cut && !n.dname {
+		return // nothing to be at odds with
+	}
 	seen := make(map[string]bool)
 	ttls := make(map[uint16]uint32)
 	sizes := make(map[uint16]int)
-	hasCNAME := n.has(dns.TypeCNAME) != nil
+	hasCNAME := all.has(n, dns.TypeCNAME) != nil
 	cnames, dnames := 0, 0
-	for _, e := range n.entries {
+	for e := range all.records(n) {
 		h := e.rr.Header()
 		key := duplicateKey(e.rr)
 		if seen[key] {
@@ -194,13 +254,13 @@ func (z *parser) judgeNode(name string, n *node) {
 		}
 	}
 	if n.cut && n.dname {
-		z.problem(n.has(dns.TypeDNAME).line, "%s has a DNAME and is delegated", name)
+		z.problem(all.has(n, dns.TypeDNAME).line, "%s has a DNAME and is delegated", name)
 	}
 	if n.dname && strings.HasPrefix(name, "*.") {
-		z.problem(n.has(dns.TypeDNAME).line, "%s: a wildcard DNAME (RFC 6672 section 3.3)", name)
+		z.problem(all.has(n, dns.TypeDNAME).line, "%s: a wildcard DNAME (RFC 6672 section 3.3)", name)
 	}
 	if n.cut && strings.HasPrefix(name, "*.") {
-		z.problem(n.has(dns.TypeNS).line, "%s: a wildcard cannot be delegated (RFC 4592 section 4.2)", name)
+		z.problem(all.has(n, dns.TypeNS).line, "%s: a wildcard cannot be delegated (RFC 4592 section 4.2)", name)
 	}
 }
 
@@ -227,17 +287,17 @@ func duplicateKey(rr dns.RR) string {
 }
 
 // judgeNS wants addresses for name servers that can be found nowhere else.
-func (z *parser) judgeNS(ns *dns.NS, line int, all map[string]*node) {
+func (z *parser) judgeNS(ns *dns.NS, line int, all *nodes) {
 	target := dns.CanonicalName(ns.Ns)
 	if !dns.IsSubDomain(z.origin, target) || !dns.IsSubDomain(z.origin, ns.Hdr.Name) {
 		return
 	}
-	n := all[target]
-	if n != nil && n.has(dns.TypeCNAME) != nil {
+	n := all.find(target)
+	if n != nil && all.has(n, dns.TypeCNAME) != nil {
 		z.problem(line, "the name server %s is a CNAME (RFC 2181 section 10.3)", target)
 		return
 	}
-	if n != nil && (n.has(dns.TypeA) != nil || n.has(dns.TypeAAAA) != nil) {
+	if n != nil && (all.has(n, dns.TypeA) != nil || all.has(n, dns.TypeAAAA) != nil) {
 		return
 	}
 	if n != nil && n.cut {
@@ -245,7 +305,7 @@ func (z *parser) judgeNS(ns *dns.NS, line int, all map[string]*node) {
 		return
 	}
 	for name := range z.above(target) {
-		if up := all[name]; up != nil && up.cut {
+		if up := all.find(name); up != nil && up.cut {
 			z.problem(line, "the name server %s has no address: glue is missing", target)
 			return
 		}

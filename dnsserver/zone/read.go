@@ -13,7 +13,8 @@ import (
 // that one mistake does not hide the next, and each record knows its line.
 func (z *parser) read(text string) {
 	state := reading{origin: z.origin, ttl: DefaultTTL}
-	for _, e := range z.split(text) {
+	z.entries = make([]entry, 0, min(strings.Count(text, "\n")+3, MaxRecords+1))
+	for e := range z.split(text) {
 		if len(z.entries) > MaxRecords {
 			z.problem(e.line, "the zone has more than %d records", MaxRecords)
 			return
@@ -202,15 +203,17 @@ type chunk struct {
 
 // split finds where entries end: at a line's end outside parentheses. Comments
 // stay, the parser knows them; a line with nothing else is left out.
-func (z *parser) split(text string) []chunk {
-	var out []chunk
+func (z *parser) split(text string) func(func(chunk) bool) {
+	return func(yield func(chunk) bool) { z.chunks(text, yield) }
+}
+
+func (z *parser) chunks(text string, yield func(chunk) bool) {
 	line, start, begun := 1, 0, 1
 	depth, quoted, comment, content := 0, false, false, false
-	flush := func(end int) {
-		if content {
-			out = append(out, chunk{text: strings.TrimRight(text[start:end], "\r"), line: begun})
-		}
+	flush := func(end int) (more bool) {
+		more = !content || yield(chunk{text: strings.TrimRight(text[start:end], "\r"), line: begun})
 		content = false
+		return more
 	}
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -223,7 +226,9 @@ func (z *parser) split(text string) []chunk {
 			comment = false
 			line++
 			if depth == 0 {
-				flush(i)
+				if !flush(i) {
+					return
+				}
 				start, begun = i+1, line
 			}
 		case comment || c == ' ' || c == '\t' || c == '\r':
@@ -258,5 +263,4 @@ func (z *parser) split(text string) []chunk {
 	default:
 		flush(len(text))
 	}
-	return out
 }

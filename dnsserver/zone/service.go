@@ -8,7 +8,7 @@ import (
 
 // judgeService warns of SVCB and HTTPS records that clients take no notice of, and
 // of the records beside them neither (RFC 9460).
-func (z *parser) judgeService(e entry) {
+func (z *parser) judgeService(e *entry) {
 	s := serviceOf(e.rr)
 	if s == nil {
 		return

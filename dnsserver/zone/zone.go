@@ -14,8 +14,8 @@ import (
 
 // Bounds on one zone's text. A zone that needs more wants a file-backed server.
 const (
-	MaxText    = 16 << 20         // octets
-	MaxRecords = 100_000          // $GENERATE included
+	MaxText    = 40 << 20         // octets
+	MaxRecords = 1 << 20          // $GENERATE included
 	MaxTTL     = 7 * 24 * 60 * 60 // seconds; resolvers cap there (RFC 8767)
 	DefaultTTL = 60 * 60          // seconds, where the text says none
 )
@@ -98,12 +98,14 @@ func rank(rr dns.RR) int {
 type entry struct {
 	rr   dns.RR
 	line int
+	next int32 // of the same owner, -1 = none; see nodes
 }
 
 type parser struct {
 	origin   string // canonical
 	entries  []entry
 	problems []Problem
+	scratch  []byte
 }
 
 func (z *parser) problem(line int, format string, args ...any) {
