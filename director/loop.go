@@ -319,29 +319,6 @@ func (l *loop) decideOn(f *inForce) bool {
 	return true
 }
 
-// tellMoves logs one line for each endpoint that begins or ceases to serve.
-func (l *loop) tellMoves(old, next steer.Decision) {
-	was := map[string]steer.Site{}
-	for _, s := range old.Services {
-		for _, site := range s.Sites {
-			was[s.Name+"@"+site.Cluster] = site
-		}
-	}
-	for _, s := range next.Services {
-		for _, site := range s.Sites {
-			before, known := was[s.Name+"@"+site.Cluster]
-			if known && before.Serving == site.Serving && before.Health == site.Health && before.Drained == site.Drained {
-				continue
-			}
-			if !known && site.Health == steer.Healthy {
-				continue
-			}
-			l.log.Info("endpoint", slog.String("service", s.Name), slog.String("cluster", site.Cluster), slog.String("health", site.Health.String()),
-				slog.Bool("serving", site.Serving), slog.String("drain", site.Drained), slog.String("why", site.Why))
-		}
-	}
-}
-
 // send hands out the votes that are due, and counts this director's own by what
 // it has signed.
 func (l *loop) send(now time.Time) {
