@@ -137,6 +137,9 @@ func TestEveryType(t *testing.T) {
 		Origin: "example.org", Nameservers: []string{"ns1.example.net"}, Hostmaster: "h@example.org", Serial: 7, Text: text.String(),
 	})
 	for _, p := range problems {
+		if p.Warning && strings.Contains(p.Message, "ZONEMD") {
+			continue
+		}
 		t.Errorf("%v: %v", typeData[max(p.Line-1, 0)], p)
 	}
 	table, err := Compile(Options{Zones: []Zone{{Origin: "example.org.", Records: records}}})

@@ -134,6 +134,9 @@ func (z *parser) judgeRecord(e *entry, all *nodes) {
 		z.problem(e.line, "%s %s: signed zones are not yet supported", h.Name, kind)
 	case dns.TypeOPT, dns.TypeNone, dns.TypeReserved: // RFC 6895 section 3.1
 		z.problem(e.line, "%s: type %s does not belong in a zone", h.Name, kind)
+	case dns.TypeZONEMD:
+		// RFC 8976 section 4: who checks it refuses the zone.
+		z.warn(e.line, "%s ZONEMD: a secondary that checks it will refuse the zone: the serial follows the plan, and steered names are not in the text", h.Name)
 	default:
 		if h.Rrtype >= 128 && h.Rrtype <= 255 { // RFC 6895 section 3.1: Q and meta types
 			z.problem(e.line, "%s: type %s does not belong in a zone", h.Name, kind)
