@@ -68,22 +68,24 @@ func zoneSource(z *spec.Zone, serial uint32) zone.Source {
 }
 
 // staticZones parses what does not depend on health or client, each zone with
-// the serial that the plan gives it (S13).
-func staticZones(set *spec.Set, p *plan.Plan) ([]answer.Zone, error) {
+// the serial that the plan gives it (S13). It serves all that it can read: doubts
+// are what CheckZone would refuse here and now, and whoever committed it did not.
+func staticZones(set *spec.Set, p *plan.Plan) (out []answer.Zone, doubts []error, err error) {
 	serials := serialsOf(p)
-	var out []answer.Zone
 	for _, z := range set.Zones {
 		records, problems := zone.Parse(zoneSource(z, serials[z.Name]))
-		if zone.Failed(problems) {
-			return nil, fmt.Errorf("zone %s: %s", z.Name, problems[0])
+		for _, problem := range problems {
+			if !problem.Warning {
+				doubts = append(doubts, fmt.Errorf("zone %s: %s", z.Name, problem))
+			}
 		}
 		static, err := answer.Pack(z.Name+".", records)
 		if err != nil {
-			return nil, fmt.Errorf("zone %s: %w", z.Name, err)
+			return nil, nil, fmt.Errorf("zone %s: %w", z.Name, errors.Join(append(doubts, err)...))
 		}
 		out = append(out, answer.Zone{Origin: z.Name + ".", Static: static, Serial: serials[z.Name]})
 	}
-	return out, nil
+	return out, doubts, nil
 }
 
 // serialsOf gives the serials of a plan by zone.

@@ -5,8 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/dnsserver/answer"
 )
 
 // TestCheckZoneOfGoodSpecs: what the spec package takes, the rules of DNS take.
@@ -72,5 +77,35 @@ func TestCheckZoneFindsHints(t *testing.T) {
 		if len(problems) != 1 || problems[0].Warning || !strings.Contains(problems[0].Message, tc.want) || problems[0].Remedy == "" {
 			t.Errorf("%s: got %v, want %q", tc.name, problems, tc.want)
 		}
+	}
+}
+
+// S12: a rule about records that is newer than a stored plan takes no answers
+// away. What can be read is served, and what is doubted is told.
+func TestStoredZonesAreServedWhateverIsNewlyRefused(t *testing.T) {
+	set := &spec.Set{Zones: []*spec.Zone{{
+		Name: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "dns-admin@example.org", Records: "ns1 A 192.0.2.53\nempty A\n",
+	}}}
+	zones, doubts, err := staticZones(set, &plan.Plan{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(doubts) != 1 || !strings.Contains(doubts[0].Error(), "example.org") {
+		t.Errorf("doubts: %v", doubts)
+	}
+	table, err := answer.Compile(answer.Options{Zones: zones})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := new(dns.Msg)
+	q.SetQuestion("ns1.example.org.", dns.TypeA)
+	packet, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := table.Reply(nil, packet, answer.Client{Transport: answer.UDP, Now: time.Now()})
+	var r dns.Msg
+	if err := r.Unpack(raw); err != nil || len(r.Answer) != 1 {
+		t.Errorf("got %v\n%v", err, &r)
 	}
 }

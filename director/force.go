@@ -25,6 +25,7 @@ type inForce struct {
 	bytes    []byte // doc as stored
 	spec     *spec.Set
 	zones    []answer.Zone               // static records; the steered names are added at each decision
+	doubts   []error                     // what CheckZone would refuse of them
 	standbys []steer.Standby             // by service: what transfers say of steered names
 	chunks   func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
 }
@@ -73,11 +74,11 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if set == nil {
 		return nil, fmt.Errorf("spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, problemsError(problems))
 	}
-	zones, err := staticZones(set, sealed.Plan)
+	zones, doubts, err := staticZones(set, sealed.Plan)
 	if err != nil {
 		return nil, err
 	}
-	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, standbys: steer.Standbys(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
+	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.Standbys(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)
 		for _, c := range parts {

@@ -205,6 +205,10 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 		}
 		return false
 	}
+	if len(f.doubts) > 0 && (old == nil || old.spec != f.spec) {
+		l.log.Warn("the plan holds what this version would refuse; it serves what it can read of it",
+			slog.Int("problems", len(f.doubts)), slog.Any("first", f.doubts[0]))
+	}
 	roster := rosterOf(f.sealed.Plan)
 	if old == nil || old.spec != f.spec || !slices.Equal(roster, rosterOf(old.sealed.Plan)) {
 		l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
