@@ -28,11 +28,12 @@ type zoned struct {
 
 // group is services that are decided as one.
 type group struct {
-	first   int // in the decision
-	members []int
-	from    steer.Service // the decision that it is made from
-	standby steer.Standby
-	names   []names
+	first    int // in the decision
+	members  []int
+	from     steer.Service // the decision that it is made from
+	standby  steer.Standby
+	standbys *steer.Standbys // that standby is of
+	names    []names
 }
 
 // names are those that answer alike in one zone: the hosts, or one site's own.
@@ -53,19 +54,23 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 	count := make([]int, len(f.zones))
 	for i := range d.groups {
 		g := &d.groups[i]
-		svc, standby := &decision.Services[g.first], &f.standbys[g.first]
+		svc := &decision.Services[g.first]
 		if !sameService(&g.from, svc) {
 			d.views(g, svc, used)
 		} else {
 			d.keep(svc, used)
 		}
-		if !sameStandby(&g.standby, standby) {
-			g.standBy(standby)
+		if g.standbys != f.standbys { // another plan
+			standby := f.standbys.Of(f.spec.Services[g.first])
+			if !sameStandby(&g.standby, &standby) {
+				g.standBy(&standby)
+			}
+			g.standby, g.standbys = standby, f.standbys
 		}
 		if !g.from.Next.Equal(svc.Next) {
 			g.schedule(svc)
 		}
-		g.from, g.standby = *svc, *standby
+		g.from = *svc
 		for j := range g.names {
 			count[g.names[j].zone]++
 		}

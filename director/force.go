@@ -26,7 +26,7 @@ type inForce struct {
 	spec     *spec.Set
 	zones    []answer.Zone               // static records; the steered names are added at each decision
 	doubts   []error                     // what CheckZone would refuse of them
-	standbys []steer.Standby             // by service: what transfers say of steered names
+	standbys *steer.Standbys             // what transfers say of steered names
 	chunks   func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
 }
 
@@ -38,7 +38,7 @@ func prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce,
 		return prepare(sealed, docBytes)
 	}
 	next := *old
-	next.sealed, next.standbys = sealed, steer.Standbys(old.spec, sealed.Plan)
+	next.sealed, next.standbys = sealed, steer.StandbysOf(old.spec, sealed.Plan)
 	serials := serialsOf(sealed.Plan)
 	next.zones = slices.Clone(old.zones)
 	moved := false
@@ -78,7 +78,7 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.Standbys(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
+	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.StandbysOf(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)
 		for _, c := range parts {

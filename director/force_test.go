@@ -60,7 +60,7 @@ spec: {location: {country: SG}}
 			if got := f.zones[0].Static == old.zones[0].Static; got != tc.spec {
 				t.Errorf("records shared: got %v, want %v", got, tc.spec)
 			}
-			if diff := cmp.Diff(tc.next.standbys, f.standbys, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			if diff := cmp.Diff(tc.next.standbys.Of(f.spec.Services[0]), f.standbys.Of(f.spec.Services[0]), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 				t.Errorf("what transfers say (-fresh +got):\n%s", diff)
 			}
 		})

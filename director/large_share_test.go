@@ -81,7 +81,7 @@ func TestOneServiceLeavesItsGroup(t *testing.T) {
 	p := &plan.Plan{Fleet: "f", Epoch: 1, Revision: 2, Overrides: []*plan.Override{{
 		Id: "one", Kind: plan.Override_DRAIN, Scope: "service/s000007@c0", Author: "somebody", Reason: "a test", Revision: 2, End: timestamppb.New(end),
 	}}}
-	drained.sealed, drained.standbys = &plan.Sealed{Plan: p}, steer.Standbys(l.f.spec, p)
+	drained.sealed, drained.standbys = &plan.Sealed{Plan: p}, steer.StandbysOf(l.f.spec, p)
 	calm := l.f
 	german := netip.MustParsePrefix("53.0.0.0/24")
 	for _, tc := range []struct {

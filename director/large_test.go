@@ -103,7 +103,7 @@ func newLarge(services, hosts int, shared bool) *large {
 	}
 	p := &plan.Plan{Fleet: "f", Epoch: 1, Revision: 1}
 	l.f = &inForce{
-		sealed: &plan.Sealed{Plan: p}, spec: set, standbys: steer.Standbys(set, p),
+		sealed: &plan.Sealed{Plan: p}, spec: set, standbys: steer.StandbysOf(set, p),
 		zones: []answer.Zone{{Origin: "example.org.", Records: records}},
 	}
 	return l

@@ -208,7 +208,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			count(c.handshakes, c.metrics.handshakes[i].Load(), result)
 			count(c.reloads, cert.reloads[i].Load(), result)
 		}
-		out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(cert.current.Load().Leaf.NotAfter.Unix()))
+		if pair := cert.current.Load(); pair != nil {
+			out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(pair.Leaf.NotAfter.Unix()))
+		}
 	}
 }
 

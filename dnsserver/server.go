@@ -192,9 +192,7 @@ func (s *Server) Collector() prometheus.Collector {
 func (s *Server) admit(o Options) (err error) {
 	s.proxies, s.transferring = o.Proxies, o.Transfers
 	if len(o.TLS.Listen) > 0 {
-		if s.certificate, err = newCertificate(o.TLS, s.log); err != nil {
-			return err
-		}
+		s.certificate = newCertificate(o.TLS, s.log, time.Now())
 	}
 	if s.keys, err = newKeyring(o.Transfers.Keys); err != nil {
 		return fmt.Errorf("dns.transfers: %w", err)

@@ -33,7 +33,7 @@ type certificate struct {
 	config            *tls.Config
 	log               *slog.Logger
 	reloads           [2]atomic.Uint64
-	current           atomic.Pointer[tls.Certificate] // by read at the start, then by watch
+	current           atomic.Pointer[tls.Certificate] // by New at the start, then by watch; nil: none that is good yet
 
 	// Of watch alone.
 	loaded, last [2][]byte // what is in force, and what stood there at the last look
@@ -46,29 +46,34 @@ const (
 	failed
 )
 
-func newCertificate(o TLSOptions, log *slog.Logger) (*certificate, error) {
+// newCertificate reads the files for the first time. With a pair that is no good it
+// goes on without one: whoever renews certificates at night must not be able to keep
+// a director from answering by UDP in the morning (S12).
+func newCertificate(o TLSOptions, log *slog.Logger, now time.Time) *certificate {
 	c := &certificate{certFile: o.Cert, keyFile: o.Key, log: log}
-	files, err := c.read()
-	if err != nil {
-		return nil, fmt.Errorf("dns.tls: %w", err)
-	}
-	pair, err := tls.X509KeyPair(files[0], files[1])
-	if err != nil {
-		return nil, fmt.Errorf("dns.tls: %s and %s are no certificate and its key: %w", c.certFile, c.keyFile, err)
-	}
-	if time.Now().After(pair.Leaf.NotAfter) {
-		log.Warn("the certificate for DNS over TLS has expired", slog.String("file", c.certFile), slog.Time("at", pair.Leaf.NotAfter))
-	}
-	c.loaded, c.last = files, files
-	c.current.Store(&pair)
 	c.config = &tls.Config{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
-		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if pair := c.current.Load(); pair != nil {
+				return pair, nil
+			}
+			return nil, errNoCertificate
+		},
+		MinVersion: tls.VersionTLS12,
 		// A client that names protocols must name this one (RFC 7301); most name none.
 		NextProtos: []string{"dot"},
 	}
-	return c, nil
+	files, err := c.read()
+	if err == nil {
+		c.last = files
+		err = c.take(files, now)
+	}
+	if err != nil {
+		c.blame(err)
+	}
+	return c
 }
+
+var errNoCertificate = errors.New("there is no certificate")
 
 // handshake makes a connection secure, within the deadline that it has.
 func (c *certificate) handshake(conn net.Conn) (net.Conn, error) {
@@ -119,10 +124,19 @@ func (c *certificate) look(now time.Time) {
 		return
 	}
 	if !c.blamed {
-		c.blamed = true
-		c.reloads[failed].Add(1)
-		c.log.Error("the new certificate for DNS over TLS is no good; the old one stays", slog.Any("err", err), slog.Time("until", c.current.Load().Leaf.NotAfter))
+		c.blame(err)
 	}
+}
+
+// blame says once what is wrong with what stands in the files.
+func (c *certificate) blame(err error) {
+	c.blamed = true
+	c.reloads[failed].Add(1)
+	if old := c.current.Load(); old != nil {
+		c.log.Error("the new certificate for DNS over TLS is no good; the old one stays", slog.Any("err", err), slog.Time("until", old.Leaf.NotAfter))
+		return
+	}
+	c.log.Error("DNS over TLS has no certificate: no client can use it until the files are good", slog.Any("err", err))
 }
 
 func (c *certificate) take(files [2][]byte, now time.Time) error {
@@ -130,7 +144,7 @@ func (c *certificate) take(files [2][]byte, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)
 	}
-	if now.After(pair.Leaf.NotAfter) {
+	if now.After(pair.Leaf.NotAfter) && c.current.Load() != nil { // else it is better than none
 		return fmt.Errorf("%s has expired at %s", c.certFile, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	c.loaded = files

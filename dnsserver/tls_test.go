@@ -212,10 +212,7 @@ func TestCertificateReload(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	writePair(t, o, one, oneKey)
-	c, err := newCertificate(o, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCertificate(o, logger, now)
 	for _, step := range []struct {
 		name      string
 		cert, key []byte
@@ -253,9 +250,30 @@ func TestCertificateReload(t *testing.T) {
 	if n := strings.Count(log.String(), "level=ERROR"); n != 4 {
 		t.Errorf("%d errors logged:\n%s", n, &log)
 	}
-	if _, err := newCertificate(o, logger); err == nil || !strings.Contains(err.Error(), "key.pem") {
-		t.Errorf("a start without a key: got %v", err)
+}
+
+// S12: without a good certificate all else is served, and TLS as soon as there is one.
+func TestCertificateLate(t *testing.T) {
+	dir := t.TempDir()
+	files := TLSOptions{Listen: []string{"127.0.0.1:0"}, Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	s := serve(t, exampleTable(t, ""), func(o *Options, l *limits) { o.TLS, l.certificate = files, time.Millisecond })
+	if reply := ask(t, "udp", s.Addrs()[0].String(), "shop.example.org.", dns.TypeA); len(reply.Answer) != 1 {
+		t.Errorf("got\n%v", reply)
 	}
+	addr := s.TLSAddrs()[0].String()
+	if conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+		conn.Close()
+		t.Error("a handshake without a certificate")
+	}
+	cert, key := pair(t, "late", time.Now().Add(time.Hour))
+	writePair(t, files, cert, key)
+	waitFor(t, "the certificate", func() bool {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 }
 
 // The files are looked at while the server runs.

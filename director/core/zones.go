@@ -17,7 +17,7 @@ import (
 // changed what the zone holds apart from health (S13). What a zone transfer hands
 // out is of it, so a drain counts where it takes an address from there.
 func serials(set *spec.Set, p *plan.Plan, old []*plan.ZoneSerial, revision uint64) []*plan.ZoneSerial {
-	standbys := steer.Standbys(set, p)
+	standbys := steer.StandbysOf(set, p)
 	out := make([]*plan.ZoneSerial, 0, len(set.Zones))
 	for _, z := range set.Zones {
 		sum := contentOf(set, z, standbys)
@@ -64,15 +64,15 @@ type hostSite struct {
 }
 
 // contentOf hashes a zone's content.
-func contentOf(set *spec.Set, z *spec.Zone, standbys []steer.Standby) []byte {
+func contentOf(set *spec.Set, z *spec.Zone, standbys *steer.Standbys) []byte {
 	c := content{Zone: *z}
 	c.Zone.File = "" // where it was read from is not what it says
-	for i, svc := range set.Services {
+	for _, svc := range set.Services {
 		for _, name := range svc.Hosts {
 			if in := set.ZoneOf(name); in == nil || in.Name != z.Name {
 				continue
 			}
-			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback, Standby: standbys[i]}
+			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback, Standby: standbys.Of(svc)}
 			for _, e := range targets(set, svc.Name) {
 				h.Sites = append(h.Sites, hostSite{Cluster: e.Cluster, Addresses: e.Addresses})
 			}

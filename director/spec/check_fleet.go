@@ -96,9 +96,14 @@ func (k *checker) checkZone(z *Zone, check ZoneChecker) {
 // checkShadowed warns of records that another zone of the fleet hides, since it
 // answers for their names. A delegation to it, with glue, may stand.
 func (k *checker) checkShadowed(o *object, z *Zone) {
+	if !slices.ContainsFunc(k.set.Zones, func(other *Zone) bool { return strings.HasSuffix(other.Name, "."+z.Name) }) {
+		return
+	}
 	delegated := map[string]bool{}
 	for _, r := range o.text.records {
-		delegated[r.owner] = delegated[r.owner] || r.kind == "NS"
+		if r.kind == "NS" {
+			delegated[r.owner] = true
+		}
 	}
 	for _, r := range o.text.records {
 		if in := k.set.ZoneOf(r.owner); in != nil && in != z && !delegated[in.Name] && strings.HasSuffix(in.Name, "."+z.Name) {
@@ -112,12 +117,14 @@ func (k *checker) checkShadowed(o *object, z *Zone) {
 
 // conflicts finds what static records do to steered hosts, and to which.
 func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
-	beside := map[string]zoneRecord{} // by owner
+	beside := map[string]zoneRecord{} // by owner; of the hosts alone, since a zone may have a million owners
 	cuts := map[string]zoneRecord{}   // delegations and DNAMEs, by owner
 	for _, r := range t.records {
 		switch r.kind {
 		case "A", "AAAA", "CNAME":
-			beside[r.owner] = r
+			if _, steered := slices.BinarySearch(z.Steered, r.owner); steered {
+				beside[r.owner] = r
+			}
 		case "NS", "DNAME":
 			if r.owner != z.Name || r.kind == "DNAME" {
 				cuts[r.owner] = r
@@ -161,10 +168,16 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 }
 
 func (k *checker) checkNameservers(o *object, z *Zone) {
-	addressed := map[string]bool{}
+	addressed := map[string]bool{} // what gives a name server its address
+	for _, n := range z.Nameservers {
+		_, parent, _ := strings.Cut(n, ".")
+		addressed[n], addressed["*."+parent] = false, false
+	}
 	for _, r := range o.text.records {
 		if r.kind == "A" || r.kind == "AAAA" {
-			addressed[r.owner] = true
+			if _, wanted := addressed[r.owner]; wanted {
+				addressed[r.owner] = true
+			}
 		}
 	}
 	for i, n := range z.Nameservers {

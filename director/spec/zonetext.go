@@ -34,6 +34,7 @@ type zoneScanner struct {
 
 func scanZone(zone, text string) zoneText {
 	s := &zoneScanner{origin: zone, owner: zone}
+	s.out.records = make([]zoneRecord, 0, strings.Count(text, "\n")+1)
 	var tokens []string
 	depth, start, blank := 0, 0, false
 	number := 0

@@ -14,7 +14,7 @@ import (
 // and plan, so that the zone's serial can follow it (S13).
 type Standby struct {
 	V4, V6 []netip.Addr  // of the hosts: sites in the service's order
-	Sites  []StandbySite `json:",omitempty"` // of the names of single sites, in spec order
+	Sites  []StandbySite `json:",omitempty"` // of the names of single sites, as Service.SiteViews
 }
 
 // StandbySite is what the names of a single site say.
@@ -23,23 +23,66 @@ type StandbySite struct {
 	V4, V6  []netip.Addr
 }
 
-// Standbys gives the standby of each service, by name, as in set.
+// Standbys makes the standbys of a spec's services under a plan. It may be used by
+// many at once.
+type Standbys struct {
+	clusters map[string]*spec.Cluster
+	drains   []drain
+}
+
+// StandbysOf reads what all services share.
+func StandbysOf(set *spec.Set, p *plan.Plan) *Standbys {
+	s := &Standbys{clusters: make(map[string]*spec.Cluster, len(set.Clusters))}
+	for _, c := range set.Clusters {
+		s.clusters[c.Name] = c
+	}
+	s.drains, _ = overrides(p)
+	return s
+}
+
+// Of gives a service's standby. Services that are decided as one have the same.
 //
 // An address is in it that residency lets every client have (S11): a secondary
 // cannot tell one client from another. Of those it is the undrained sites', where
 // there are any, else those of the last resort, else what was drained last: never
 // nothing because of a drain (S1).
-func Standbys(set *spec.Set, p *plan.Plan) []Standby {
-	clusters := make(map[string]*spec.Cluster, len(set.Clusters))
-	for _, c := range set.Clusters {
-		clusters[c.Name] = c
+func (s *Standbys) Of(svc *spec.GlobalService) Standby {
+	var out Standby
+	sites := make([]standbySite, 0, len(svc.Endpoints))
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
+		cl := s.clusters[e.Cluster]
+		if cl == nil { // as in a decision
+			continue
+		}
+		open := cl.Environment == svc.Environment && openToAll(svc, cl)
+		if open {
+			sites = append(sites, standbySite{end: e, position: position(svc.Steering.Order, e.Cluster), rank: s.rank(svc.Name, cl)})
+		}
+		if svc.SiteNames {
+			site := StandbySite{Cluster: e.Cluster}
+			if open {
+				site.V4, site.V6 = ofFamily(nil, e.Addresses, IPv4), ofFamily(nil, e.Addresses, IPv6)
+			}
+			out.Sites = append(out.Sites, site)
+		}
 	}
-	drains, _ := overrides(p)
-	out := make([]Standby, len(set.Services))
-	for i, svc := range set.Services {
-		out[i] = standbyOf(svc, clusters, drains)
-	}
+	slices.SortStableFunc(sites, func(a, b standbySite) int {
+		return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.end.Cluster, b.end.Cluster))
+	})
+	out.V4, out.V6 = standbyFamily(svc, sites, IPv4), standbyFamily(svc, sites, IPv6)
 	return out
+}
+
+// standbySite is an endpoint that every client may have.
+type standbySite struct {
+	end      *spec.Endpoint
+	position int // in the service's order
+	rank     standbyRank
+}
+
+func (s *standbySite) has(f Family) bool {
+	return slices.ContainsFunc(s.end.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == f })
 }
 
 // standbyRank orders sites by what a standby would rather send clients to.
@@ -65,37 +108,6 @@ func (a standbyRank) prefer(b standbyRank) int {
 	return cmp.Compare(b.since, a.since)
 }
 
-func standbyOf(svc *spec.GlobalService, clusters map[string]*spec.Cluster, drains []drain) Standby {
-	var out Standby
-	ends := make([]int, 0, len(svc.Endpoints))
-	for i := range svc.Endpoints {
-		e := &svc.Endpoints[i]
-		cl := clusters[e.Cluster]
-		open := cl != nil && cl.Environment == svc.Environment && openToAll(svc, cl)
-		if open {
-			ends = append(ends, i)
-		}
-		if svc.SiteNames {
-			site := StandbySite{Cluster: e.Cluster}
-			if open {
-				site.V4, site.V6 = ofFamily(e.Addresses, IPv4), ofFamily(e.Addresses, IPv6)
-			}
-			out.Sites = append(out.Sites, site)
-		}
-	}
-	slices.SortStableFunc(ends, func(a, b int) int {
-		x, y := svc.Endpoints[a].Cluster, svc.Endpoints[b].Cluster
-		return cmp.Or(cmp.Compare(position(svc.Steering.Order, x), position(svc.Steering.Order, y)), cmp.Compare(x, y))
-	})
-	ranks := make(map[int]standbyRank, len(ends))
-	for _, i := range ends {
-		ranks[i] = rankStandby(svc.Name, clusters[svc.Endpoints[i].Cluster], drains)
-	}
-	out.V4 = standbyFamily(svc, ends, ranks, IPv4)
-	out.V6 = standbyFamily(svc, ends, ranks, IPv6)
-	return out
-}
-
 // openToAll tells whether no residency rule keeps a cluster from any client.
 func openToAll(svc *spec.GlobalService, cl *spec.Cluster) bool {
 	for i := range svc.Residency {
@@ -106,9 +118,9 @@ func openToAll(svc *spec.GlobalService, cl *spec.Cluster) bool {
 	return true
 }
 
-func rankStandby(service string, cl *spec.Cluster, drains []drain) standbyRank {
+func (s *Standbys) rank(service string, cl *spec.Cluster) standbyRank {
 	r := standbyRank{last: true}
-	for _, d := range drains {
+	for _, d := range s.drains {
 		if !d.scope.Covers(service, cl) {
 			continue
 		}
@@ -121,43 +133,34 @@ func rankStandby(service string, cl *spec.Cluster, drains []drain) standbyRank {
 	return r
 }
 
-func standbyFamily(svc *spec.GlobalService, ends []int, ranks map[int]standbyRank, f Family) []netip.Addr {
-	absent := func(i int) bool { return svc.Steering.Policy == spec.PolicyWeighted && svc.Endpoints[i].Weight <= 0 }
-	var with []int
-	for _, i := range ends {
-		if len(ofFamily(svc.Endpoints[i].Addresses, f)) > 0 {
-			with = append(with, i)
-		}
-	}
+func standbyFamily(svc *spec.GlobalService, sites []standbySite, f Family) []netip.Addr {
 	// Weight 0 is absent, unless nothing else is there.
-	if present := slices.DeleteFunc(slices.Clone(with), absent); len(present) > 0 {
-		with = present
-	}
-	if len(with) == 0 {
-		return nil
-	}
-	best := ranks[slices.MinFunc(with, func(a, b int) int { return ranks[a].prefer(ranks[b]) })]
-	var out []netip.Addr
-	for _, i := range with {
-		if ranks[i].prefer(best) > 0 {
-			continue
+	present := func(s *standbySite) bool { return svc.Steering.Policy != spec.PolicyWeighted || s.end.Weight > 0 }
+	some := slices.ContainsFunc(sites, func(s standbySite) bool { return s.has(f) && present(&s) })
+	in := func(s *standbySite) bool { return s.has(f) && (!some || present(s)) }
+	var best *standbyRank
+	for i := range sites {
+		if s := &sites[i]; in(s) && (best == nil || s.rank.prefer(*best) < 0) {
+			best = &s.rank
 		}
-		for _, a := range ofFamily(svc.Endpoints[i].Addresses, f) {
-			if !slices.Contains(out, a) {
-				out = append(out, a)
-			}
+	}
+	var out []netip.Addr
+	for i := range sites {
+		if s := &sites[i]; in(s) && s.rank.prefer(*best) <= 0 {
+			out = ofFamily(out, s.end.Addresses, f)
 		}
 	}
 	return out
 }
 
-// ofFamily gives the addresses of a family, in order.
-func ofFamily(addrs []netip.Addr, f Family) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range sorted(addrs) {
-		if FamilyOf(a) == f {
+// ofFamily appends the addresses of a family, ordered, each once.
+func ofFamily(out, addrs []netip.Addr, f Family) []netip.Addr {
+	from := len(out)
+	for _, a := range addrs {
+		if a = a.Unmap(); FamilyOf(a) == f && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
+	slices.SortFunc(out[from:], netip.Addr.Compare)
 	return out
 }

@@ -39,6 +39,10 @@ func standbySet(change func(*spec.GlobalService)) *spec.Set {
 	return &spec.Set{Clusters: clusters, Services: []*spec.GlobalService{svc}}
 }
 
+func standbyOf(set *spec.Set, drains []*plan.Override) Standby {
+	return StandbysOf(set, &plan.Plan{Overrides: drains}).Of(set.Services[0])
+}
+
 func lines(addrs []netip.Addr) string {
 	var out []string
 	for _, a := range addrs {
@@ -76,13 +80,13 @@ func TestStandby(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got := Standbys(standbySet(tc.change), &plan.Plan{Overrides: tc.drains})[0]
+			got := standbyOf(standbySet(tc.change), tc.drains)
 			if lines(got.V4) != tc.v4 || lines(got.V6) != tc.v6 || got.Sites != nil {
 				t.Errorf("got %q, %q, sites %v; want %q, %q", lines(got.V4), lines(got.V6), got.Sites, tc.v4, tc.v6)
 			}
 		})
 	}
-	sites := Standbys(standbySet(func(s *spec.GlobalService) { s.SiteNames, s.Residency = true, eu }), &plan.Plan{Overrides: []*plan.Override{drain(2, "cluster/fra", false)}})[0].Sites
+	sites := standbyOf(standbySet(func(s *spec.GlobalService) { s.SiteNames, s.Residency = true, eu }), []*plan.Override{drain(2, "cluster/fra", false)}).Sites
 	var got []string
 	for _, s := range sites {
 		got = append(got, s.Cluster+": "+lines(s.V4)+" "+lines(s.V6))
@@ -101,9 +105,10 @@ func TestStandbyProperties(t *testing.T) {
 		svc := *f.set.Services[0]
 		svc.Endpoints = rapid.Permutation(svc.Endpoints).Draw(t, "endpoints'")
 		permuted := &spec.Set{Clusters: rapid.Permutation(f.set.Clusters).Draw(t, "clusters'"), Services: []*spec.GlobalService{&svc}}
-		two := Standbys(permuted, &plan.Plan{Overrides: rapid.Permutation(f.plan.Overrides).Draw(t, "overrides'")})[0]
-		for i, s := range Standbys(f.set, f.plan) {
-			svc := f.set.Services[i]
+		two := standbyOf(permuted, rapid.Permutation(f.plan.Overrides).Draw(t, "overrides'"))
+		all := StandbysOf(f.set, f.plan)
+		for i, svc := range f.set.Services {
+			s := all.Of(svc)
 			if i == 0 && (!slices.Equal(s.V4, two.V4) || !slices.Equal(s.V6, two.V6)) {
 				t.Fatalf("permuted: %v, as it was: %v", two, s)
 			}

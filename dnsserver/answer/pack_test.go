@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -28,5 +29,27 @@ func TestAppendName(t *testing.T) {
 		if (gotErr == nil) != (wantErr == nil) || gotErr == nil && string(got) != "before"+string(want) {
 			t.Errorf("%q: got %x, %v, want %x, %v", name, got, gotErr, want, wantErr)
 		}
+	}
+}
+
+// A name comes back from the key that it is ordered by, whatever octets it has, and
+// keys order as RFC 4034 section 6.1 does.
+func TestSortKey(t *testing.T) {
+	// The example of that section, in its order.
+	names := []string{
+		"\x07example\x00", "\x01a\x07example\x00", "\x08yljkjljk\x01a\x07example\x00", "\x01z\x01a\x07example\x00",
+		"\x04zabc\x01a\x07example\x00", "\x01z\x07example\x00", "\x01\x00\x01z\x07example\x00", "\x01\x01\x01z\x07example\x00",
+		"\x02\x01\x00\x01z\x07example\x00", "\x01*\x01z\x07example\x00", "\x01\xc8\x01z\x07example\x00",
+	}
+	for i, name := range names {
+		if got := nameOfKey(sortKey(nil, []byte(name))); got != name {
+			t.Errorf("%q came back as %q", name, got)
+		}
+		if i > 0 && bytes.Compare(sortKey(nil, []byte(names[i-1])), sortKey(nil, []byte(name))) >= 0 {
+			t.Errorf("%q does not stand before %q", names[i-1], name)
+		}
+	}
+	if got := nameOfKey(sortKey(nil, []byte{0})); got != "\x00" {
+		t.Errorf("the root came back as %q", got)
 	}
 }

@@ -61,8 +61,8 @@ type glue struct {
 type gathered struct {
 	origin  []byte
 	octets  []byte  // of records, ready to be sent
-	names   []byte  // of owners, in wire format
 	keys    []byte  // of owners, see sortKey
+	owner   []byte  // the last, in wire format
 	records []piece // in the order of the text, then by owner
 	groups  []int32 // where each owner begins in records
 	scratch []byte
@@ -72,10 +72,10 @@ type gathered struct {
 
 // piece is one record.
 type piece struct {
-	at, name, key   uint32 // in octets, names and keys
-	size            uint32
-	nameLen, keyLen uint16
-	rrtype          uint16
+	at, key uint32 // in octets and keys
+	size    uint32
+	keyLen  uint16
+	rrtype  uint16
 }
 
 func (g *gathered) fail(format string, args ...any) {
@@ -85,7 +85,10 @@ func (g *gathered) fail(format string, args ...any) {
 // newStatic packs a zone's records and makes the names of them. Those that a
 // delegation or a DNAME hides are there, too, where no walk down from the top comes.
 func newStatic(origin []byte, records []dns.RR) (*static, []error) {
-	g := &gathered{origin: origin, records: make([]piece, 0, len(records))}
+	g := &gathered{
+		origin: origin, records: make([]piece, 0, len(records)),
+		octets: make([]byte, 0, 20*len(records)), keys: make([]byte, 0, 24*len(records)), // what most records take
+	}
 	for _, rr := range records {
 		g.add(rr)
 	}
@@ -99,25 +102,22 @@ func newStatic(origin []byte, records []dns.RR) (*static, []error) {
 // add packs one record.
 func (g *gathered) add(rr dns.RR) {
 	h := rr.Header()
-	from := len(g.names)
-	var err error
-	if g.names, err = appendName(g.names, h.Name); err != nil {
+	owner, err := appendName(g.owner[:0], h.Name)
+	if err != nil {
 		g.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
 		return
 	}
-	owner := g.names[from:]
+	g.owner = owner
 	if h.Class != dns.ClassINET || !inside(owner, g.origin) {
-		g.names = g.names[:from]
 		g.fail("%s %s is not in the zone", h.Name, dns.Type(h.Rrtype))
 		return
 	}
-	p := piece{at: uint32(len(g.octets)), name: uint32(from), key: uint32(len(g.keys)), nameLen: uint16(len(owner)), rrtype: h.Rrtype}
-	if n := len(g.records); n > 0 && bytes.Equal(owner, g.owner(&g.records[n-1])) {
-		last := &g.records[n-1] // most sets stand together
-		g.names = g.names[:from]
-		p.name, p.key, p.keyLen = last.name, last.key, last.keyLen
+	p := piece{at: uint32(len(g.octets)), key: uint32(len(g.keys)), rrtype: h.Rrtype}
+	g.keys = sortKey(g.keys, owner)
+	if n := len(g.records); n > 0 && bytes.Equal(g.keys[p.key:], g.key(&g.records[n-1])) {
+		g.keys = g.keys[:p.key] // most sets stand together
+		p.key, p.keyLen = g.records[n-1].key, g.records[n-1].keyLen
 	} else {
-		g.keys = sortKey(g.keys, owner)
 		p.keyLen = uint16(len(g.keys) - int(p.key))
 	}
 	g.octets, err = g.pack(g.octets, rr)
@@ -132,8 +132,6 @@ func (g *gathered) add(rr dns.RR) {
 	p.size = uint32(len(g.octets)) - p.at
 	g.records = append(g.records, p)
 }
-
-func (g *gathered) owner(p *piece) []byte { return g.names[p.name : p.name+uint32(p.nameLen)] }
 
 func (g *gathered) key(p *piece) []byte { return g.keys[p.key : p.key+uint32(p.keyLen)] }
 
@@ -209,9 +207,9 @@ func (s rrset) setTTL(ttl uint32) {
 
 // build makes the store.
 func (g *gathered) build() *store {
-	b := newBuilder(len(g.groups)+1, len(g.octets)+len(g.names)+12*len(g.records)+1024)
+	b := newBuilder(len(g.groups)+1, len(g.octets)+len(g.keys)+12*len(g.records)+1024)
 	lack := func(up string) error { return g.lack(b, up) }
-	if len(g.groups) == 0 || string(g.owner(&g.records[0])) != string(g.origin) {
+	if len(g.groups) == 0 || nameOfKey(g.key(&g.records[0])) != string(g.origin) {
 		if err := g.lack(b, string(g.origin)); err != nil {
 			g.fail("%w", err)
 		}
@@ -219,7 +217,7 @@ func (g *gathered) build() *store {
 	hidden := "" // the last delegation or DNAME
 	for i := range g.groups {
 		pieces := g.group(i)
-		name := string(g.owner(&pieces[0]))
+		name := nameOfKey(g.key(&pieces[0]))
 		if err := b.add(name, string(g.origin), lack); err != nil {
 			g.fail("%w", err)
 			return b.store

@@ -1,7 +1,5 @@
 package answer
 
-import "bytes"
-
 // store is names with what they have, in one block of octets: a million of them
 // are two objects to the garbage collector, and what one look-up needs lies side by
 // side. It is immutable once built.
@@ -287,9 +285,6 @@ func (b *builder) grow() {
 	}
 }
 
-// compareNames orders packed names in lower case canonically.
-func compareNames(a, b []byte) int { return bytes.Compare(sortKey(nil, a), sortKey(nil, b)) }
-
 // sortKey appends a text that orders as the name does in RFC 4034 section 6.1:
 // labels from the root down, each ended by a zero octet, for which zero and one
 // inside a label are written as two octets.
@@ -311,4 +306,26 @@ func sortKey(key, name []byte) []byte {
 		key = append(key, 0)
 	}
 	return key
+}
+
+// nameOfKey gives the name that a sortKey is of.
+func nameOfKey(key []byte) string {
+	var out [256]byte
+	at := len(out) - 1 // the root is there already
+	for len(key) > 0 {
+		var label [64]byte
+		n := 0
+		for ; key[0] != 0; key = key[1:] {
+			if key[0] == 1 {
+				key = key[1:]
+			}
+			n++
+			label[n] = key[0]
+		}
+		key = key[1:]
+		label[0] = byte(n)
+		at -= n + 1
+		copy(out[at:], label[:n+1])
+	}
+	return string(out[at:])
 }

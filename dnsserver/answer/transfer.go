@@ -111,7 +111,9 @@ func (x *Transfer) Next(dst []byte) (msg []byte, more bool, err error) {
 	x.wrote = false
 	err = x.fill()
 	r.end(&x.client)
-	r.q.edns = false // RFC 5936 section 2.2.5: in the first message at least
+	// The OPT record is in every message (RFC 5936 section 2.2.5: in the first at
+	// least; dig wants it in all), what was asked for by options in the first.
+	r.q.alive, r.q.nsid, r.q.cookie.present, r.q.subnet.present = false, false, false, false
 	return r.w.msg, err == nil && x.step != stepOver, err
 }
 

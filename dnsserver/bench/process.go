@@ -39,7 +39,8 @@ type process struct {
 	group  *group
 	cmd    *exec.Cmd
 	output bytes.Buffer
-	ended  chan error
+	ended  chan struct{} // closed when it has
+	fault  error         // of its end
 }
 
 // start runs a server and waits until it answers for the last of the names.
@@ -55,7 +56,7 @@ func start(ctx context.Context, s server, p place, pinned []int) (*process, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &process{server: s, place: p, group: newGroup(s.name), ended: make(chan error, 1)}
+	r := &process{server: s, place: p, group: newGroup(s.name), ended: make(chan struct{})}
 	r.cmd = exec.Command(self, append([]string{"enter", r.group.procs(), list(pinned)}, argv...)...)
 	r.cmd.Dir = p.dir
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
@@ -64,7 +65,10 @@ func start(ctx context.Context, s server, p place, pinned []int) (*process, erro
 		return nil, errors.Join(err, r.group.end())
 	}
 	r.group.root = r.cmd.Process.Pid
-	go func() { r.ended <- r.cmd.Wait() }()
+	go func() {
+		r.fault = r.cmd.Wait()
+		close(r.ended)
+	}()
 	if err := r.ready(ctx); err != nil {
 		stopped := r.stop()
 		return nil, errors.Join(fmt.Errorf("%s: %w\n%s", s.name, err, tail(r.output.String())), stopped)
@@ -86,9 +90,8 @@ func tail(text string) string { return text[max(0, len(text)-2000):] }
 func (r *process) ready(ctx context.Context) error {
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
 		select {
-		case err := <-r.ended:
-			r.ended <- err
-			return fmt.Errorf("ended at once: %w", err)
+		case <-r.ended:
+			return fmt.Errorf("ended at once: %v", r.fault)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):
@@ -181,9 +184,9 @@ func freePort() (netip.AddrPort, error) {
 		}
 		addr := u.LocalAddr().(*net.UDPAddr).AddrPort()
 		t, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
-		u.Close()
+		_ = u.Close()
 		if err == nil {
-			t.Close()
+			_ = t.Close()
 			return addr, nil
 		}
 	}

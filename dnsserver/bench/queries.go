@@ -14,9 +14,10 @@ const (
 	plain kind = iota // the header and the question
 	edns              // with an OPT record, as resolvers send it
 	ecs               // with a client subnet in it
+	perf              // as plain, sent by dnsperf
 )
 
-var kindNames = [...]string{"plain", "edns", "ecs"}
+var kindNames = [...]string{"plain", "edns", "ecs", dnsperf}
 
 // scenario is one way of asking.
 type scenario struct {
@@ -72,7 +73,7 @@ func templates(k kind) [][]byte {
 
 func query(name string, k kind) []byte {
 	extra := byte(0)
-	if k != plain {
+	if k == edns || k == ecs {
 		extra = 1
 	}
 	q := []byte{0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, extra}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -96,11 +97,8 @@ type absent struct {
 
 func (a absent) String() string {
 	text := fmt.Sprintf("%s: %v", a.name, a.why)
-	for i, p := range a.debian {
-		if i == 0 {
-			text += "; on Debian it is in"
-		}
-		text += " " + p
+	if len(a.debian) > 0 {
+		text += "; on Debian it is in " + strings.Join(a.debian, " ")
 	}
 	return text
 }
@@ -225,9 +223,12 @@ func (b *bench) one(ctx context.Context, p *process, sc scenario) (m measured, s
 		})
 	}
 	began := time.Now()
-	if sc.clients == 0 {
+	switch {
+	case sc.clients == 0:
 		o, err = b.still(ctx, p)
-	} else {
+	case sc.kind == perf:
+		o, err = b.byDnsperf(ctx, p, sc.clients)
+	default:
 		l := &load{to: p.addr, world: b.world, kind: sc.kind, clients: sc.clients, echo: p.echo, core: b.core}
 		o, err = l.run(ctx, b.length, p.group.read)
 	}
