@@ -87,6 +87,9 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 	}
 	for _, conn := range l.udp {
 		datagram.Enlarge(conn, queueSize)
+		if err = datagram.Whole(conn, addr.Addr().Is6()); err != nil {
+			return l, fmt.Errorf("dns.listen %s: forbidding fragments: %w", addr, err)
+		}
 		if l.any {
 			if err = datagram.AskDestination(conn, addr.Addr().Is6()); err != nil {
 				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)

@@ -54,7 +54,11 @@ func shared(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 		out = append(out, conn.(*net.UDPConn))
 	}
 	for _, conn := range out {
-		_ = conn.SetReadBuffer(4 << 20) // as Divert's
+		// As Divert's.
+		datagram.Enlarge(conn, 4<<20)
+		if err := datagram.Whole(conn, false); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func listen(t *testing.T) *net.UDPConn {
@@ -110,5 +112,37 @@ func TestReceiveEndsWithADeadline(t *testing.T) {
 	}
 	if err := <-ended; err == nil {
 		t.Error("Receive gave no error")
+	}
+}
+
+// RFC 9715 section 3.1: no reply is fragmented, whatever the path is said to take.
+func TestWhole(t *testing.T) {
+	for _, tc := range []struct {
+		network, addr string
+		level, option int
+		want          int
+	}{
+		{"udp4", "127.0.0.1:0", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
+		{"udp6", "[::1]:0", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
+	} {
+		packet, err := net.ListenPacket(tc.network, tc.addr)
+		if err != nil {
+			t.Logf("%s: %v", tc.network, err) // a machine without IPv6
+			continue
+		}
+		conn := packet.(*net.UDPConn)
+		t.Cleanup(func() { conn.Close() })
+		if err := Whole(conn, tc.network == "udp6"); err != nil {
+			t.Fatal(err)
+		}
+		if err := control(conn, func(fd uintptr) error {
+			got, err := unix.GetsockoptInt(int(fd), tc.level, tc.option)
+			if got != tc.want {
+				t.Errorf("%s: %d, want %d", tc.network, got, tc.want)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
