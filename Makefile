@@ -61,8 +61,8 @@ bench-dns: ## what an answer costs beside gdnsd, Knot, NSD, PowerDNS; as root on
 kube-tools: ## build a real kube-apiserver into .cache (10 minutes of two cores, once)
 	health/kube/apiserver/build
 
-test-resolvers: ## real resolvers (unbound, BIND) and clients in front of a fleet; needs root
-	DIVERT_RESOLVERS=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestResolvers'
+test-resolvers: ## real resolvers (unbound, BIND), secondaries (NSD, Knot, BIND) and clients around a fleet; needs root
+	DIVERT_RESOLVERS=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestResolvers|TestSecondaries'
 
 test-kube: build kube-tools ## the control-plane probe against a real kube-apiserver
 	DIVERT_KUBE=1 $(GO) test -count=1 -v -timeout 10m ./health/kube/... ./chaos/e2e -run 'Kube'

@@ -114,16 +114,20 @@ func (f *Fleet) settings(i int, name string) string {
 		}
 	}
 	host, port, _ := net.SplitHostPort(f.opts.DNS(i))
+	also := f.opts.AlsoDNS
+	if also != "" {
+		also = ", " + also
+	}
 	return fmt.Sprintf(`name: %s
 site: site-%d
 dataDir: %s
-dns: {listen: [%q]}
+dns: {listen: [%q]%s}
 gossip: {listen: "%s:%d", advertise: %q, join: [%s], keyFile: %s}
 etcd: {endpoints: ["http://%s"]}
 api: {listen: %q}
 probe: {source: %s, allow: ["127.0.0.0/8"]}
 spec: [%s]
-`, name, i, f.data(i), net.JoinHostPort(host, port), f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
+`, name, i, f.data(i), net.JoinHostPort(host, port), also, f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
 		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.SpecDir(i))
 }
 

@@ -35,6 +35,9 @@ type Options struct {
 	DNS func(i int) string
 	// Port is the port of the default DNS addresses; 0 = 5353.
 	Port uint16
+	// AlsoDNS is what each director's settings say of DNS besides where, as YAML
+	// within braces; "" = nothing.
+	AlsoDNS string
 	// API gives each director's API address; default: port 8053 of its own
 	// loopback address.
 	API func(i int) string
