@@ -291,3 +291,31 @@ func TestCertificateWatched(t *testing.T) {
 	}
 	t.Error("the new certificate is not shown")
 }
+
+// A connection by TLS outlives that its socket is handed on, and the next one finds
+// the new server.
+func TestTLSHandOn(t *testing.T) {
+	var files TLSOptions
+	old := serveTLS(t, exampleTable(t, ""), func(o *Options, _ *limits) { files = o.TLS })
+	conn := dialTLS(t, old, &tls.Config{})
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	inherit := handOn(t, old)
+	next := serve(t, exampleTable(t, ""), func(o *Options, _ *limits) {
+		o.Listen, o.Inherit, o.TLS = []string{old.Addrs()[0].String()}, inherit, files
+		o.TLS.Listen = []string{old.TLSAddrs()[0].String()}
+	})
+	if next.TLSAddrs()[0] != old.TLSAddrs()[0] || len(next.Addrs()) != 1 {
+		t.Fatalf("got %v, %v", next.Addrs(), next.TLSAddrs())
+	}
+	old.Retire()
+	for _, c := range []net.Conn{conn, dialTLS(t, next, &tls.Config{})} {
+		if _, err := c.Write(framed(t, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := readFrame(t, c); len(got.Answer) != 1 {
+			t.Errorf("got\n%v", got)
+		}
+	}
+}

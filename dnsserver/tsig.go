@@ -60,6 +60,8 @@ const (
 	// maxFudge bounds for how long a signature is good, whatever its maker says:
 	// what was signed can be sent again that long (RFC 8945 section 10).
 	maxFudge = 300 // seconds
+	// spareHashers is how many of a key wait to be used again.
+	spareHashers = 64
 	// maxTSIGData is the longest "other data" that is read: six octets have a
 	// meaning.
 	maxTSIGData = 64
@@ -71,8 +73,9 @@ type keyring map[string]*tsigKey
 type tsigKey struct {
 	name      []byte
 	algorithm []byte
-	size      int       // of a whole MAC
-	hashers   sync.Pool // of *hasher
+	size      int              // of a whole MAC
+	fresh     func() hash.Hash // keyed
+	hashers   chan *hasher     // used before; those beyond its room are forgotten
 	seen      replays
 }
 
@@ -109,7 +112,7 @@ func newKeyring(keys []Key) (keyring, error) {
 		secret := []byte(string(k.Secret))
 		ring[string(name)] = &tsigKey{
 			name: name, algorithm: algorithm, size: made().Size(),
-			hashers: sync.Pool{New: func() any { return &hasher{Hash: hmac.New(made, secret)} }},
+			fresh: func() hash.Hash { return hmac.New(made, secret) }, hashers: make(chan *hasher, spareHashers),
 		}
 	}
 	return ring, nil
@@ -157,7 +160,7 @@ func (k keyring) verify(s *signature, packet []byte, at int, now time.Time) (ok 
 		return false // section 5.2.2.1
 	}
 	h := s.key.hasher()
-	defer s.key.hashers.Put(h)
+	defer s.key.release(h)
 	h.message(packet[:at], s.id)
 	h.variables(s, wrong, other)
 	if !hmac.Equal(h.Sum(h.sum[:0])[:len(mac)], mac) {
@@ -263,7 +266,7 @@ func (s *signature) sign(msg []byte, base int, now time.Time) []byte {
 			h.variables(&sent, s.fault, other)
 		}
 		size = copy(s.mac[:], h.Sum(h.sum[:0]))
-		s.key.hashers.Put(h)
+		s.key.release(h)
 		s.macSize, s.later = size, true
 	}
 	binary.BigEndian.PutUint16(reply[10:], binary.BigEndian.Uint16(reply[10:])+1)
@@ -289,9 +292,20 @@ func put48(b []byte, v uint64) {
 }
 
 func (k *tsigKey) hasher() *hasher {
-	h := k.hashers.Get().(*hasher)
-	h.Reset()
-	return h
+	select {
+	case h := <-k.hashers:
+		h.Reset()
+		return h
+	default:
+		return &hasher{Hash: k.fresh()}
+	}
+}
+
+func (k *tsigKey) release(h *hasher) {
+	select {
+	case k.hashers <- h:
+	default:
+	}
 }
 
 // message digests a query as it was when it was signed: the signer's ID, and no TSIG
