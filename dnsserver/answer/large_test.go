@@ -118,6 +118,37 @@ func TestStoreIsCompact(t *testing.T) {
 	}
 }
 
+// Views of the same lists share what is made of them, from table to table too, in
+// whichever of them it was made.
+func TestBeforeSharesClients(t *testing.T) {
+	zones := rulesZones()
+	rows := View{ByPlace: []uint16{0}, ByPrefix: []PrefixPlaces{{Prefix: netip.MustParsePrefix("81.2.69.0/24"), ByPlace: []uint16{0}}}}
+	for i := range zones[0].Steered {
+		v := &zones[0].Steered[i].A
+		v.ByPlace, v.ByPrefix = rows.ByPlace, rows.ByPrefix
+	}
+	var table *Table
+	for step := range 4 {
+		next := []Zone{zones[0]}
+		next[0].Steered = append([]Steered(nil), zones[0].Steered...)
+		if step%2 == 1 { // one moves, and in between none
+			s := &next[0].Steered[step/2]
+			s.A.Sets = append([]Set(nil), s.A.Sets...)
+		}
+		var err error
+		if table, err = Compile(Options{Zones: next, Before: table}); err != nil {
+			t.Fatal(err)
+		}
+		zones = next
+		groups := table.zones["\x07example\x03org\x00"].groups
+		for i, g := range groups {
+			if g.a.clients != groups[0].a.clients {
+				t.Errorf("step %d: group %d has lists of its own", step, i)
+			}
+		}
+	}
+}
+
 // What did not change is not made again: of a table whose sites moved, all names,
 // and of one whose serial moved, all (Options.Before).
 func TestBeforeSharesNames(t *testing.T) {

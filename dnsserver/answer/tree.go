@@ -181,6 +181,7 @@ func (c *compiler) steer() {
 		before := c.again(i, s)
 		if before != nil && before.source.same(s) {
 			z.groups[i] = before
+			c.shared.keep(before)
 			continue
 		}
 		compiled, err := c.compileSteered(s, before)

@@ -314,7 +314,7 @@ type lists struct {
 	prefixs int
 }
 
-func (s *shared) clients(v *View) (*clients, error) {
+func listsOf(v *View) lists {
 	key := lists{places: len(v.ByPlace), prefixs: len(v.ByPrefix)}
 	if key.places > 0 {
 		key.place = &v.ByPlace[0]
@@ -322,6 +322,21 @@ func (s *shared) clients(v *View) (*clients, error) {
 	if key.prefixs > 0 {
 		key.prefix = &v.ByPrefix[0]
 	}
+	return key
+}
+
+// keep notes what a group has that is taken over as it is.
+func (s *shared) keep(g *steered) {
+	if g.a.clients != nil {
+		s.made[listsOf(&g.source.A)] = g.a.clients
+	}
+	if g.aaaa.clients != nil {
+		s.made[listsOf(&g.source.AAAA)] = g.aaaa.clients
+	}
+}
+
+func (s *shared) clients(v *View) (*clients, error) {
+	key := listsOf(v)
 	if c := s.made[key]; c != nil {
 		return c, nil
 	}
