@@ -232,3 +232,34 @@ func TestTransferMessages(t *testing.T) {
 		t.Errorf("got %d records, want %d", records, want)
 	}
 }
+
+// C1: whatever a client that may have zones sends, it gets messages that can be read.
+func FuzzTransfer(f *testing.F) {
+	table := compiled(f, nil)
+	f.Add(pack1(f, transferQuery(dns.TypeAXFR, "example.org.", 0)), true)
+	f.Add(pack1(f, transferQuery(dns.TypeIXFR, "example.org.", 1)), true)
+	f.Add(pack1(f, transferQuery(dns.TypeIXFR, "example.org.", 7)), false)
+	f.Fuzz(func(t *testing.T, packet []byte, stream bool) {
+		c := by(UDP, nil)
+		if stream {
+			c = by(TLS, func(c *Client) { c.Reserve = 200 })
+		}
+		if _, tally := table.Reply(nil, packet, c); tally.Reject != RejectTransfer {
+			return
+		}
+		x, _ := table.Transfer(packet, c)
+		if x == nil && stream {
+			t.Error("a stream gets no message at all")
+		}
+		for more := x != nil; more; {
+			raw, next, err := x.Next(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := new(dns.Msg).Unpack(raw); err != nil {
+				t.Fatalf("%v\n%x", err, raw)
+			}
+			more = next
+		}
+	})
+}
