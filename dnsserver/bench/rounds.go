@@ -194,13 +194,19 @@ func (b *bench) measure(ctx context.Context) error {
 func (b *bench) fair(ctx context.Context, p *process, sc scenario) (measured, error) {
 	for try := 1; ; try++ {
 		m, starved, err := b.one(ctx, p, sc)
-		if err != nil || starved < b.length/4 {
+		silent := sc.clients > 0 && m.Answers == 0
+		switch {
+		case err != nil || starved < b.length/4 && !silent:
 			return m, err
-		}
-		if try == tries {
+		case try == tries && silent:
+			return m, fmt.Errorf("no answers, %d lost, %d wrong", m.Lost, m.Wrong)
+		case try == tries:
 			return m, fmt.Errorf("the machine is too busy with something else: the load stood still for %s", starved)
+		case silent:
+			fmt.Fprintf(b.progress, "%s gave no answer in %s: once more\n", p.name, b.length)
+		default:
+			fmt.Fprintf(b.progress, "the machine was busy with something else for %s: once more\n", starved.Round(time.Millisecond))
 		}
-		fmt.Fprintf(b.progress, "the machine was busy with something else for %s: once more\n", starved.Round(time.Millisecond))
 	}
 }
 
@@ -236,9 +242,6 @@ func (b *bench) one(ctx context.Context, p *process, sc scenario) (m measured, s
 	cancel()
 	if changeErr := group.Wait(); changeErr != nil {
 		err = errors.Join(err, changeErr)
-	}
-	if err == nil && sc.clients > 0 && o.answers == 0 && o.starved < b.length/4 {
-		err = fmt.Errorf("no answers, %d lost, %d wrong", o.lost, o.wrong)
 	}
 	m = measured{
 		Server: p.name, Scenario: sc.String(), Answers: o.answers, Seconds: o.length.Seconds(), CPU: o.cpu.Seconds(),

@@ -32,6 +32,8 @@ type Batch struct {
 	outVec  [Max]unix.Iovec
 	from    [Max]unix.RawSockaddrInet6 // or Inet4, by its family
 	control [Max][controlSize]byte
+	joins   [Max]joined // of out
+	joining bool        // the kernel takes several replies as one message
 	queries [Max][slot]byte
 	replies [Max * MaxReply]byte
 }
@@ -57,6 +59,7 @@ func New(conn *net.UDPConn, destination bool) (*Batch, error) {
 	if conn == nil {
 		return b, nil
 	}
+	b.joining = canJoin(conn)
 	var err error
 	b.raw, err = conn.SyscallConn()
 	return b, err
@@ -123,15 +126,21 @@ func (b *Batch) Reply(i int, reply []byte) {
 	if len(reply) == 0 || b.put == Max {
 		return
 	}
+	control := returnControl(b.control[i][:b.in[i].hdr.Controllen])
+	if b.joining && b.join(i, reply, control) {
+		return
+	}
 	b.outVec[b.put].Base = &reply[0]
 	b.outVec[b.put].SetLen(len(reply))
 	hdr := &b.out[b.put].hdr
 	hdr.Name, hdr.Namelen = b.in[i].hdr.Name, b.in[i].hdr.Namelen
-	control := returnControl(b.control[i][:b.in[i].hdr.Controllen])
 	hdr.Control = unsafe.SliceData(control)
 	hdr.SetControllen(len(control))
+	j := &b.joins[b.put]
+	j.query, j.at, j.n, j.size, j.own = i, -1, 1, len(reply), control
 	b.put++
 	if &reply[0] == &b.replies[b.used : b.used+1][0] {
+		j.at = b.used
 		b.used += len(reply)
 	}
 }
@@ -153,7 +162,14 @@ func (b *Batch) sendNow(fd uintptr) (done bool) {
 		switch {
 		case errno == 0:
 			at += sent
-		case errno != unix.EINTR:
+		case errno == unix.EINTR:
+		case b.joins[at].n > 1:
+			if errno == unix.EIO || errno == unix.EINVAL || errno == unix.EOPNOTSUPP {
+				b.joining = false // a tunnel that knows nothing of it, or a device without checksums
+			}
+			b.refused += b.apart(fd, at)
+			at++
+		default:
 			b.refused++
 			at++
 		}

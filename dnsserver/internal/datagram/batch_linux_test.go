@@ -11,10 +11,16 @@ import (
 
 func listen(t *testing.T) *net.UDPConn {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return listenOn(t, "127.0.0.1:0")
+}
+
+func listenOn(t *testing.T, address string) *net.UDPConn {
+	t.Helper()
+	packet, err := net.ListenPacket("udp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn := packet.(*net.UDPConn)
 	t.Cleanup(func() { conn.Close() })
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -29,6 +35,7 @@ func TestSendSkipsWhatIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.joining = false
 	for i := range 5 {
 		if _, err := client.WriteTo([]byte{byte(i)}, server.LocalAddr()); err != nil {
 			t.Fatal(err)
@@ -143,6 +150,64 @@ func TestWhole(t *testing.T) {
 			return err
 		}); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Replies to one client, side by side and of one length, are one message, and reach
+// it as what they are; those of another client or length begin the next. Where the
+// kernel refuses the message they are sent one by one, and from then on always.
+func TestJoinedReplies(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+			server := listenOn(t, address)
+			wildcard := address[0] == '0'
+			if wildcard {
+				if err := AskDestination(server, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, err := New(server, wildcard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !b.joining {
+				t.Skip("this kernel has no UDP_SEGMENT")
+			}
+			to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: server.LocalAddr().(*net.UDPAddr).Port}
+			clients := []*net.UDPConn{listen(t), listen(t)}
+			lengths := []int{40, 40, 40, 30, 40, 40}
+			for i := range 2 * len(lengths) {
+				if _, err := clients[i/len(lengths)].WriteTo([]byte{byte(i)}, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := b.Receive()
+			if err != nil || n != 2*len(lengths) {
+				t.Fatalf("Receive() = %d, %v", n, err)
+			}
+			for i := range n {
+				b.Reply(i, append(b.Room(), bytes.Repeat(b.Packet(i), lengths[i%len(lengths)])...))
+			}
+			if b.put != 4 {
+				t.Errorf("%s: %d messages, want 4: 40 40 40 30, 40 40, for each client", address, b.put)
+			}
+			if refuse {
+				b.joins[0].control[0] = 0xff // longer than there is room: EINVAL
+			}
+			if refused, err := b.Send(); refused != 0 || err != nil {
+				t.Errorf("Send() = %d, %v", refused, err)
+			}
+			if b.joining == refuse {
+				t.Errorf("joining is %v", b.joining)
+			}
+			packet := make([]byte, MaxReply)
+			for i := range n {
+				size, err := clients[i/len(lengths)].Read(packet)
+				if want := bytes.Repeat([]byte{byte(i)}, lengths[i%len(lengths)]); err != nil || !bytes.Equal(packet[:size], want) {
+					t.Errorf("%s: got %v, %v, want %v", address, packet[:size], err, want)
+				}
+			}
 		}
 	}
 }
