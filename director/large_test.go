@@ -231,7 +231,7 @@ spec: {file: example.org.zone}
 	if err != nil {
 		b.Fatal(err)
 	}
-	change, raws = core.Change{}, nil
+	change = core.Change{}
 	table := geo.Default()
 	var prepared, compiled time.Duration
 	var live uint64

@@ -22,7 +22,7 @@ type Socket struct {
 func SocketOf(f *os.File) (Socket, error) {
 	s := Socket{File: f}
 	if l, err := net.FileListener(f); err == nil {
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
 			s.Network, s.Addr = "tcp", plain(tcp.AddrPort())
 			return s, nil
@@ -33,7 +33,7 @@ func SocketOf(f *os.File) (Socket, error) {
 	if err != nil {
 		return s, fmt.Errorf("%s is no socket that DNS can use: %w", f.Name(), err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	udp, ok := c.LocalAddr().(*net.UDPAddr)
 	if !ok {
 		return s, fmt.Errorf("%s is bound to %s, which is no DNS socket", f.Name(), c.LocalAddr())

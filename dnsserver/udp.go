@@ -27,9 +27,9 @@ type worker struct {
 	packet []byte // being answered
 }
 
-func (s *Server) worker(conn *net.UDPConn, any bool) *worker {
+func (s *Server) worker(conn *net.UDPConn, wild bool) *worker {
 	return &worker{
-		server: s, conn: conn, any: any, counts: s.metrics.shard(),
+		server: s, conn: conn, any: wild, counts: s.metrics.shard(),
 		local: plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), shown: s.tap.Sampler(),
 	}
 }

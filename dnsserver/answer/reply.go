@@ -183,7 +183,7 @@ func (r *reply) chaos() Reject {
 	}
 	r.aa = true
 	if q.qtype == typeTXT || q.qtype == typeANY {
-		if !r.w.record(sectionAnswer, owner{at: headerLen}, typeTXT, classCH, 0, text) {
+		if !r.w.record(owner{at: headerLen}, typeTXT, classCH, 0, text) {
 			r.w.full = true
 		}
 	}

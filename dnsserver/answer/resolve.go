@@ -81,7 +81,7 @@ func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 		r.target = r.w.offset() - len(set.first())
 		return qtype != typeANY && !r.w.full
 	case qtype == typeANY && !n.empty():
-		if !r.w.record(sectionAnswer, o, typeHINFO, classIN, hinfoTTL, r.table.hinfo) {
+		if !r.w.record(o, typeHINFO, classIN, hinfoTTL, r.table.hinfo) {
 			r.w.full = true
 		}
 		return false

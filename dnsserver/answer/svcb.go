@@ -96,7 +96,7 @@ func (r *reply) hinted(n node, z *zone, records rrset, position int) bool {
 			fitted = r.writeSVCB(position, records.rrtype, ttl, cut, v4, v6)
 		} else {
 			// One TTL for the whole set (RFC 2181 section 5.2).
-			fitted = r.w.record(sectionAnswer, owner{at: position}, records.rrtype, classIN, ttl, data)
+			fitted = r.w.record(owner{at: position}, records.rrtype, classIN, ttl, data)
 		}
 		if !fitted {
 			r.w.full = true

@@ -249,7 +249,7 @@ func (x *Transfer) record(name []byte, rrtype uint16, ttl uint32, data []byte) (
 		x.owner = append(append(x.owner[:0], name[:front]...), 0xc0, headerLen)
 		o.name = x.owner
 	}
-	if !x.r.w.record(sectionAnswer, o, rrtype, classIN, ttl, data) {
+	if !x.r.w.record(o, rrtype, classIN, ttl, data) {
 		return false
 	}
 	x.wrote = true

@@ -117,16 +117,6 @@ func inside(name, origin []byte) bool {
 	return string(name) == string(origin)
 }
 
-// countLabels counts the labels of a packed name; the root has none.
-func countLabels(name []byte) int {
-	n := 0
-	for name[0] != 0 {
-		name = name[1+int(name[0]):]
-		n++
-	}
-	return n
-}
-
 // lower copies a packed name in lower case. The length octets are below 'A'.
 func lower(name []byte) []byte {
 	out := make([]byte, len(name))

@@ -45,8 +45,8 @@ func (o owner) size() int {
 	return 2
 }
 
-// record adds one record; it tells whether it fitted.
-func (w *writer) record(section int, o owner, rrtype uint16, class uint16, ttl uint32, data []byte) bool {
+// record adds one record to the answers; it tells whether it fitted.
+func (w *writer) record(o owner, rrtype uint16, class uint16, ttl uint32, data []byte) bool {
 	if !w.fits(o.size() + 10 + len(data)) {
 		return false
 	}
@@ -60,7 +60,7 @@ func (w *writer) record(section int, o owner, rrtype uint16, class uint16, ttl u
 	w.uint32(ttl)
 	w.uint16(uint16(len(data)))
 	w.msg = append(w.msg, data...)
-	w.counts[section]++
+	w.counts[sectionAnswer]++
 	return true
 }
 

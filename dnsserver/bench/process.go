@@ -91,7 +91,7 @@ func (r *process) ready(ctx context.Context) error {
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
 		select {
 		case <-r.ended:
-			return fmt.Errorf("ended at once: %v", r.fault)
+			return fmt.Errorf("ended at once: %w", r.fault)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):

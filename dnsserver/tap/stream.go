@@ -127,9 +127,9 @@ func (s *stream) frame(w dnstap.Writer, m *dnstap.Message) error {
 func message(e *Event) *dnstap.Message {
 	m := &dnstap.Message{
 		SocketFamily: dnstap.SocketFamily_INET6.Enum(), SocketProtocol: dnstap.SocketProtocol_UDP.Enum(),
-		QueryAddress: octets(e.From), QueryPort: proto.Uint32(uint32(e.From.Port())),
-		ResponseAddress: octets(e.To), ResponsePort: proto.Uint32(uint32(e.To.Port())),
-		QueryTimeSec: proto.Uint64(uint64(e.At.Unix())), QueryTimeNsec: proto.Uint32(uint32(e.At.Nanosecond())),
+		QueryAddress: octets(e.From), QueryPort: new(uint32(e.From.Port())),
+		ResponseAddress: octets(e.To), ResponsePort: new(uint32(e.To.Port())),
+		QueryTimeSec: new(uint64(e.At.Unix())), QueryTimeNsec: new(uint32(e.At.Nanosecond())),
 	}
 	if e.From.Addr().Unmap().Is4() {
 		m.SocketFamily = dnstap.SocketFamily_INET.Enum()

@@ -147,7 +147,7 @@ func TestProblems(t *testing.T) {
 		{"the other parenthesis", ns1 + "a TXT hi )", 2, ") without its ("},
 		{"too long a set", ns1 + "$GENERATE 0-299 a TXT \"$-" + strings.Repeat("x", 240) + "\"", 2, "together have"},
 		{"signed", ns1 + "a NSEC b A", 2, "not yet supported"},
-		{"reserved type", ns1 + `a TYPE65535 \# 1 00`, 2, "does not belong in a zone"}, // RFC 6895 section 3.1
+		{"reserved type", ns1 + `a TYPE65535 \# 1 00`, 2, "does not belong in a zone"},                                  // RFC 6895 section 3.1
 		{"a digest of the zone", ns1 + "@ ZONEMD 1 1 1 " + strings.Repeat("00", 48), 2, "!the serial follows the plan"}, // RFC 8976
 		// RFC 9460 by section.
 		{"2.4.2: an alias with parameters", ns1 + "a HTTPS 0 b alpn=h2", 2, "!its parameters are ignored"},
