@@ -71,10 +71,11 @@ func TestImportLaw(t *testing.T) {
 	all := packages(t)
 	closed := []string{"health", "election", "dnsserver", "director/gossip"}
 	doors := map[string][]string{
-		"k8s.io/client-go":                {"health/kube", "director/discovery"},
-		"go.etcd.io/etcd":                 {"election/etcd", "director/store"},
-		"github.com/hashicorp/memberlist": {"director/gossip"},
-		"github.com/miekg/dns":            {"dnsserver"},
+		"k8s.io/client-go":                     {"health/kube", "director/discovery"},
+		"go.etcd.io/etcd":                      {"election/etcd", "director/store"},
+		"github.com/hashicorp/memberlist":      {"director/gossip"},
+		"github.com/miekg/dns":                 {"dnsserver"},
+		"github.com/oschwald/maxminddb-golang": {"dnsserver/geo/mmdb"},
 	}
 	for _, p := range all {
 		for _, folder := range closed {

@@ -21,12 +21,14 @@ var rangesData []byte
 //go:embed countries.txt
 var countriesData string
 
-// Place is a country. The first of a Table's places is the unknown one, with
-// nothing set.
+// Place is a country, or a cell of one. The first of a Table's places is the
+// unknown one, with nothing set. Of others a part may be unknown.
 type Place struct {
 	Country   string // ISO 3166-1 alpha-2, upper case
 	Continent string // AF AN AS EU NA OC SA
-	Lat, Lon  float64
+	// Subdivisions are ISO 3166-2 codes, the larger one first: "GB-ENG", "GB-LND".
+	Subdivisions [2]string
+	Lat, Lon     float64 // 0, 0 = unknown
 }
 
 // Known tells whether the place is one at all.

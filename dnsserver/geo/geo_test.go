@@ -58,7 +58,7 @@ func linear4(table *Table, key uint32) uint16 {
 		if start > key {
 			break
 		}
-		place = uint16(table.v4place[i])
+		place = table.v4place[i]
 	}
 	return place
 }

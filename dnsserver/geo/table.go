@@ -3,24 +3,49 @@ package geo
 import (
 	"bytes"
 	"compress/flate"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
 	"net/netip"
 	"slices"
+	"time"
 )
 
-// Table is the country table, about 5 MB. It is immutable.
+// Table is the country table, about 6 MB, or what was read of a database. It is
+// immutable.
 type Table struct {
-	version string
+	origin  Origin
 	places  []Place
 	v4      []uint32 // where ranges start, ascending; the first is 0
-	v4place []uint8
+	v4place []uint16
 	v4index []uint32 // of a /16: the range that holds its first address
 	v6      []uint64 // likewise, of the first 64 bits
-	v6place []uint8
+	v6place []uint16
+}
+
+// Origin is where a table's data come from. Directors that show the same hash
+// place all clients alike.
+type Origin struct {
+	Name  string    // "country table", or a database's type, such as "GeoLite2-City"
+	Built time.Time // of a database; the zero time of the country table
+	Hash  string    // of the data, in hexadecimal
+	// Step is the width in degrees of the cells that a database's coordinates are
+	// rounded to; 0 of the country table, which knows countries only.
+	Step float64
+	// Found is how many places the database tells apart, before they were rounded;
+	// 0 of the country table.
+	Found int
+}
+
+func (o Origin) String() string {
+	if o.Built.IsZero() {
+		return o.Name + ", " + o.Hash
+	}
+	return o.Name + " of " + o.Built.UTC().Format(time.DateOnly) + ", " + o.Hash
 }
 
 // Default unpacks the table in the binary, which takes some ten milliseconds:
@@ -35,11 +60,14 @@ func Default() *Table {
 }
 
 // Places lists the places that Lookup gives by index. The first is the unknown
-// place; the others are the countries, by code. The caller must not change it.
+// place; the next are the countries, by code. The caller must not change it.
 func (t *Table) Places() []Place { return t.places }
 
-// Version names the release of the data.
-func (t *Table) Version() string { return t.version }
+// Origin tells where the data come from.
+func (t *Table) Origin() Origin { return t.origin }
+
+// Ranges counts the ranges of addresses of each family.
+func (t *Table) Ranges() (v4, v6 int) { return len(t.v4), len(t.v6) }
 
 // Lookup finds the place of addr, by its inner IPv4 address where it has one (see
 // Normalise), and the leaf: the length of the longest-reaching aligned prefix
@@ -78,7 +106,7 @@ func (t *Table) lookup4(key uint32) (place uint16, leaf int) {
 	if int(low)+1 < len(t.v4) {
 		last = t.v4[low+1] - 1
 	}
-	return uint16(t.v4place[low]), leaf64(uint64(key), uint64(t.v4[low]), uint64(last), 32)
+	return t.v4place[low], leaf64(uint64(key), uint64(t.v4[low]), uint64(last), 32)
 }
 
 func (t *Table) lookup6(hi, lo uint64) (place uint16, leaf int) {
@@ -96,7 +124,7 @@ func (t *Table) lookup6(hi, lo uint64) (place uint16, leaf int) {
 		last = t.v6[low+1] - 1
 	}
 	leaf = leaf64(hi, t.v6[low], last, 64)
-	return uint16(t.v6place[low]), max(leaf, nativeBits(hi, lo))
+	return t.v6place[low], max(leaf, nativeBits(hi, lo))
 }
 
 // leaf64 is the length of the largest aligned block around key inside first to
@@ -136,16 +164,17 @@ func decode(data []byte, countries []Place) (*Table, error) {
 		return nil, err
 	}
 	r := &reader{data: body}
-	t := &Table{version: string(r.take(int(r.octet())))}
+	sum := sha256.Sum256(data)
+	t := &Table{origin: Origin{Name: "country table " + string(r.take(int(r.octet()))), Hash: hex.EncodeToString(sum[:8])}}
 	t.places = append([]Place{{}}, countries...)
 	names := r.take(2 * int(r.octet()))
-	index := make([]uint8, 1, 1+len(names)/2)
+	index := make([]uint16, 1, 1+len(names)/2)
 	for i := 0; i < len(names); i += 2 {
 		place := slices.IndexFunc(t.places, func(p Place) bool { return p.Country == string(names[i:i+2]) })
-		if place < 0 || place > 255 {
+		if place < 0 {
 			return nil, fmt.Errorf("country %q is not in the table of countries", names[i:i+2])
 		}
-		index = append(index, uint8(place))
+		index = append(index, uint16(place))
 	}
 	t.v4 = make([]uint32, r.count())
 	readStarts(r, t.v4, 8)
@@ -161,6 +190,12 @@ func decode(data []byte, countries []Place) (*Table, error) {
 	case len(t.v6) == 0 || t.v6[0] != 0 || !slices.IsSorted(t.v6):
 		return nil, errors.New("the IPv6 ranges do not cover all addresses in order")
 	}
+	t.index()
+	return t, nil
+}
+
+// index notes for each /16 the range that holds its first address.
+func (t *Table) index() {
 	t.v4index = make([]uint32, 1<<16)
 	at := uint32(0)
 	for block := range uint32(1 << 16) {
@@ -169,7 +204,6 @@ func decode(data []byte, countries []Place) (*Table, error) {
 		}
 		t.v4index[block] = at
 	}
-	return t, nil
 }
 
 func readStarts[T uint32 | uint64](r *reader, starts []T, shift uint) {
@@ -180,9 +214,10 @@ func readStarts[T uint32 | uint64](r *reader, starts []T, shift uint) {
 	}
 }
 
-func readPlaces(r *reader, n int, index []uint8) []uint8 {
-	out := slices.Clone(r.take(n))
-	for i, place := range out {
+func readPlaces(r *reader, n int, index []uint16) []uint16 {
+	read := r.take(n)
+	out := make([]uint16, len(read))
+	for i, place := range read {
 		if int(place) >= len(index) {
 			r.fail()
 			return nil
