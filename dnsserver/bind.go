@@ -32,6 +32,18 @@ func listenAddrs(text string) ([]netip.AddrPort, error) {
 	return []netip.AddrPort{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}, nil
 }
 
+// ListenAddrs gives all addresses that entries of Options.Listen mean, but for those
+// that New refuses.
+func ListenAddrs(entries []string) (out []netip.AddrPort) {
+	for _, text := range entries {
+		addrs, err := listenAddrs(text)
+		if err == nil {
+			out = append(out, addrs...)
+		}
+	}
+	return out
+}
+
 // bindTries is how often a port is sought that is free for UDP and TCP alike.
 const bindTries = 8
 

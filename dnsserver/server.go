@@ -99,6 +99,7 @@ type limits struct {
 	write     time.Duration // for a reply
 	last      time.Duration // for a reply while the server stops
 	greeting  time.Duration // for a PROXY header and a TLS handshake
+	retired   time.Duration // for all connections of a server that is retired
 
 	transfers          int           // under way, in all
 	transfersPerClient int           // of one client
@@ -111,7 +112,7 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second, last: 200 * time.Millisecond,
-		greeting: 3 * time.Second, transfers: 64, transfersPerClient: 16, transfer: 10 * time.Minute,
+		greeting: 3 * time.Second, retired: time.Minute, transfers: 64, transfersPerClient: 16, transfer: 10 * time.Minute,
 		certificate: certificateTick, notify: notifyTick,
 	}
 }
@@ -227,7 +228,9 @@ func (s *Server) TLSAddrs() []netip.AddrPort {
 // Run answers until ctx ends, then finishes what is being answered, closes the
 // sockets and returns nil. It does so, too, after Retire.
 func (s *Server) Run(ctx context.Context) error {
-	serving, inner := errgroup.WithContext(ctx)
+	bounded, end := context.WithCancel(ctx)
+	defer end()
+	serving, inner := errgroup.WithContext(bounded)
 	for i := range s.listeners {
 		l := &s.listeners[i]
 		for _, conn := range l.udp {
@@ -247,7 +250,12 @@ func (s *Server) Run(ctx context.Context) error {
 		aside.Go(func() error { s.certificate.watch(beside, s.limits.certificate); return nil })
 	}
 	aside.Go(func() error {
-		<-beside.Done()
+		select {
+		case <-beside.Done():
+		case <-s.retired:
+			sleep(beside, s.limits.retired)
+			end()
+		}
 		s.interrupt()
 		return nil
 	})
@@ -263,7 +271,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Retire leaves the sockets to whoever shares them (Handles): what has been read
 // is answered, nothing more is read or accepted, and each connection goes on until
-// it idles. Then Run returns.
+// it idles, for a minute at most, since what it answers from grows old. Then Run
+// returns.
 func (s *Server) Retire() {
 	s.retire()
 	for i := range s.listeners {

@@ -15,6 +15,7 @@ import (
 type Socket struct {
 	Network string // "udp" or "tcp"
 	Addr    netip.AddrPort
+	TLS     bool     // it was answered by TLS alone
 	File    *os.File // New or Discard takes it
 }
 
@@ -55,6 +56,7 @@ func Discard(sockets []Socket) {
 type Handle struct {
 	Network string
 	Addr    netip.AddrPort
+	TLS     bool // answered by TLS alone
 	Conn    syscall.Conn
 }
 
@@ -64,9 +66,9 @@ func (s *Server) Handles() []Handle {
 	for i := range s.listeners {
 		l := &s.listeners[i]
 		for _, conn := range l.udp {
-			out = append(out, Handle{"udp", plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), conn})
+			out = append(out, Handle{"udp", plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), false, conn})
 		}
-		out = append(out, Handle{"tcp", plain(l.tcp.Addr().(*net.TCPAddr).AddrPort()), l.tcp})
+		out = append(out, Handle{"tcp", plain(l.tcp.Addr().(*net.TCPAddr).AddrPort()), l.tls, l.tcp})
 	}
 	return out
 }
