@@ -81,8 +81,9 @@ func (f *front) run(ctx context.Context) error {
 // addresses lists where sockets are bound, but for those of DNS over TLS.
 func addresses(sockets []dnsserver.Socket, secure []string) []string {
 	out, seen := []string{}, map[string]bool{}
+	named := dnsserver.ListenAddrs(secure)
 	for _, s := range sockets {
-		if a := s.Addr.String(); !seen[a] && !slices.Contains(secure, a) {
+		if a := s.Addr.String(); !seen[a] && !s.TLS && !slices.Contains(named, s.Addr) {
 			seen[a] = true
 			out = append(out, a)
 		}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/divertdns/divert/director/spec"
@@ -26,9 +28,11 @@ import (
 //	old: released  it has let go of gossip, the store, the API and the data folder
 //	new: done      it has taken them, with the next boot
 //
-// Both answer until the end. Whatever ends the connection before "done" leaves the
-// old one in charge: before "released" it has never stopped, after it it begins
-// again.
+// Both answer until the end. Whatever the new one does before "done" leaves the old
+// one in charge: before "released" it has never stopped, after it it begins again,
+// and says "staying" to one that was too slow, which then ends. Where the old one is
+// gone without that word, it has ended or died, and the new one, which answers
+// already, goes on as soon as the data folder is free: its lock decides who directs.
 const handoverSocket = "handover.sock"
 
 const (
@@ -45,8 +49,11 @@ const (
 // errHandedOver ends a director whose sockets another process answers on.
 var errHandedOver = errors.New("another process is ready to take over")
 
+// errGone says that the other process has ended, without a word.
+var errGone = errors.New("it has gone")
+
 type handoverMessage struct {
-	State     string        `json:"state"`               // offer, ready, released, done
+	State     string        `json:"state"`               // offer, ready, released, done, staying
 	Plan      string        `json:"plan,omitempty"`      // of an offer: what is answered from
 	Activated bool          `json:"activated,omitempty"` // of an offer: the sockets are a service manager's
 	Sockets   []socketOffer `json:"sockets,omitempty"`   // of an offer, in the order of the descriptors
@@ -57,6 +64,7 @@ type handoverMessage struct {
 type socketOffer struct {
 	Network string         `json:"network"`
 	Addr    netip.AddrPort `json:"addr"`
+	TLS     bool           `json:"tls,omitempty"` // answered by TLS alone
 }
 
 // handover offers this director's sockets to whoever may open the data folder.
@@ -99,9 +107,18 @@ func (h *handover) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			return fmt.Errorf("handover socket: %w", err)
+			// Out of file descriptors, most likely: no reason to stop directing.
+			h.log.Warn("a process that wants to take over has to wait", slog.Any("err", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(againTick):
+			}
+			continue
 		}
 		if err := h.offer(ctx, conn); err != nil {
+			if ctx.Err() == nil {
+				stay(conn, err)
+			}
 			_ = conn.Close()
 			h.log.Warn("the process that wanted to take over did not; this one goes on", slog.Any("err", err))
 			continue
@@ -113,14 +130,11 @@ func (h *handover) run(ctx context.Context) error {
 
 // offer gives the sockets and waits until they are answered on.
 func (h *handover) offer(ctx context.Context, conn *net.UnixConn) error {
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := conn.SetDeadline(time.Now().Add(offerPatience)); err != nil {
-		return err
-	}
+	defer patience(ctx, conn, offerPatience)()
 	m := handoverMessage{State: "offer", Plan: h.plan(), Activated: h.front.activated}
 	handles := h.front.dns.Handles()
 	for _, s := range handles {
-		m.Sockets = append(m.Sockets, socketOffer{s.Network, s.Addr})
+		m.Sockets = append(m.Sockets, socketOffer{s.Network, s.Addr, s.TLS})
 	}
 	m.Parts = (len(handles) + fdsPerMessage - 1) / fdsPerMessage
 	if err := tell(conn, m); err != nil {
@@ -133,6 +147,18 @@ func (h *handover) offer(ctx context.Context, conn *net.UnixConn) error {
 	}
 	_, err := hear(conn, "ready")
 	return err
+}
+
+// patience bounds what is said and heard, by a time and by ctx, until forget.
+func patience(ctx context.Context, conn *net.UnixConn, d time.Duration) (forget func() bool) {
+	_ = conn.SetDeadline(time.Now().Add(d)) // fails as what follows does
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+// stay tells the other process that this one stays in charge.
+func stay(conn *net.UnixConn, why error) {
+	_ = conn.SetDeadline(time.Now().Add(againTick))
+	_ = tell(conn, handoverMessage{State: "staying", Why: why.Error()}) // it may well be gone
 }
 
 // tell sends a message.
@@ -150,10 +176,12 @@ func hear(conn *net.UnixConn, state string) (m handoverMessage, err error) {
 	buf := make([]byte, maxHandover)
 	n, err := conn.Read(buf)
 	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
+		return m, fmt.Errorf("waiting for the other process to be %s: %w", state, errGone)
 	case err != nil:
 		return m, fmt.Errorf("waiting for the other process to be %s: %w", state, err)
 	case n == 0:
-		return m, fmt.Errorf("waiting for the other process to be %s: it has gone", state)
+		return m, fmt.Errorf("waiting for the other process to be %s: %w", state, errGone)
 	}
 	if err := json.Unmarshal(buf[:n], &m); err != nil {
 		return m, fmt.Errorf("what the other process says: %w", err)
@@ -167,17 +195,18 @@ func hear(conn *net.UnixConn, state string) (m handoverMessage, err error) {
 // heir takes over from a running director.
 type heir struct {
 	conn *net.UnixConn
+	gone bool // who was to be replaced
 }
 
 // takeOver answers on the sockets of the director that runs on the same data
 // folder, from the same plan.
-func takeOver(s spec.Settings, log *slog.Logger) (*heir, *front, error) {
+func takeOver(ctx context.Context, s spec.Settings, log *slog.Logger) (*heir, *front, error) {
 	path := filepath.Join(s.DataDir, handoverSocket)
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return nil, nil, fmt.Errorf("no director runs on %s that could be replaced (start this one without --replace): %w", s.DataDir, err)
 	}
-	f, err := receive(conn, s, log)
+	f, err := receive(ctx, conn, s, log)
 	if err != nil {
 		_ = conn.Close()
 		return nil, nil, fmt.Errorf("taking over: %w", err)
@@ -185,10 +214,8 @@ func takeOver(s spec.Settings, log *slog.Logger) (*heir, *front, error) {
 	return &heir{conn: conn}, f, nil
 }
 
-func receive(conn *net.UnixConn, s spec.Settings, log *slog.Logger) (f *front, err error) {
-	if err := conn.SetDeadline(time.Now().Add(offerPatience)); err != nil {
-		return nil, err
-	}
+func receive(ctx context.Context, conn *net.UnixConn, s spec.Settings, log *slog.Logger) (f *front, err error) {
+	defer patience(ctx, conn, offerPatience)()
 	m, err := hear(conn, "offer")
 	if err != nil {
 		return nil, err
@@ -202,7 +229,7 @@ func receive(conn *net.UnixConn, s spec.Settings, log *slog.Logger) (f *front, e
 			return nil, err
 		}
 	}
-	sockets, err := identify(files, m.Sockets)
+	sockets, err := identify(files, m)
 	if err != nil {
 		closeAll(files)
 		return nil, err
@@ -227,7 +254,10 @@ func closeAll(files []*os.File) {
 }
 
 // identify tells which descriptor is which socket, by what the kernel says.
-func identify(files []*os.File, offered []socketOffer) ([]dnsserver.Socket, error) {
+// Where a service manager's say what is listened on, those that were answered by TLS
+// are left to dns.tls.listen: none is ever served in the clear by that.
+func identify(files []*os.File, m handoverMessage) ([]dnsserver.Socket, error) {
+	offered := m.Sockets
 	if len(files) != len(offered) {
 		return nil, fmt.Errorf("%d sockets came of %d", len(files), len(offered))
 	}
@@ -240,42 +270,63 @@ func identify(files []*os.File, offered []socketOffer) ([]dnsserver.Socket, erro
 		if s.Network != offered[i].Network || s.Addr != offered[i].Addr {
 			return nil, fmt.Errorf("%s %s came as %s %s", s.Network, s.Addr, offered[i].Network, offered[i].Addr)
 		}
+		s.TLS = m.Activated && offered[i].TLS
 		out = append(out, s)
 	}
 	return out, nil
 }
 
 // ready says that this process answers DNS, and waits until the other has let go of
-// all else.
-func (h *heir) ready() error {
-	if err := h.conn.SetDeadline(time.Now().Add(offerPatience)); err != nil {
-		return err
+// all else. One that has ended meanwhile has let go, too.
+func (h *heir) ready(ctx context.Context) error {
+	defer patience(ctx, h.conn, offerPatience)()
+	err := tell(h.conn, handoverMessage{State: "ready"})
+	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		_, err = hear(h.conn, "released") // or why not
 	}
-	if err := tell(h.conn, handoverMessage{State: "ready"}); err != nil {
-		return fmt.Errorf("taking over: %w", err)
+	if errors.Is(err, errGone) {
+		h.gone = true
+		return nil
 	}
-	if _, err := hear(h.conn, "released"); err != nil {
+	if err != nil {
 		return fmt.Errorf("taking over: %w", err)
 	}
 	return nil
 }
 
-// done says that this is the director now.
-func (h *heir) done() error {
+// done says that this is the director now. An error means that it is not: the other
+// has not waited.
+func (h *heir) done(ctx context.Context) error {
 	defer func() { _ = h.conn.Close() }()
-	return tell(h.conn, handoverMessage{State: "done"})
+	defer patience(ctx, h.conn, againTick)()
+	if tell(h.conn, handoverMessage{State: "done"}) == nil {
+		return nil
+	}
+	if _, err := hear(h.conn, ""); !errors.Is(err, errGone) {
+		return fmt.Errorf("taking over: %w", err)
+	}
+	return nil
 }
 
 // release says that all is let go of, and waits until it is taken.
-func release(ctx context.Context, conn *net.UnixConn) error {
+func release(ctx context.Context, conn *net.UnixConn, wait time.Duration) error {
 	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := conn.SetDeadline(time.Now().Add(donePatience)); err != nil {
+	forget := patience(ctx, conn, wait)
+	err := tell(conn, handoverMessage{State: "released"})
+	if err == nil {
+		_, err = hear(conn, "done")
+	}
+	forget()
+	if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
 		return err
 	}
-	if err := tell(conn, handoverMessage{State: "released"}); err != nil {
-		return err
+	// Both must come to the same end: after this nothing can be said to us, and what
+	// was said in the last moment counts.
+	_ = conn.CloseRead()
+	_ = conn.SetDeadline(time.Now().Add(againTick))
+	if _, late := hear(conn, "done"); late == nil {
+		return nil
 	}
-	_, err := hear(conn, "done")
+	stay(conn, err)
 	return err
 }

@@ -42,7 +42,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	var h *heir
-	f, err := o.openFront(&h)
+	f, err := o.openFront(ctx, &h)
 	if err != nil {
 		dnsserver.Discard(o.Sockets)
 		return err
@@ -67,11 +67,11 @@ func Serve(ctx context.Context, o ServeOptions) error {
 var errServed = errors.New("served")
 
 // openFront binds the DNS sockets, or takes over those of who runs.
-func (o *ServeOptions) openFront(h **heir) (f *front, err error) {
+func (o *ServeOptions) openFront(ctx context.Context, h **heir) (f *front, err error) {
 	if o.Replace {
 		dnsserver.Discard(o.Sockets)
 		o.Sockets = nil
-		*h, f, err = takeOver(o.Settings, o.Log)
+		*h, f, err = takeOver(ctx, o.Settings, o.Log)
 		return f, err
 	}
 	// Two directors on one folder are told apart here, before they meet at a port.
@@ -91,18 +91,24 @@ func (o *ServeOptions) openFront(h **heir) (f *front, err error) {
 func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir, answer func()) error {
 	if h != nil {
 		answer()
-		if err := h.ready(); err != nil {
+		if err := h.ready(ctx); err != nil {
 			return err
 		}
 		o.Log.Info("answering DNS on the sockets of the director before")
 	}
-	patient := false // once it has served, this process never gives up
+	// Once it has served, or nobody else does, this process never gives up, but for
+	// another that has the data folder.
+	patient := h != nil && h.gone
+	late := time.Now().Add(donePatience)
 	for {
+		if h != nil && ctx.Err() != nil {
+			return nil // nothing is taken, so the one before stays
+		}
 		options := o.Options
 		options.front = f
 		d, err := New(options)
 		switch {
-		case err != nil && !patient:
+		case err != nil && (!patient || h != nil && errors.Is(err, store.ErrInUse) && time.Now().After(late)):
 			return err
 		case err != nil:
 			o.Log.Error("still answering DNS, and nothing else", slog.Any("err", err))
@@ -118,10 +124,16 @@ func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir, answer fun
 			d.close() // the one before is whole, and stays
 			return fmt.Errorf("taking over: %w", d.mute)
 		}
+		directing, resign := context.WithCancel(ctx)
+		var refused error
 		d.begun = func() {
 			if h != nil {
-				if err := h.done(); err != nil {
-					o.Log.Warn("the director before was not told that this one has taken over", slog.Any("err", err))
+				if ctx.Err() != nil {
+					return
+				}
+				if refused = h.done(ctx); refused != nil {
+					resign()
+					return
 				}
 				h = nil
 			}
@@ -129,16 +141,22 @@ func (o *ServeOptions) direct(ctx context.Context, f *front, h *heir, answer fun
 				o.Ready()
 			}
 		}
-		err = d.Run(ctx)
+		err = d.Run(directing)
+		resign()
 		patient = true
 		switch {
+		case refused != nil:
+			return refused
 		case errors.Is(err, ErrWritable): // one that could only answer is made anew
 		case errors.Is(err, errHandedOver):
-			err := release(ctx, d.handover.conn)
+			err := release(ctx, d.handover.conn, donePatience)
 			if err == nil {
 				o.Log.Info("another process has taken over")
 				f.dns.Retire()
 				return nil
+			}
+			if ctx.Err() != nil { // the other goes on, and needs the data folder
+				return errServed
 			}
 			o.Log.Error("the process that was to take over did not; this one goes on", slog.Any("err", err))
 		case err == nil:

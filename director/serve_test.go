@@ -202,7 +202,7 @@ func TestReplaceFails(t *testing.T) {
 			done, ready := s.serve(nil)
 			within(t, ready, "the first process")
 			stop := s.clients(2)
-			h, f, err := takeOver(s.settings, slog.New(slog.DiscardHandler))
+			h, f, err := takeOver(t.Context(), s.settings, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +215,7 @@ func TestReplaceFails(t *testing.T) {
 				}
 			}
 			if tc.until == "released" {
-				if err := h.ready(); err != nil {
+				if err := h.ready(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}

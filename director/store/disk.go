@@ -25,6 +25,9 @@ const (
 // director is not new, and must not behave as if it were.
 var ErrDamaged = errors.New("no generation on this disk can be read")
 
+// ErrInUse says that another process holds the data folder (LockDir).
+var ErrInUse = errors.New("is used by another divert")
+
 // Disk keeps the last good generations in a folder of its own. One process
 // writes it (see LockDir).
 type Disk struct {

@@ -27,7 +27,7 @@ func LockDir(dir string) (release func(), err error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
 		}
-		return nil, fmt.Errorf("data directory %s is used by another divert (process %s): give this one its own dataDir", dir, strings.TrimSpace(string(held)))
+		return nil, fmt.Errorf("data directory %s %w (process %s): give this one its own dataDir", dir, ErrInUse, strings.TrimSpace(string(held)))
 	}
 	// For people only: a full disk must not stop a director from starting.
 	if f.Truncate(0) == nil {
