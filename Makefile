@@ -11,7 +11,7 @@ REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools test-kube test-resolvers generate clean
+.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools flood test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ kube-tools: ## build a real kube-apiserver into .cache (10 minutes of two cores,
 
 test-resolvers: ## real resolvers (unbound, BIND), secondaries (NSD, Knot, BIND) and clients around a fleet; needs root
 	DIVERT_RESOLVERS=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestResolvers|TestSecondaries'
+
+flood: ## a flood from forged addresses (F20), in network namespaces of its own; needs root and ip, or it is skipped
+	DIVERT_FLOOD=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestFlood'
 
 test-kube: build kube-tools ## the control-plane probe against a real kube-apiserver
 	DIVERT_KUBE=1 $(GO) test -count=1 -v -timeout 10m ./health/kube/... ./chaos/e2e -run 'Kube'
