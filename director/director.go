@@ -63,6 +63,7 @@ type Director struct {
 	dns       *dnsserver.Server // the front's
 	handover  *handover
 	begun     func() // all runs
+	ran       bool
 	table     *atomic.Pointer[answer.Table]
 	prober    *probe.Scheduler
 	horizon   *horizon
@@ -270,6 +271,7 @@ func (d *Director) Run(ctx context.Context) error {
 
 // run begins with DNS, since that needs nothing else.
 func (d *Director) run(ctx context.Context) error {
+	d.ran = true
 	defer d.close()
 	childCtx, endChild := context.WithCancel(context.WithoutCancel(ctx))
 	defer endChild()
@@ -332,6 +334,19 @@ func (d *Director) run(ctx context.Context) error {
 
 // close lets go of what New took. It may be called on a half-made director.
 func (d *Director) close() {
+	if !d.ran { // what Run would have closed
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		if d.links != nil {
+			_ = d.links.Run(over)
+		}
+		if d.api != nil {
+			_ = d.api.Run(over)
+		}
+		if d.front != nil && d.opts.front == nil {
+			_ = d.front.run(over)
+		}
+	}
 	if d.store != nil {
 		_ = d.store.Close()
 	}

@@ -311,3 +311,23 @@ func TestNobodyIsRefusedAtTheStart(t *testing.T) {
 	within(t, ready, "the process")
 	stop()
 }
+
+// A director that cannot be made holds no port: the next try finds them free.
+func TestFailedNewLetsGo(t *testing.T) {
+	s := newStage(t)
+	s.settings.Gossip.Listen, s.settings.API.Listen = freePort(t), freePort(t)
+	taken, err := net.Listen("tcp", s.settings.API.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Settings: s.settings, Etcd: []string{"false"}}
+	if _, err := New(o); err == nil {
+		t.Fatal("the API's port is taken, and New does not say so")
+	}
+	taken.Close()
+	d, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.close()
+}

@@ -128,7 +128,7 @@ func (w *worker) limit(b *datagram.Batch, reply, packet []byte, table *answer.Ta
 	if w.server.rates.allow(client.Addr.Addr(), kind, client.Now) {
 		return reply
 	}
-	if kind == classError {
+	if kind == classError && tally.Reject != answer.RejectCookie { // whoever is told BADCOOKIE comes again with a good one
 		w.counts.limitedDropped.Add(1)
 		return nil
 	}

@@ -232,6 +232,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.ran.Swap(true) {
 		return errors.New("gossip: Run was called twice")
 	}
+	if ctx.Err() != nil { // it only lets go of its port
+		return n.transport.Shutdown()
+	}
 	list, err := memberlist.Create(n.tuning.list)
 	if err != nil {
 		return errors.Join(fmt.Errorf("starting gossip: %w", err), n.transport.Shutdown())
