@@ -4,10 +4,13 @@ package ask
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -15,6 +18,10 @@ import (
 // PlanName is asked for with class CH and type TXT. The answer is the identity
 // of the plan that the table in force was compiled from (SEMANTICS, Intent).
 const PlanName = "plan.divert."
+
+// again is how long an answer may take before the question is put once more: one
+// lost packet is no silence.
+const again = 250 * time.Millisecond
 
 // Plan asks one DNS server over UDP, from the source address if one is given,
 // and returns the text of the answer. It bounds itself by ctx only.
@@ -27,9 +34,7 @@ func Plan(ctx context.Context, server string, source netip.Addr) (string, error)
 	if source.IsValid() {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	}
-	client := &dns.Client{Net: "udp", Dialer: dialer}
-	// A context with a deadline bounds dial, write and read alike.
-	reply, _, err := client.ExchangeContext(ctx, msg, server)
+	reply, err := exchange(ctx, dialer, server, msg)
 	if err != nil {
 		return "", fmt.Errorf("asking %s for its plan: %w", server, err)
 	}
@@ -39,4 +44,44 @@ func Plan(ctx context.Context, server string, source netip.Addr) (string, error)
 		}
 	}
 	return "", fmt.Errorf("asking %s for its plan: answered %s without a text", server, dns.RcodeToString[reply.Rcode])
+}
+
+// exchange repeats a query by one socket until an answer comes or ctx ends.
+func exchange(ctx context.Context, dialer *net.Dialer, server string, msg *dns.Msg) (*dns.Msg, error) {
+	conn, err := dialer.DialContext(ctx, "udp", server)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	c := &dns.Conn{Conn: conn}
+	for {
+		if err := c.WriteMsg(msg); err != nil {
+			return nil, cause(ctx, err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(again)); err != nil {
+			return nil, cause(ctx, err)
+		}
+		for {
+			reply, err := c.ReadMsg()
+			switch {
+			case err == nil && reply.Id == msg.Id && reply.Response:
+				return reply, nil
+			case errors.Is(err, os.ErrDeadlineExceeded):
+			case err == nil || reply != nil: // somebody else's, or no answer that can be read
+				continue
+			default:
+				return nil, cause(ctx, err)
+			}
+			break
+		}
+	}
+}
+
+// cause prefers what ended the question to what that looked like.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }

@@ -48,6 +48,52 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A packet that is lost is sent again, by the same socket.
+func TestLostOnce(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if asked++; asked == 1 {
+				continue
+			}
+			q := new(dns.Msg)
+			if q.Unpack(buf[:n]) != nil {
+				continue
+			}
+			m := new(dns.Msg).SetReply(q)
+			stranger := m.Copy()
+			stranger.Id++
+			txt(m, "fleet=f")
+			for _, reply := range []*dns.Msg{stranger, m} {
+				if out, err := reply.Pack(); err == nil {
+					conn.WriteTo(out, from)
+				}
+			}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if got, err := Plan(ctx, conn.LocalAddr().String(), netip.Addr{}); got != "fleet=f" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	conn.Close()
+	<-done
+	if asked < 2 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
 func txt(m *dns.Msg, parts ...string) {
 	m.Answer = append(m.Answer, &dns.TXT{Hdr: dns.RR_Header{Name: PlanName, Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: parts})
 }
