@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,14 +45,25 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
+// freePort finds one that is free by both transports, below those that the kernel
+// gives to whoever dials meanwhile.
 func freePort(t *testing.T) string {
 	t.Helper()
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(15_000+rand.IntN(15_000)))
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp4", addr)
+		tcp.Close()
+		if err == nil {
+			udp.Close()
+			return addr
+		}
 	}
-	defer conn.Close()
-	return conn.LocalAddr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (s *stage) save(f *inForce) {
