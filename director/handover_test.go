@@ -117,9 +117,11 @@ func TestReplaceOfOneThatDies(t *testing.T) {
 	case <-ready:
 	case err := <-ended:
 		t.Errorf("ended: %v", err)
+		ended <- err
 	}
 	cancel()
 	<-served
+	<-ended // it writes to the folder until then
 }
 
 // One that is too slow does not direct beside the one that did not wait; what it said
