@@ -54,7 +54,10 @@ func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dn
 	}
 	transfers, err := transferOptions(s.DNS.Transfers)
 	if err != nil {
-		return nil, err
+		// A file that is gone must not take the answers away (S12). Nobody gets a zone:
+		// with a key less, whoever is allowed by address would need none.
+		log.Error("zone transfers are refused until this is mended and the director started anew", slog.Any("err", err))
+		transfers = dnsserver.TransferOptions{}
 	}
 	f.dns, err = dnsserver.New(dnsserver.Options{
 		Listen: s.DNS.Listen, Inherit: inherit, Table: f.table, Log: log,

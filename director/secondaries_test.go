@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -35,5 +37,23 @@ func TestTransferOptions(t *testing.T) {
 		if _, err := transferOptions(settings); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "one") {
 			t.Errorf("%s: got %v", path, err)
 		}
+	}
+}
+
+// S12: without a secret's file DNS is answered, and nobody gets a zone.
+func TestSecretGone(t *testing.T) {
+	s := newStage(t)
+	s.settings.DNS.Transfers.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	s.settings.DNS.Transfers.Keys = []spec.TransferKey{{Name: "standby", Algorithm: "hmac-sha256", SecretFile: filepath.Join(t.TempDir(), "none")}}
+	_, ready := s.serve(nil)
+	within(t, ready, "the process")
+	m := new(dns.Msg)
+	m.SetQuestion("pay.example.org.", dns.TypeA)
+	if reply, _, err := (&dns.Client{}).Exchange(m, s.settings.DNS.Listen[0]); err != nil || len(reply.Answer) != 1 {
+		t.Errorf("%v\n%v", err, reply)
+	}
+	m.SetAxfr("example.org.")
+	if reply, _, err := (&dns.Client{Net: "tcp"}).Exchange(m, s.settings.DNS.Listen[0]); err != nil || reply.Rcode != dns.RcodeRefused {
+		t.Errorf("%v\n%v, want it refused", err, reply)
 	}
 }
