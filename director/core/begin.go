@@ -40,7 +40,7 @@ func Bootstrap(s State, raws []spec.Raw, me Director, fleet string) (Change, err
 	}
 	sortDoc(doc)
 	p := &plan.Plan{
-		Fleet: fleet, Epoch: 1, Revision: 1, MinReader: plan.Format, Written: timestamppb.New(s.Now), Writer: me.Name, Roster: roster,
+		Fleet: fleet, Epoch: 1, Revision: 1, Written: timestamppb.New(s.Now), Writer: me.Name, Roster: roster,
 	}
 	s.Spec = &spec.Set{} // all of it is born now
 	w := &work{

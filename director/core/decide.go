@@ -130,6 +130,7 @@ func (w *work) finish() (Change, error) {
 		return out, nil
 	}
 	sortPlan(w.next)
+	w.next.MinReader = minReader(w.set)
 	w.next.Zones = serials(w.set, w.next, w.next.GetZones(), w.next.GetRevision())
 	if size := proto.Size(w.next); size > MaxManifest-slack {
 		return Change{}, &Refusal{
@@ -144,6 +145,15 @@ func (w *work) finish() (Change, error) {
 		What: w.what, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
 	}
 	return out, nil
+}
+
+// minReader is what a director must know to read a plan of a spec, no more: while a
+// fleet is upgraded, the old read along until something new is written.
+func minReader(set *spec.Set) uint32 {
+	if set.HasHostnames() {
+		return plan.ReaderHostnames
+	}
+	return plan.ReaderFirst
 }
 
 // subjects counts what all observations of a plan hold as down.

@@ -67,8 +67,8 @@ func Open(raw []byte) (*Sealed, error) {
 	switch {
 	case p.GetFleet() != env.GetFleet() || p.GetFleet() == "":
 		return nil, fmt.Errorf("plan of fleet %q in an envelope of fleet %q", p.GetFleet(), env.GetFleet())
-	case p.GetMinReader() > Format:
-		return nil, fmt.Errorf("plan %d.%d wants a reader of format %d, this director reads %d: upgrade it", p.GetEpoch(), p.GetRevision(), p.GetMinReader(), Format)
+	case p.GetMinReader() > Reader:
+		return nil, fmt.Errorf("plan %d.%d wants a reader of format %d, this director reads %d: upgrade it", p.GetEpoch(), p.GetRevision(), p.GetMinReader(), Reader)
 	case p.GetEpoch() == 0 || p.GetRevision() == 0:
 		return nil, errors.New("plan has no epoch or no revision")
 	}

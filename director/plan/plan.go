@@ -14,6 +14,17 @@ import (
 // Format is the envelope format that this code writes and the newest it reads.
 const Format = 1
 
+// Reader is the newest content of plans that this code reads: a plan names in
+// MinReader what it takes.
+const Reader = ReaderHostnames
+
+// What a plan may take of its readers. One that knows less would not misread it, it
+// would refuse the spec; told by MinReader it says that it is too old.
+const (
+	ReaderFirst     = 1
+	ReaderHostnames = 2 // endpoints that are hostnames
+)
+
 // Hash is the SHA-256 of a payload as it was written.
 type Hash [sha256.Size]byte
 

@@ -21,7 +21,7 @@ func public(name string) []byte { return keyOf(name).Public().(ed25519.PublicKey
 
 // draft is a plan whose roster are the names given, in fleet f.
 func draft(epoch, revision uint64, names ...string) *Plan {
-	p := &Plan{Fleet: "f", Epoch: epoch, Revision: revision, MinReader: Format}
+	p := &Plan{Fleet: "f", Epoch: epoch, Revision: revision, MinReader: ReaderFirst}
 	for _, n := range names {
 		p.Roster = append(p.Roster, &Director{Name: n, Site: n, Key: public(n), Standing: Director_ACTIVE})
 	}
@@ -102,7 +102,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"cut payload", change(func(e *Envelope) { e.Payload = e.Payload[:len(e.Payload)-1] }), "does not verify"},
 		{"plan of another fleet", resigned(func(_ *Envelope, p *Plan) { p.Fleet = "g" }), `plan of fleet "g" in an envelope of fleet "f"`},
 		{"no fleet", resigned(func(e *Envelope, p *Plan) { e.Fleet, p.Fleet = "", "" }), `plan of fleet ""`},
-		{"wants a newer reader", resigned(func(_ *Envelope, p *Plan) { p.MinReader = Format + 1 }), "wants a reader"},
+		{"wants a newer reader", resigned(func(_ *Envelope, p *Plan) { p.MinReader = Reader + 1 }), "wants a reader"},
 		{"no revision", resigned(func(_ *Envelope, p *Plan) { p.Revision = 0 }), "no epoch or no revision"},
 		{"no epoch", resigned(func(_ *Envelope, p *Plan) { p.Epoch = 0 }), "no epoch or no revision"},
 	}
