@@ -120,6 +120,9 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 	beside := map[string]zoneRecord{} // by owner; of the hosts alone, since a zone may have a million owners
 	cuts := map[string]zoneRecord{}   // delegations and DNAMEs, by owner
 	for _, r := range t.records {
+		if _, alias := slices.BinarySearch(z.CNAMEs, r.owner); alias && r.kind != "NS" {
+			beside[r.owner] = r
+		}
 		switch r.kind {
 		case "A", "AAAA", "CNAME":
 			if _, steered := slices.BinarySearch(z.Steered, r.owner); steered {
@@ -134,10 +137,15 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 	for _, host := range z.Steered {
 		if r, found := beside[host]; found {
 			hosts = append(hosts, host)
-			problems = append(problems, Problem{
+			p := Problem{
 				Line: r.line, Remedy: "take one of the two out",
 				Message: fmt.Sprintf("the %s record of %s stands beside a GlobalService's host of that name", r.kind, r.owner),
-			})
+			}
+			if _, alias := slices.BinarySearch(z.CNAMEs, host); alias && r.kind != "A" && r.kind != "AAAA" && r.kind != "CNAME" {
+				p.Message += ", whose endpoints are hostnames: it has a CNAME, and beside that nothing (RFC 1034 section 3.6.2)"
+				p.Remedy = "take the record out, or write in the GlobalService " + remedyAlias
+			}
+			problems = append(problems, p)
 		}
 		for name := host; len(cuts) > 0 && name != ""; _, name, _ = strings.Cut(name, ".") {
 			// A DNAME leaves its own owner alone (RFC 6672 section 2.3).
@@ -181,6 +189,11 @@ func (k *checker) checkNameservers(o *object, z *Zone) {
 		}
 	}
 	for i, n := range z.Nameservers {
+		if in := k.set.ZoneOf(n); in != nil && slices.Contains(in.CNAMEs, n) {
+			k.fail(o, item("spec.nameservers", i), n+" is answered by a CNAME, since the endpoints of its service are hostnames: the name of a name server must be no alias (RFC 2181 section 10.3)",
+				"name one that has addresses")
+			continue
+		}
 		if k.set.ZoneOf(n) != z || addressed[n] || slices.Contains(z.Steered, n) {
 			continue
 		}

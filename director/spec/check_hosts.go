@@ -90,6 +90,7 @@ func (k *checker) checkHosts() {
 	for _, z := range k.set.Zones {
 		slices.Sort(z.Steered)
 		z.Steered = slices.Compact(z.Steered)
+		slices.Sort(z.CNAMEs)
 	}
 }
 
@@ -123,6 +124,9 @@ func (k *checker) claim(o *object, claims map[string]claim, host string, c claim
 	claims[host] = c
 	if z != nil {
 		z.Steered = append(z.Steered, host)
+		if c.service.CNAME {
+			z.CNAMEs = append(z.CNAMEs, host)
+		}
 		if before, found := k.shortest[z]; !o.isBroken("spec.ttl") && (!found || c.service.TTL < before.service.TTL) {
 			k.shortest[z] = c
 		}
@@ -139,14 +143,18 @@ func (k *checker) checkShared() {
 	places := map[netip.Addr]place{}
 	for _, g := range k.set.Services {
 		for i, e := range g.Endpoints {
-			for _, a := range e.Addresses {
+			for _, a := range e.Watched() {
 				before, found := places[a]
 				if !found {
 					places[a] = place{e.Cluster, g.Name}
 				} else if before.cluster != e.Cluster && before.service != g.Name {
 					o := k.object(KindGlobalService, g.Name)
-					k.warn(o, o.itemPath(item("spec.endpoints", i)+".addresses", a.String()),
-						fmt.Sprintf("%s is an address of %s here and of %s in %s", a, e.Cluster, before.cluster, before.service), "which is it? A drain of one cluster leaves it in the other's answers")
+					path, what := item("spec.endpoints", i)+".hostname", "the hostname"
+					if e.Hostname == "" {
+						path, what = o.itemPath(item("spec.endpoints", i)+".addresses", a.String()), "an address"
+					}
+					k.warn(o, path, fmt.Sprintf("%s is %s of %s here and of %s in %s", k.set.NameOf(a), what, e.Cluster, before.cluster, before.service),
+						"which is it? A drain of one cluster leaves it in the other's answers")
 				}
 			}
 		}

@@ -109,10 +109,7 @@ func (r *residency) unknown() {
 			"write residencyUnknown: allow if those clients may be served anywhere, or label a cluster so that every rule allows it")
 		return
 	}
-	for _, f := range r.lacking(left) {
-		r.k.fail(r.o, path, fmt.Sprintf("a client of unknown place may have only %s, without the %s address that the hosts have", names(left), f.name),
-			"give one of them an "+f.name+" address, or write residencyUnknown: allow if those clients may be served anywhere")
-	}
+	r.lacking(left, r.k.fail, path, "a client of unknown place", "", "write residencyUnknown: allow if those clients may be served anywhere")
 }
 
 // places are the distinct sets of rules that countries and continents match.
@@ -176,11 +173,32 @@ func (r *residency) left(match []bool) []Endpoint {
 	return out
 }
 
-// lacking are the families that the hosts have and these endpoints lack.
-func (r *residency) lacking(left []Endpoint) []family {
-	return slices.DeleteFunc(families(), func(f family) bool {
-		return !hasFamily(r.usable, f) || hasFamily(left, f)
-	})
+// lacking reports the families that the hosts have and these endpoints lack. Where
+// that is so only if a hostname has what it may have, it warns. The hosts of a CNAME
+// have that in both.
+func (r *residency) lacking(left []Endpoint, report reporter, path, clients, because, remedy string) {
+	if r.g.CNAME {
+		return
+	}
+	var assumed []string
+	for _, f := range families() {
+		had, has := familyOf(r.usable, f), familyOf(left, f)
+		switch {
+		case had == familyNone || has == familyWritten:
+		case had == familyWritten && has == familyNone:
+			report(r.o, path, fmt.Sprintf("%s may have only %s, without the %s address that the hosts have%s", clients, names(left), f.name, because),
+				"give one of them an "+f.name+" address, or "+remedy)
+		case has == familyNone:
+			r.k.warn(r.o, path, fmt.Sprintf("%s may have only %s, without the %s address that the hosts have if a hostname of the others has one%s", clients, names(left), f.name, because),
+				"see that it has none, or give one of them an "+f.name+" address")
+		default:
+			assumed = append(assumed, f.name)
+		}
+	}
+	if len(assumed) > 0 && len(left) < len(r.usable) {
+		r.k.warn(r.o, path, fmt.Sprintf("%s may have only %s, whose hostname is taken to have %s addresses as the hosts have%s", clients, names(left), strings.Join(assumed, " and "), because),
+			"see that it has them: whether a name has an address never depends on the client")
+	}
 }
 
 // class checks the clients that match just these rules; perhaps says that they
@@ -210,11 +228,7 @@ func (r *residency) class(match []bool, perhaps string) {
 			"rules that overlap intersect: label a cluster so that all of them allow it, or make them apart")
 		return
 	}
-	for _, f := range r.lacking(left) {
-		report(r.o, path, fmt.Sprintf("clients of %s may have only %s, without the %s address that the hosts have%s",
-			strings.Join(rules, " and "), names(left), f.name, because),
-			"give one of them an "+f.name+" address, or take the others' out: whether a name has one never depends on the client")
-	}
+	r.lacking(left, report, path, "clients of "+strings.Join(rules, " and "), because, "take the others' out: whether a name has one never depends on the client")
 }
 
 func names(endpoints []Endpoint) string {

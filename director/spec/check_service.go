@@ -21,6 +21,7 @@ const (
 func (k *checker) checkService(g *GlobalService) {
 	o := k.object(KindGlobalService, g.Name)
 	k.checkEndpoints(o, g)
+	k.checkHostnames(o, g)
 	k.checkProbes(o, g)
 	k.checkSteering(o, g)
 	k.checkPins(o, g)
@@ -77,6 +78,7 @@ func (k *checker) checkEndpoints(o *object, g *GlobalService) {
 		} else {
 			clusters[e.Cluster] = i
 		}
+		k.checkNoStandIn(o, path+".addresses", e.Addresses)
 		for _, a := range e.Addresses {
 			if first, found := addresses[a]; found {
 				k.fail(o, o.itemPath(path+".addresses", a.String()), fmt.Sprintf("%s is an address of %s too", a, g.Endpoints[first].Cluster), "give each endpoint its own")
@@ -252,13 +254,20 @@ func (k *checker) checkFallback(o *object, g *GlobalService) {
 		}
 		return
 	}
+	k.checkNoStandIn(o, "spec.fallbackAddresses", g.Fallback)
 	if len(g.Residency) > 0 {
 		k.fail(o, "spec.allDown", "fallback addresses are no cluster's, so residency cannot allow them to anybody", "write allDown: alive or all")
 	}
 	for _, family := range families() {
-		if hasFamily(k.usable(g), family) && !slices.ContainsFunc(g.Fallback, family.has) {
-			k.fail(o, "spec.fallbackAddresses", "has no "+family.name+" address, while the endpoints have", "add one, so that the name is never without")
+		has := familyOf(k.usable(g), family)
+		if g.CNAME || has == familyNone || slices.ContainsFunc(g.Fallback, family.has) {
+			continue
 		}
+		report, have := k.fail, "while the endpoints have"
+		if has == familyAssumed {
+			report, have = k.warn, "while endpoints that are hostnames may have"
+		}
+		report(o, "spec.fallbackAddresses", "has no "+family.name+" address, "+have, "add one, so that the name is never without")
 	}
 }
 
@@ -272,6 +281,25 @@ func families() []family {
 	return []family{{"IPv4", netip.Addr.Is4}, {"IPv6", netip.Addr.Is6}}
 }
 
-func hasFamily(endpoints []Endpoint, f family) bool {
-	return slices.ContainsFunc(endpoints, func(e Endpoint) bool { return slices.ContainsFunc(e.Addresses, f.has) })
+// familyHad is whether endpoints have a family: a hostname may have both, and which
+// it has only its resolver knows.
+type familyHad int
+
+const (
+	familyNone    familyHad = iota
+	familyAssumed           // of hostnames alone
+	familyWritten
+)
+
+func familyOf(endpoints []Endpoint, f family) familyHad {
+	had := familyNone
+	for i := range endpoints {
+		switch {
+		case slices.ContainsFunc(endpoints[i].Addresses, f.has):
+			return familyWritten
+		case endpoints[i].Hostname != "":
+			had = familyAssumed
+		}
+	}
+	return had
 }

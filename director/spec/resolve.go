@@ -59,6 +59,9 @@ type checker struct {
 	problems []Problem
 }
 
+// reporter is fail or warn.
+type reporter = func(o *object, path, message, remedy string)
+
 // fail reports an error, unless the place is wrong already.
 func (k *checker) fail(o *object, path, message, remedy string) {
 	k.report(o, path, message, remedy, false)
@@ -117,6 +120,27 @@ func unique(objects []*object) ([]*object, []Problem) {
 
 // assemble makes a Set and checks it.
 func assemble(objects []*object, check ZoneChecker) (*Set, []Problem) {
+	k := newChecker(objects)
+	k.nameHostnames(StandIn)
+	for _, c := range k.set.Clusters {
+		k.checkCluster(c)
+	}
+	for _, g := range k.set.Services {
+		k.checkService(g)
+	}
+	k.checkShared()
+	k.checkHosts()
+	for _, z := range k.set.Zones {
+		k.checkZone(z, check)
+	}
+	for _, g := range k.set.Services {
+		k.complete(g)
+	}
+	return k.set, k.problems
+}
+
+// newChecker puts the objects into a Set.
+func newChecker(objects []*object) *checker {
 	objects, problems := unique(objects)
 	k := &checker{set: &Set{Fleet: *defaultFleet()}, objects: make(map[string]*object, len(objects)), shortest: map[*Zone]claim{}, problems: problems}
 	for _, o := range objects {
@@ -136,21 +160,7 @@ func assemble(objects []*object, check ZoneChecker) (*Set, []Problem) {
 	slices.SortFunc(k.set.Clusters, func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.set.Zones, func(a, b *Zone) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.set.Services, func(a, b *GlobalService) int { return strings.Compare(a.Name, b.Name) })
-	for _, c := range k.set.Clusters {
-		k.checkCluster(c)
-	}
-	for _, g := range k.set.Services {
-		k.checkService(g)
-	}
-	k.checkShared()
-	k.checkHosts()
-	for _, z := range k.set.Zones {
-		k.checkZone(z, check)
-	}
-	for _, g := range k.set.Services {
-		k.complete(g)
-	}
-	return k.set, k.problems
+	return k
 }
 
 // complete fills in the defaults that come from other objects and leaves out

@@ -92,6 +92,33 @@ func (c cursor) serviceHost() string {
 	return host
 }
 
+// endpointHostname reads the name of a load balancer: a host's (RFC 1123 section
+// 2.1), which some resolver is to find.
+func (c cursor) endpointHostname() string {
+	if !c.is(kindString, "a hostname") {
+		return ""
+	}
+	host, wrong := parseHost(c.v.text)
+	remedy := "write a name such as lb-1.ams.example.net, in punycode where it is not ASCII"
+	labels := strings.Split(host, ".")
+	switch {
+	case wrong == "is an address, not a name":
+		remedy = "write addresses: [" + strings.TrimSuffix(c.v.text, ".") + "]"
+	case wrong != "":
+	case strings.Contains(host, "_"):
+		wrong = "is no hostname: letters, digits and hyphens only"
+	case len(labels) == 1:
+		wrong, remedy = "is a single label, which means something else on each machine", "write it in full, such as lb-1.ams.example.net"
+	case strings.Trim(labels[len(labels)-1], "0123456789") == "":
+		wrong = "ends in a number, as addresses do"
+	}
+	if wrong != "" {
+		c.fail(quote(c.v.text)+" "+wrong, remedy)
+		return ""
+	}
+	return host
+}
+
 // label reads a name that is one DNS label.
 func (c cursor) label() string {
 	if !c.is(kindString, "a name") {

@@ -36,7 +36,7 @@ func (o *object) readService(c cursor) {
 		"allDown":           func(c cursor) { g.AllDown = oneOf(c, nil, AllDownAlive, AllDownAll, AllDownFallback) },
 		"fallbackAddresses": func(c cursor) { c.nonEmpty(func(c cursor) { g.Fallback = c.appendAddress(g.Fallback) }) },
 		"automation":        func(c cursor) { g.Automation = oneOf(c, nil, AutomationAct, AutomationObserve) },
-		"alias":             nil,
+		"alias":             func(c cursor) { g.Alias = c.bool() },
 		"load":              nil,
 	}, "hosts", "endpoints")
 	// A name that stands in an answer for a wildcard has no place in a request.
@@ -106,12 +106,16 @@ func readEndpoints(c cursor) []Endpoint {
 			"weight":    func(c cursor) { e.Weight = c.weight() },
 			"capacity":  func(c cursor) { e.Capacity = c.capacity() },
 			"load":      nil,
-			"hostname":  nil,
+			"hostname":  func(c cursor) { e.Hostname = c.endpointHostname() },
 			"from":      nil,
 			"override":  nil,
 		}, "cluster")
 		if ok && c.v.get("addresses") == nil && c.v.get("hostname") == nil && c.v.get("from") == nil {
-			cursor{c.d, c.v, child(c.path, "addresses")}.fail("is missing", "add at least one address")
+			cursor{c.d, c.v, child(c.path, "addresses")}.fail("is missing", "add at least one address, or a hostname")
+		}
+		if ok && c.v.get("addresses") != nil && c.v.get("hostname") != nil {
+			cursor{c.d, c.v.get("hostname"), child(c.path, "hostname")}.fail("stands beside addresses", "keep one of the two: what a hostname resolves to is found out and followed")
+			e.Hostname = ""
 		}
 		endpoints = append(endpoints, e)
 	})

@@ -188,7 +188,7 @@ spec:
   steering: {policy: latency}
 `
 	_, problems := Parse("design.yaml", []byte(text))
-	if len(problems) != 5 {
+	if len(problems) != 4 {
 		t.Errorf("got %d problems: %v", len(problems), problems)
 	}
 	for _, p := range problems {

@@ -24,6 +24,8 @@ type Set struct {
 	Zones    []*Zone
 	Services []*GlobalService
 	Fleet    Fleet // the defaults where no Fleet was given
+	// Hostnames gives the hostname of each stand-in (see StandIn) in the services.
+	Hostnames map[netip.Addr]string `json:",omitempty"`
 }
 
 // Cluster is a Kubernetes cluster that can receive traffic.
@@ -62,6 +64,7 @@ type Zone struct {
 	Records     string   // zone-file text, `file:` already read in
 	File        string   // where it came from, "" for inline
 	Steered     []string // the hosts of services that are in it, site names included; ordered
+	CNAMEs      []string `json:",omitempty"` // those of Steered whose service has CNAME; ordered
 	OwnApex     bool     // Records bring SOA and apex NS; Nameservers, Hostmaster and SOA say nothing
 }
 
@@ -87,12 +90,20 @@ type GlobalService struct {
 	AllDown          AllDown
 	Fallback         []netip.Addr // allDown: fallback
 	Automation       Automation
+	Alias            bool `json:",omitempty"` // hostnames are never answered by a CNAME, always by what they resolve to
+	// CNAME says that the hosts are answered by a CNAME to the hostname that was
+	// chosen: all endpoints are hostnames, no host is at a zone's apex, and Alias does
+	// not ask otherwise. Else hostnames are flattened: answered by their addresses.
+	CNAME bool `json:",omitempty"`
 }
 
-// Endpoint is one cluster's addresses for a service.
+// Endpoint is one cluster's addresses for a service, or the hostname that has them.
+// Whatever asks which addresses there are to watch and to choose from reads
+// Watched, not Addresses.
 type Endpoint struct {
 	Cluster   string
 	Addresses []netip.Addr // in the order given
+	Hostname  string       `json:",omitempty"` // lower case, no last dot; beside it there are no Addresses
 	Weight    int64        // default 100; 0 means absent under `weighted`
 	Capacity  int64        // default: the cluster's
 }
