@@ -1,5 +1,6 @@
-// Package ask owns the question that directors put to each other's DNS: from
-// which plan do you answer? It never asks anything on behalf of a client.
+// Package ask owns the questions that directors put to DNS servers: to each other's,
+// from which plan do you answer, and to recursive ones, which addresses has this
+// name? It never asks anything on behalf of a client.
 package ask
 
 import (
