@@ -15,7 +15,7 @@ import (
 // has touched yet: counters, and only they, end in _total.
 func TestMetricsSourceLaw(t *testing.T) {
 	found := 0
-	for _, dir := range []string{".", "api", "gossip", "store", "../dnsserver", "../health/probe", "../election/etcd"} {
+	for _, dir := range []string{".", "api", "gossip", "resolve", "store", "../dnsserver", "../health/probe", "../election/etcd"} {
 		for file, tree := range parse(t, dir) {
 			ast.Inspect(tree, func(n ast.Node) bool {
 				lit, ok := n.(*ast.CompositeLit)
