@@ -96,6 +96,7 @@ type liar struct {
 	mu    sync.Mutex
 	heard []*dns.Msg
 	from  []string
+	asker chan<- net.Addr // told who asks, if not nil
 }
 
 // newLiar answers each query, by UDP and TCP, with what say gives: any number of
@@ -122,6 +123,9 @@ func newLiar(t *testing.T, say func(q *dns.Msg, tcp bool) [][]byte) *liar {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.heard, l.from = append(l.heard, q), append(l.from, from.String())
+		if l.asker != nil {
+			l.asker <- from
+		}
 		return q
 	}
 	wg.Go(func() {
@@ -159,6 +163,13 @@ func newLiar(t *testing.T, say func(q *dns.Msg, tcp bool) [][]byte) *liar {
 		}
 	})
 	return l
+}
+
+// seen gives the queries that came, and from where.
+func (l *liar) seen() (queries []*dns.Msg, from []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.heard), slices.Clone(l.from)
 }
 
 func pack(t *testing.T, m *dns.Msg) []byte {
@@ -283,16 +294,16 @@ func TestStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	var l *liar
-	l = newLiar(t, func(q *dns.Msg, _ bool) [][]byte {
-		l.mu.Lock()
-		to, err := net.ResolveUDPAddr("udp", l.from[len(l.from)-1])
-		l.mu.Unlock()
-		if err == nil {
+	asker := make(chan net.Addr, 1)
+	l := newLiar(t, func(q *dns.Msg, _ bool) [][]byte {
+		if to, err := net.ResolveUDPAddr("udp", (<-asker).String()); err == nil {
 			stranger.WriteTo(pack(t, reply(t, q, lie)), to)
 		}
 		return [][]byte{pack(t, reply(t, q, truth))}
 	})
+	l.mu.Lock()
+	l.asker = asker
+	l.mu.Unlock()
 	got, err := Resolve(t.Context(), l.addr, "lb.example.net", false)
 	if err != nil || !slices.Equal(got.Addrs, addrs("192.0.2.1")) {
 		t.Errorf("got %+v, %v, want what the server says", got, err)
@@ -317,7 +328,7 @@ func TestTruncated(t *testing.T) {
 	if err != nil || len(got.Addrs) != 2000 || slices.Contains(got.Addrs, netip.MustParseAddr("198.51.100.66")) {
 		t.Errorf("got %d addresses, %v, want the 2,000 that came by TCP", len(got.Addrs), err)
 	}
-	if l.heard[0].Id == l.heard[1].Id && l.from[0] == l.from[1] {
+	if heard, from := l.seen(); heard[0].Id == heard[1].Id && from[0] == from[1] {
 		t.Error("the question over TCP has the ID of the one before")
 	}
 }
@@ -333,8 +344,9 @@ func TestQuestion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, q := range l.heard {
-		ids[q.Id], ports[l.from[i]] = true, true
+	heard, from := l.seen()
+	for i, q := range heard {
+		ids[q.Id], ports[from[i]] = true, true
 		opt := q.IsEdns0()
 		if opt == nil || opt.UDPSize() != 1232 || !q.RecursionDesired || len(opt.Option) != 1 {
 			t.Fatalf("got %v, want RD and EDNS with 1,232 octets and one option", q)
