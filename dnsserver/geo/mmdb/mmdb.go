@@ -35,17 +35,23 @@ func Open(path string) (*geo.Table, error) {
 }
 
 func load(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
+	// A pipe is not opened: that would wait for somebody to write into it.
+	info, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err = f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s has %d MB; it may have %d", path, info.Size()>>20, maxFile>>20)
 	}

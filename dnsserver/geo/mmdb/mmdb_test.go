@@ -18,61 +18,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/dnsserver/geo/mmdb/mmdbtest"
 )
 
-// text makes a map of texts.
-func text(pairs ...string) mmdbtype.Map {
-	m := mmdbtype.Map{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		m[mmdbtype.String(pairs[i])] = mmdbtype.String(pairs[i+1])
-	}
-	return m
-}
+// The records of this package's tests are the helper's.
+var text, city = mmdbtest.Text, mmdbtest.City
 
-// city is a record of GeoIP2's schema.
-func city(continent, country string, lat, lon float64, subdivisions ...string) mmdbtype.Map {
-	m := mmdbtype.Map{
-		"continent":          mmdbtype.Map{"code": mmdbtype.String(continent), "names": text("en", "A continent", "de", "Ein Erdteil")},
-		"country":            mmdbtype.Map{"iso_code": mmdbtype.String(country), "geoname_id": mmdbtype.Uint32(1), "names": text("en", "A country")},
-		"registered_country": text("iso_code", "AQ"),
-		"city":               mmdbtype.Map{"names": text("en", "A city")},
-	}
-	if lat != 0 || lon != 0 {
-		m["location"] = mmdbtype.Map{
-			"latitude": mmdbtype.Float64(lat), "longitude": mmdbtype.Float64(lon), "accuracy_radius": mmdbtype.Uint16(20), "time_zone": mmdbtype.String("UTC"),
-		}
-	}
-	var list mmdbtype.Slice
-	for _, s := range subdivisions {
-		list = append(list, mmdbtype.Map{"iso_code": mmdbtype.String(s), "names": text("en", "A part")})
-	}
-	if list != nil {
-		m["subdivisions"] = list
-	}
-	return m
-}
-
-// write makes a database, of networks in the order given.
-func write(t testing.TB, o mmdbwriter.Options, networks ...any) []byte {
+// write makes a database, of networks and records in the order given.
+func write(t testing.TB, o mmdbwriter.Options, pairs ...any) []byte {
 	t.Helper()
-	o.BuildEpoch, o.IncludeReservedNetworks = 1_800_000_000, true
-	if o.DatabaseType == "" {
-		o.DatabaseType = "Test-City"
+	var networks []mmdbtest.Network
+	for i := 0; i+1 < len(pairs); i += 2 {
+		networks = append(networks, mmdbtest.Network{Prefix: pairs[i].(string), Record: pairs[i+1].(mmdbtype.DataType)})
 	}
-	tree, err := mmdbwriter.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i+1 < len(networks); i += 2 {
-		if err := tree.Insert(network(t, networks[i].(string)), networks[i+1].(mmdbtype.DataType)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var out bytes.Buffer
-	if _, err := tree.WriteTo(&out); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return mmdbtest.Make(t, o, networks...)
 }
 
 func network(t testing.TB, s string) *net.IPNet {
@@ -402,7 +361,7 @@ func TestOpen(t *testing.T) {
 	if err := os.Truncate(huge, 1<<40); err != nil {
 		t.Skip(err)
 	}
-	for _, bad := range []string{huge, dir, filepath.Join(dir, "none.mmdb"), os.DevNull} {
+	for _, bad := range []string{huge, dir, filepath.Join(dir, "none.mmdb"), os.DevNull, pipe(t, dir)} {
 		if _, err := Open(bad); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("Open(%s) = %v", bad, err)
 		}
