@@ -21,7 +21,6 @@ import (
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver/answer"
-	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/election"
 	"github.com/divertdns/divert/health"
 )
@@ -36,8 +35,7 @@ type commander struct {
 	librarian *librarian
 	horizon   *horizon
 	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
-	places    []steer.Place
-	geo       *geo.Table
+	earth     func() *earth
 	clock     func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
 	log       *slog.Logger
 	now       func() time.Time
@@ -98,7 +96,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	change, err := core.Decide(core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone,
+		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone,
 	}, cmd)
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
@@ -213,8 +211,9 @@ func (c *commander) trial(f *inForce) error {
 	if cur := c.horizon.current(); cur != nil && cur.holds(f.sealed.Plan.GetSpec()) {
 		return nil // the same resources were compiled before
 	}
-	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Places: c.places})
-	_, err := answer.Compile(answer.Options{Zones: new(describer).describe(f, decision), Geo: c.geo, Plan: f.sealed.Identity.String()})
+	fit := c.earth().fit(f.spec)
+	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Places: fit.places})
+	_, err := fit.compile(answer.Options{Zones: new(describer).describe(f, decision), Plan: f.sealed.Identity.String()})
 	return err
 }
 
@@ -278,7 +277,7 @@ func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Dire
 		c.librarian.learn(ctx, known, snap)
 		return nil
 	}
-	change, err := core.Bootstrap(core.State{Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, raws, me, fleet)
+	change, err := core.Bootstrap(core.State{Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone}, raws, me, fleet)
 	if err != nil {
 		return err
 	}
@@ -314,7 +313,7 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 	}
 	known = append(known, core.Known{Identity: c.horizon.known()})
 	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
-	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.places, Now: c.now(), Me: c.name, CheckZone: CheckZone}, cmd, known...)
+	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone}, cmd, known...)
 	if err != nil {
 		return plan.Identity{}, err
 	}

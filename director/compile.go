@@ -8,9 +8,7 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
-	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
-	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/dnsserver/zone"
 )
 
@@ -93,15 +91,6 @@ func serialsOf(p *plan.Plan) map[string]uint32 {
 	out := make(map[string]uint32, len(p.GetZones()))
 	for _, z := range p.GetZones() {
 		out[z.GetName()] = z.GetSerial()
-	}
-	return out
-}
-
-// placesOf gives the geo table's places to the steering.
-func placesOf(t *geo.Table) []steer.Place {
-	var out []steer.Place
-	for _, p := range t.Places() {
-		out = append(out, steer.Place{Country: p.Country, Continent: p.Continent, Latitude: p.Lat, Longitude: p.Lon})
 	}
 	return out
 }

@@ -136,7 +136,7 @@ func (d *Director) setup() error {
 		return err
 	}
 	d.courier = newCourier(d.links.SendReliable, d.log)
-	table, geoTable := new(atomic.Pointer[answer.Table]), geo.Default()
+	table := new(atomic.Pointer[answer.Table])
 	if d.front = d.opts.front; d.front != nil {
 		table = d.front.table
 	}
@@ -148,11 +148,12 @@ func (d *Director) setup() error {
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
-		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, identity: s.DNS.Identity, version: s.DNS.Version, geo: geoTable, places: placesOf(geoTable),
+		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
 	}
+	d.loop.earth.Store(newEarth(geo.Default()))
 	d.librarian = &librarian{
 		store: d.store, horizon: d.horizon, courier: d.courier, offered: d.loop.wakeup, log: d.log,
 		mail: make(chan gossip.Message, 64), ask: d.loop.newer,
@@ -168,7 +169,7 @@ func (d *Director) setup() error {
 	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon,
-		states: d.states, places: d.loop.places, geo: geoTable, log: d.log, now: d.now,
+		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
 	d.commander.clock = d.clock
 	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, CheckZone), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}

@@ -14,6 +14,7 @@ import (
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
 )
 
 // Explain says what a client is told for a host, and why: the answer by the
@@ -27,10 +28,13 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 	var f *inForce
 	var table *answer.Table
 	var decision steer.Decision
+	var ground *geo.Table
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
-	// All three at one instant: a plan that comes between may bring a service.
-	err = d.loop.inspect(ctx, func(time.Time) { f, table, decision = d.horizon.current(), d.table.Load(), d.loop.decision })
+	// All at one instant: a plan that comes between may bring a service.
+	err = d.loop.inspect(ctx, func(time.Time) {
+		f, table, decision, ground = d.horizon.current(), d.table.Load(), d.loop.decision, d.loop.earth.Load().table
+	})
 	if err != nil {
 		return api.Explanation{}, err
 	}
@@ -43,6 +47,9 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 		return api.Explanation{}, &core.Refusal{Reason: host + " is not the host of any service", Remedy: "`divert status` lists them"}
 	}
 	out.Service = svc.Name
+	// The table that answers has merged places. What the whole one says is shown.
+	place, _ := ground.Lookup(asker.Addr())
+	out.Place, out.Geo = placeName(ground.Places()[place]), ground.Origin().String()
 	for _, aaaa := range []bool{false, true} {
 		view := svc.V4
 		if aaaa {
@@ -61,7 +68,6 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 		if !ok || trace.Set < 0 {
 			continue
 		}
-		out.Place = d.placeName(int(trace.Place))
 		out.Answers = append(out.Answers, family(aaaa, trace, view.For(trace.Prefix, trace.Place), svc, d.loop.now()))
 	}
 	if len(out.Answers) == 0 {
@@ -124,12 +130,4 @@ func parseClient(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return a.Prefix(a.BitLen())
-}
-
-func (d *Director) placeName(i int) string {
-	if i <= 0 || i >= len(d.loop.places) {
-		return "unknown place"
-	}
-	p := d.loop.places[i]
-	return fmt.Sprintf("%s, %s", p.Country, p.Continent)
 }

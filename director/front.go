@@ -135,10 +135,10 @@ func standIn(s spec.Settings, log *slog.Logger) (*answer.Table, plan.Identity, e
 	if err := book.Restore(g.Health, now); err != nil {
 		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
-	places := geo.Default()
-	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: placesOf(places)})
-	table, err := answer.Compile(answer.Options{
-		Zones: new(describer).describe(f, decision), Geo: places, Plan: sealed.Identity.String(),
+	fit := newEarth(geo.Default()).fit(f.spec)
+	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: fit.places})
+	table, err := fit.compile(answer.Options{
+		Zones: new(describer).describe(f, decision), Plan: sealed.Identity.String(),
 		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,
 	})
 	return table, sealed.Identity, err

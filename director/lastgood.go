@@ -54,7 +54,7 @@ func (d *Director) unusable(err error) error {
 
 // notReady answers REFUSED with EDE 14 until there is a plan.
 func (d *Director) notReady(why string) error {
-	table, err := answer.Compile(answer.Options{Geo: d.loop.geo, NotReady: true, NSID: []byte(d.loop.identity), ID: d.loop.identity, Version: d.loop.version})
+	table, err := answer.Compile(answer.Options{Geo: d.loop.earth.Load().table, NotReady: true, NSID: []byte(d.loop.identity), ID: d.loop.identity, Version: d.loop.version})
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
-	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/health"
 	"github.com/divertdns/divert/health/probe"
 )
@@ -43,8 +42,7 @@ type loop struct {
 	table    *atomic.Pointer[answer.Table]
 	identity string // that DNS tells whoever asks; "" = not told
 	version  string
-	geo      *geo.Table
-	places   []steer.Place
+	earth    atomic.Pointer[earth] // that clients are placed by; by the loop alone
 	shown    *metrics
 	log      *slog.Logger
 	now      func() time.Time
@@ -297,13 +295,14 @@ func (l *loop) decide() {
 func (l *loop) decideOn(f *inForce) bool {
 	start := time.Now()
 	states := maps.Clone(l.book.States())
-	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: l.places})
+	fit := l.earth.Load().fit(f.spec)
+	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: fit.places})
 	var before *answer.Table
 	if l.describer.spec == f.spec {
 		before = l.table.Load()
 	}
-	table, err := answer.Compile(answer.Options{
-		Zones: l.describer.describe(f, decision), Geo: l.geo, Plan: f.sealed.Identity.String(), Stale: l.stale, Before: before,
+	table, err := fit.compile(answer.Options{
+		Zones: l.describer.describe(f, decision), Plan: f.sealed.Identity.String(), Stale: l.stale, Before: before,
 		NSID: []byte(l.identity), ID: l.identity, Version: l.version,
 	})
 	if err != nil {

@@ -43,7 +43,6 @@ type bench struct {
 // endpoints with addresses of their own: six subjects a service.
 func newBench(b *testing.B, services int) *bench {
 	b.Helper()
-	table := geo.Default()
 	n := &bench{clock: time.Unix(1_800_000_000, 0), keys: map[string]ed25519.PrivateKey{}, votes: map[string]*health.Publisher{}}
 	for i := range 3 {
 		n.keys[fmt.Sprintf("d%d", i+1)] = benchKey(byte(i))
@@ -53,13 +52,14 @@ func newBench(b *testing.B, services int) *bench {
 		name: "d1", observer: health.NewObserver(n.clock), book: health.NewBook("d1", nil, 0),
 		publish: health.NewPublisher("d1", 1, nil), decider: &steer.Decider{}, horizon: &horizon{}, outbox: n,
 		courier: newCourier(func(string, uint8, []byte) error { return nil }, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}),
-		table: new(atomic.Pointer[answer.Table]), geo: table, places: placesOf(table),
+		table: new(atomic.Pointer[answer.Table]),
 		shown: newMetrics(prometheus.NewRegistry(), "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler),
 		now:     func() time.Time { return n.clock },
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {}, running: true,
 	}
+	n.loop.earth.Store(newEarth(geo.Default()))
 	n.begin(b, services)
 	f := n.plan(b, nil)
 	n.subjects = subjects(f.spec)

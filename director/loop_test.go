@@ -105,12 +105,13 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		name: name, observer: health.NewObserver(time.Now()), book: health.NewBook(name, nil, 0),
 		publish: health.NewPublisher(name, 1, nil), decider: &steer.Decider{}, horizon: &horizon{}, outbox: n,
 		courier: newCourier(n.reliably, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}),
-		table: new(atomic.Pointer[answer.Table]), geo: m.geo, places: placesOf(m.geo),
+		table: new(atomic.Pointer[answer.Table]),
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
 		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {},
 	}
+	n.loop.earth.Store(newEarth(m.geo))
 	return n
 }
 

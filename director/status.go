@@ -118,7 +118,7 @@ func (d *Director) describeOverdue(ctx context.Context, out *api.Status, f *inFo
 		return
 	}
 	for _, late := range core.Overdue(core.State{
-		Plan: f.sealed, Doc: f.doc, Spec: f.spec, States: states, Observed: observed, Places: d.loop.places, Now: out.Now, Me: d.settings.Name,
+		Plan: f.sealed, Doc: f.doc, Spec: f.spec, States: states, Observed: observed, Now: out.Now, Me: d.settings.Name,
 	}) {
 		waits := strings.Join(late.Waits, "; ")
 		if waits == "" && out.Leader == "" {

@@ -208,6 +208,7 @@ type Explanation struct {
 	Service string   `json:"service,omitempty"`
 	Client  string   `json:"client"`
 	Place   string   `json:"place"`
+	Geo     string   `json:"geo,omitempty"` // the geo table that says so
 	Plan    string   `json:"plan"`
 	Answers []Family `json:"answers"`
 }

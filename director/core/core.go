@@ -64,7 +64,10 @@ type State struct {
 	Doc    *plan.SpecDoc
 	Spec   *spec.Set
 	States map[health.Subject]health.State
-	Places []steer.Place
+	// Places gives where clients may be, as the geo table knows places; those that
+	// nothing in the specs tells apart may be one (steer.Merge). nil: all are at the
+	// unknown place.
+	Places func(...*spec.Set) []steer.Place
 	Now    time.Time // wall clock: deadlines are people's
 	Me     string    // the director that commits
 	// Observed is what fresh votes say of subjects that have no certificate yet:

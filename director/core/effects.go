@@ -31,8 +31,12 @@ func (w *work) compare(scope ...steer.Scope) *verdict {
 		oldSet = touched(oldSet, scope[0])
 		newSet = oldSet
 	}
+	var places []steer.Place
+	if w.s.Places != nil {
+		places = w.s.Places(w.s.Spec, w.set) // what they tell apart, a part of them does not tell better
+	}
 	run := func(set *spec.Set, p *plan.Plan, acting bool) map[string]*steer.Service {
-		got := d.Decide(steer.Input{Spec: set, Plan: p, States: w.s.States, Places: w.s.Places, Acting: acting})
+		got := d.Decide(steer.Input{Spec: set, Plan: p, States: w.s.States, Places: places, Acting: acting})
 		out := make(map[string]*steer.Service, len(got.Services))
 		for i := range got.Services {
 			out[got.Services[i].Name] = &got.Services[i]

@@ -49,7 +49,7 @@ func standing(w *world) map[string]int {
 			}
 			for _, f := range []steer.Family{steer.IPv4, steer.IPv6} {
 				r := steer.Rollup(svc, &e, w.s.States, f)
-				for i, p := range w.s.Places {
+				for i, p := range everywhere() {
 					key := fmt.Sprint(svc.Name, " ", i, " ", f)
 					allowed := !slices.ContainsFunc(svc.Residency, func(r spec.ResidencyRule) bool {
 						return r.Clients.Has(p.Country, p.Continent) && !r.Allows(c)

@@ -140,7 +140,7 @@ func checkPlan(t *rapid.T, w *world, before map[string]uint32) {
 			t.Fatalf("S13: serial of %s from %d to %d", z.GetName(), was, z.GetSerial())
 		}
 	}
-	d := steer.Decide(steer.Input{Spec: w.s.Spec, Plan: p, States: w.s.States, Places: w.s.Places})
+	d := steer.Decide(steer.Input{Spec: w.s.Spec, Plan: p, States: w.s.States, Places: everywhere()})
 	for _, svc := range d.Services {
 		for _, set := range svc.V4.Sets {
 			if len(set.Choices) == 0 {

@@ -137,7 +137,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, key: "d1", s: State{
 		States: map[health.Subject]health.State{}, Observed: map[health.Subject]health.State{},
-		Places: []steer.Place{{}, {Country: "DE", Continent: "EU", Latitude: 51, Longitude: 9}, {Country: "US", Continent: "NA", Latitude: 38, Longitude: -97}},
+		Places: merged,
 		Now:    time.Date(2026, 1, 2, 13, 0, 0, 0, time.UTC), Me: "d1",
 	}}
 	c, err := Bootstrap(w.s, raws(t, fleetYAML), Director{Name: "d1", Site: "fra-dc1", Key: public("d1")}, "fleet-1")
@@ -241,13 +241,29 @@ func (w *world) refused(c Command, want string) *Refusal {
 	return r
 }
 
+// everywhere is the geo table's places.
+func everywhere() []steer.Place {
+	return []steer.Place{
+		{},
+		{Country: "DE", Continent: "EU", Latitude: 51, Longitude: 9},
+		{Country: "FR", Continent: "EU", Latitude: 46, Longitude: 2},
+		{Country: "US", Continent: "NA", Latitude: 38, Longitude: -97},
+	}
+}
+
+// merged gives them as a director does.
+func merged(sets ...*spec.Set) []steer.Place {
+	places, _ := steer.Merge(everywhere(), sets...)
+	return places
+}
+
 func (w *world) drain(scope string) Command {
 	return Command{Verb: Drain, Scope: scope, Reason: "INC-1", For: time.Hour}
 }
 
 // serving lists the sites of a service that clients are sent to.
 func (w *world) serving(service string) string {
-	d := steer.Decide(steer.Input{Spec: w.s.Spec, Plan: w.s.Plan.Plan, States: w.s.States, Places: w.s.Places})
+	d := steer.Decide(steer.Input{Spec: w.s.Spec, Plan: w.s.Plan.Plan, States: w.s.States, Places: everywhere()})
 	var out []string
 	for _, s := range d.Services {
 		for _, site := range s.Sites {
