@@ -29,6 +29,9 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) outcome {
 		_ = conn.SetLinger(0)
 		_ = conn.Close()
 	}()
+	if r.opened != nil {
+		r.opened()
+	}
 	o := s.converse(ctx, conn, r)
 	o.latency = time.Since(start)
 	return o

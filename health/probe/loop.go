@@ -146,7 +146,7 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 		switch {
 		case r.refused != "":
 			l.finish(e, outcome{void: true, reason: r.refused})
-		case l.sockets && r.kind != kindHTTPS:
+		case l.sockets && r.kind != kindHTTPS && r.hostname == nil:
 			if !e.Fast || e.group.inDoubt {
 				l.reap = 0
 			}
@@ -155,7 +155,7 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 			l.wg.Go(func() {
 				deadline, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
-				out := l.ask(deadline, r)
+				out := l.reach(deadline, r)
 				l.mu.Lock()
 				l.done = append(l.done, result{e, out})
 				l.mu.Unlock()

@@ -43,6 +43,7 @@ type world struct {
 	reports []health.Report
 	onRep   func(health.Report)
 	stalls  int
+	addrs   []netip.Addr // of every hostname
 }
 
 // run gives the test a running scheduler inside a bubble, and checks at the
@@ -52,7 +53,7 @@ func run(t *testing.T, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, starts: map[netip.AddrPort]map[kind][]time.Time{}, current: map[*request]int{}}
 		w.answer = func(context.Context, *request) outcome { return outcome{ok: true} }
-		w.Scheduler = New(Options{Report: w.report, Stalled: func(time.Time, time.Duration) { w.stalls++ }, Registerer: prometheus.NewPedanticRegistry()})
+		w.Scheduler = New(Options{Report: w.report, Lookup: w.known, Stalled: func(time.Time, time.Duration) { w.stalls++ }, Registerer: prometheus.NewPedanticRegistry()})
 		w.sockets, w.ask = false, w.asked
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -91,6 +92,12 @@ func (w *world) report(r health.Report) {
 	if hook != nil {
 		hook(r)
 	}
+}
+
+func (w *world) known(string) []netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.addrs
 }
 
 func (w *world) set(answer func(ctx context.Context, r *request) outcome) {

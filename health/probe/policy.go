@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // policy says which addresses may be dialled (C12): people write targets into
@@ -10,6 +11,12 @@ import (
 // cloud's metadata service.
 type policy struct {
 	allow []netip.Prefix
+}
+
+// Permit says why an address may not be probed, or sent clients to where it was found
+// out and not written by a person; nil = it may. Allow is Options.Allow.
+func Permit(allow []netip.Prefix) func(netip.Addr) error {
+	return policy{allow: slices.Clone(allow)}.check
 }
 
 // check says why an address may not be probed, or nil.

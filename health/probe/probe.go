@@ -18,10 +18,13 @@ import (
 	"github.com/divertdns/divert/health"
 )
 
-// Target is one probe of one address. With neither HTTP nor TCP it is a TCP
-// connect to the subject's address.
+// Target is one probe of one address, or of a hostname's. With neither HTTP nor TCP
+// it is a TCP connect to the subject's address.
 type Target struct {
-	Subject  health.Subject
+	Subject health.Subject
+	// Hostname is looked up at each probe, by Options.Lookup, and its addresses are tried
+	// instead of the one given, which stands for it; the port is that one's.
+	Hostname string
 	Fast     bool          // a fast signal: TCP connect only, halved interval in doubt, counted against the limit
 	Interval time.Duration // between starts, in the mean; default 1 s, of a fast signal 100 ms
 	Timeout  time.Duration // of a deep probe at most Interval; a fast signal finds its own (see patience), at most max(Timeout, 1 s)
@@ -50,6 +53,9 @@ type TCP struct {
 type Options struct {
 	Source netip.Addr     // connections of its family leave from here
 	Allow  []netip.Prefix // may be probed besides public and private unicast
+	// Lookup gives the addresses of a hostname as they are known, without waiting. nil:
+	// none is known.
+	Lookup func(hostname string) []netip.Addr
 	// Report gets each outcome, one at a time. It must return at once: what
 	// it takes is the scheduler's own time, and counts as a stall.
 	Report func(health.Report)
@@ -90,6 +96,9 @@ func New(o Options) *Scheduler {
 	}
 	if o.Report == nil {
 		o.Report = func(health.Report) {}
+	}
+	if o.Lookup == nil {
+		o.Lookup = func(string) []netip.Addr { return nil }
 	}
 	if o.Stalled == nil {
 		o.Stalled = func(time.Time, time.Duration) {}
@@ -151,7 +160,7 @@ func (s *Scheduler) Now(ctx context.Context, t Target) health.Report {
 		}
 		deadline, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		if o = s.ask(deadline, r); ctx.Err() != nil && !o.ok {
+		if o = s.reach(deadline, r); ctx.Err() != nil && !o.ok {
 			o.void = true // called off, which says nothing of the target
 		}
 	}
@@ -166,7 +175,7 @@ func (s *Scheduler) poke() {
 }
 
 func (t Target) equal(u Target) bool {
-	if t.Subject != u.Subject || t.Fast != u.Fast || t.Interval != u.Interval || t.Timeout != u.Timeout ||
+	if t.Subject != u.Subject || t.Hostname != u.Hostname || t.Fast != u.Fast || t.Interval != u.Interval || t.Timeout != u.Timeout ||
 		(t.HTTP == nil) != (u.HTTP == nil) || (t.TCP == nil) != (u.TCP == nil) {
 		return false
 	}

@@ -49,6 +49,8 @@ type request struct {
 	body     string
 	tls      *tls.Config
 	refused  string // why it is never sent, "" if it is
+	hostname *hostname
+	opened   func() // told that the connection stands; may be nil
 }
 
 // outcome is what came of one.
@@ -86,6 +88,10 @@ func (s *Scheduler) prepare(t Target) *request {
 	r.addr = unmap(r.addr)
 	if r.refused == "" && r.addr.Port() == 0 {
 		r.refused = "probe without a port"
+	}
+	if t.Hostname != "" {
+		r.hostname = &hostname{name: t.Hostname}
+		return r // its addresses are checked when they are dialled
 	}
 	if err := s.policy.check(r.addr.Addr()); err != nil && r.refused == "" {
 		r.refused = err.Error()
