@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// maxTried is how many addresses of a hostname one probe tries …
+	// maxTried is how many addresses of a hostname one probe tries.
 	maxTried = 4
-	// … and attemptDelay when the next one begins while the last is not connected: a
-	// fifth of RFC 8305 section 5's, since a fast signal has 100 ms for all of them.
+	// attemptDelay is when the next one begins while the last is not connected: a fifth
+	// of RFC 8305 section 5's, since a fast signal has 100 ms for all of them.
 	attemptDelay = 50 * time.Millisecond
 )
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,7 +70,7 @@ func TestHostnameTries(t *testing.T) {
 	dead := outcome{reason: "connection refused"}
 	tests := []struct {
 		name string
-		// what each address does, in order of trial, and when it is connected
+		// What each address does, in order of trial.
 		answers []func(ctx context.Context, r *request) outcome
 		want    outcome
 		starts  []time.Duration
@@ -89,11 +90,14 @@ func TestHostnameTries(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
+				var mu sync.Mutex
 				var starts []time.Duration
 				s := New(Options{Lookup: func(string) []netip.Addr { return list(addrs...) }})
 				s.ask = func(ctx context.Context, r *request) outcome {
 					i := int(r.addr.Addr().As4()[3]) - 1
+					mu.Lock()
 					starts = append(starts, time.Since(begin))
+					mu.Unlock()
 					if r.addr.Port() != 443 || i >= len(tc.answers) {
 						t.Errorf("asked %s", r.addr)
 						return outcome{}
@@ -186,7 +190,9 @@ func TestHostnameRhythm(t *testing.T) {
 func TestHostnameC12(t *testing.T) {
 	hit := newFake(t, func(conn net.Conn) { _ = conn.Close() })
 	target := Target{Subject: health.Subject{Kind: health.KindSignal, Addr: netip.AddrPortFrom(netip.MustParseAddr("100::1"), hit.addr.Port())}, Fast: true, Hostname: "lb.example.net"}
-	lookup := func(string) []netip.Addr { return []netip.Addr{hit.addr.Addr(), netip.MustParseAddr("169.254.169.254")} }
+	lookup := func(string) []netip.Addr {
+		return []netip.Addr{hit.addr.Addr(), netip.MustParseAddr("169.254.169.254")}
+	}
 	for name, way := range ways() {
 		t.Run(name, func(t *testing.T) {
 			if r := way(t, Options{Lookup: lookup}, target); !r.Void || !strings.Contains(r.Reason, "is not probed") {
