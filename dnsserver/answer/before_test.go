@@ -93,7 +93,12 @@ func drawChange(t *rapid.T, zones []Zone, places int) []Zone {
 			case 4:
 				z.Steered[j].Next = drawNext(t)
 			case 0:
-				z.Steered[j].A = drawView(t, places, "192.0.2.%d")
+				z.Steered[j].A = drawViewA(t, places, z.Steered[j].CNAME)
+			case 5:
+				if s := &z.Steered[j]; len(records(z, s.Name)) == 0 {
+					s.CNAME = !s.CNAME
+					s.A, s.AAAA = drawViewA(t, places, s.CNAME), View{}
+				}
 			case 1:
 				z.Steered[j].TTL++
 			case 2:

@@ -118,6 +118,8 @@ func fitsZone(z *Zone, rr dns.RR) bool {
 	}
 	wild := strings.HasPrefix(h.Name, "*.")
 	switch {
+	case steeredAt(z, h.Name) != nil && steeredAt(z, h.Name).CNAME:
+		return false
 	case has(there, dns.TypeCNAME), h.Rrtype == dns.TypeCNAME && (len(there) > 0 || steeredAt(z, h.Name) != nil):
 		return false
 	case h.Rrtype == dns.TypeDNAME && (has(there, dns.TypeDNAME) || has(there, dns.TypeNS) || wild):
@@ -151,12 +153,31 @@ func drawSteered(t *rapid.T, z *Zone, name string, places int) {
 		(has(there, dns.TypeNS) && name != z.Origin) {
 		return
 	}
-	z.Steered = append(z.Steered, Steered{
+	s := Steered{
 		Name: name, Service: rapid.SampledFrom([]string{"shop", "pay"}).Draw(t, "service"), TTL: uint32(rapid.IntRange(0, 60).Draw(t, "steered ttl")),
 		Answers: rapid.IntRange(1, 4).Draw(t, "answers"),
 		Next:    drawNext(t),
-		A:       drawView(t, places, "192.0.2.%d"), AAAA: drawView(t, places, "2001:db8::%d"),
-	})
+	}
+	if s.CNAME = len(there) == 0 && rapid.IntRange(0, 2).Draw(t, "alias") == 0; !s.CNAME {
+		s.AAAA = drawView(t, places, "2001:db8::%d")
+	}
+	s.A = drawViewA(t, places, s.CNAME)
+	z.Steered = append(z.Steered, s)
+}
+
+// drawViewA draws what A says, of an alias too: to names elsewhere and, since nobody
+// follows them, here.
+func drawViewA(t *rapid.T, places int, alias bool) View {
+	v := drawView(t, places, "192.0.2.%d")
+	for i := range v.Sets {
+		for j := range v.Sets[i].Sites {
+			if s := &v.Sets[i].Sites[j]; alias && len(s.Addrs) > 0 {
+				s.Target = rapid.SampledFrom([]string{fmt.Sprintf("lb-%d.example.com.", i*7+j), "a.example.org.", "*.www.example.net."}).Draw(t, "alias of")
+				s.Addrs = nil
+			}
+		}
+	}
+	return v
 }
 
 // oracleNow is when all that is drawn is asked.
@@ -182,6 +203,10 @@ func drawAlike(t *rapid.T, zones []Zone) []Zone {
 			if j > 0 && rapid.Bool().Draw(t, "alike") {
 				to := rapid.IntRange(0, len(out[i].Steered)-1).Draw(t, "to")
 				group := &out[i].Steered[to]
+				if group.CNAME && len(records(z, s.Name)) > 0 {
+					out[i].Steered = append(out[i].Steered, *s)
+					continue
+				}
 				name := Name{Name: s.Name, Service: s.Service}
 				*s = *group
 				s.Alike, s.Name, s.Service = nil, name.Name, name.Service

@@ -122,7 +122,7 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 					return
 				}
 			}
-			if s := steeredAt(z, source); s != nil && (qtype == dns.TypeA || qtype == dns.TypeAAAA) {
+			if s := steeredAt(z, source); s != nil && (qtype == dns.TypeA || qtype == dns.TypeAAAA || s.CNAME) {
 				o.steer(v, z, s, name, qtype, resolver, subnet)
 				return
 			}
@@ -261,6 +261,10 @@ func (o *oracle) refer(v *verdict, z *Zone, at string) {
 }
 
 func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint16, resolver, subnet netip.Addr) {
+	if s.CNAME {
+		o.alias(v, z, s, name, resolver, subnet)
+		return
+	}
 	view := &s.A
 	if qtype == dns.TypeAAAA {
 		view = &s.AAAA

@@ -66,7 +66,7 @@ func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 	qtype, o := r.q.qtype, owner{at: position}
 	switch {
-	case n.flags&flagSteered != 0 && (qtype == typeA || qtype == typeAAAA):
+	case n.flags&flagSteered != 0 && (qtype == typeA || qtype == typeAAAA || n.flags&flagAlias != 0):
 		r.steered(n, z, at, position)
 		return false
 	case n.flags&flagCNAME != 0 && qtype != typeCNAME:
@@ -99,7 +99,8 @@ func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 	return false
 }
 
-// steered answers with addresses that depend on the client.
+// steered answers with addresses that depend on the client, or with a CNAME that does.
+// Its target is another's, which the resolver asks itself (S14): it is not followed.
 func (r *reply) steered(n node, z *zone, at, position int) {
 	r.place = n.index()
 	where := &z.over.names[r.place]
@@ -107,7 +108,7 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 	r.from, r.zone, r.own = s, z, &s.own[where.own]
 	r.label = r.own.label
 	v := &s.a
-	if r.q.qtype == typeAAAA {
+	if r.q.qtype == typeAAAA && n.flags&flagAlias == 0 {
 		v = &s.aaaa
 	}
 	if len(v.sets) == 0 {
@@ -146,8 +147,8 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 	}
 	if s.next != 0 {
 		ttl := left(s.ttl, s.next, r.now)
-		for ; from < len(r.w.msg); from += v.size {
-			put32(r.w.msg[from+recordTTL:], ttl)
+		for rest := r.w.msg[from:]; len(rest) > 0; rest = rest[recordHead+int(be16(rest[recordSize:])):] {
+			put32(rest[recordTTL:], ttl)
 		}
 	}
 }

@@ -68,12 +68,20 @@ func uniform(places []uint16) bool {
 	return true
 }
 
+// answersOf is how many answers a site has: its addresses, or its target.
+func answersOf(s Site) int {
+	if s.Target != "" {
+		return 1
+	}
+	return len(s.Addrs)
+}
+
 // single tells whether no set of a view has anything to choose from.
 func single(view *View) bool {
 	for _, s := range view.Sets {
 		total := 0
 		for _, site := range s.Sites {
-			total += len(site.Addrs)
+			total += answersOf(site)
 		}
 		if total > 1 {
 			return false

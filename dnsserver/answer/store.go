@@ -31,6 +31,7 @@ const (
 	flagDNAME               // has a DNAME
 	flagCNAME               // has a CNAME
 	flagSteered             // has addresses that depend on the client
+	flagAlias               // of those: has a CNAME that does, whatever is asked
 )
 
 // node is a name that exists, if only because there is one below it. The zero node

@@ -32,9 +32,10 @@ func (t *Trace) Left(now time.Time) uint32 {
 type Pick struct {
 	Cluster, Domain string
 	Addr            netip.Addr
+	Target          string // of an alias, in place of Addr
 }
 
-// Trace tells what Reply would answer about a name's A or AAAA records to a
+// Trace tells what Reply would answer about a name's A or AAAA records, or the CNAME in their place, to a
 // client subnet, by the same code; ok is false where that is no steered name. A
 // client of private use that no configured prefix covers is traced as its own
 // resolver.
@@ -76,7 +77,7 @@ func (r *reply) trace() Trace {
 	s := r.from
 	name := r.zone.over.nameOf(r.place)
 	source, v := &s.source.A, &s.a
-	if r.q.qtype == typeAAAA {
+	if r.q.qtype == typeAAAA && !s.source.CNAME {
 		source, v = &s.source.AAAA, &s.aaaa
 	}
 	out := Trace{Zone: dns.CanonicalName(r.zone.name), Name: name.Name, Service: name.Service, TTL: s.ttl, Next: s.source.Next, Set: -1}
@@ -94,7 +95,11 @@ func (r *reply) trace() Trace {
 	}
 	for _, p := range picks {
 		site := &source.Sets[d.set].Sites[p.site]
-		out.Picks = append(out.Picks, Pick{Cluster: site.Cluster, Domain: site.Domain, Addr: site.Addrs[p.addr]})
+		next := Pick{Cluster: site.Cluster, Domain: site.Domain, Target: site.Target}
+		if !s.source.CNAME {
+			next.Addr = site.Addrs[p.addr]
+		}
+		out.Picks = append(out.Picks, next)
 	}
 	return out
 }

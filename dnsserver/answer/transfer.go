@@ -204,7 +204,7 @@ func (x *Transfer) steered() (fitted bool) {
 			continue // Compile refused it
 		}
 		ttl := min(s.TTL, maxTTL)
-		for ; x.at[1] < 2; x.at[1]++ {
+		for ; x.at[1] < 2 && !s.CNAME; x.at[1]++ {
 			addrs, rrtype := s.Standby.A, uint16(typeA)
 			if x.at[1] == 1 {
 				addrs, rrtype = s.Standby.AAAA, typeAAAA
@@ -216,7 +216,13 @@ func (x *Transfer) steered() (fitted bool) {
 			}
 			x.at[2] = 0
 		}
-		if len(s.Standby.A)+len(s.Standby.AAAA) == 0 {
+		target, err := wire(s.Standby.Target)
+		switch {
+		case s.CNAME && err == nil:
+			if !x.record(owner, typeCNAME, ttl, target) {
+				return false
+			}
+		case s.CNAME || len(s.Standby.A)+len(s.Standby.AAAA) == 0:
 			if len(standbyLabel)+len(owner) <= 255 {
 				owner = append([]byte(standbyLabel), owner...)
 			}

@@ -88,7 +88,7 @@ func sameNames(a, b []Steered) bool {
 }
 
 func (s *Steered) sameNames(other *Steered) bool {
-	return s.Name == other.Name && s.Service == other.Service && identical(s.Alike, other.Alike)
+	return s.Name == other.Name && s.Service == other.Service && s.CNAME == other.CNAME && identical(s.Alike, other.Alike)
 }
 
 // compiler makes one zone.
@@ -223,6 +223,7 @@ type planned struct {
 	key   string // see sortKey
 	owner string
 	name  int32 // in overlay.names, -1 = none
+	alias bool
 }
 
 // overlay makes the names that the records alone do not.
@@ -232,7 +233,7 @@ func (c *compiler) overlay() *overlay {
 	plan := []planned{{owner: z.origin, name: -1}}
 	for i := range c.source.Steered {
 		s := &c.source.Steered[i]
-		o.source[i] = Steered{Name: s.Name, Service: s.Service, Alike: s.Alike}
+		o.source[i] = Steered{Name: s.Name, Service: s.Service, Alike: s.Alike, CNAME: s.CNAME}
 		own, last := int32(0), s.Service
 		for name, service := range s.names {
 			if service != last {
@@ -247,7 +248,7 @@ func (c *compiler) overlay() *overlay {
 				c.fail("%s is not in the zone", name)
 				continue
 			}
-			plan = append(plan, planned{owner: string(owner), name: int32(len(o.names))})
+			plan = append(plan, planned{owner: string(owner), name: int32(len(o.names)), alias: s.CNAME})
 			o.names = append(o.names, steeredName{group: int32(i), own: own})
 		}
 	}
@@ -270,7 +271,7 @@ func (c *compiler) overlay() *overlay {
 			continue
 		}
 		if p.name < 0 && i+1 < len(plan) && plan[i+1].owner == p.owner {
-			p.name = plan[i+1].name
+			p.name, p.alias = plan[i+1].name, plan[i+1].alias
 		}
 		c.place(b, p)
 	}
@@ -315,9 +316,11 @@ func (c *compiler) place(b *builder, p planned) {
 			c.fail("%s is delegated", show(p.owner))
 		case there.flags&flagCNAME != 0 || there.has(dns.TypeA) || there.has(dns.TypeAAAA):
 			c.fail("%s has a static address or CNAME", show(p.owner))
+		case p.alias && there.store != nil && !there.empty():
+			c.fail("%s has a CNAME, since the endpoints of its service are hostnames, and other data", show(p.owner))
 		}
 	}
-	c.copy(b, p.owner, there, int(p.name))
+	c.copy(b, p, there)
 }
 
 func (n node) has(rrtype uint16) bool {
@@ -330,13 +333,13 @@ func (n node) has(rrtype uint16) bool {
 
 // copy adds a name with what the records give it, and those above it that are not
 // there yet.
-func (c *compiler) copy(b *builder, owner string, there node, steered int) {
-	err := b.add(owner, c.zone.origin, func(up string) error {
+func (c *compiler) copy(b *builder, p planned, there node) {
+	err := b.add(p.owner, c.zone.origin, func(up string) error {
 		var n name
 		if !n.set([]byte(up)) {
 			return errTooLarge
 		}
-		c.copy(b, up, c.zone.static.find(n.hash(), n.suffix(0)), -1)
+		c.copy(b, planned{owner: up, name: -1}, c.zone.static.find(n.hash(), n.suffix(0)))
 		return nil
 	})
 	if err != nil {
@@ -351,9 +354,12 @@ func (c *compiler) copy(b *builder, owner string, there node, steered int) {
 	case flags&flagCut != 0:
 		index = len(b.cuts)
 		b.cuts = append(b.cuts, there.store.cuts[there.index()])
-	case steered >= 0:
+	case p.name >= 0:
 		flags |= flagSteered
-		index = steered
+		index = int(p.name)
+		if p.alias {
+			flags |= flagAlias
+		}
 	}
 	if there.store == nil {
 		b.head(flags, 0, index)

@@ -69,7 +69,7 @@ func (p *places) at(place uint16) int {
 // set is a compiled Set.
 type set struct {
 	sites    []site
-	records  []byte // of all addresses, ready to be sent
+	records  []byte // of all addresses or targets, ready to be sent
 	picks    []pick // the answer, where no hash decides
 	answer   []byte // its records
 	weighted bool
@@ -111,9 +111,19 @@ func (c *compiler) compileSteered(source *Steered, before *steered) (*steered, e
 	if before != nil {
 		s.clusters = slices.Clip(before.clusters)
 	}
-	errA := c.compileView(s, &source.A, &s.a, netip.Addr.Is4, recordHead+4)
-	errAAAA := c.compileView(s, &source.AAAA, &s.aaaa, netip.Addr.Is6, recordHead+16)
-	if err := errors.Join(errA, errAAAA); err != nil {
+	var err error
+	switch {
+	case source.CNAME && len(source.AAAA.Sets) > 0:
+		err = errors.New("an alias has one view for both families")
+	case source.CNAME:
+		s.answers = 1                                                    // RFC 2181 section 10.1
+		err = c.compileView(s, &source.A, &s.a, nil, recordHead+maxWire) // as much for each as the longest may need
+	default:
+		errA := c.compileView(s, &source.A, &s.a, netip.Addr.Is4, recordHead+4)
+		errAAAA := c.compileView(s, &source.AAAA, &s.aaaa, netip.Addr.Is6, recordHead+16)
+		err = errors.Join(errA, errAAAA)
+	}
+	if err != nil {
 		return nil, err
 	}
 	hashed := s.a.hashed() || s.aaaa.hashed()
@@ -205,7 +215,7 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 	domains := uint16(0)
 	for i := range source.Sites {
 		from, to := &source.Sites[i], &out.sites[i]
-		if len(from.Addrs) == 0 || (source.Weighted && from.Weight == 0 && !zero) {
+		if len(from.Addrs) == 0 && from.Target == "" || (source.Weighted && from.Weight == 0 && !zero) {
 			continue
 		}
 		to.domain = domains
@@ -219,6 +229,19 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 			domains++
 		}
 		to.cluster, to.weight = s.cluster(from.Cluster), max(from.Weight, 1)
+		if s.source.CNAME != (from.Target != "") || from.Target != "" && len(from.Addrs) > 0 {
+			return fmt.Errorf("%s: a site of an alias has a target, one of another name has addresses", from.Cluster)
+		}
+		if from.Target != "" {
+			target, err := wire(from.Target)
+			if err != nil {
+				return fmt.Errorf("%s: %w", from.Cluster, err)
+			}
+			to.first, to.addrs = uint16(out.total), 1
+			out.records = append(appendAlias(out.records, target, s.ttl), make([]byte, maxWire-len(target))...)
+			out.total++
+			continue
+		}
 		to.first, to.addrs = uint16(out.total), uint16(len(from.Addrs))
 		for _, addr := range from.Addrs {
 			addr = addr.Unmap()
@@ -235,7 +258,7 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 		n := out.pickAll(nil, nil, min(s.answers, out.total), 0, &picks)
 		out.picks = slices.Clone(picks[:n])
 		out.answer = out.records
-		inOrder := n == out.total || n == 1
+		inOrder := !s.source.CNAME && (n == out.total || n == 1)
 		for i, p := range out.picks {
 			inOrder = inOrder && out.index(p) == i
 		}
@@ -271,12 +294,21 @@ func appendAddress(b []byte, addr netip.Addr, ttl uint32) []byte {
 	return append(b, addr.AsSlice()...)
 }
 
+// maxWire is the longest name in wire format (RFC 1035 section 3.1).
+const maxWire = 255
+
+// appendAlias appends a CNAME record, ready to be sent.
+func appendAlias(b, target []byte, ttl uint32) []byte {
+	b = append(b, 0xc0, headerLen, 0, typeCNAME, 0, classIN, byte(ttl>>24), byte(ttl>>16), byte(ttl>>8), byte(ttl), 0, byte(len(target)))
+	return append(b, target...)
+}
+
 // index counts a pick's address in records.
 func (s *set) index(p pick) int { return int(s.sites[p.site].first) + int(p.addr) }
 
 func (s *set) record(p pick) []byte {
-	at := s.index(p) * s.size
-	return s.records[at : at+s.size]
+	rest := s.records[s.index(p)*s.size:]
+	return rest[:recordHead+int(be16(rest[recordSize:]))]
 }
 
 // dependsOnUnit tells whether the hash can change what is picked.

@@ -32,6 +32,10 @@ type Steered struct {
 	TTL     uint32 // seconds
 	Answers int    // addresses in a reply, at least 1
 	A, AAAA View
+	// CNAME says that the name is an alias of the Target of the site that A picks: that
+	// is the answer to every type, and AAAA is empty. Nothing else is at the name (RFC
+	// 1034 section 3.6.2).
+	CNAME   bool
 	Standby Standby
 	// Next is when the answers change by schedule: until then the TTL is never
 	// more than the time to it, but 5 s. Zero = nothing is known to be ahead.
@@ -44,6 +48,7 @@ type Steered struct {
 // as one that exists, without addresses.
 type Standby struct {
 	A, AAAA []netip.Addr
+	Target  string // of a name that is an alias; fully qualified
 }
 
 // Name is one more name of a Steered.
@@ -92,6 +97,7 @@ type Site struct {
 	Domain  string // fault domain: no two addresses of one before all are used
 	Weight  uint32
 	Addrs   []netip.Addr // several share by hash of the client's /24 or /48
+	Target  string       // of an alias (Steered.CNAME) in place of Addrs; fully qualified
 }
 
 // Transport is how a query came.
