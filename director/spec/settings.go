@@ -104,10 +104,11 @@ func (r *settingsReader) read(c cursor) {
 		"api": func(c cursor) {
 			c.object(fields{"listen": func(c cursor) { s.API.Listen = c.listen() }})
 		},
-		"geo":      func(c cursor) { c.object(fields{"database": nil}) },
-		"probe":    r.probe,
-		"controls": func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
-		"spec":     func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
+		"geo":       func(c cursor) { c.object(fields{"database": nil}) },
+		"probe":     r.probe,
+		"resolvers": r.resolvers,
+		"controls":  func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
+		"spec":      func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
 	}) {
 		return
 	}
@@ -233,6 +234,7 @@ func (r *settingsReader) check(v *value) {
 		fail("api.listen", s.API.Listen+" is not loopback, and there is no access control yet", "write 127.0.0.1 and reach it through a tunnel")
 	}
 	r.checkStreams(fail)
+	r.checkResolvers(fail)
 	r.checkEtcd(fail)
 }
 

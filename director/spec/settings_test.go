@@ -60,6 +60,7 @@ etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.
 api: {listen: "127.0.0.1:8053"}
 probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"]}
 controls: ["192.0.2.1:53", "control.example.net:53"]
+resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
 spec: [spec.d, /etc/more.d]
 `
 	s, problems := ParseSettings("/etc/divert/director.yaml", []byte(text))
@@ -81,6 +82,7 @@ spec: [spec.d, /etc/more.d]
 	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
+	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
 	want.Spec = []string{"/etc/divert/spec.d", "/etc/more.d"}
 	want.File = "/etc/divert/director.yaml"
 	if diff := cmp.Diff(want, s, comparePrefixes()); diff != "" {

@@ -258,8 +258,11 @@ type Settings struct {
 		Allow  []netip.Prefix
 	}
 	Controls []string // control points, host:port
-	Spec     []string // files and folders
-	File     string   // where it was read from, "" for none
+	// Resolvers are the recursive servers that hostnames are resolved by, address:port;
+	// none: the system's.
+	Resolvers []string
+	Spec      []string // files and folders
+	File      string   // where it was read from, "" for none
 }
 
 // DNSSettings is how a director answers.
