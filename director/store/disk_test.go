@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -29,8 +31,9 @@ func openDisk(t *testing.T, dir string) *Disk {
 func generation(n int) Generation {
 	return Generation{
 		Plan: fmt.Appendf(nil, "plan %d", n), Doc: fmt.Appendf(nil, "doc %d", n), Health: fmt.Appendf(nil, "health %d", n),
-		Highest: plan.Identity{Fleet: "f1", Epoch: 1, Revision: uint64(n), Hash: plan.Sum([]byte{byte(n)})},
-		Saved:   time.Unix(int64(n), 5),
+		Resolved: fmt.Appendf(nil, "resolved %d", n),
+		Highest:  plan.Identity{Fleet: "f1", Epoch: 1, Revision: uint64(n), Hash: plan.Sum([]byte{byte(n)})},
+		Saved:    time.Unix(int64(n), 5),
 	}
 }
 
@@ -197,6 +200,35 @@ func TestDiskNewerFormat(t *testing.T) {
 	wantGeneration(t, got, 1)
 	if !strings.Contains(note, "upgrade this one") {
 		t.Errorf("note %q, want what to do", note)
+	}
+}
+
+// TestGenerationFields (F22): a field that is new here is skipped by a divert that does
+// not know it, and a file without it reads well; without hostnames there is none.
+func TestGenerationFields(t *testing.T) {
+	with, without := generation(1), generation(1)
+	without.Resolved = nil
+	old, err := without.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decode(old); err != nil || !reflect.DeepEqual(got, without) {
+		t.Errorf("an older divert's file: got %+v, %v", got, err)
+	}
+	file, err := with.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The old reader is this one, for which the number means nothing.
+	tag := protowire.AppendTag(nil, fieldResolved, protowire.BytesType)
+	at := bytes.Index(file[bodyOffset:], append(tag, protowire.AppendString(nil, "resolved 1")...))
+	if at < 0 {
+		t.Fatal("the field is not in the file")
+	}
+	copy(file[bodyOffset+at:], protowire.AppendTag(nil, 15, protowire.BytesType))
+	copy(file[headerLength:], checksum(file))
+	if got, err := decode(file); err != nil || !reflect.DeepEqual(got, without) {
+		t.Errorf("an older divert reads %+v, %v, want all but the field", got, err)
 	}
 }
 

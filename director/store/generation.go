@@ -16,11 +16,12 @@ import (
 // Generation is what a director needs to answer and to fail over with nobody
 // else there (S12).
 type Generation struct {
-	Plan    []byte        // envelope, as sealed
-	Doc     []byte        // marshalled plan.SpecDoc
-	Health  []byte        // certificates and their ages; opaque here
-	Highest plan.Identity // highest plan that this director knew of (S3)
-	Saved   time.Time     // wall clock, for people
+	Plan     []byte        // envelope, as sealed
+	Doc      []byte        // marshalled plan.SpecDoc
+	Health   []byte        // certificates and their ages; opaque here
+	Resolved []byte        // what hostnames resolved to; opaque here. None: an older divert's, or no hostnames
+	Highest  plan.Identity // highest plan that this director knew of (S3)
+	Saved    time.Time     // wall clock, for people
 }
 
 // A generation's file: 8 octets of magic, the format and the body's length,
@@ -44,6 +45,7 @@ const (
 	fieldRevision
 	fieldHash
 	fieldSaved
+	fieldResolved
 )
 
 // errNewer says that a generation was written by a newer divert.
@@ -51,7 +53,7 @@ var errNewer = errors.New("was written by a newer divert: upgrade this one")
 
 // encode gives the file's octets.
 func (g Generation) encode() ([]byte, error) {
-	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Health)+256)
+	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Health)+len(g.Resolved)+256)
 	octets := func(n protowire.Number, v []byte) {
 		body = protowire.AppendTag(body, n, protowire.BytesType)
 		body = protowire.AppendBytes(body, v)
@@ -67,6 +69,9 @@ func (g Generation) encode() ([]byte, error) {
 	number(fieldEpoch, g.Highest.Epoch)
 	number(fieldRevision, g.Highest.Revision)
 	octets(fieldHash, g.Highest.Hash[:])
+	if len(g.Resolved) > 0 {
+		octets(fieldResolved, g.Resolved)
+	}
 	if !g.Saved.IsZero() {
 		number(fieldSaved, uint64(g.Saved.UnixNano()))
 	}
@@ -144,6 +149,8 @@ func (g *Generation) field(num protowire.Number, kind protowire.Type, raw []byte
 		g.Doc = octets
 	case fieldHealth:
 		g.Health = octets
+	case fieldResolved:
+		g.Resolved = octets
 	case fieldFleet:
 		g.Highest.Fleet = string(octets)
 	case fieldEpoch:
