@@ -17,6 +17,7 @@ import (
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
@@ -34,6 +35,7 @@ type commander struct {
 	store     *store.Store
 	librarian *librarian
 	horizon   *horizon
+	resolver  *resolve.Resolver
 	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
 	earth     func() *earth
 	clock     func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
@@ -178,6 +180,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 	if err := c.trial(next); err != nil {
 		return plan.Identity{}, &core.Refusal{Reason: "no table can be made of it: " + err.Error()}
 	}
+	learn(ctx, c.resolver, next)
 	change.Audit.Plan = sealed.Identity.Hash[:]
 	result := &plan.Result{
 		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],

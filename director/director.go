@@ -20,6 +20,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
@@ -77,6 +78,7 @@ type Director struct {
 	mirror    *mirror
 	controls  *controls
 	kubes     *kubes
+	resolver  *resolve.Resolver
 	api       *api.Server
 	changes   *broadcast
 	exchange  *exchange
@@ -141,21 +143,22 @@ func (d *Director) setup() error {
 		table = d.front.table
 	}
 	d.table = table
+	d.resolver = d.newResolver()
 	d.prober = probe.New(probe.Options{
-		Source: s.Probe.Source, Allow: s.Probe.Allow, Report: d.report, Log: d.log, Registerer: d.registry,
+		Source: s.Probe.Source, Allow: s.Probe.Allow, Lookup: d.lookup, Report: d.report, Log: d.log, Registerer: d.registry,
 		Stalled: func(at time.Time, _ time.Duration) { d.loop.proberStalled.Store(&at) },
 	})
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
-		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
+		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, resolver: d.resolver, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
 	}
 	d.loop.earth.Store(newEarth(geo.Default()))
 	d.librarian = &librarian{
-		store: d.store, horizon: d.horizon, courier: d.courier, offered: d.loop.wakeup, log: d.log,
+		store: d.store, horizon: d.horizon, courier: d.courier, resolver: d.resolver, offered: d.loop.wakeup, log: d.log,
 		mail: make(chan gossip.Message, 64), ask: d.loop.newer,
 		confirmed: func() { now := d.now(); d.confirmed.Store(&now) }, changed: d.changes.tell,
 	}
@@ -166,9 +169,9 @@ func (d *Director) setup() error {
 			shown.overflow.WithLabelValues("plans").Inc()
 		}
 	}
-	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, wanted: d.loop.save, told: newWake(), log: d.log, shown: shown}
+	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
-		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon,
+		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
 	d.commander.clock = d.clock
@@ -305,6 +308,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("gossip", d.links.Run)
 	run("courier", d.courier.run)
 	run("probes", d.prober.Run)
+	run("hostnames", d.resolver.Run)
 	run("saver", d.saver.run)
 	run("store", d.librarian.run)
 	run("campaign", d.campaign.Run)

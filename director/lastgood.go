@@ -27,6 +27,7 @@ func (d *Director) lastGood() error {
 	if err != nil {
 		return d.unusable(err)
 	}
+	restoreNames(d.resolver, g.Resolved, d.log)
 	now := d.now()
 	d.loop.book.SetSubjects(subjects(f.spec), now)
 	if err := d.loop.book.Restore(g.Health, now); err != nil {

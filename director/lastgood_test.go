@@ -132,7 +132,7 @@ func TestUnusableLastGood(t *testing.T) {
 		if d.horizon.storeNow().problem == "" {
 			t.Errorf("%s: an older plan than this disk knew (%v) is taken from the store (S3)", tc.name, known)
 		}
-		if d.librarian.offer(newer.sealed, newer.bytes); !d.loop.takeForce(newer, d.now()) || d.Ready() != nil {
+		if d.librarian.offer(t.Context(), newer.sealed, newer.bytes); !d.loop.takeForce(newer, d.now()) || d.Ready() != nil {
 			t.Errorf("%s: a newer plan does not help", tc.name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/store"
 )
 
@@ -20,13 +21,14 @@ import (
 // newer one. It fetches the document's chunks by hash and offers what is whole
 // and verified to the loop. It alone writes the store's state.
 type librarian struct {
-	store   *store.Store
-	horizon *horizon
-	courier *courier
-	offered wake // the loop's
-	log     *slog.Logger
-	mail    chan gossip.Message // plan traffic of peers, bounded
-	ask     wake                // a heartbeat named a newer plan
+	store    *store.Store
+	horizon  *horizon
+	courier  *courier
+	resolver *resolve.Resolver
+	offered  wake // the loop's
+	log      *slog.Logger
+	mail     chan gossip.Message // plan traffic of peers, bounded
+	ask      wake                // a heartbeat named a newer plan
 
 	wanted *plan.Sealed // a peer's newer plan whose document is not whole yet
 	chunks map[plan.Hash][]byte
@@ -85,7 +87,7 @@ func (l *librarian) serve(ctx context.Context) error {
 		case <-l.ask:
 			l.fetch()
 		case m := <-l.mail:
-			l.message(m)
+			l.message(ctx, m)
 		}
 	}
 }
@@ -170,7 +172,7 @@ func (l *librarian) learn(ctx context.Context, known plan.Identity, snap store.S
 		l.log.Warn("the plan's document cannot be had yet", slog.Any("err", err))
 		return
 	}
-	l.offer(snap.Sealed, doc)
+	l.offer(ctx, snap.Sealed, doc)
 }
 
 // foreign says why a store that holds this plan is not to be written to; "" =
@@ -221,7 +223,7 @@ func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error
 
 // offer prepares a plan and leaves it to the loop. What cannot be used leaves
 // the old plan in force (S7).
-func (l *librarian) offer(s *plan.Sealed, doc []byte) {
+func (l *librarian) offer(ctx context.Context, s *plan.Sealed, doc []byte) {
 	var cur *plan.Sealed
 	if f := l.horizon.current(); f != nil {
 		cur = f.sealed
@@ -235,6 +237,7 @@ func (l *librarian) offer(s *plan.Sealed, doc []byte) {
 		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
 		return
 	}
+	learn(ctx, l.resolver, f)
 	l.horizon.offer(f)
 	l.offered.up()
 }
@@ -281,7 +284,7 @@ func (l *librarian) missing() [][]byte {
 }
 
 // message serves peers that want a plan, and takes what was wanted from them.
-func (l *librarian) message(m gossip.Message) {
+func (l *librarian) message(ctx context.Context, m gossip.Message) {
 	cur := l.horizon.current()
 	if cur == nil {
 		return
@@ -296,13 +299,13 @@ func (l *librarian) message(m gossip.Message) {
 			}
 		}
 	case kindPlan:
-		l.received(cur, m.Payload)
+		l.received(ctx, cur, m.Payload)
 	case kindChunk:
-		l.receivedChunk(m.Payload)
+		l.receivedChunk(ctx, m.Payload)
 	}
 }
 
-func (l *librarian) received(cur *inForce, raw []byte) {
+func (l *librarian) received(ctx context.Context, cur *inForce, raw []byte) {
 	s, err := plan.Open(raw)
 	if err == nil {
 		err = plan.Trusted(cur.sealed, s)
@@ -318,11 +321,11 @@ func (l *librarian) received(cur *inForce, raw []byte) {
 		return
 	}
 	l.wanted, l.chunks = s, maps.Clone(cur.chunks())
-	l.complete()
+	l.complete(ctx)
 	l.ask.up()
 }
 
-func (l *librarian) receivedChunk(c []byte) {
+func (l *librarian) receivedChunk(ctx context.Context, c []byte) {
 	if l.wanted == nil {
 		return
 	}
@@ -332,11 +335,11 @@ func (l *librarian) receivedChunk(c []byte) {
 			l.chunks[sum] = c
 		}
 	}
-	l.complete()
+	l.complete(ctx)
 	l.ask.up()
 }
 
-func (l *librarian) complete() {
+func (l *librarian) complete(ctx context.Context) {
 	if len(l.missing()) > 0 {
 		return
 	}
@@ -344,7 +347,7 @@ func (l *librarian) complete() {
 	if err != nil {
 		l.log.Warn("a peer's plan is not whole", slog.Any("err", err))
 	} else {
-		l.offer(l.wanted, doc)
+		l.offer(ctx, l.wanted, doc)
 	}
 	l.wanted, l.chunks = nil, nil
 }

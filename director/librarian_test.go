@@ -29,7 +29,7 @@ func TestFetchPace(t *testing.T) {
 		}
 		for range 8 {
 			l.fetch()
-			l.message(gossip.Message{Kind: kindPlan, From: "d2", Payload: []byte("of a later format")})
+			l.message(t.Context(), gossip.Message{Kind: kindPlan, From: "d2", Payload: []byte("of a later format")})
 			synctest.Wait()
 			time.Sleep(fetchTick / 4)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/health"
@@ -39,6 +40,7 @@ type loop struct {
 	outbox   outbox
 	courier  *courier
 	prober   *probe.Scheduler
+	resolver *resolve.Resolver
 	table    *atomic.Pointer[answer.Table]
 	identity string // that DNS tells whoever asks; "" = not told
 	version  string
@@ -54,6 +56,7 @@ type loop struct {
 	planned       wake // the spec files': a plan came into force
 	wakeup        wake
 	plans         func(gossip.Message)      // the librarian's mail, never blocking
+	renamed       atomic.Bool               // hostnames have other addresses
 	newer         wake                      // a heartbeat names a newer plan
 	save          wake                      // the saver's: plan or certificates changed
 	changed       func()                    // status changed
@@ -160,6 +163,9 @@ func (l *loop) step(now time.Time) {
 	if stale := isolated || l.horizon.behind(); stale != l.stale {
 		l.stale, l.dirty, l.decided = stale, true, false // EDE 3 comes and goes with it
 	}
+	if l.renamed.Swap(false) {
+		l.dirty, l.decided = true, false // the same decision, other addresses
+	}
 	if l.dirty {
 		l.decide()
 	}
@@ -213,6 +219,7 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 		probes, watched := targets(f.spec, roster, l.name)
 		l.observer.Set(watched)
 		l.prober.Set(probes)
+		l.resolver.Set(hostnames(f.spec))
 		l.publish.SetPeers(peersOf(roster, l.name))
 	}
 	l.setReadmits(f, now)

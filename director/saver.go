@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/store"
 )
 
@@ -16,14 +17,16 @@ import (
 // Only after the fsync does this director acknowledge a plan (S6), to its peers
 // by heartbeat and to the store.
 type saver struct {
-	name    string
-	disk    *store.Disk
-	store   *store.Store
-	horizon *horizon
-	loop    *loop
-	wanted  wake
-	log     *slog.Logger
-	shown   *metrics
+	name     string
+	disk     *store.Disk
+	store    *store.Store
+	horizon  *horizon
+	loop     *loop
+	resolver *resolve.Resolver
+	wanted   wake
+	renamed  wake // hostnames have other addresses, which may wait for saveAges
+	log      *slog.Logger
+	shown    *metrics
 
 	failing bool
 	told    wake          // something new is on disk
@@ -43,7 +46,7 @@ func (s *saver) run(ctx context.Context) error {
 	group.Go(func() error { return s.tellStore(ctx) })
 	retry := time.NewTicker(saveRetry)
 	defer retry.Stop()
-	pending := false
+	pending, renamed := false, false
 	var changed, saved time.Time
 	for {
 		select {
@@ -51,13 +54,25 @@ func (s *saver) run(ctx context.Context) error {
 			return group.Wait()
 		case <-s.wanted:
 			pending, changed = true, time.Now()
+		case <-s.renamed:
+			renamed = true
 		case now := <-retry.C:
-			pending = pending || now.Sub(changed) < saveYoung && now.Sub(saved) >= saveAges
+			pending = pending || (renamed || now.Sub(changed) < saveYoung) && now.Sub(saved) >= saveAges
 		}
 		if pending && s.save(ctx) {
-			pending, saved = false, time.Now()
+			pending, renamed, saved = false, false, time.Now()
 			s.told.up()
 		}
+	}
+}
+
+// resolved is told that a hostname has other addresses. The first that a name has are
+// written at once; of those that change with each answer a minute may be lost.
+func (s *saver) resolved(first bool) {
+	if first {
+		s.wanted.up()
+	} else {
+		s.renamed.up()
 	}
 }
 
@@ -106,7 +121,7 @@ func (s *saver) save(ctx context.Context) bool {
 
 func (s *saver) write(f *inForce, image []byte) error {
 	return s.disk.Save(store.Generation{
-		Plan: f.sealed.Raw, Doc: f.bytes, Health: image, Highest: s.horizon.known(), Saved: s.loop.now(),
+		Plan: f.sealed.Raw, Doc: f.bytes, Health: image, Resolved: s.resolver.Save(), Highest: s.horizon.known(), Saved: s.loop.now(),
 	})
 }
 

@@ -16,7 +16,8 @@ type Records struct {
 	TTL   time.Duration   // how long at most a client may keep them, in steps: see ttlSteps
 }
 
-func (r *Records) all() []netip.Addr {
+// All gives the addresses of both families.
+func (r *Records) All() []netip.Addr {
 	if r == nil {
 		return nil
 	}

@@ -330,7 +330,7 @@ func (r *Resolver) took(ctx context.Context, e *entry, got [2]outcome) {
 		r.log.Info("a hostname resolves again", slog.String("hostname", e.name))
 	}
 	if changed {
-		r.log.Debug("a hostname resolves anew", slog.String("hostname", e.name), slog.Any("addresses", records.all()))
+		r.log.Debug("a hostname resolves anew", slog.String("hostname", e.name), slog.Any("addresses", records.All()))
 		r.opts.Changed(old == nil)
 	}
 }

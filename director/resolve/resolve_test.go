@@ -380,7 +380,7 @@ func TestRestore(t *testing.T) {
 		r.Set([]string{"a.example.net", "c.example.net"})
 		time.Sleep(3 * time.Hour)
 		got := r.Records("a.example.net")
-		if got == nil || !slices.Equal(got.all(), addrs("192.0.2.1", "2001:db8::1", "2001:db8::2")) || got.TTL != 20*time.Second || got.Known != [2]bool{true, true} {
+		if got == nil || !slices.Equal(got.All(), addrs("192.0.2.1", "2001:db8::1", "2001:db8::2")) || got.TTL != 20*time.Second || got.Known != [2]bool{true, true} {
 			t.Errorf("got %+v, want what was saved", got)
 		}
 		if r.Records("b.example.net") != nil || r.Records("c.example.net") != nil {

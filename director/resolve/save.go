@@ -23,20 +23,33 @@ const (
 
 var errDamaged = errors.New("what hostnames resolved to cannot be read")
 
-// Save writes the last good of each name, for the disk (S12).
+// Saved is the last good answer of a name as it is saved.
+type Saved struct {
+	Records *Records
+	At      time.Time // last confirmed; zero = not known
+}
+
+// Save gives the last good of each name in octets, for the disk (S12).
 func (r *Resolver) Save() []byte {
+	saved := map[string]Saved{}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []byte
-	for _, name := range slices.Sorted(maps.Keys(r.entries)) {
-		e := r.entries[name]
-		records := e.records.Load()
-		if records == nil {
-			continue
+	for name, e := range r.entries {
+		if records := e.records.Load(); records != nil {
+			saved[name] = Saved{records, e.at}
 		}
+	}
+	r.mu.Unlock()
+	return Write(saved)
+}
+
+// Write puts last good answers into octets; equal ones into equal octets.
+func Write(saved map[string]Saved) []byte {
+	var out []byte
+	for _, name := range slices.Sorted(maps.Keys(saved)) {
+		records, at := saved[name].Records, saved[name].At
 		one := protowire.AppendTag(nil, fieldName, protowire.BytesType)
 		one = protowire.AppendString(one, name)
-		for _, a := range records.all() {
+		for _, a := range records.All() {
 			one = protowire.AppendTag(one, fieldAddr, protowire.BytesType)
 			one = protowire.AppendBytes(one, a.AsSlice())
 		}
@@ -52,8 +65,8 @@ func (r *Resolver) Save() []byte {
 		}
 		number(fieldKnown, known)
 		number(fieldTTL, uint64(records.TTL/time.Second))
-		if at := e.at.Unix(); !e.at.IsZero() && at > 0 {
-			number(fieldAt, uint64(at))
+		if !at.IsZero() && at.Unix() > 0 {
+			number(fieldAt, uint64(at.Unix()))
 		}
 		out = protowire.AppendTag(out, 1, protowire.BytesType)
 		out = protowire.AppendBytes(out, one)
@@ -78,12 +91,6 @@ func (r *Resolver) Restore(data []byte) error {
 	}
 	r.publish()
 	return nil
-}
-
-// Saved is the last good answer of a name as it was saved.
-type Saved struct {
-	Records *Records
-	At      time.Time // last confirmed; zero = not known
 }
 
 // Read reads what Save wrote, by name.

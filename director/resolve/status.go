@@ -29,7 +29,7 @@ func (r *Resolver) Status(name string) (Status, bool) {
 		Stale: e.wanted && e.age(time.Now()) >= Stale,
 	}
 	if records := e.records.Load(); records != nil {
-		s.Addresses, s.TTL = records.all(), records.TTL
+		s.Addresses, s.TTL = records.All(), records.TTL
 	}
 	return s, true
 }

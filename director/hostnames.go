@@ -1,0 +1,93 @@
+package director
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/divertdns/divert/director/resolve"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health/probe"
+)
+
+// learnPatience is how long a plan may wait for its new hostnames to resolve.
+const learnPatience = 2 * time.Second
+
+// newResolver makes what keeps the addresses of hostnames. When they change, the loop
+// describes anew what they are in, and the disk gets them.
+func (d *Director) newResolver() *resolve.Resolver {
+	return resolve.New(resolve.Options{
+		Servers: d.settings.Resolvers, Permit: probe.Permit(d.settings.Probe.Allow), Log: d.log, Registerer: d.registry,
+		Changed: func(first bool) {
+			d.loop.renamed.Store(true)
+			d.loop.wakeup.up()
+			d.saver.resolved(first)
+			d.changes.tell()
+		},
+	})
+}
+
+// lookup gives the prober the addresses of a hostname.
+func (d *Director) lookup(hostname string) []netip.Addr {
+	if r := d.resolver.Records(hostname); r != nil {
+		return r.All()
+	}
+	return nil
+}
+
+// restoreNames takes what hostnames resolved to from the disk. What cannot be read is
+// found out again.
+func restoreNames(r *resolve.Resolver, saved []byte, log *slog.Logger) {
+	if err := r.Restore(saved); err != nil {
+		log.Warn("what hostnames resolved to in the last good state is not used", slog.Any("err", err))
+	}
+}
+
+// learn asks for the hostnames that a plan would be the first to answer by, before it
+// is in force: what is not known then is answered by the other sites alone.
+func learn(ctx context.Context, r *resolve.Resolver, f *inForce) {
+	names := flattened(f.spec)
+	if len(names) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, learnPatience)
+	defer cancel()
+	r.Learn(ctx, names)
+}
+
+// hostnames lists all hostnames of a spec: what is probed needs their addresses,
+// however the hosts are answered.
+func hostnames(set *spec.Set) []string {
+	out := make([]string, 0, len(set.Hostnames))
+	for _, name := range set.Hostnames {
+		out = append(out, name)
+	}
+	return out
+}
+
+// flattened lists those whose addresses stand in answers.
+func flattened(set *spec.Set) []string {
+	if len(set.Hostnames) == 0 {
+		return nil
+	}
+	var out []string
+	for _, svc := range set.Services {
+		out = append(out, flattenedOf(svc)...)
+	}
+	return out
+}
+
+// flattenedOf lists those of a service, in the order of its endpoints.
+func flattenedOf(svc *spec.GlobalService) []string {
+	if svc.CNAME {
+		return nil
+	}
+	var out []string
+	for i := range svc.Endpoints {
+		if name := svc.Endpoints[i].Hostname; name != "" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
