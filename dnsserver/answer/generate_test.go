@@ -232,7 +232,7 @@ func drawView(t *rapid.T, places int, pattern string) View {
 	}
 	next := 1
 	for range n {
-		s := Set{Weighted: rapid.Bool().Draw(t, "weighted"), FailOpen: rapid.Bool().Draw(t, "fail open")}
+		s := Set{Weighted: rapid.Bool().Draw(t, "weighted"), FailOpen: rapid.Bool().Draw(t, "fail open"), Unresolved: rapid.Bool().Draw(t, "unresolved")}
 		for i := range rapid.IntRange(0, 4).Draw(t, "sites") {
 			site := Site{
 				Cluster: fmt.Sprintf("c%d", i), Domain: fmt.Sprintf("d%d", rapid.IntRange(0, 2).Draw(t, "domain")),

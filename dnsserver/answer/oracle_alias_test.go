@@ -28,11 +28,14 @@ func (o *oracle) alias(v *verdict, z *Zone, s *Steered, name string, resolver, s
 		}
 		as.A.Sets[i].Sites = sites
 	}
-	picks, failOpen := o.picks(&as, &as.A, resolver, subnet)
-	if failOpen {
+	picks, set := o.picks(&as, &as.A, resolver, subnet)
+	if set.FailOpen && len(picks) > 0 {
 		v.ede = int(dns.ExtendedErrorCodeOther)
 	}
 	if len(picks) == 0 {
+		if set.Unresolved {
+			v.ede = int(dns.ExtendedErrorCodeNoReachableAuthority)
+		}
 		v.ns = o.negative(z)
 		return
 	}

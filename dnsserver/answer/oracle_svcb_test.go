@@ -33,11 +33,11 @@ func (o *oracle) hint(v *verdict, s *Steered, at []dns.RR, name string, qtype ui
 		if len(f.view.Sets) == 0 {
 			continue
 		}
-		addrs, failOpen := o.picks(s, f.view, resolver, subnet)
+		addrs, set := o.picks(s, f.view, resolver, subnet)
 		for _, a := range addrs {
 			*f.to = append(*f.to, net.IP(a.AsSlice()))
 		}
-		if failOpen {
+		if set.FailOpen && len(addrs) > 0 {
 			v.ede = int(dns.ExtendedErrorCodeOther)
 		}
 	}

@@ -274,12 +274,15 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 		return
 	}
 	v.dependsOnTheClient = true
-	addrs, failOpen := o.picks(s, view, resolver, subnet)
-	if failOpen {
+	addrs, set := o.picks(s, view, resolver, subnet)
+	if set.FailOpen && len(addrs) > 0 {
 		v.ede = int(dns.ExtendedErrorCodeOther)
 	}
 	if len(addrs) == 0 {
 		v.ns = o.negative(z)
+		if set.Unresolved {
+			v.ede = int(dns.ExtendedErrorCodeNoReachableAuthority)
+		}
 	}
 	for _, addr := range addrs {
 		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: o.ttl(s)}
@@ -291,8 +294,8 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 	}
 }
 
-// picks gives what a view answers to a client, and whether that is failing open.
-func (o *oracle) picks(s *Steered, view *View, resolver, subnet netip.Addr) (addrs []netip.Addr, failOpen bool) {
+// picks gives what a view answers to a client, and of which set that is.
+func (o *oracle) picks(s *Steered, view *View, resolver, subnet netip.Addr) ([]netip.Addr, *Set) {
 	from := resolver
 	if subnet.IsValid() {
 		from = subnet
@@ -316,8 +319,7 @@ func (o *oracle) picks(s *Steered, view *View, resolver, subnet netip.Addr) (add
 	case len(byPlace) > 0:
 		index = int(byPlace[0])
 	}
-	addrs = oraclePicks(s, &view.Sets[index], from)
-	return addrs, view.Sets[index].FailOpen && len(addrs) > 0
+	return oraclePicks(s, &view.Sets[index], from), &view.Sets[index]
 }
 
 func longest(view *View, addr netip.Addr) int {

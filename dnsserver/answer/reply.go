@@ -22,6 +22,7 @@ const (
 	edeNotReady      = 14
 	edeStaleNX       = 19
 	edeAuthoritative = 20
+	edeUnreachable   = 22
 )
 
 const failOpenText = "no site is known to be up; answered all the same"

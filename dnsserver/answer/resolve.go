@@ -124,6 +124,9 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 		// Residency leaves nothing. This NODATA does depend on the client, so it
 		// carries its scope, unlike all others: else it would be cached for the world.
 		r.label += continent
+		if chosen.unresolved {
+			r.ede = edeUnreachable
+		}
 		r.negative(z, at, position, 0)
 		return
 	}

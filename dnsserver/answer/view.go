@@ -68,15 +68,16 @@ func (p *places) at(place uint16) int {
 
 // set is a compiled Set.
 type set struct {
-	sites    []site
-	records  []byte // of all addresses or targets, ready to be sent
-	picks    []pick // the answer, where no hash decides
-	answer   []byte // its records
-	weighted bool
-	failOpen bool
-	hashed   bool // the client's unit matters
-	total    int  // addresses in all
-	size     int  // of a record
+	sites      []site
+	records    []byte // of all addresses or targets, ready to be sent
+	picks      []pick // the answer, where no hash decides
+	answer     []byte // its records
+	weighted   bool
+	failOpen   bool
+	unresolved bool
+	hashed     bool // the client's unit matters
+	total      int  // addresses in all
+	size       int  // of a record
 }
 
 type site struct {
@@ -200,7 +201,7 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 	if len(source.Sites) > maxSites {
 		return fmt.Errorf("%d sites; there may be %d", len(source.Sites), maxSites)
 	}
-	out.weighted, out.failOpen, out.size = source.Weighted, source.FailOpen, v.size
+	out.weighted, out.failOpen, out.unresolved, out.size = source.Weighted, source.FailOpen, source.Unresolved, v.size
 	zero := true
 	for i := range source.Sites {
 		zero = zero && source.Sites[i].Weight == 0

@@ -89,6 +89,9 @@ type Set struct {
 	Sites    []Site
 	Weighted bool // order by rendezvous hashing of the client's /24 or /48, by Weight
 	FailOpen bool // all down: EDE 0 with text
+	// Unresolved says of one without addresses that they could not be found out yet:
+	// EDE 22 (RFC 8914 section 4.23), so that nobody takes it for what was meant.
+	Unresolved bool
 }
 
 // Site is one endpoint's live addresses of the view's family.
