@@ -24,13 +24,20 @@ func CheckZone(z *spec.Zone) []spec.Problem {
 		return out
 	}
 	// A steered name may clash with a static one: a table made of both tells.
-	trial := answer.Zone{Origin: z.Name + ".", Records: records}
+	static, err := answer.Pack(z.Name+".", records.List)
+	for _, e := range each(err) {
+		out = append(out, spec.Problem{Message: e.Error()})
+	}
+	if err != nil {
+		return out
+	}
+	trial := answer.Zone{Origin: z.Name + ".", Static: static}
 	for _, host := range z.Steered {
 		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1})
 	}
 	// The spec package finds these in the text, with their line, as far as they are
 	// written by name. A director that has such in its plan leaves them as they are.
-	for _, target := range zone.Hinted(records) {
+	for _, target := range records.Hinted {
 		if slices.Contains(z.Steered, strings.TrimSuffix(target, ".")) {
 			out = append(out, spec.Problem{
 				Message: "an HTTPS or SVCB record brings hints of its own for the steered host " + target + " itself",
@@ -38,7 +45,7 @@ func CheckZone(z *spec.Zone) []spec.Problem {
 			})
 		}
 	}
-	_, err := answer.Compile(answer.Options{Zones: []answer.Zone{trial}})
+	_, err = answer.Compile(answer.Options{Zones: []answer.Zone{trial}})
 	for _, e := range each(err) {
 		out = append(out, spec.Problem{Message: e.Error(), Remedy: "a host of a service has no static A, AAAA or CNAME, and stands under no delegation or DNAME: rename the host, or take the record out"})
 	}
@@ -77,7 +84,7 @@ func staticZones(set *spec.Set, p *plan.Plan) (out []answer.Zone, doubts []error
 				doubts = append(doubts, fmt.Errorf("zone %s: %s", z.Name, problem))
 			}
 		}
-		static, err := answer.Pack(z.Name+".", records)
+		static, err := answer.Pack(z.Name+".", records.List)
 		if err != nil {
 			return nil, nil, fmt.Errorf("zone %s: %w", z.Name, errors.Join(append(doubts, err)...))
 		}

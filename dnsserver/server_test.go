@@ -37,14 +37,18 @@ func compile(t testing.TB, o answer.Options) *answer.Table {
 // compileText adds records to it, and gives it a serial.
 func compileText(t testing.TB, o answer.Options, text string, serial ...uint32) *answer.Table {
 	t.Helper()
-	records, problems := zone.Parse(zone.Source{
+	parsed, problems := zone.Parse(zone.Source{
 		Origin: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "admin@example.org",
 		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10) + "\n" + text,
 	})
 	if zone.Failed(problems) {
 		t.Fatalf("zone: %v", problems)
 	}
-	o.Zones = []answer.Zone{{Origin: "example.org.", Records: records, Steered: []answer.Steered{{
+	static, err := answer.Pack("example.org.", parsed.List)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Zones = []answer.Zone{{Origin: "example.org.", Static: static, Steered: []answer.Steered{{
 		Name: "shop.example.org.", Service: "shop", TTL: 20, Answers: 1,
 		A: answer.View{
 			Sets: []answer.Set{{Sites: []answer.Site{{

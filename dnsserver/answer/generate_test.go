@@ -46,7 +46,7 @@ func drawZones(t *rapid.T, places int) []Zone {
 			name = rapid.SampledFrom(labels1).Draw(t, "label") + "." + name
 		}
 		ttl := rapid.IntRange(0, 1000).Draw(t, "ttl")
-		for _, rr := range records(z, name) {
+		for _, rr := range recordsOf(z, name) {
 			ttl = int(rr.Header().Ttl) // one for a set; simplest is one for a name
 		}
 		target := drawName(t, "target")
@@ -110,7 +110,7 @@ func mustRR(text string) dns.RR {
 
 func fitsZone(z *Zone, rr dns.RR) bool {
 	h := rr.Header()
-	there := records(z, h.Name)
+	there := recordsOf(z, h.Name)
 	for _, other := range there {
 		if other.String() == rr.String() {
 			return false
@@ -134,7 +134,7 @@ func fitsZone(z *Zone, rr dns.RR) bool {
 
 func steerable(z *Zone, zones []Zone, name string) bool {
 	for _, up := range lineage(z.Origin, name) {
-		at := records(z, up)
+		at := recordsOf(z, up)
 		if up != z.Origin && has(at, dns.TypeNS) || up != name && has(at, dns.TypeDNAME) {
 			return false
 		}
@@ -148,7 +148,7 @@ func steerable(z *Zone, zones []Zone, name string) bool {
 }
 
 func drawSteered(t *rapid.T, z *Zone, name string, places int) {
-	there := records(z, name)
+	there := recordsOf(z, name)
 	if steeredAt(z, name) != nil || has(there, dns.TypeCNAME) || has(there, dns.TypeA) || has(there, dns.TypeAAAA) ||
 		(has(there, dns.TypeNS) && name != z.Origin) {
 		return

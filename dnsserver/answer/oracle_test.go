@@ -82,7 +82,7 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 		}
 		// From the top down: a delegation or a DNAME above the name ends the search.
 		for _, up := range lineage(z.Origin, name) {
-			at := records(z, up)
+			at := recordsOf(z, up)
 			if up != z.Origin && has(at, dns.TypeNS) && (up != name || qtype != dns.TypeDS) {
 				if hop == 0 {
 					v.aa = false
@@ -126,7 +126,7 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 				o.steer(v, z, s, name, qtype, resolver, subnet)
 				return
 			}
-			at := records(z, source)
+			at := recordsOf(z, source)
 			cname := first(at, dns.TypeCNAME)
 			switch {
 			case cname != nil && qtype != dns.TypeCNAME:
@@ -179,7 +179,7 @@ func (o *oracle) exists(z *Zone, name string) bool {
 			return false
 		}
 		for _, up := range lineage(z.Origin, owner) {
-			at := records(z, up)
+			at := recordsOf(z, up)
 			if up != owner && (up != z.Origin && has(at, dns.TypeNS) || has(at, dns.TypeDNAME)) {
 				return false
 			}
@@ -245,7 +245,7 @@ func (o *oracle) negative(z *Zone) []string {
 }
 
 func (o *oracle) refer(v *verdict, z *Zone, at string) {
-	for _, rr := range records(z, at) {
+	for _, rr := range recordsOf(z, at) {
 		ns, ok := rr.(*dns.NS)
 		if !ok {
 			continue
@@ -418,7 +418,7 @@ func parentOf(name string) string {
 	return name[i:]
 }
 
-func records(z *Zone, name string) []dns.RR {
+func recordsOf(z *Zone, name string) []dns.RR {
 	var out []dns.RR
 	for _, rr := range z.Records {
 		if rr.Header().Name == name {

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/dnsserver/internal/records"
 )
 
 // maxStore bounds the octets of a store, whose places have 32 bits.
@@ -29,18 +31,18 @@ type Static struct {
 	origin string
 }
 
-// Pack makes the records of a zone ready for any number of tables, or says all that
-// is wrong with them. They are not needed after.
-func Pack(origin string, records []dns.RR) (*Static, error) {
+// Pack makes the records of a zone (zone.Parse gives them) ready for any number of
+// tables, or says all that is wrong with them. They are not needed after.
+func Pack(origin string, list *records.List) (*Static, error) {
 	packed, err := wire(origin)
 	if err != nil {
 		return nil, err
 	}
-	s, errs := newStatic(packed, records)
+	list.Sort()
+	s, errs := packStatic(packed, list)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	s.source = nil
 	return &Static{static: s, origin: string(packed)}, nil
 }
 
@@ -57,127 +59,64 @@ type glue struct {
 	needed bool
 }
 
-// gathered is the records while a static is made: of a million, a few objects.
+// gathered is the records while a static is made.
 type gathered struct {
-	origin  []byte
-	octets  []byte  // of records, ready to be sent
-	keys    []byte  // of owners, see sortKey
-	owner   []byte  // the last, in wire format
-	records []piece // in the order of the text, then by owner
-	groups  []int32 // where each owner begins in records
-	scratch []byte
-	sets    []rrset
-	errs    []error
-}
-
-// piece is one record.
-type piece struct {
-	at, key uint32 // in octets and keys
-	size    uint32
-	keyLen  uint16
-	rrtype  uint16
+	*records.List
+	origin []byte
+	sets   []rrset
+	named  []string // the owner of each cut
+	errs   []error
 }
 
 func (g *gathered) fail(format string, args ...any) {
 	g.errs = append(g.errs, fmt.Errorf(format, args...))
 }
 
-// newStatic packs a zone's records and makes the names of them. Those that a
-// delegation or a DNAME hides are there, too, where no walk down from the top comes.
-func newStatic(origin []byte, records []dns.RR) (*static, []error) {
-	g := &gathered{
-		origin: origin, records: make([]piece, 0, len(records)),
-		octets: make([]byte, 0, 20*len(records)), keys: make([]byte, 0, 24*len(records)), // what most records take
-	}
-	for _, rr := range records {
-		g.add(rr)
-	}
-	g.sort()
-	s := &static{source: records}
-	s.store = g.build()
-	s.soa = g.apex(s.store)
-	return s, g.errs
-}
-
-// add packs one record.
-func (g *gathered) add(rr dns.RR) {
-	h := rr.Header()
-	owner, err := appendName(g.owner[:0], h.Name)
-	if err != nil {
-		g.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
-		return
-	}
-	g.owner = owner
-	if h.Class != dns.ClassINET || !inside(owner, g.origin) {
-		g.fail("%s %s is not in the zone", h.Name, dns.Type(h.Rrtype))
-		return
-	}
-	p := piece{at: uint32(len(g.octets)), key: uint32(len(g.keys)), rrtype: h.Rrtype}
-	g.keys = sortKey(g.keys, owner)
-	if n := len(g.records); n > 0 && bytes.Equal(g.keys[p.key:], g.key(&g.records[n-1])) {
-		g.keys = g.keys[:p.key] // most sets stand together
-		p.key, p.keyLen = g.records[n-1].key, g.records[n-1].keyLen
-	} else {
-		p.keyLen = uint16(len(g.keys) - int(p.key))
-	}
-	g.octets, err = g.pack(g.octets, rr)
-	switch {
-	case err != nil:
-		g.fail("%s %s: %w", h.Name, dns.Type(h.Rrtype), err)
-		return
-	case len(g.octets)+len(g.keys) > maxStore:
-		g.fail("%w", errTooLarge)
-		return
-	}
-	p.size = uint32(len(g.octets)) - p.at
-	g.records = append(g.records, p)
-}
-
-func (g *gathered) key(p *piece) []byte { return g.keys[p.key : p.key+uint32(p.keyLen)] }
-
-// sort puts the owners into canonical order and each one's records together.
-func (g *gathered) sort() {
-	compare := func(a, b piece) int { return bytes.Compare(g.key(&a), g.key(&b)) }
-	if !slices.IsSortedFunc(g.records, compare) {
-		slices.SortStableFunc(g.records, compare)
-	}
-	for i := range g.records {
-		if i == 0 || compare(g.records[i-1], g.records[i]) != 0 {
-			g.groups = append(g.groups, int32(i))
+// newStatic packs a zone's records and makes the names of them.
+func newStatic(origin []byte, rrs []dns.RR) (*static, []error) {
+	list := records.New(len(rrs))
+	var errs []error
+	var key []byte
+	for _, rr := range rrs {
+		h := rr.Header()
+		owner, err := records.AppendName(nil, h.Name)
+		switch {
+		case err != nil:
+		case h.Class != dns.ClassINET || !inside(owner, origin):
+			err = errors.New("it is not in the zone")
+		default:
+			key = records.AppendKey(key[:0], owner)
+			err = list.Add(key, rr, 0)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", h.Name, dns.Type(h.Rrtype), err))
 		}
 	}
+	list.Sort()
+	s, more := packStatic(origin, list)
+	s.source = rrs
+	return s, append(errs, more...)
 }
 
-// group gives the records of the i-th owner.
-func (g *gathered) group(i int) []piece {
-	end := len(g.records)
-	if i+1 < len(g.groups) {
-		end = int(g.groups[i+1])
-	}
-	return g.records[g.groups[i]:end]
-}
-
-// find gives the records of an owner, none where there are none.
-func (g *gathered) find(owner []byte) []piece {
-	key := sortKey(nil, owner)
-	i, ok := slices.BinarySearchFunc(g.groups, key, func(first int32, key []byte) int { return bytes.Compare(g.key(&g.records[first]), key) })
-	if !ok {
-		return nil
-	}
-	return g.group(i)
+// packStatic makes the names of sorted records. Those that a delegation or a DNAME
+// hides are there, too, where no walk down from the top comes.
+func packStatic(origin []byte, list *records.List) (*static, []error) {
+	g := &gathered{List: list, origin: origin}
+	s := &static{store: g.build()}
+	s.soa = g.apex(s.store)
+	return s, g.errs
 }
 
 // setsOf gives an owner's records by type, types in the order of the text. RFC 2181
 // section 5: one TTL for the whole set, the lowest, and no record twice. What it
 // gives is good until the next call.
-func (g *gathered) setsOf(pieces []piece) []rrset {
+func (g *gathered) setsOf(first, end int) []rrset {
 	out := g.sets[:0]
-	for i := range pieces {
-		p := &pieces[i]
-		record := g.octets[p.at : p.at+p.size]
-		at := slices.IndexFunc(out, func(s rrset) bool { return s.rrtype == p.rrtype })
+	for i := first; i < end; i++ {
+		record, rrtype := g.Data(i), g.Type(i)
+		at := slices.IndexFunc(out, func(s rrset) bool { return s.rrtype == rrtype })
 		if at < 0 {
-			out = append(out, rrset{rrtype: p.rrtype, count: 1, data: record})
+			out = append(out, rrset{rrtype: rrtype, count: 1, data: record})
 			continue
 		}
 		set := &out[at]
@@ -186,10 +125,10 @@ func (g *gathered) setsOf(pieces []piece) []rrset {
 		for data := range set.records {
 			twice = twice || bytes.Equal(data, record[recordHead:])
 		}
+		if set.count == 1 {
+			set.data = slices.Clone(set.data) // that is the list's
+		}
 		if !twice {
-			if set.count == 1 {
-				set.data = slices.Clip(set.data) // what lies behind is another's
-			}
 			set.data, set.count = append(set.data, record...), set.count+1
 		}
 		set.setTTL(ttl)
@@ -207,22 +146,22 @@ func (s rrset) setTTL(ttl uint32) {
 
 // build makes the store.
 func (g *gathered) build() *store {
-	b := newBuilder(len(g.groups)+1, len(g.octets)+len(g.keys)+12*len(g.records)+1024)
+	names, octets := g.room()
+	b := newBuilder(names, octets)
 	lack := func(up string) error { return g.lack(b, up) }
-	if len(g.groups) == 0 || nameOfKey(g.key(&g.records[0])) != string(g.origin) {
+	if g.Len() == 0 || string(records.NameOfKey(nil, g.Key(0))) != string(g.origin) {
 		if err := g.lack(b, string(g.origin)); err != nil {
 			g.fail("%w", err)
 		}
 	}
 	hidden := "" // the last delegation or DNAME
-	for i := range g.groups {
-		pieces := g.group(i)
-		name := nameOfKey(g.key(&pieces[0]))
+	for first, end := range g.Owners {
+		name := string(records.NameOfKey(nil, g.Key(first)))
 		if err := b.add(name, string(g.origin), lack); err != nil {
 			g.fail("%w", err)
 			return b.store
 		}
-		sets := g.setsOf(pieces)
+		sets := g.setsOf(first, end)
 		if hidden != "" && name != hidden && inside([]byte(name), []byte(hidden)) {
 			b.head(0, len(sets), 0) // no walk comes here; a transfer does
 			b.sets(sets)
@@ -232,13 +171,36 @@ func (g *gathered) build() *store {
 		b.head(flags, len(sets), len(b.cuts))
 		b.sets(sets)
 		if flags&flagCut != 0 {
-			b.cuts = append(b.cuts, cut{glue: g.glueOf(name, slices.Clone(sets))})
+			b.cuts, g.named = append(b.cuts, cut{}), append(g.named, name)
 		}
 		if flags&(flagCut|flagDNAME) != 0 {
 			hidden = name
 		}
 	}
+	for i := range b.cuts {
+		b.cuts[i].glue = glueOf(b.store, g.named[i])
+	}
 	return b.store
+}
+
+// room is how many names there will be, and about how many octets: of a million
+// records nothing is to be made twice because it grew.
+func (g *gathered) room() (names, octets int) {
+	for first, end := range g.Owners {
+		names++
+		octets += len(g.Key(first)) + 1 + 3
+		last := uint16(0)
+		for i := first; i < end; i++ {
+			octets += len(g.Data(i))
+			if rrtype := g.Type(i); i == first || rrtype != last {
+				octets, last = octets+8, rrtype
+			}
+			if g.Type(i) == dns.TypeNS {
+				octets += 4
+			}
+		}
+	}
+	return names + names/64 + 1, octets + octets/64 + 256 // and what stands between names
 }
 
 // lack makes an empty non-terminal.
@@ -289,22 +251,30 @@ func (g *gathered) flags(name string, sets []rrset) (flags byte) {
 	return flags
 }
 
-func (g *gathered) glueOf(name string, sets []rrset) []glue {
+// glueOf gives the addresses of a delegation's name servers that are in the store.
+func glueOf(s *store, owner string) []glue {
 	var out []glue
-	for _, set := range sets {
-		if set.rrtype != dns.TypeNS {
+	lookUp := func(owner []byte) node {
+		var n name
+		if !n.set(owner) {
+			return node{}
+		}
+		return s.find(n.hash(), owner)
+	}
+	servers, _ := lookUp([]byte(owner)).find(dns.TypeNS)
+	for target := range servers.records {
+		needed := inside(lower(target), []byte(owner))
+		at := lookUp(lower(target))
+		if !at.ok() {
 			continue
 		}
-		for target := range set.records {
-			needed := inside(lower(target), []byte(name))
-			for _, addrs := range g.setsOf(g.find(lower(target))) {
-				if addrs.rrtype != dns.TypeA && addrs.rrtype != dns.TypeAAAA {
-					continue
-				}
-				for data := range addrs.records {
-					record := slices.Concat(target, addrs.data[2:recordHead], data)
-					out = append(out, glue{record: record, needed: needed})
-				}
+		for addrs := range at.all {
+			if addrs.rrtype != dns.TypeA && addrs.rrtype != dns.TypeAAAA {
+				continue
+			}
+			for data := range addrs.records {
+				record := slices.Concat(target, addrs.data[2:recordHead], data)
+				out = append(out, glue{record: record, needed: needed})
 			}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/dnsserver/internal/records"
 )
 
 // zone is a compiled zone. Static is of its records, over of the names that are
@@ -220,7 +222,7 @@ func (c *compiler) again(i int, s *Steered) *steered {
 
 // planned is a name of an overlay before it is made.
 type planned struct {
-	key   string // see sortKey
+	key   string // see records.AppendKey
 	owner string
 	name  int32 // in overlay.names, -1 = none
 	alias bool
@@ -258,7 +260,7 @@ func (c *compiler) overlay() *overlay {
 	}
 	var buf []byte
 	for i := range plan {
-		buf = sortKey(buf[:0], []byte(plan[i].owner))
+		buf = records.AppendKey(buf[:0], []byte(plan[i].owner))
 		plan[i].key = string(buf)
 	}
 	slices.SortStableFunc(plan, func(a, b planned) int { return strings.Compare(a.key, b.key) })

@@ -133,7 +133,7 @@ func TestEveryType(t *testing.T) {
 		told[row.rrtype] = true
 		fmt.Fprintf(&text, "%s 300 IN %s %s\n", owner(i), row.rrtype, row.data)
 	}
-	records, problems := zonetext.Parse(zonetext.Source{
+	parsed, problems := zonetext.Parse(zonetext.Source{
 		Origin: "example.org", Nameservers: []string{"ns1.example.net"}, Hostmaster: "h@example.org", Serial: 7, Text: text.String(),
 	})
 	for _, p := range problems {
@@ -142,7 +142,11 @@ func TestEveryType(t *testing.T) {
 		}
 		t.Errorf("%v: %v", typeData[max(p.Line-1, 0)], p)
 	}
-	table, err := Compile(Options{Zones: []Zone{{Origin: "example.org.", Records: records}}})
+	static, err := Pack("example.org.", parsed.List)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := Compile(Options{Zones: []Zone{{Origin: "example.org.", Static: static}}})
 	if err != nil {
 		t.Fatal(err)
 	}

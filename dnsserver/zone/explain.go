@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -52,8 +53,9 @@ func plain(err error) string {
 
 // alone tells whether an entry is a name and no more.
 func alone(text string) bool {
-	fields := strings.Fields(text)
-	return !strings.Contains(fields[0], "(") && (len(fields) == 1 || strings.HasPrefix(fields[1], ";"))
+	first, rest := word(text)
+	second, _ := word(rest)
+	return !strings.Contains(first, "(") && (second == "" || second[0] == ';')
 }
 
 // empty tells whether a record has no data, as only a dynamic update may (RFC
@@ -61,8 +63,9 @@ func alone(text string) bool {
 // section 4), and zeroes that are written are data.
 func empty(rr dns.RR, text string) bool {
 	h := rr.Header()
-	fields := strings.Fields(text)
-	if h.Rrtype == dns.TypeAPL || !strings.EqualFold(fields[len(fields)-1], dns.Type(h.Rrtype).String()) {
+	text = strings.TrimRightFunc(text, unicode.IsSpace)
+	last := text[strings.LastIndexFunc(text, unicode.IsSpace)+1:]
+	if h.Rrtype == dns.TypeAPL || !strings.EqualFold(last, dns.Type(h.Rrtype).String()) {
 		return false
 	}
 	none, known := dns.TypeToRR[h.Rrtype]

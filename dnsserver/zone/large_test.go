@@ -38,7 +38,7 @@ func BenchmarkLarge(b *testing.B) {
 					b.Fatal(problems[0])
 				}
 				start = time.Now()
-				static, err := answer.Pack("example.org.", records)
+				static, err := answer.Pack("example.org.", records.List)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -5,25 +5,33 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/dnsserver/internal/records"
 )
 
 // read cuts the text into entries and gives each to miekg's parser by itself, so
 // that one mistake does not hide the next, and each record knows its line.
 func (z *parser) read(text string) {
 	state := reading{origin: z.origin, ttl: DefaultTTL}
-	z.entries = make([]entry, 0, min(strings.Count(text, "\n")+3, MaxRecords+1))
+	z.out.List = records.New(min(strings.Count(text, "\n")+3, MaxRecords+1))
 	for e := range z.split(text) {
-		if len(z.entries) > MaxRecords {
+		if z.out.Len() > MaxRecords {
 			z.problem(e.line, "the zone has more than %d records", MaxRecords)
 			return
 		}
-		fields := strings.Fields(e.text)
-		if len(fields) == 0 {
+		first, _ := word(e.text)
+		switch {
+		case first == "":
+			continue
+		case first[0] != '$':
+			z.readRecord(&state, e, first)
 			continue
 		}
-		switch directive := strings.ToUpper(fields[0]); {
+		fields := strings.Fields(e.text)
+		switch directive := strings.ToUpper(first); {
 		case directive == "$ORIGIN":
 			z.readOrigin(&state, e, fields)
 		case directive == "$TTL":
@@ -32,12 +40,19 @@ func (z *parser) read(text string) {
 			z.problem(e.line, "$INCLUDE is refused: a zone is one text")
 		case directive == "$GENERATE":
 			z.readGenerate(&state, e, fields)
-		case strings.HasPrefix(directive, "$"):
-			z.problem(e.line, "unknown directive %s", fields[0])
 		default:
-			z.readRecord(&state, e, fields[0])
+			z.problem(e.line, "unknown directive %s", first)
 		}
 	}
+}
+
+// word gives the first word of a text, and what follows it.
+func word(text string) (first, rest string) {
+	text = strings.TrimLeftFunc(text, unicode.IsSpace)
+	if end := strings.IndexFunc(text, unicode.IsSpace); end >= 0 {
+		return text[:end], text[end:]
+	}
+	return text, ""
 }
 
 // reading is what an entry inherits from those before it.
@@ -79,25 +94,16 @@ const maxGenerate = 65_536
 
 // readGenerate bounds the range before the parser walks it.
 func (z *parser) readGenerate(state *reading, e chunk, fields []string) {
-	before := *state
 	steps, err := generateSteps(fields)
 	if err != nil {
 		z.problem(e.line, "$GENERATE: %v", err)
 		return
 	}
-	if steps > maxGenerate || steps+len(z.entries) > MaxRecords {
+	if steps > maxGenerate || steps+z.out.Len() > MaxRecords {
 		z.problem(e.line, "$GENERATE makes %d records; one may make %d, and a zone may have %d", steps, maxGenerate, MaxRecords)
 		return
 	}
-	first := len(z.entries)
-	z.keep(state, e, e.text)
-	if !generateTTL(fields) {
-		// The parser gives what $GENERATE makes a TTL of its own choosing.
-		for _, made := range z.entries[first:] {
-			made.rr.Header().Ttl = before.ttl
-		}
-		state.ttl = before.ttl
-	}
+	z.keep(state, e, e.text, !generateTTL(fields))
 }
 
 // generateTTL tells whether a TTL is stated: range, owner, [TTL] [class] type …;
@@ -137,36 +143,43 @@ func (z *parser) readRecord(state *reading, e chunk, first string) {
 			return
 		}
 		text = state.owner + " " + text
-	} else if owner, ok := absolute(first, state.origin); ok {
-		state.owner = owner // kept even if the rest is wrong, for those that follow
 	}
-	if alone(text) {
+	switch {
+	case alone(text):
 		z.problem(e.line, "%s stands alone: a record has a name, a TTL if any, a type and data", first)
+	case z.keep(state, e, text, false):
 		return
 	}
-	z.keep(state, e, text)
+	if owner, ok := absolute(first, state.origin); ok && len(text) == len(e.text) {
+		state.owner = owner // though the rest is wrong, for those that follow
+	}
 }
 
-// keep parses one entry and notes its records, or what is wrong with it.
-func (z *parser) keep(state *reading, e chunk, text string) {
+// keep parses one entry and takes its records, or says what is wrong with it. Those
+// without a TTL have that of before where inherit is set: the parser gives what
+// $GENERATE makes a TTL of its own choosing.
+func (z *parser) keep(state *reading, e chunk, text string, inherit bool) (ok bool) {
 	rrs, err := z.parse(text+"\n", state.origin, state.ttl)
 	if err != nil {
 		z.problem(e.line, "%s", explain(err))
-		return
+		return false
 	}
 	for _, rr := range rrs {
 		h := rr.Header()
-		h.Name = dns.CanonicalName(h.Name)
+		if inherit {
+			h.Ttl = state.ttl
+		}
 		if empty(rr, text) {
-			z.problem(e.line, "the %s record of %s has no data", dns.Type(h.Rrtype), h.Name)
-			return
+			z.problem(e.line, "the %s record of %s has no data", dns.Type(h.Rrtype), dns.CanonicalName(h.Name))
+			return false
 		}
 		state.owner = h.Name
 		if !state.fixed {
 			state.ttl = h.Ttl
 		}
-		z.entries = append(z.entries, entry{rr: rr, line: e.line})
+		z.take(rr, e.line)
 	}
+	return true
 }
 
 func (z *parser) parse(text, origin string, ttl uint32) ([]dns.RR, error) {

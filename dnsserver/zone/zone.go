@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/divertdns/divert/dnsserver/internal/records"
 )
 
 // Bounds on one zone's text. A zone that needs more wants a file-backed server.
 const (
-	MaxText    = 40 << 20         // octets
-	MaxRecords = 1 << 20          // $GENERATE included
-	MaxTTL     = 7 * 24 * 60 * 60 // seconds; resolvers cap there (RFC 8767)
-	DefaultTTL = 60 * 60          // seconds, where the text says none
+	MaxText    = 40 << 20       // octets
+	MaxRecords = 1 << 20        // $GENERATE included
+	MaxTTL     = records.MaxTTL // seconds; resolvers cap there (RFC 8767)
+	DefaultTTL = 60 * 60        // seconds, where the text says none
 )
 
 // Source is one zone as a person wrote it.
@@ -62,50 +64,47 @@ func Failed(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning })
 }
 
-// Parse reads a zone and judges it: all that is wrong at once, by line. The
-// records come in the order of the text, SOA first, owners in lower case. With
-// any problem that is not a warning they are not fit to be served. $INCLUDE is
-// refused, $GENERATE is bounded. Source: RFC 1035 section 5, RFC 2308 section 4.
-func Parse(s Source) ([]dns.RR, []Problem) {
-	z := &parser{origin: dns.CanonicalName(s.Origin)}
-	if _, ok := dns.IsDomainName(s.Origin); !ok || s.Origin == "" {
-		return nil, []Problem{{Message: fmt.Sprintf("%q is not the name of a zone", s.Origin)}}
+// Records is what a zone's text comes to.
+type Records struct {
+	*records.List // packed, sorted, all in the zone and of class IN
+
+	// Hinted is the names for which SVCB and HTTPS records bring addresses as hints (RFC
+	// 9460 section 7.3), in lower case.
+	Hinted []string
+}
+
+// Parse reads a zone and judges it: all that is wrong at once, by line. With any
+// problem that is not a warning the records are not fit to be served; those that
+// cannot be at all are left out. $INCLUDE is refused, $GENERATE is bounded. Source:
+// RFC 1035 section 5, RFC 2308 section 4.
+func Parse(s Source) (*Records, []Problem) {
+	z := &parser{out: &Records{List: records.New(0)}, origin: dns.CanonicalName(s.Origin), serial: s.Serial}
+	origin, err := records.Name(s.Origin)
+	if err != nil {
+		return z.out, []Problem{{Message: fmt.Sprintf("%q is not the name of a zone", s.Origin)}}
 	}
+	z.top = records.AppendKey(nil, origin)
 	if len(s.Text) > MaxText {
-		return nil, []Problem{{Message: fmt.Sprintf("the text has %d octets; a zone may have %d", len(s.Text), MaxText)}}
+		return z.out, []Problem{{Message: fmt.Sprintf("the text has %d octets; a zone may have %d", len(s.Text), MaxText)}}
 	}
 	z.read(s.Text)
 	z.apex(s)
+	z.out.Sort()
 	z.judge()
 	slices.SortStableFunc(z.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	z.problems = slices.Compact(z.problems)
-	records := make([]dns.RR, 0, len(z.entries))
-	for _, e := range z.entries {
-		records = append(records, e.rr)
-	}
-	slices.SortStableFunc(records, func(a, b dns.RR) int { return rank(a) - rank(b) })
-	return records, z.problems
-}
-
-func rank(rr dns.RR) int {
-	if rr.Header().Rrtype == dns.TypeSOA {
-		return 0
-	}
-	return 1
-}
-
-// entry is one record and where it stands.
-type entry struct {
-	rr   dns.RR
-	line int
-	next int32 // of the same owner, -1 = none; see nodes
+	return z.out, z.problems
 }
 
 type parser struct {
+	out      *Records
 	origin   string // canonical
-	entries  []entry
+	top      []byte // its key
+	serial   uint32
+	soa, ns  []int // lines of those at the apex
 	problems []Problem
-	scratch  []byte
+	name     []byte // scratch
+	key      []byte // scratch
 }
 
 func (z *parser) problem(line int, format string, args ...any) {
@@ -118,57 +117,35 @@ func (z *parser) warn(line int, format string, args ...any) {
 
 // apex makes the SOA and the apex NS records that the text does not bring.
 func (z *parser) apex(s Source) {
-	var soa *dns.SOA
-	hasNS := false
-	soaLine, nsLine := 0, 0
-	for _, e := range z.entries {
-		if e.rr.Header().Name != z.origin {
-			continue
-		}
-		switch rr := e.rr.(type) {
-		case *dns.SOA:
-			if soa == nil {
-				soa, soaLine = rr, e.line
-			}
-		case *dns.NS:
-			if !hasNS {
-				hasNS, nsLine = true, e.line
-			}
-		}
-	}
 	names := z.nameservers(s.Nameservers)
 	switch {
-	case hasNS && len(names) > 0:
-		z.problem(nsLine, "the text brings its own NS records for %s, so nameservers must be left out", z.origin)
-	case !hasNS && len(names) == 0:
+	case len(z.ns) > 0 && len(names) > 0:
+		z.problem(z.ns[0], "the text brings its own NS records for %s, so nameservers must be left out", z.origin)
+	case len(z.ns) == 0 && len(names) == 0:
 		z.problem(0, "%s has no NS record and no nameservers", z.origin)
-	case !hasNS:
+	case len(z.ns) == 0:
 		for _, name := range names {
-			z.entries = append(z.entries, entry{rr: &dns.NS{Hdr: z.header(dns.TypeNS), Ns: name}})
+			z.take(&dns.NS{Hdr: z.header(dns.TypeNS), Ns: name}, 0)
 		}
 	}
 	mbox, err := mailbox(s.Hostmaster)
 	switch {
 	case err != nil:
 		z.problem(0, "hostmaster: %v", err)
-	case soa != nil && s.Hostmaster != "":
-		z.problem(soaLine, "the text brings its own SOA, so hostmaster and soa must be left out")
-	case soa == nil && s.Hostmaster == "":
+	case len(z.soa) > 0 && s.Hostmaster != "":
+		z.problem(z.soa[0], "the text brings its own SOA, so hostmaster and soa must be left out")
+	case len(z.soa) == 0 && s.Hostmaster == "":
 		z.problem(0, "%s has no SOA record and no hostmaster to make one", z.origin)
-	case soa == nil && len(names) == 0:
+	case len(z.soa) == 0 && len(names) == 0:
 		z.problem(0, "%s has no SOA record and no nameservers to make one", z.origin)
-	case soa == nil:
-		soa = &dns.SOA{
+	case len(z.soa) == 0:
+		z.take(&dns.SOA{
 			Hdr: z.header(dns.TypeSOA), Ns: names[0], Mbox: mbox, Serial: 1,
 			Refresh: z.timer("refresh", s.SOA.Refresh, time.Hour),
 			Retry:   z.timer("retry", s.SOA.Retry, 10*time.Minute),
 			Expire:  z.timer("expire", s.SOA.Expire, 24*time.Hour),
 			Minttl:  z.timer("minimum", s.SOA.Minimum, 5*time.Second),
-		}
-		z.entries = append(z.entries, entry{rr: soa})
-	}
-	if soa != nil && s.Serial != 0 {
-		soa.Serial = s.Serial
+		}, 0)
 	}
 }
 

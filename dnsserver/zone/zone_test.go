@@ -17,8 +17,29 @@ func source(text string) Source {
 
 const ns1 = "ns1 A 192.0.2.53\n"
 
+func rrs(t testing.TB, r *Records) []dns.RR {
+	t.Helper()
+	out, err := r.RRs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// soa is the zone's.
+func soa(t *testing.T, r *Records) *dns.SOA {
+	t.Helper()
+	for _, rr := range rrs(t, r) {
+		if soa, ok := rr.(*dns.SOA); ok {
+			return soa
+		}
+	}
+	t.Fatal("no SOA")
+	return nil
+}
+
 func TestParse(t *testing.T) {
-	records, problems := Parse(source(`
+	parsed, problems := Parse(source(`
 ns1 A 192.0.2.53   ; a comment; with another
 @   MX 10 mail
     MX 20 mail2.example.net.
@@ -38,25 +59,25 @@ ns.sub A 192.0.2.1
 		t.Errorf("got problems %v, want none", problems)
 	}
 	var got []string
-	for _, rr := range records {
+	for _, rr := range rrs(t, parsed) {
 		got = append(got, strings.ReplaceAll(rr.String(), "\t", " "))
 	}
 	want := []string{
-		`example.org. 3600 IN SOA ns1.example.org. dns\.admin.example.org. 42 3600 600 86400 5`,
-		"ns1.example.org. 3600 IN A 192.0.2.53",
 		"example.org. 3600 IN MX 10 mail.example.org.",
 		"example.org. 3600 IN MX 20 mail2.example.net.",
-		"www.example.org. 300 IN CNAME shop.example.org.",
-		`txt.example.org. 300 IN TXT "a;b" "c (d" "e"`,
+		"example.org. 3600 IN NS ns1.example.org.",
+		"example.org. 3600 IN NS ns.example.net.",
+		`example.org. 3600 IN SOA ns1.example.org. dns\.admin.example.org. 42 3600 600 86400 5`,
+		`*.example.org. 300 IN TXT "wild"`,
 		"host.lab.example.org. 300 IN AAAA 2001:db8::1",
 		"n1.example.org. 300 IN A 192.0.2.1",
 		"n2.example.org. 300 IN A 192.0.2.2",
 		"n3.example.org. 300 IN A 192.0.2.3",
-		`*.example.org. 300 IN TXT "wild"`,
+		"ns1.example.org. 3600 IN A 192.0.2.53",
 		"sub.example.org. 300 IN NS ns.sub.example.org.",
 		"ns.sub.example.org. 300 IN A 192.0.2.1",
-		"example.org. 3600 IN NS ns1.example.org.",
-		"example.org. 3600 IN NS ns.example.net.",
+		`txt.example.org. 300 IN TXT "a;b" "c (d" "e"`,
+		"www.example.org. 300 IN CNAME shop.example.org.",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -66,15 +87,15 @@ ns.sub A 192.0.2.1
 // The text may bring its own SOA and NS; the serial is the plan's all the same (S13).
 func TestOwnSOA(t *testing.T) {
 	text := "@ 60 SOA ns1 admin ( 2026010101 ; serial\n 1h 10m 1d 30 )\n@ 60 NS ns1\n" + ns1
-	records, problems := Parse(Source{Origin: "example.org.", Text: text, Serial: 7})
+	parsed, problems := Parse(Source{Origin: "example.org.", Text: text, Serial: 7})
 	if len(problems) != 0 {
 		t.Fatalf("got problems %v, want none", problems)
 	}
-	if soa := records[0].(*dns.SOA); soa.Serial != 7 || soa.Minttl != 30 || soa.Refresh != 3600 {
+	if soa := soa(t, parsed); soa.Serial != 7 || soa.Minttl != 30 || soa.Refresh != 3600 {
 		t.Errorf("got %v", soa)
 	}
-	records, _ = Parse(Source{Origin: "example.org.", Text: text})
-	if soa := records[0].(*dns.SOA); soa.Serial != 2026010101 {
+	parsed, _ = Parse(Source{Origin: "example.org.", Text: text})
+	if soa := soa(t, parsed); soa.Serial != 2026010101 {
 		t.Errorf("without a serial of the plan: got %v", soa)
 	}
 	_, problems = Parse(source(text))
@@ -82,9 +103,9 @@ func TestOwnSOA(t *testing.T) {
 		t.Errorf("given twice: got %v, want problems at lines 1 and 3", problems)
 	}
 	// Timers come with their defaults filled in; they are for an SOA that is made.
-	records, problems = Parse(Source{Origin: "example.org", Text: text, SOA: Timers{time.Hour, 10 * time.Minute, 24 * time.Hour, 5 * time.Second}})
-	if Failed(problems) || records[0].(*dns.SOA).Minttl != 30 {
-		t.Errorf("beside timers: got %v, %v", records[0], problems)
+	parsed, problems = Parse(Source{Origin: "example.org", Text: text, SOA: Timers{time.Hour, 10 * time.Minute, 24 * time.Hour, 5 * time.Second}})
+	if Failed(problems) || soa(t, parsed).Minttl != 30 {
+		t.Errorf("beside timers: got %v, %v", soa(t, parsed), problems)
 	}
 }
 
@@ -227,11 +248,11 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(strings.ToUpper(text), "$GENERATE") && len(text) > 200 {
 			return // many records are slow, not wrong
 		}
-		records, problems := Parse(source(text))
+		parsed, problems := Parse(source(text))
 		if Failed(problems) {
 			return
 		}
-		for _, rr := range records {
+		for _, rr := range rrs(t, parsed) {
 			if !dns.IsSubDomain("example.org.", rr.Header().Name) || rr.Header().Ttl > MaxTTL {
 				t.Fatalf("%q: got %v", text, rr)
 			}
