@@ -8,6 +8,7 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/zone"
 )
@@ -88,6 +89,7 @@ func staticZones(set *spec.Set, p *plan.Plan) (out []answer.Zone, doubts []error
 		if err != nil {
 			return nil, nil, fmt.Errorf("zone %s: %w", z.Name, errors.Join(append(doubts, err)...))
 		}
+		dnsserver.LargePages(static)
 		out = append(out, answer.Zone{Origin: z.Name + ".", Static: static, Serial: serials[z.Name]})
 	}
 	return out, doubts, nil

@@ -95,7 +95,7 @@ func drawChange(t *rapid.T, zones []Zone, places int) []Zone {
 			case 0:
 				z.Steered[j].A = drawViewA(t, places, z.Steered[j].CNAME)
 			case 5:
-				if s := &z.Steered[j]; len(records(z, s.Name)) == 0 {
+				if s := &z.Steered[j]; len(recordsOf(z, s.Name)) == 0 {
 					s.CNAME = !s.CNAME
 					s.A, s.AAAA = drawViewA(t, places, s.CNAME), View{}
 				}

@@ -203,7 +203,7 @@ func drawAlike(t *rapid.T, zones []Zone) []Zone {
 			if j > 0 && rapid.Bool().Draw(t, "alike") {
 				to := rapid.IntRange(0, len(out[i].Steered)-1).Draw(t, "to")
 				group := &out[i].Steered[to]
-				if group.CNAME && len(records(z, s.Name)) > 0 {
+				if group.CNAME && len(recordsOf(z, s.Name)) > 0 {
 					out[i].Steered = append(out[i].Steered, *s)
 					continue
 				}

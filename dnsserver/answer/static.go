@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"github.com/miekg/dns"
 
@@ -44,6 +45,13 @@ func Pack(origin string, list *records.List) (*Static, error) {
 		return nil, err
 	}
 	return &Static{static: s, origin: string(packed)}, nil
+}
+
+// Memory gives the blocks that look-ups read, for who may ask the system to lay them
+// out well. They must not be written to.
+func (s *Static) Memory() [2][]byte {
+	slots := s.static.slots
+	return [2][]byte{s.static.octets, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(slots))), len(slots)*int(unsafe.Sizeof(slot{})))}
 }
 
 // cut is a delegation.
