@@ -123,7 +123,7 @@ func FuzzOpen(f *testing.F) {
 
 func TestMeta(t *testing.T) {
 	id := identity("d1", "", 1)
-	want := Meta{Fleet: "fleet-1", Site: "fra-dc1", DNS: "192.0.2.53:53", HasPlan: true, Key: id.Public(), Gossip: "192.0.2.1:7946"}
+	want := Meta{Fleet: "fleet-1", Site: "fra-dc1", DNS: "192.0.2.53:53", HasPlan: true, Key: id.Public(), Gossip: "192.0.2.1:7946", Geo: "0123456789abcdef"}
 	raw, err := want.seal("d1", id.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestMeta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Fleet != want.Fleet || got.Site != want.Site || got.DNS != want.DNS || got.HasPlan != want.HasPlan || !bytes.Equal(got.Key, want.Key) || got.Gossip != want.Gossip {
+	if got.Fleet != want.Fleet || got.Site != want.Site || got.DNS != want.DNS || got.HasPlan != want.HasPlan || !bytes.Equal(got.Key, want.Key) || got.Gossip != want.Gossip || got.Geo != want.Geo {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for i := range raw {
@@ -152,6 +152,8 @@ func TestMeta(t *testing.T) {
 		"escape in site":  {Site: "fra\x1b[2J", Key: id.Public(), Gossip: "192.0.2.1:1"},
 		"long fleet":      {Fleet: strings.Repeat("f", maxFleet+1), Key: id.Public(), Gossip: "192.0.2.1:1"},
 		"site is no text": {Site: "\xff", Key: id.Public(), Gossip: "192.0.2.1:1"},
+		"geo is no hash":  {Geo: "GeoLite2", Key: id.Public(), Gossip: "192.0.2.1:1"},
+		"geo is too long": {Geo: strings.Repeat("00", maxGeo+1), Key: id.Public(), Gossip: "192.0.2.1:1"},
 	} {
 		if _, err := bad.seal("d1", id.Key); err == nil {
 			t.Errorf("%s: sealed", name)
@@ -163,6 +165,40 @@ func TestMeta(t *testing.T) {
 	body = append(body, ed25519.Sign(id.Key, metaSigned("d1", body))...)
 	if got, err := openMeta("d1", body); err != nil || got.Site != want.Site {
 		t.Errorf("with a later version's fields: %+v, %v", got, err)
+	}
+}
+
+// What was sealed by a version that knew of no geo table must fit with one, too; and
+// what a later version says of it, this one shows only where it can.
+func TestMetaOfGeo(t *testing.T) {
+	id := identity("d1", "", 1)
+	for site := 1; ; site++ {
+		m := Meta{Fleet: "fleet-1", Site: strings.Repeat("s", site), HasPlan: true, Key: id.Public(), Gossip: "192.0.2.1:7946"}
+		if _, err := m.seal("d1", id.Key); err != nil {
+			if site < 300 {
+				t.Errorf("a site of %d octets: %v", site, err)
+			}
+			break
+		}
+		m.Geo = "0123456789abcdef"
+		raw, err := m.seal("d1", id.Key)
+		if err != nil {
+			t.Fatalf("a site of %d octets was sealed before: %v", site, err)
+		}
+		got, err := openMeta("d1", raw)
+		if err != nil || got.Site != m.Site || got.Geo != "" && got.Geo != m.Geo || site < 300 && got.Geo == "" {
+			t.Fatalf("a site of %d octets opens as %+v, %v", site, got, err)
+		}
+	}
+	raw, err := Meta{Site: "s", Key: id.Public(), Gossip: "192.0.2.1:1"}.seal("d1", id.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := append(bytes.Clone(raw[:len(raw)-ed25519.SignatureSize]), byte(metaGeo)<<3|2, maxGeo+1)
+	body = append(body, make([]byte, maxGeo+1)...)
+	body = append(body, ed25519.Sign(id.Key, metaSigned("d1", body))...)
+	if got, err := openMeta("d1", body); err != nil || got.Geo != "" || got.Site != "s" {
+		t.Errorf("with a longer hash it opens as %+v, %v", got, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,6 +23,9 @@ type Meta struct {
 	HasPlan bool              // it holds a plan
 	Key     ed25519.PublicKey // filled in by the Node
 	Gossip  string            // advertised gossip address, filled in by the Node
+	// Geo is the hash of the geo table that it places clients by, in hexadecimal; "" =
+	// it does not say. It is left out where it would not fit.
+	Geo string
 }
 
 // The fields of version 1, in protobuf's wire format, so that a later version
@@ -36,6 +40,9 @@ const (
 	metaHasPlan protowire.Number = 4
 	metaKey     protowire.Number = 5
 	metaGossip  protowire.Number = 6
+	metaGeo     protowire.Number = 7
+
+	maxGeo = 16 // octets
 )
 
 // seal encodes the meta and proves the possession of its key: the signature
@@ -59,6 +66,13 @@ func (m Meta) seal(name string, key ed25519.PrivateKey) ([]byte, error) {
 	if m.HasPlan {
 		raw = protowire.AppendTag(raw, metaHasPlan, protowire.VarintType)
 		raw = protowire.AppendVarint(raw, 1)
+	}
+	// A director that said all else before this was there to be said must go on
+	// saying that.
+	if hash, err := hex.DecodeString(m.Geo); err != nil || len(hash) > maxGeo {
+		return nil, fmt.Errorf("the hash of a geo table is %q", m.Geo)
+	} else if len(raw)+2+len(hash)+ed25519.SignatureSize <= memberlist.MetaMaxSize {
+		text(metaGeo, string(hash))
 	}
 	raw = append(raw, ed25519.Sign(key, metaSigned(name, raw))...)
 	if len(raw) > memberlist.MetaMaxSize {
@@ -134,6 +148,10 @@ func (m *Meta) set(num protowire.Number, v []byte) {
 		m.Key = append(ed25519.PublicKey(nil), v...)
 	case metaGossip:
 		m.Gossip = string(v)
+	case metaGeo:
+		if m.Geo = ""; len(v) <= maxGeo {
+			m.Geo = hex.EncodeToString(v)
+		}
 	}
 }
 
