@@ -26,7 +26,6 @@ import (
 	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
-	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/election/etcd"
 	"github.com/divertdns/divert/health"
 	"github.com/divertdns/divert/health/probe"
@@ -67,6 +66,7 @@ type Director struct {
 	ran       bool
 	table     *atomic.Pointer[answer.Table]
 	prober    *probe.Scheduler
+	survey    *survey // the front's, if there was one before
 	horizon   *horizon
 	courier   *courier
 	loop      *loop
@@ -88,6 +88,8 @@ type Director struct {
 	waiting   atomic.Pointer[string]    // why there is no plan yet
 	damaged   bool                      // the disk held state that cannot be read; set by New
 	mute      error                     // why this director only answers DNS; set by New
+	// unsurveyed is what was last logged of the geo database; by New, then by the survey.
+	unsurveyed string
 }
 
 // New makes a director from its settings and what its disk holds, and binds its
@@ -120,6 +122,7 @@ func (d *Director) setup() error {
 	d.registry = prometheus.NewRegistry()
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	shown := newMetrics(d.registry, d.opts.Version, d.planAge)
+	newGeoMetrics(d.registry, d)
 	d.lines.lost = shown.overflow.WithLabelValues("log").Inc
 	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); unwritable(err) {
 		// No boot can be taken, so nothing may be said to others. Clients can be
@@ -140,8 +143,12 @@ func (d *Director) setup() error {
 	d.courier = newCourier(d.links.SendReliable, d.log)
 	table := new(atomic.Pointer[answer.Table])
 	if d.front = d.opts.front; d.front != nil {
-		table = d.front.table
+		table, d.survey = d.front.table, d.front.survey
+	} else {
+		d.survey = newSurvey(s.Geo.Database)
 	}
+	d.survey.begin()
+	d.tellSurvey()
 	d.table = table
 	d.resolver = d.newResolver()
 	d.prober = probe.New(probe.Options{
@@ -156,10 +163,11 @@ func (d *Director) setup() error {
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
 	}
-	d.loop.earth.Store(newEarth(geo.Default()))
+	d.loop.earth.Store(d.survey.latest.Load())
+	shown.placed(d.loop.earth.Load().table.Origin())
 	d.librarian = &librarian{
 		store: d.store, horizon: d.horizon, courier: d.courier, resolver: d.resolver, offered: d.loop.wakeup, log: d.log,
-		mail: make(chan gossip.Message, 64), ask: d.loop.newer,
+		mail: make(chan gossip.Message, 64), ask: d.loop.newer, place: d.place,
 		confirmed: func() { now := d.now(); d.confirmed.Store(&now) }, changed: d.changes.tell,
 	}
 	d.loop.plans = func(m gossip.Message) {
@@ -187,7 +195,7 @@ func (d *Director) setup() error {
 		return err
 	}
 	if d.front == nil {
-		if d.front, err = newFront(s, table, nil, false, d.log); err != nil {
+		if d.front, err = newFront(s, table, d.survey, nil, false, d.log); err != nil {
 			return err
 		}
 	}
@@ -296,6 +304,7 @@ func (d *Director) run(ctx context.Context) error {
 		run("dns", d.front.run)
 	}
 	run("loop", d.loop.run)
+	run("geo database", func(ctx context.Context) error { return d.survey.run(ctx, d.resurveyed) })
 	run("api", d.api.Run)
 	if d.mute != nil {
 		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))

@@ -22,7 +22,6 @@ import (
 	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
-	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/dnsserver/tap"
 	"github.com/divertdns/divert/health"
 )
@@ -34,13 +33,14 @@ type front struct {
 	table     *atomic.Pointer[answer.Table]
 	dns       *dnsserver.Server
 	tap       *tap.Tap
+	survey    *survey
 	activated bool // the sockets are a service manager's
 }
 
 // newFront binds the sockets, or takes over those given. It answers REFUSED while
 // table holds nil.
-func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
-	f := &front{table: table, activated: activated, tap: tap.New(tap.Options{
+func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], survey *survey, inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
+	f := &front{table: table, survey: survey, activated: activated, tap: tap.New(tap.Options{
 		LogShare: s.DNS.QueryLog, TapShare: s.DNS.Tap.Sample, Socket: s.DNS.Tap.Socket,
 		Identity: cmp.Or(s.DNS.Identity, s.Name), Version: s.DNS.Version, Log: log,
 	})}
@@ -113,7 +113,8 @@ func cookieKey(s spec.Settings) ([]byte, error) {
 
 // standIn makes a table of the last good state on disk, as lastGood does, and takes
 // nothing: the director that the disk belongs to may be running.
-func standIn(s spec.Settings, log *slog.Logger) (*answer.Table, plan.Identity, error) {
+func standIn(s spec.Settings, survey *survey, log *slog.Logger) (*answer.Table, plan.Identity, error) {
+	survey.begin()
 	g, err := store.Peek(filepath.Join(s.DataDir, "state"), log)
 	if err != nil {
 		return nil, plan.Identity{}, err
@@ -135,7 +136,7 @@ func standIn(s spec.Settings, log *slog.Logger) (*answer.Table, plan.Identity, e
 	if err := book.Restore(g.Health, now); err != nil {
 		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
-	fit := newEarth(geo.Default()).fit(f.spec)
+	fit := survey.latest.Load().fit(f.spec)
 	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: fit.places})
 	table, err := fit.compile(answer.Options{
 		Zones: new(describer).describe(f, decision), Plan: sealed.Identity.String(),

@@ -16,6 +16,7 @@ import (
 // bounded are the labels that a metric may have, and what bounds each (house
 // rule 12). Nothing that a packet or a peer can invent is among them.
 var bounded = map[string]string{
+	"built":     "one at a time",
 	"action":    "a list in the code",
 	"cluster":   "the clusters of the spec",
 	"code":      "status codes that the API gives",
@@ -30,6 +31,7 @@ var bounded = map[string]string{
 	"kind":      "a list in the code",
 	"limit":     "a list in the code",
 	"operation": "a list in the code",
+	"origin":    "one at a time",
 	"outcome":   "a list in the code",
 	"outlet":    "two",
 	"path":      "the API's own routes, and other",

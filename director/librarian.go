@@ -36,8 +36,9 @@ type librarian struct {
 	asked  time.Time     // … then
 	said   string        // why the last plan of a peer was refused: a line per change
 
-	confirmed func() // the store holds the plan in force
-	changed   func() // status changed
+	place     func(*inForce) // makes what the loop needs to place clients for it
+	confirmed func()         // the store holds the plan in force
+	changed   func()         // status changed
 }
 
 const (
@@ -238,6 +239,7 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, doc []byte) {
 		return
 	}
 	learn(ctx, l.resolver, f)
+	l.place(f)
 	l.horizon.offer(f)
 	l.offered.up()
 }

@@ -45,6 +45,7 @@ type loop struct {
 	identity string // that DNS tells whoever asks; "" = not told
 	version  string
 	earth    atomic.Pointer[earth] // that clients are placed by; by the loop alone
+	surveyed atomic.Pointer[earth] // the newest that is known; by the survey. nil: none yet
 	shown    *metrics
 	log      *slog.Logger
 	now      func() time.Time
@@ -77,6 +78,7 @@ type loop struct {
 	states    map[health.Subject]health.State // as last decided upon
 	readmits  map[string]time.Time            // override ID -> since when on our clock
 	alarms    map[string]string               // by director
+	unfit     *earth                          // that no table could be made by
 }
 
 // outbox is what the loop needs of gossip.
@@ -148,6 +150,7 @@ func (l *loop) report(r health.Report) {
 // step does all that is due. With nothing new it does next to nothing.
 func (l *loop) step(now time.Time) {
 	l.adopt(now)
+	l.relocate()
 	isolated := l.book.Isolated(now)
 	l.book.Abstain(l.abstains() != "" || isolated)
 	if votes := l.observer.Votes(l.book, now); len(votes) > 0 {
@@ -203,7 +206,7 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	if old == nil || old.spec != f.spec {
 		l.book.SetSubjects(subjects(f.spec), now)
 	}
-	if !l.decideOn(f) {
+	if !l.decideOn(f, l.earth.Load()) {
 		if old != nil && old.spec != f.spec {
 			l.book.SetSubjects(subjects(old.spec), now)
 		}
@@ -295,14 +298,15 @@ func (l *loop) decide() {
 	if l.decided && maps.Equal(states, l.states) {
 		return
 	}
-	l.decideOn(f)
+	l.decideOn(f, l.earth.Load())
 }
 
-// decideOn puts the table of a decision in place; false: it cannot be made.
-func (l *loop) decideOn(f *inForce) bool {
+// decideOn puts the table of a decision in place, and with it the earth that it is
+// made by; false: it cannot be made.
+func (l *loop) decideOn(f *inForce, on *earth) bool {
 	start := time.Now()
 	states := maps.Clone(l.book.States())
-	fit := l.earth.Load().fit(f.spec)
+	fit := on.fit(f.spec)
 	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: fit.places})
 	var before *answer.Table
 	if l.describer.spec == f.spec {
@@ -319,6 +323,7 @@ func (l *loop) decideOn(f *inForce) bool {
 		return false
 	}
 	l.table.Store(table)
+	l.earth.Store(on)
 	l.tellMoves(l.decision, decision)
 	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
 	l.shown.decided(l, f)

@@ -10,7 +10,7 @@ import (
 func (d *Director) meta() gossip.Meta {
 	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil}
 	if d.dns != nil && d.links != nil {
-		m.DNS = reachable(d.dns.Addrs(), d.links)
+		m.DNS, m.Geo = reachable(d.dns.Addrs(), d.links), d.geoHash()
 	}
 	return m
 }

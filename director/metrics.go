@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/geo"
 )
 
 // metrics are the loop's own. Labels are bounded: directors by the roster,
@@ -30,6 +31,8 @@ type metrics struct {
 	hears               prometheus.Gauge
 	storeOK             prometheus.Gauge
 	storeFills          prometheus.Gauge
+	geo                 *prometheus.GaugeVec
+	geoBuilt            prometheus.Gauge
 }
 
 // topServices bounds the service label.
@@ -84,10 +87,14 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		plan: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_plan_info", Help: "Always 1; the identity of the plan in force is the labels.",
 		}, []string{"fleet", "epoch", "revision", "hash"}),
-		behind:     f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
-		isolated:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
-		hears:      f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
-		storeOK:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
+		behind:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
+		isolated: f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
+		hears:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
+		storeOK:  f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
+		geo: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_geo_info", Help: "Always 1; the geo table that clients are placed by is the labels.",
+		}, []string{"origin", "built", "hash"}),
+		geoBuilt:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_geo_build_timestamp_seconds", Help: "When the geo database was built that clients are placed by; 0 of the country table."}),
 		storeFills: f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_filling", Help: "1 while the store's database is near its quota, past which it refuses every change."}),
 	}
 }
@@ -117,6 +124,28 @@ func (m *metrics) decided(l *loop, f *inForce) {
 	id := f.sealed.Identity
 	m.plan.Reset()
 	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
+}
+
+// placed shows by what clients are placed.
+func (m *metrics) placed(o geo.Origin) {
+	built, seconds := "", 0.0
+	if !o.Built.IsZero() {
+		built, seconds = o.Built.UTC().Format(time.RFC3339), float64(o.Built.Unix())
+	}
+	m.geo.Reset()
+	m.geo.WithLabelValues(o.Name, built, o.Hash).Set(1)
+	m.geoBuilt.Set(seconds)
+}
+
+// newGeoMetrics show what is wrong with the placing of clients, when asked.
+func newGeoMetrics(reg prometheus.Registerer, d *Director) {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "divert_geo_database_unusable", Help: "1 while the geo database that the settings name cannot be used, and clients are placed by an earlier one or by the country table.",
+	}, func() float64 { return yes(d.survey.problem() != "") })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "divert_geo_tables", Help: "Different geo tables that the registered directors place clients by, as far as this one knows; more than 1 is a fault.",
+	}, func() float64 { return float64(len(d.placings())) })
 }
 
 // verdicts shows the endpoints as status does.

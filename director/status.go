@@ -52,6 +52,7 @@ func (d *Director) status() api.Status {
 		out.Store = "not asked: this director's data folder cannot be written"
 		out.Alerts = append(out.Alerts, "the data folder cannot be written: this director answers DNS from its last good state and does nothing else: "+d.mute.Error())
 	}
+	d.describeGeo(&out)
 	problems, pending, note := d.folders.standing()
 	for _, p := range problems {
 		out.Problems = append(out.Problems, p.String())

@@ -20,6 +20,9 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 	for _, p := range d.peers(ctx) {
 		views[p.name] = p
 	}
+	if alert := d.disunity(); alert != "" {
+		out.Alerts = append(out.Alerts, alert)
+	}
 	seen := d.mirror.seen()
 	alarms := d.links.Alarms()
 	for _, e := range f.sealed.Plan.GetRoster() {

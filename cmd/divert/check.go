@@ -24,7 +24,8 @@ func (a *app) checkCommand() *cobra.Command {
 every resource by itself, the resources against each other, and each record of
 each zone. With -c a director's settings file is checked too, by itself and
 against the spec; without PATH, against the folders that it names. Files that it
-or the spec's clusters name are looked for on this machine, for a warning.
+or the spec's clusters name are looked for on this machine, for a warning; a geo
+database that is there is read, and one that cannot be used is an error.
 
 Every error is printed at once, with file, line, path and remedy. Warnings are
 printed and do not fail the check.
@@ -65,7 +66,7 @@ func (a *app) check(config string, paths []string) error {
 		}
 	}
 	if config != "" {
-		problems = append(problems, spec.CheckFiles(settings, set)...)
+		problems = append(problems, spec.CheckFiles(settings, set, director.CheckDatabase)...)
 	}
 	if a.json() {
 		if err := a.printJSON(report(problems)); err != nil {

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maxmind/mmdbwriter"
 	"github.com/spf13/cobra"
 
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/dnsserver/geo/mmdb/mmdbtest"
 )
 
 // walk visits every command of the tree but cobra's own help.
@@ -284,6 +286,35 @@ func TestCheckSettings(t *testing.T) {
 	code = term.run(t.Context(), []string{"check", "-c", config})
 	if out = term.stdout.String(); code != exitRefused || strings.Count(out, "absent.d") != 1 {
 		t.Errorf("got exit %d: %s%s", code, out, term.stderr.String())
+	}
+}
+
+// TestCheckGeoDatabase: the file is read, so that a bad one is told before a director
+// finds it.
+func TestCheckGeoDatabase(t *testing.T) {
+	good := write(t, "good.yaml", clusters+"---\n"+service)
+	config := write(t, "director.yaml", "name: d1\ngeo: {database: cities.mmdb}\n")
+	path := filepath.Join(filepath.Dir(config), "cities.mmdb")
+	whole := mmdbtest.Make(t, mmdbwriter.Options{}, mmdbtest.Network{Prefix: "198.51.100.0/24", Record: mmdbtest.City("EU", "DE", 50, 8)})
+	for _, tc := range []struct {
+		name string
+		data []byte // nil: it is not there
+		code int
+		want string
+	}{
+		{"missing", nil, exitDone, ":2: warning: geo.database: " + path + " is not there"},
+		{"no database", []byte("no database"), exitRefused, ":2: error: geo.database: " + path + ": not a MaxMind DB file"},
+		{"cut short", whole[:len(whole)/2], exitRefused, "put a MaxMind DB file of countries or cities there, whole"},
+		{"good", whole, exitDone, "ok: "},
+	} {
+		if tc.data != nil {
+			mmdbtest.Put(t, path, tc.data)
+		}
+		term := newTerminal("")
+		code := term.run(t.Context(), []string{"check", "-c", config, good})
+		if out := term.stdout.String(); code != tc.code || !strings.Contains(out, tc.want) {
+			t.Errorf("%s: got exit %d: %s%s", tc.name, code, out, term.stderr.String())
+		}
 	}
 }
 

@@ -81,6 +81,9 @@ func (a *app) explainPage(e api.Explanation) string {
 	if e.Plan != "" {
 		facts = append(facts, "plan "+e.Plan)
 	}
+	if e.Geo != "" {
+		facts = append(facts, "placed by "+e.Geo)
+	}
 	if len(facts) > 0 {
 		p.line(clean(strings.Join(facts, ", ")))
 	}

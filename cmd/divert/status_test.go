@@ -23,6 +23,7 @@ func eventful() api.Status {
 		Director: "d1", Version: "v1", Now: noon, Leader: "d2", Store: "ok",
 		Plan:   &api.Plan{Fleet: "f", Epoch: 1, Revision: 43, Hash: "3f9a", Writer: "d2", Written: noon.Add(-3 * time.Minute)},
 		Quorum: api.Quorum{Directors: 3, Observers: 3, Needed: 2, Domains: 2, Hears: 2},
+		Geo:    &api.Geo{Name: "GeoLite2-City", Built: at(-41 * 24 * time.Hour), Hash: "0123456789abcdef", Degrees: 0.5, Found: 98_000, Database: "/etc/divert/cities.mmdb"},
 		Alerts: []string{"shop: 1 healthy site, fewer than the 2 wanted"},
 		Clusters: []api.Cluster{
 			{Name: "fra", FaultDomain: "fra-dc1", Location: "DE", Health: "failed", Endpoints: 2, ControlPlane: "impaired: 1 of 2 API servers does not answer", Why: "failed: both sites"},
@@ -168,7 +169,7 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 
 func TestExplainPage(t *testing.T) {
 	f := &fake{explain: api.Explanation{
-		Host: "shop.example.org", Service: "shop", Place: "GB, EU", Plan: "1.43",
+		Host: "shop.example.org", Service: "shop", Place: "GB, EU, GB-ENG, near 51.8 -0.2", Geo: "GeoLite2-City of 2026-02-01, 0123456789abcdef", Plan: "1.43",
 		Answers: []api.Family{
 			{
 				Type: "A", Addresses: []string{"198.51.100.10"}, Clusters: []string{"nyc"}, TTL: 20, Scope: 16,

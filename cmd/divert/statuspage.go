@@ -79,6 +79,9 @@ func (a *app) head(p *page, s api.Status) {
 	if q.Note != "" {
 		p.wrapped(0, "", warn, q.Note)
 	}
+	if s.Geo != nil {
+		p.wrapped(0, "", plain, "geo: "+ground(*s.Geo, s.Now))
+	}
 	if s.Waiting != "" && s.Waiting != s.Store {
 		p.wrapped(0, "WAITING  ", warn, s.Waiting)
 	}
@@ -105,6 +108,18 @@ func (a *app) head(p *page, s api.Status) {
 		}
 		p.wrapped(0, "FROZEN  ", warn, text)
 	}
+}
+
+// ground says by what clients are placed, and how old that is.
+func ground(g api.Geo, now time.Time) string {
+	out := g.Name
+	if g.Built != nil {
+		out += " of " + g.Built.UTC().Format(time.DateOnly)
+		if days := int(now.Sub(*g.Built) / (24 * time.Hour)); days > 0 {
+			out += ", " + count(days, "day") + " old"
+		}
+	}
+	return out + ", " + g.Hash
 }
 
 func healthCell(h string) cell {

@@ -62,6 +62,7 @@ type Status struct {
 	Plan       *Plan           `json:"plan,omitempty"`
 	Behind     bool            `json:"behind,omitempty"` // answers from an older plan than is known (S3)
 	Leader     string          `json:"leader,omitempty"`
+	Geo        *Geo            `json:"geo,omitempty"`      // by what clients are placed
 	Store      string          `json:"store"`              // "ok", or why commands are refused
 	Isolated   bool            `json:"isolated,omitempty"` // S8: frozen
 	Abstaining string          `json:"abstaining,omitempty"`
@@ -85,6 +86,16 @@ type Plan struct {
 	Writer   string        `json:"writer"`
 	Written  time.Time     `json:"written"`
 	Age      time.Duration `json:"age"` // nanoseconds since this director last heard from the store that it is the newest
+}
+
+// Geo is the table that clients are placed by.
+type Geo struct {
+	Name     string     `json:"name"`               // "country table …", or a database's type
+	Built    *time.Time `json:"built,omitempty"`    // of a database
+	Hash     string     `json:"hash"`               // directors that show the same one place clients alike
+	Degrees  float64    `json:"degrees,omitempty"`  // width of the cells that a database's coordinates are rounded to
+	Found    int        `json:"found,omitempty"`    // places that the database tells apart
+	Database string     `json:"database,omitempty"` // the file that is wanted; an alert says if it cannot be used
 }
 
 // Quorum says how many must agree.

@@ -10,8 +10,9 @@ import (
 // CheckFiles warns of files that a director with these settings would want on
 // this machine, and that are not there or cannot be read by who asks. Each is
 // only a warning: settings are often checked on another machine, or by another
-// user, than the director's.
-func CheckFiles(s Settings, set *Set) []Problem {
+// user, than the director's. What is there and is no geo database, by
+// checkDatabase, is one on no machine; nil leaves it unread.
+func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []Problem {
 	t := settingsOf(s, set)
 	look := func(path, name string) {
 		if message := unreadable(name); name != "" && message != "" {
@@ -27,6 +28,7 @@ func CheckFiles(s Settings, set *Set) []Problem {
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)
+	t.database(checkDatabase)
 	for i, name := range s.Spec {
 		if _, err := os.Stat(name); err != nil {
 			t.report(item("spec", i), absent(name, err), "correct the path; or is this not the director's machine?", true)
@@ -48,6 +50,22 @@ func CheckFiles(s Settings, set *Set) []Problem {
 		}
 	}
 	return tidy(t.problems)
+}
+
+// database looks at the geo database, if there is to be one.
+func (t *together) database(check func(path string) error) {
+	const path = "geo.database"
+	name := t.s.Geo.Database
+	if name == "" {
+		return
+	}
+	if message := unreadable(name); message != "" {
+		t.report(path, message, "until it is there, clients are placed by the country table that Divert has; or is this not the director's machine?", true)
+	} else if check != nil {
+		if err := check(name); err != nil {
+			t.report(path, err.Error(), "put a MaxMind DB file of countries or cities there, whole", false)
+		}
+	}
 }
 
 // unreadable says what keeps a file from being read here, "" for nothing. A pipe

@@ -104,7 +104,9 @@ func (r *settingsReader) read(c cursor) {
 		"api": func(c cursor) {
 			c.object(fields{"listen": func(c cursor) { s.API.Listen = c.listen() }})
 		},
-		"geo":       func(c cursor) { c.object(fields{"database": nil}) },
+		"geo": func(c cursor) {
+			c.object(fields{"database": func(c cursor) { s.Geo.Database = r.path(c) }}, "database")
+		},
 		"probe":     r.probe,
 		"resolvers": r.resolvers,
 		"controls":  func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -58,6 +59,7 @@ dns:
 gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.example.net, "[2001:db8::5]", "192.0.2.5:7000"], keyFile: gossip.key}
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
 api: {listen: "127.0.0.1:8053"}
+geo: {database: cities.mmdb}
 probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"]}
 controls: ["192.0.2.1:53", "control.example.net:53"]
 resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
@@ -81,6 +83,7 @@ spec: [spec.d, /etc/more.d]
 	want.API.Listen = "127.0.0.1:8053"
 	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	want.Geo.Database = "/etc/divert/cities.mmdb"
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
 	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
 	want.Spec = []string{"/etc/divert/spec.d", "/etc/more.d"}
@@ -118,6 +121,7 @@ etcd:
   tls: {ca: ca.pem, cert: cert.pem,
         key: tls}
 spec: [spec.d]
+geo: {database: cities.mmdb}
 `)
 	s, problems := LoadSettings(path)
 	if Failed(problems) {
@@ -133,21 +137,27 @@ spec: [spec.d]
 		"director.yaml:6: warning: etcd.tls.ca: ca.pem is not there",
 		"director.yaml:7: warning: etcd.tls.key: tls is a folder",
 		"director.yaml:8: warning: spec[0]: spec.d is not there",
+		"director.yaml:9: warning: geo.database: cities.mmdb is not there",
 	}
-	got := CheckFiles(s, set)
+	bad := func(path string) error { return errors.New(path + ": no database") }
+	got := CheckFiles(s, set, bad)
 	if !slices.EqualFunc(got, want, func(p Problem, want string) bool {
 		return strings.HasPrefix(strings.ReplaceAll(p.String(), dir+"/", ""), want)
 	}) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, name := range []string{"gossip.key", "ca.pem", "spec.d", "fra.conf"} {
+	for _, name := range []string{"gossip.key", "ca.pem", "spec.d", "fra.conf", "cities.mmdb"} {
 		write(t, filepath.Join(dir, name), "")
 	}
 	s.Etcd.TLS.Key = filepath.Join(dir, "cert.pem")
-	if got := CheckFiles(s, set); len(got) != 0 {
+	if got := CheckFiles(s, set, nil); len(got) != 0 {
 		t.Errorf("with all of them: got %v", got)
 	}
-	if got := CheckFiles(DefaultSettings(), nil); len(got) != 0 {
+	got = CheckFiles(s, set, bad)
+	if len(got) != 1 || !strings.HasPrefix(got[0].String(), path+":9: error: geo.database: "+dir+"/cities.mmdb: no database (put a MaxMind DB file") {
+		t.Errorf("with a file that is no database: got %v", got)
+	}
+	if got := CheckFiles(DefaultSettings(), nil, bad); len(got) != 0 {
 		t.Errorf("the defaults: got %v", got)
 	}
 }

@@ -252,7 +252,10 @@ type Settings struct {
 		Endpoints []string
 		TLS       struct{ CA, Cert, Key string }
 	}
-	API   struct{ Listen string }
+	API struct{ Listen string }
+	Geo struct {
+		Database string // a MaxMind DB file; "" = the country table that Divert has
+	}
 	Probe struct {
 		Source netip.Addr
 		Allow  []netip.Prefix

@@ -59,6 +59,14 @@ func Default() *Table {
 	return t
 }
 
+// DefaultHash is Origin.Hash of Default.
+func DefaultHash() string { return hashOf(rangesData) }
+
+func hashOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
 // Places lists the places that Lookup gives by index. The first is the unknown
 // place; the next are the countries, by code. The caller must not change it.
 func (t *Table) Places() []Place { return t.places }
@@ -164,8 +172,7 @@ func decode(data []byte, countries []Place) (*Table, error) {
 		return nil, err
 	}
 	r := &reader{data: body}
-	sum := sha256.Sum256(data)
-	t := &Table{origin: Origin{Name: "country table " + string(r.take(int(r.octet()))), Hash: hex.EncodeToString(sum[:8])}}
+	t := &Table{origin: Origin{Name: "country table " + string(r.take(int(r.octet()))), Hash: hashOf(data)}}
 	t.places = append([]Place{{}}, countries...)
 	names := r.take(2 * int(r.octet()))
 	index := make([]uint16, 1, 1+len(names)/2)
