@@ -69,12 +69,15 @@ func hasEndpoint(ends []*spec.Endpoint, cluster string) bool {
 	return slices.ContainsFunc(ends, func(e *spec.Endpoint) bool { return e.Cluster == cluster })
 }
 
-// families tells which address families endpoints have.
+// families tells which address families endpoints have; a hostname is taken to have
+// both.
 func families(ends []*spec.Endpoint) [2]bool {
 	var out [2]bool
 	for _, e := range ends {
-		for _, a := range e.Addresses {
-			out[steer.FamilyOf(a)] = true
+		for _, a := range e.Watched() {
+			for f := range out {
+				out[f] = out[f] || steer.Family(f).Has(a)
+			}
 		}
 	}
 	return out

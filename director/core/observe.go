@@ -184,7 +184,7 @@ func Readmitted(p *plan.Plan, set *spec.Set) map[health.Subject]*plan.Override {
 			continue
 		}
 		for _, s := range covered(set, scope) {
-			for _, a := range s.end.Addresses {
+			for _, a := range s.end.Watched() {
 				for _, sub := range steer.Subjects(s.service, a) {
 					out[sub.Subject] = o
 				}

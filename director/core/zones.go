@@ -56,11 +56,13 @@ type host struct {
 	Order     []string
 	Fallback  []netip.Addr `json:",omitempty"`
 	Standby   steer.Standby
+	CNAME     bool `json:",omitempty"`
 }
 
 type hostSite struct {
 	Cluster   string
 	Addresses []netip.Addr
+	Hostname  string `json:",omitempty"`
 }
 
 // contentOf hashes a zone's content.
@@ -72,9 +74,9 @@ func contentOf(set *spec.Set, z *spec.Zone, standbys *steer.Standbys) []byte {
 			if in := set.ZoneOf(name); in == nil || in.Name != z.Name {
 				continue
 			}
-			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback, Standby: standbys.Of(svc)}
+			h := host{Name: name, TTL: int64(svc.TTL), Answers: svc.Steering.Answers, SiteNames: svc.SiteNames, Order: svc.Steering.Order, Fallback: svc.Fallback, Standby: standbys.Of(svc), CNAME: svc.CNAME}
 			for _, e := range targets(set, svc.Name) {
-				h.Sites = append(h.Sites, hostSite{Cluster: e.Cluster, Addresses: e.Addresses})
+				h.Sites = append(h.Sites, hostSite{Cluster: e.Cluster, Addresses: e.Addresses, Hostname: e.Hostname})
 			}
 			slices.SortFunc(h.Sites, func(a, b hostSite) int { return cmp.Compare(a.Cluster, b.Cluster) })
 			c.Hosts = append(c.Hosts, h)

@@ -115,7 +115,7 @@ func (k *keyer) service(svc *spec.GlobalService) string {
 	k.number(int64(svc.TTL))
 	k.number(int64(svc.MinHealthy))
 	k.number(int64(svc.Steering.Answers))
-	k.b = append(k.b, bit(svc.SiteNames), byte(svc.AllDown), byte(svc.Automation))
+	k.b = append(k.b, bit(svc.SiteNames), bit(svc.CNAME), byte(svc.AllDown), byte(svc.Automation))
 	k.addresses(svc.Fallback)
 	k.number(int64(len(svc.Endpoints)))
 	for i := range svc.Endpoints {
@@ -123,7 +123,7 @@ func (k *keyer) service(svc *spec.GlobalService) string {
 		k.text(e.Cluster)
 		k.number(e.Weight)
 		k.number(e.Capacity)
-		k.addresses(e.Addresses)
+		k.addresses(e.Watched())
 	}
 	for i := range svc.Probes {
 		p := &svc.Probes[i]

@@ -126,11 +126,14 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity}
 		s.weight = reduce(e.Weight, divisor, biggest)
 		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
-		for _, addr := range sorted(e.Addresses) {
-			f := FamilyOf(addr)
+		for _, addr := range sorted(e.Watched()) {
 			subjects := at(tmpl, addr)
-			s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
-			s.all[f] = append(s.all[f], addr)
+			for f := range s.addrs {
+				if Family(f).Has(addr) {
+					s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
+					s.all[f] = append(s.all[f], addr)
+				}
+			}
 			for _, o := range subjects {
 				if !seen[o.Subject] {
 					seen[o.Subject] = true

@@ -129,7 +129,7 @@ func (d *decision) own() []own {
 		for f := range d.stand[i].rolls {
 			r, o := &d.stand[i].rolls[f], &out[d.c.sites[i].rank]
 			o.live[f], o.alive[f], o.all[f] = r.Live, r.Alive, r.All
-			o.health[f] = healthWhy(d.c.sites[i].end.Cluster, r)
+			o.health[f] = healthWhy(d.c.sites[i].end, r)
 		}
 	}
 	return out

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
@@ -34,6 +36,27 @@ func FamilyOf(a netip.Addr) Family {
 		return IPv4
 	}
 	return IPv6
+}
+
+// Has tells whether an address is one of the family's. What stands for a hostname
+// is of both: which families a name has is found out, by each director for itself, and
+// what differs between directors must not enter a decision.
+func (f Family) Has(a netip.Addr) bool {
+	return spec.IsStandIn(a) || FamilyOf(a) == f
+}
+
+// SubjectText shows a subject to people: by the hostname, where its address stands for
+// one of the spec's.
+func SubjectText(set *spec.Set, s health.Subject) string {
+	return subjectText(s, set.Hostname(s.Addr.Addr()))
+}
+
+func subjectText(s health.Subject, hostname string) string {
+	text := s.String()
+	if hostname == "" || !spec.IsStandIn(s.Addr.Addr()) {
+		return text
+	}
+	return strings.TrimSuffix(text, s.Addr.String()) + hostname + ":" + strconv.Itoa(int(s.Addr.Port()))
 }
 
 // SubjectOf is one thing to watch for an address of a service.
@@ -115,8 +138,8 @@ func Rollup(svc *spec.GlobalService, e *spec.Endpoint, states map[health.Subject
 	tmpl := template(svc)
 	soft := softOf(states)
 	var addrs []address
-	for _, a := range sorted(e.Addresses) {
-		if FamilyOf(a) == f {
+	for _, a := range sorted(e.Watched()) {
+		if f.Has(a) {
 			addrs = append(addrs, address{addr: a, subjects: at(tmpl, a)})
 		}
 	}

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -23,8 +24,8 @@ func (d *decision) sites(serving []bool) []Site {
 		}
 		for f := range st.real {
 			r := &st.real[f]
-			o.All, o.Live = append(o.All, r.All...), append(o.Live, r.Live...)
-			if w := healthWhy(s.end.Cluster, r); w != "" && !slices.Contains(why, w) {
+			o.All, o.Live = joined(o.All, r.All), joined(o.Live, r.Live)
+			if w := healthWhy(s.end, r); w != "" && !slices.Contains(why, w) {
 				why = append(why, w)
 			}
 			if d.observing && !sameRoll(r, &st.rolls[f]) {
@@ -38,6 +39,17 @@ func (d *decision) sites(serving []bool) []Site {
 		out[i] = o
 	}
 	return out
+}
+
+// joined appends the addresses that a list has not: what stands for a hostname is in
+// both families.
+func joined(list, more []netip.Addr) []netip.Addr {
+	for _, a := range more {
+		if !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // asIf says what an observing service takes a site for.

@@ -14,6 +14,7 @@ import (
 // and plan, so that the zone's serial can follow it (S13).
 type Standby struct {
 	V4, V6 []netip.Addr  // of the hosts: sites in the service's order
+	Target string        `json:",omitempty"` // of a service that answers by a CNAME: the one
 	Sites  []StandbySite `json:",omitempty"` // of the names of single sites, as Service.SiteViews
 }
 
@@ -21,6 +22,7 @@ type Standby struct {
 type StandbySite struct {
 	Cluster string
 	V4, V6  []netip.Addr
+	Target  string `json:",omitempty"`
 }
 
 // Standbys makes the standbys of a spec's services under a plan. It may be used by
@@ -45,7 +47,8 @@ func StandbysOf(set *spec.Set, p *plan.Plan) *Standbys {
 // An address is in it that residency lets every client have (S11): a secondary
 // cannot tell one client from another. Of those it is the undrained sites', where
 // there are any, else those of the last resort, else what was drained last: never
-// nothing because of a drain (S1).
+// nothing because of a drain (S1). What a hostname resolves to is never in it: that
+// changes without a plan, so no serial would follow it.
 func (s *Standbys) Of(svc *spec.GlobalService) Standby {
 	var out Standby
 	sites := make([]standbySite, 0, len(svc.Endpoints))
@@ -63,6 +66,9 @@ func (s *Standbys) Of(svc *spec.GlobalService) Standby {
 			site := StandbySite{Cluster: e.Cluster}
 			if open {
 				site.V4, site.V6 = ofFamily(nil, e.Addresses, IPv4), ofFamily(nil, e.Addresses, IPv6)
+				if svc.CNAME {
+					site.Target = e.Hostname
+				}
 			}
 			out.Sites = append(out.Sites, site)
 		}
@@ -70,7 +76,17 @@ func (s *Standbys) Of(svc *spec.GlobalService) Standby {
 	slices.SortStableFunc(sites, func(a, b standbySite) int {
 		return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.end.Cluster, b.end.Cluster))
 	})
-	out.V4, out.V6 = standbyFamily(svc, sites, IPv4), standbyFamily(svc, sites, IPv6)
+	for _, s := range bestOf(svc, sites, func(s *standbySite) bool { return s.has(IPv4) }) {
+		out.V4 = ofFamily(out.V4, s.end.Addresses, IPv4)
+	}
+	for _, s := range bestOf(svc, sites, func(s *standbySite) bool { return s.has(IPv6) }) {
+		out.V6 = ofFamily(out.V6, s.end.Addresses, IPv6)
+	}
+	if svc.CNAME {
+		if best := bestOf(svc, sites, func(s *standbySite) bool { return s.end.Hostname != "" }); len(best) > 0 {
+			out.Target = best[0].end.Hostname
+		}
+	}
 	return out
 }
 
@@ -133,22 +149,26 @@ func (s *Standbys) rank(service string, cl *spec.Cluster) standbyRank {
 	return r
 }
 
-func standbyFamily(svc *spec.GlobalService, sites []standbySite, f Family) []netip.Addr {
+// bestOf gives those of the sites that have what is asked for to which a standby would
+// send clients, in their order.
+func bestOf(svc *spec.GlobalService, sites []standbySite, has func(*standbySite) bool) []*standbySite {
 	// Weight 0 is absent, unless nothing else is there.
 	present := func(s *standbySite) bool { return svc.Steering.Policy != spec.PolicyWeighted || s.end.Weight > 0 }
-	some := slices.ContainsFunc(sites, func(s standbySite) bool { return s.has(f) && present(&s) })
-	in := func(s *standbySite) bool { return s.has(f) && (!some || present(s)) }
-	var best *standbyRank
+	some := slices.ContainsFunc(sites, func(s standbySite) bool { return has(&s) && present(&s) })
+	var out []*standbySite
 	for i := range sites {
-		if s := &sites[i]; in(s) && (best == nil || s.rank.prefer(*best) < 0) {
-			best = &s.rank
+		s := &sites[i]
+		if !has(s) || some && !present(s) {
+			continue
 		}
-	}
-	var out []netip.Addr
-	for i := range sites {
-		if s := &sites[i]; in(s) && s.rank.prefer(*best) <= 0 {
-			out = ofFamily(out, s.end.Addresses, f)
+		switch {
+		case len(out) == 0:
+		case s.rank.prefer(out[0].rank) < 0:
+			out = out[:0]
+		case s.rank.prefer(out[0].rank) > 0:
+			continue
 		}
+		out = append(out, s)
 	}
 	return out
 }

@@ -126,8 +126,8 @@ const (
 	whichFallback       // the service's fallback addresses
 )
 
-// Addrs gives the addresses of a choice of one of the service's sets. They must not
-// be written to.
+// Addrs gives the addresses of a choice of one of the service's sets, with those that
+// stand for a hostname (spec.StandIn) as such. They must not be written to.
 func (s *Service) Addrs(f Family, c *Choice) []netip.Addr {
 	switch c.which {
 	case whichLive:

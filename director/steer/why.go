@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 )
 
@@ -57,12 +58,12 @@ func Until(start, end time.Time) string {
 	return end.Format("2006-01-02 15:04 UTC")
 }
 
-// subjectsText names the first subject and counts the others.
-func subjectsText(list []health.Subject) string {
+// subjectsText names the first subject of an endpoint and counts the others.
+func subjectsText(end *spec.Endpoint, list []health.Subject) string {
 	if len(list) == 0 {
 		return ""
 	}
-	s := list[0].String()
+	s := subjectText(list[0], end.Hostname)
 	if n := len(list) - 1; n > 0 {
 		s += fmt.Sprintf(" and %d more", n)
 	}
@@ -75,19 +76,20 @@ func (r *Roll) unwell() bool {
 }
 
 // healthWhy says what is wrong with a site in a family; "" when nothing is.
-func healthWhy(cluster string, r *Roll) string {
+func healthWhy(end *spec.Endpoint, r *Roll) string {
+	cluster := end.Cluster
 	switch {
 	case r.Health == Failed:
-		return cluster + " failed: " + subjectsText(r.Down) + " down"
+		return cluster + " failed: " + subjectsText(end, r.Down) + " down"
 	case len(r.Live) < len(r.All):
 		gone := slices.DeleteFunc(slices.Clone(r.All), func(a netip.Addr) bool { return slices.Contains(r.Live, a) })
 		s := cluster + " has lost " + gone[0].String()
 		if n := len(gone) - 1; n > 0 {
 			s += fmt.Sprintf(" and %d more", n)
 		}
-		return s + ": " + subjectsText(r.Down) + " down"
+		return s + ": " + subjectsText(end, r.Down) + " down"
 	case r.Health == Degraded:
-		return cluster + " degraded: " + subjectsText(r.Soft)
+		return cluster + " degraded: " + subjectsText(end, r.Soft)
 	default:
 		return ""
 	}
