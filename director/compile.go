@@ -34,7 +34,8 @@ func CheckZone(z *spec.Zone) []spec.Problem {
 	}
 	trial := answer.Zone{Origin: z.Name + ".", Static: static}
 	for _, host := range z.Steered {
-		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1})
+		_, alias := slices.BinarySearch(z.CNAMEs, host)
+		trial.Steered = append(trial.Steered, answer.Steered{Name: host + ".", TTL: 1, Answers: 1, CNAME: alias})
 	}
 	// The spec package finds these in the text, with their line, as far as they are
 	// written by name. A director that has such in its plan leaves them as they are.

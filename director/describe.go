@@ -56,7 +56,7 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 		g := &d.groups[i]
 		svc := &decision.Services[g.first]
 		if !sameService(&g.from, svc) {
-			d.views(g, svc, used)
+			d.views(g, svc, f.spec, used)
 		} else {
 			d.keep(svc, used)
 		}
@@ -167,19 +167,26 @@ func (d *describer) zoneOf(host string) int {
 }
 
 // views makes anew what a group's names answer.
-func (d *describer) views(g *group, svc *steer.Service, used map[shapeKey]*shape) {
+func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[shapeKey]*shape) {
+	alias := set.Services[g.first].CNAME
 	var made [][2]answer.View // the hosts', then each site's
 	for site := range 1 + len(svc.SiteViews) {
 		var v [2]answer.View
 		for f := range v {
-			v[f] = d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used).view(svc, steer.Family(f))
+			shape := d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used)
+			switch {
+			case !alias:
+				v[f] = shape.view(svc, steer.Family(f))
+			case steer.Family(f) == steer.IPv4: // a hostname is of both families: one view does
+				v[f] = shape.targets(svc, set)
+			}
 		}
 		made = append(made, v)
 	}
 	g.names = slices.Clone(g.names)
 	for i := range g.names {
 		n := &g.names[i]
-		n.TTL, n.Answers = uint32(svc.TTL.Seconds()), svc.Answers
+		n.TTL, n.Answers, n.CNAME = uint32(svc.TTL.Seconds()), svc.Answers, alias
 		n.A, n.AAAA = made[n.site+1][steer.IPv4], made[n.site+1][steer.IPv6]
 	}
 }
@@ -225,9 +232,10 @@ func (g *group) standBy(standby *steer.Standby) {
 		n.Standby = answer.Standby{}
 		switch {
 		case n.site < 0:
-			n.Standby = answer.Standby{A: standby.V4, AAAA: standby.V6}
+			n.Standby = answer.Standby{A: standby.V4, AAAA: standby.V6, Target: rooted(standby.Target)}
 		case n.site < len(standby.Sites):
-			n.Standby = answer.Standby{A: standby.Sites[n.site].V4, AAAA: standby.Sites[n.site].V6}
+			site := &standby.Sites[n.site]
+			n.Standby = answer.Standby{A: site.V4, AAAA: site.V6, Target: rooted(site.Target)}
 		}
 	}
 }
@@ -248,8 +256,8 @@ func sameService(a, b *steer.Service) bool {
 }
 
 func sameStandby(a, b *steer.Standby) bool {
-	return same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal) && same(a.Sites, b.Sites, func(a, b steer.StandbySite) bool {
-		return a.Cluster == b.Cluster && same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal)
+	return a.Target == b.Target && same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal) && same(a.Sites, b.Sites, func(a, b steer.StandbySite) bool {
+		return a.Cluster == b.Cluster && a.Target == b.Target && same(a.V4, b.V4, equal) && same(a.V6, b.V6, equal)
 	})
 }
 
@@ -339,6 +347,29 @@ func newShape(v *steer.View, one bool) *shape {
 		s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: row(p.ByPlace)})
 	}
 	return s
+}
+
+// targets puts the hostnames of a service's sites into a shape.
+func (s *shape) targets(svc *steer.Service, set *spec.Set) answer.View {
+	out := s.view(svc, steer.IPv4)
+	for i := range out.Sets {
+		for j := range out.Sets[i].Sites {
+			site := &out.Sets[i].Sites[j]
+			if len(site.Addrs) > 0 {
+				site.Target = rooted(set.Hostname(site.Addrs[0]))
+			}
+			site.Addrs = nil
+		}
+	}
+	return out
+}
+
+// rooted is a name of the spec as it is written in a zone; "" stays so.
+func rooted(name string) string {
+	if name == "" {
+		return ""
+	}
+	return name + "."
 }
 
 // view puts a service's addresses into a shape.

@@ -69,6 +69,10 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 			continue
 		}
 		out.Answers = append(out.Answers, family(aaaa, trace, view.For(trace.Prefix, trace.Place), svc, d.loop.now()))
+		if f.spec.Service(svc.Name).CNAME { // the one answer to every type
+			out.Answers[0].Type = "CNAME"
+			break
+		}
 	}
 	if len(out.Answers) == 0 {
 		return api.Explanation{}, errors.New(host + " has no address")
@@ -85,7 +89,11 @@ func family(aaaa bool, trace answer.Trace, set *steer.Set, svc *steer.Service, n
 		Type: kind, TTL: trace.Left(now), Scope: trace.Scope, Steps: svc.Why(f, set), Addresses: []string{}, Clusters: []string{},
 	}
 	for _, p := range trace.Picks {
-		out.Addresses = append(out.Addresses, p.Addr.String())
+		if p.Target != "" {
+			out.Addresses = append(out.Addresses, strings.TrimSuffix(p.Target, "."))
+		} else {
+			out.Addresses = append(out.Addresses, p.Addr.String())
+		}
 		out.Clusters = append(out.Clusters, p.Cluster)
 	}
 	return out

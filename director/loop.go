@@ -13,6 +13,7 @@ import (
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/resolve"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/health"
@@ -276,8 +277,12 @@ func (l *loop) setReadmits(f *inForce, now time.Time) {
 
 // transitions notes certificates that came into force.
 func (l *loop) transitions(certs []health.Certificate, how string) {
+	var set *spec.Set // none yet, while the certificates of the disk are read
+	if f := l.horizon.current(); f != nil {
+		set = f.spec
+	}
 	for _, c := range certs {
-		l.log.Info("transition", slog.String("subject", c.Subject.String()), slog.String("to", c.To().String()),
+		l.log.Info("transition", slog.String("subject", steer.SubjectText(set, c.Subject)), slog.String("to", c.To().String()),
 			slog.Uint64("n", c.N), slog.String("why", c.Reason), slog.String("how", how))
 		l.shown.certificates.WithLabelValues(c.To().String(), how).Inc()
 	}

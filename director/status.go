@@ -226,9 +226,9 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 		v.Health = l.healthOf(def, site, now).String()
 		var returns []string
 		for _, addr := range site.All {
-			a := api.Address{Address: addr.String(), Live: slices.Contains(site.Live, addr)}
+			a := api.Address{Address: f.spec.NameOf(addr), Live: slices.Contains(site.Live, addr)}
 			for _, of := range steer.Subjects(def, addr) {
-				a.Subjects = append(a.Subjects, l.subject(of, now))
+				a.Subjects = append(a.Subjects, l.subject(f.spec, of, now))
 				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
 					returns = append(returns, describeProbe(of)+": "+waits(w))
 				}
@@ -265,9 +265,9 @@ func waits(w health.Waiting) string {
 }
 
 // subject describes one thing that is voted on.
-func (l *loop) subject(of steer.SubjectOf, now time.Time) api.Subject {
+func (l *loop) subject(set *spec.Set, of steer.SubjectOf, now time.Time) api.Subject {
 	out := api.Subject{
-		Subject: of.Subject.String(), Probe: describeProbe(of), State: l.book.Chain(of.Subject).State().String(), Votes: map[string]string{},
+		Subject: steer.SubjectText(set, of.Subject), Probe: describeProbe(of), State: l.book.Chain(of.Subject).State().String(), Votes: map[string]string{},
 	}
 	if t, ok := l.book.InForce(of.Subject); ok {
 		out.Transition, out.Reason = t.N, t.Reason
@@ -382,7 +382,7 @@ func (d *Director) Ready() error {
 func eachService(set *spec.Set, yield func(svc *spec.GlobalService, cluster string, of steer.SubjectOf)) {
 	for _, svc := range set.Services {
 		for _, e := range svc.Endpoints {
-			for _, addr := range e.Addresses {
+			for _, addr := range e.Watched() {
 				for _, of := range steer.Subjects(svc, addr) {
 					yield(svc, e.Cluster, of)
 				}

@@ -22,7 +22,7 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 		if len(roster) > 0 && !slices.Contains(health.Assign(roster, s.Subject.Addr), me) {
 			return
 		}
-		t := targetOf(s)
+		t := targetOf(set, s)
 		if s.Subject.Kind == health.KindCheck && s.Probe.Fast > 0 {
 			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
 		}
@@ -58,7 +58,7 @@ func subjects(set *spec.Set) []health.Subject {
 func eachSubject(set *spec.Set, yield func(*spec.GlobalService, netip.Addr, steer.SubjectOf)) {
 	for _, svc := range set.Services {
 		for _, e := range svc.Endpoints {
-			for _, addr := range e.Addresses {
+			for _, addr := range e.Watched() {
 				for _, s := range steer.Subjects(svc, addr) {
 					yield(svc, addr, s)
 				}
@@ -67,9 +67,10 @@ func eachSubject(set *spec.Set, yield func(*spec.GlobalService, netip.Addr, stee
 	}
 }
 
-// targetOf turns a probe of the spec into one of the prober.
-func targetOf(s steer.SubjectOf) probe.Target {
-	t := probe.Target{Subject: s.Subject, Fast: s.Fast, Interval: s.Probe.Interval, Timeout: s.Probe.Timeout}
+// targetOf turns a probe of the spec into one of the prober. What stands for a
+// hostname is never dialled: the prober tries what the name resolves to.
+func targetOf(set *spec.Set, s steer.SubjectOf) probe.Target {
+	t := probe.Target{Subject: s.Subject, Hostname: set.Hostname(s.Subject.Addr.Addr()), Fast: s.Fast, Interval: s.Probe.Interval, Timeout: s.Probe.Timeout}
 	switch {
 	case s.Fast:
 		t.Interval, t.Timeout = s.Probe.Fast, s.Probe.Timeout

@@ -143,7 +143,7 @@ type Site struct {
 	Returns string `json:"returns,omitempty"`
 }
 
-// Address is one address of an endpoint and its subjects.
+// Address is one address of an endpoint, or its hostname, and its subjects.
 type Address struct {
 	Address  string    `json:"address"`
 	Live     bool      `json:"live"`
@@ -224,10 +224,10 @@ type Explanation struct {
 	Answers []Family `json:"answers"`
 }
 
-// Family is the explanation for one address family.
+// Family is the explanation for one address family, or for both.
 type Family struct {
-	Type      string   `json:"type"` // A, AAAA
-	Addresses []string `json:"addresses"`
+	Type      string   `json:"type"`      // A, AAAA; CNAME where that is the answer to every type
+	Addresses []string `json:"addresses"` // of a CNAME, the hostname
 	Clusters  []string `json:"clusters"`
 	TTL       uint32   `json:"ttl"`
 	Scope     int      `json:"scope"` // of a client-subnet answer

@@ -97,7 +97,6 @@ const remedyAlias = "alias: true, which answers with the addresses of the hostna
 // checkCNAME refuses what the hosts of a service cannot have beside a CNAME. What
 // stands in a zone's text is found there (zoneText.conflicts).
 func (k *checker) checkCNAME(o *object, g *GlobalService) {
-	k.fail(o, "spec.endpoints[0].hostname", "is not yet supported", "give the endpoints addresses")
 	if g.Steering.Answers > 1 {
 		k.fail(o, "spec.steering.answers", fmt.Sprintf("%d are asked for, and all endpoints are hostnames: of a CNAME there is but one (RFC 2181 section 10.1)", g.Steering.Answers),
 			"write 1, or "+remedyAlias)
