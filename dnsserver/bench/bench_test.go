@@ -113,12 +113,12 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestScenarios(t *testing.T) {
-	for _, text := range []string{"plain/1", "ecs/8", "plain/8+changes", "dnsperf/8", "idle", "idle+changes"} {
+	for _, text := range []string{"plain/1", "ecs/8", "ecs/ports", "plain/8+changes", "dnsperf/8", "idle", "idle+changes"} {
 		if s, err := parseScenario(text); err != nil || s.String() != text {
 			t.Errorf("%q became %q, %v", text, s, err)
 		}
 	}
-	for _, text := range []string{"", "plain", "plain/0", "plain/x", "tcp/1", "plain/8+change"} {
+	for _, text := range []string{"", "plain", "plain/0", "plain/x", "tcp/1", "tcp/ports", "dnsperf/ports", "plain/8+change"} {
 		if s, err := parseScenario(text); err == nil {
 			t.Errorf("%q became %q", text, s)
 		}
@@ -222,12 +222,15 @@ func TestLoad(t *testing.T) {
 		conn.Close()
 		<-ended
 	})
-	l := &load{to: conn.LocalAddr().(*net.UDPAddr).AddrPort(), world: w, kind: ecs, clients: 2, core: -1}
-	o, err := l.run(t.Context(), 100*time.Millisecond, func() (time.Duration, error) { return 0, nil })
-	if err != nil || o.answers == 0 || o.wrong > 0 {
-		t.Errorf("%+v, %v", o, err)
+	to := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	for _, clients := range []int{2, 0} {
+		l := &load{to: to, world: w, kind: ecs, clients: clients, core: -1}
+		o, err := l.run(t.Context(), 100*time.Millisecond, func() (time.Duration, error) { return 0, nil })
+		if err != nil || o.answers == 0 || o.wrong > 0 {
+			t.Errorf("%d clients: %+v, %v", clients, o, err)
+		}
 	}
-	p := &process{server: server{name: "miekg"}, place: place{addr: l.to, world: w}}
+	p := &process{server: server{name: "miekg"}, place: place{addr: to, world: w}}
 	if err := p.check(); err != nil {
 		t.Error(err)
 	}

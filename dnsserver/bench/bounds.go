@@ -43,7 +43,7 @@ func (r *report) bounds() {
 		add(of.Scenario+", to "+of.Best, 0.85, of.ToBest)
 		if sc, err := parseScenario(of.Scenario); err == nil && sc.kind == ecs {
 			for _, k := range []kind{plain, edns} {
-				without := scenario{kind: k, clients: sc.clients}.String()
+				without := scenario{kind: k, clients: sc.clients, ports: sc.ports}.String()
 				add(of.Scenario+", to "+without, 1.25, ratio(r.costs(divertName, of.Scenario), r.costs(divertName, without)))
 			}
 		}

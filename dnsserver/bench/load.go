@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"time"
@@ -27,7 +25,7 @@ type load struct {
 	to        netip.AddrPort
 	world     *world
 	kind      kind
-	clients   int
+	clients   int // 0 = each query comes by a port of its own
 	echo      bool
 	core      int // to run on, -1 = any
 	templates [][]byte
@@ -45,16 +43,13 @@ type outcome struct {
 	starved time.Duration // the longest time in which the load did not run itself
 }
 
-// client is one socket with its queries under way.
-type client struct {
-	*socket
-	window int
-	flying int
-	next   uint16
-	oldest uint16          // no older ID is under way
-	sent   [idSpace]int64  // by ID: when, 0 = not under way
-	asked  [idSpace]uint16 // by ID: the name
-	random *rand.PCG
+// asker has queries under way.
+type asker interface {
+	// lap reads what is there and, with send, asks what it may.
+	lap(now time.Time, send bool, o *outcome) (got int, err error)
+	// waiting is how many queries have no reply yet.
+	waiting() int
+	close()
 }
 
 // run loads the server for the warm-up and length. meter reads the CPU time that
@@ -83,15 +78,11 @@ func (l *load) play(ctx context.Context, length time.Duration, meter func() (tim
 	for _, t := range l.templates {
 		l.ends = append(l.ends, questionEnd(t))
 	}
-	clients := make([]*client, l.clients)
-	for i := range clients {
-		s, err := dial(l.to)
-		if err != nil {
-			return o, err
-		}
-		defer s.close()
-		clients[i] = &client{socket: s, window: window(l.clients), random: rand.NewPCG(uint64(i), 7)}
+	asker, err := l.asker()
+	if err != nil {
+		return o, err
 	}
+	defer asker.close()
 	begin := time.Now()
 	from, until := begin.Add(warmUp), begin.Add(warmUp+length)
 	var before time.Duration
@@ -114,7 +105,7 @@ func (l *load) play(ctx context.Context, length time.Duration, meter func() (tim
 		if !now.Before(until) {
 			break
 		}
-		got, err := l.lap(clients, now, true, &o)
+		got, err := asker.lap(now, true, &o)
 		if err != nil {
 			return o, err
 		}
@@ -130,120 +121,46 @@ func (l *load) play(ctx context.Context, length time.Duration, meter func() (tim
 		return o, err
 	}
 	o.length, o.cpu, o.answers = time.Since(started), after-before, counted
-	return o, l.drain(ctx, clients, &o)
+	return o, drain(ctx, asker, &o)
+}
+
+// asker dials.
+func (l *load) asker() (asker, error) {
+	if l.clients == 0 {
+		return newPorts(l)
+	}
+	return newClients(l)
 }
 
 // drain waits for the replies that are still to come.
-func (l *load) drain(ctx context.Context, clients []*client, o *outcome) error {
+func drain(ctx context.Context, a asker, o *outcome) error {
 	for end := time.Now().Add(patient); ctx.Err() == nil && time.Now().Before(end); {
-		flying := 0
-		for _, c := range clients {
-			flying += c.flying
-		}
-		if flying == 0 {
+		if a.waiting() == 0 {
 			return nil
 		}
-		if got, err := l.lap(clients, time.Now(), false, o); err != nil {
+		if got, err := a.lap(time.Now(), false, o); err != nil {
 			return err
 		} else if got == 0 {
 			nap()
 		}
 	}
-	for _, c := range clients {
-		o.lost += uint64(c.flying)
-	}
+	o.lost += uint64(a.waiting())
 	return ctx.Err()
 }
 
-// lap lets each client read what is there and send what it may.
-func (l *load) lap(clients []*client, now time.Time, send bool, o *outcome) (got int, err error) {
-	for _, c := range clients {
-		n, err := c.receive()
-		if err != nil {
-			return got, fmt.Errorf("reading replies: %w", err)
-		}
-		for i := range n {
-			if l.take(c, c.packet(i), o) {
-				got++
-			}
-		}
-		if n == 0 { // else the reply may be there, and we are late
-			o.lost += c.giveUp(now)
-		}
-		free := c.window - c.flying
-		if !send || free < c.window/4 && n > 0 || free == 0 {
-			continue
-		}
-		if err := l.ask(c, min(free, burst), now, o); err != nil {
-			return got, fmt.Errorf("sending queries: %w", err)
-		}
+// write makes a query with an ID for a name into to, and gives how long it is.
+func (l *load) write(to []byte, id uint16, draw uint64) (name uint16, length int) {
+	name = uint16(draw % hosts)
+	length = copy(to, l.templates[name])
+	binary.BigEndian.PutUint16(to, id)
+	if l.kind == ecs {
+		s := &l.world.subnets[draw>>32%subnets]
+		copy(to[length-3:], s.octets[:])
 	}
-	return got, nil
+	return name, length
 }
 
-// take counts a reply.
-func (l *load) take(c *client, reply []byte, o *outcome) bool {
-	if len(reply) < 12 {
-		o.wrong++
-		return false
-	}
-	id := binary.BigEndian.Uint16(reply)
-	if c.sent[id] == 0 {
-		o.wrong++ // nobody asked, or it was given up
-		return false
-	}
-	name := c.asked[id]
-	c.sent[id] = 0
-	c.flying--
-	if !answers(reply, l.templates[name], l.ends[name], l.echo) {
-		o.wrong++
-		return false
-	}
-	return true
-}
-
-// ask sends n queries.
-func (l *load) ask(c *client, n int, now time.Time, o *outcome) error {
-	first := c.next
-	for i := range n {
-		id := first + uint16(i)
-		if c.sent[id] != 0 { // the numbers are through, and it has not come back
-			o.lost++
-			c.sent[id] = 0
-			c.flying--
-		}
-		draw := c.random.Uint64()
-		name := draw % hosts
-		q := c.put(i, l.templates[name])
-		binary.BigEndian.PutUint16(q, id)
-		if l.kind == ecs {
-			s := &l.world.subnets[draw>>32%subnets]
-			copy(q[len(q)-3:], s.octets[:])
-		}
-		c.asked[id] = uint16(name)
-	}
-	sent, err := c.send(n)
-	for i := range sent {
-		c.sent[first+uint16(i)] = now.UnixNano()
-	}
-	c.flying += sent
-	c.next += uint16(sent)
-	return err
-}
-
-// giveUp counts queries that have waited too long as lost.
-func (c *client) giveUp(now time.Time) (lost uint64) {
-	for c.oldest != c.next {
-		at := c.sent[c.oldest]
-		if at != 0 {
-			if now.UnixNano()-at < int64(patient) {
-				return lost
-			}
-			c.sent[c.oldest] = 0
-			c.flying--
-			lost++
-		}
-		c.oldest++
-	}
-	return lost
+// good tells whether a reply is one to a query for name.
+func (l *load) good(reply []byte, name uint16) bool {
+	return answers(reply, l.templates[name], l.ends[name], l.echo)
 }

@@ -74,14 +74,14 @@ func parse(args []string) (settings, error) {
 	var servers, scenarios, output string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "usage: go run ./dnsserver/bench [flags]\n\nservers: %s\nscenarios: KIND/CLIENTS or KIND/CLIENTS+changes, KIND one of %s; idle, idle+changes\n\n",
+		fmt.Fprintf(f.Output(), "usage: go run ./dnsserver/bench [flags]\n\nservers: %s\nscenarios: KIND/CLIENTS or KIND/CLIENTS+changes, KIND one of %s, CLIENTS a number, or ports where each query comes by a port of its own; idle, idle+changes\n\n",
 			strings.Join(serverNames(), " "), strings.Join(kindNames[:], " "))
 		f.PrintDefaults()
 	}
 	f.IntVar(&s.rounds, "rounds", 5, "how often each is measured; the order turns")
 	f.DurationVar(&s.length, "time", time.Second, "how long one measurement takes")
 	f.StringVar(&servers, "servers", "", "which, with commas between (default: all that are installed)")
-	f.StringVar(&scenarios, "scenarios", "plain/1,plain/8,plain/8+changes,edns/8,ecs/1,ecs/8,idle,idle+changes", "which, with commas between")
+	f.StringVar(&scenarios, "scenarios", "plain/1,plain/8,plain/8+changes,plain/ports,edns/8,edns/ports,ecs/1,ecs/8,ecs/ports,idle,idle+changes", "which, with commas between")
 	f.StringVar(&s.divert, "divert", "", "a `divert` to measure (default: one built from this checkout)")
 	f.BoolVar(&s.pin, "pin", false, "keep the load on the first core and the servers on the others")
 	f.BoolVar(&s.install, "install", false, "as root on Debian: install the servers that are missing, without starting them")

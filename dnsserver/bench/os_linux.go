@@ -38,7 +38,7 @@ type mmsghdr struct {
 }
 
 func dial(to netip.AddrPort) (*socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := dialOne(to)
 	if err != nil {
 		return nil, err
 	}
@@ -46,10 +46,6 @@ func dial(to netip.AddrPort) (*socket, error) {
 	const room = 4 << 20
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
 	}
 	s := &socket{fd: fd}
 	for i := range burst {
@@ -80,12 +76,10 @@ func (s *socket) receive() (int, error) {
 
 func (s *socket) packet(i int) []byte { return s.reads[i][:s.in[i].length] }
 
-// put makes a copy of a query the i-th packet to be sent.
-func (s *socket) put(i int, query []byte) []byte {
-	n := copy(s.writes[i][:], query)
-	s.outVec[i].SetLen(n)
-	return s.writes[i][:n]
-}
+// room is where the i-th packet to be sent is written, and put says how long it is.
+func (s *socket) room(i int) []byte { return s.writes[i][:] }
+
+func (s *socket) put(i, length int) { s.outVec[i].SetLen(length) }
 
 // send sends the first n packets and gives how many the kernel took.
 func (s *socket) send(n int) (int, error) {
@@ -102,6 +96,45 @@ func (s *socket) send(n int) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// dialOne makes a socket with a port of its own that never waits.
+func dialOne(to netip.AddrPort) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func closeOne(fd int) { _ = unix.Close(fd) }
+
+// readOne reads a packet into room; nil is none.
+func readOne(fd int, room []byte) ([]byte, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&room[0])), uintptr(len(room)), unix.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+		return room[:n], nil
+	case unix.EAGAIN, unix.EINTR:
+		return nil, nil
+	}
+	return nil, errno
+}
+
+// writeOne sends a packet; sent is false where the kernel has no room.
+func writeOne(fd int, packet []byte) (sent bool, err error) {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&packet[0])), uintptr(len(packet)), unix.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+		return true, nil
+	case unix.EAGAIN, unix.EINTR, unix.ENOBUFS:
+		return false, nil
+	}
+	return false, errno
 }
 
 // nap rests for about 20 microseconds. The load waits this way and not for its

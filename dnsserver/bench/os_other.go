@@ -20,14 +20,19 @@ type socket struct{}
 
 var errNotLinux = errors.New("this measures on Linux only")
 
-func dial(netip.AddrPort) (*socket, error)     { return nil, errNotLinux }
-func (*socket) close()                         {}
-func (*socket) receive() (int, error)          { return 0, errNotLinux }
-func (*socket) packet(int) []byte              { return nil }
-func (*socket) put(_ int, query []byte) []byte { return query }
-func (*socket) send(int) (int, error)          { return 0, errNotLinux }
-func nap()                                     {}
-func prepareThread(int) error                  { return errNotLinux }
-func enter([]string) error                     { return errNotLinux }
-func dieWithUs(*exec.Cmd)                      {}
-func cores() []int                             { return nil }
+func dial(netip.AddrPort) (*socket, error) { return nil, errNotLinux }
+func (*socket) close()                     {}
+func (*socket) receive() (int, error)      { return 0, errNotLinux }
+func (*socket) packet(int) []byte          { return nil }
+func (*socket) room(int) []byte            { return nil }
+func (*socket) put(int, int)               {}
+func (*socket) send(int) (int, error)      { return 0, errNotLinux }
+func dialOne(netip.AddrPort) (int, error)  { return -1, errNotLinux }
+func closeOne(int)                         {}
+func readOne(int, []byte) ([]byte, error)  { return nil, errNotLinux }
+func writeOne(int, []byte) (bool, error)   { return false, errNotLinux }
+func nap()                                 {}
+func prepareThread(int) error              { return errNotLinux }
+func enter([]string) error                 { return errNotLinux }
+func dieWithUs(*exec.Cmd)                  {}
+func cores() []int                         { return nil }

@@ -22,13 +22,21 @@ var kindNames = [...]string{"plain", "edns", "ecs", dnsperf}
 // scenario is one way of asking.
 type scenario struct {
 	kind    kind
-	clients int  // 0 = nobody asks
+	clients int  // 0 = nobody asks, or each query comes by a port of its own
+	ports   bool // it does
 	changes bool // the plan changes all the while
 }
 
+func (s scenario) idle() bool { return s.clients == 0 && !s.ports }
+
+const eachByItsPort = "ports"
+
 func (s scenario) String() string {
 	name := "idle"
-	if s.clients > 0 {
+	switch {
+	case s.ports:
+		name = kindNames[s.kind] + "/" + eachByItsPort
+	case s.clients > 0:
 		name = fmt.Sprintf("%s/%d", kindNames[s.kind], s.clients)
 	}
 	if s.changes {
@@ -38,10 +46,10 @@ func (s scenario) String() string {
 }
 
 // divertOnly tells whether there is nothing to compare: no other has a plan.
-func (s scenario) divertOnly() bool { return s.changes || s.clients == 0 }
+func (s scenario) divertOnly() bool { return s.changes || s.idle() }
 
 func parseScenario(text string) (s scenario, err error) {
-	wrong := fmt.Errorf("-scenarios: %q is none: write ecs/8, plain/8+changes or idle", text)
+	wrong := fmt.Errorf("-scenarios: %q is none: write ecs/8, plain/ports, plain/8+changes or idle", text)
 	rest, changes := strings.CutSuffix(text, "+changes")
 	s.changes = changes
 	if rest == "idle" {
@@ -51,6 +59,9 @@ func parseScenario(text string) (s scenario, err error) {
 	for k, known := range kindNames {
 		if name == known {
 			s.kind = kind(k)
+			if s.ports = number == eachByItsPort && s.kind != perf; s.ports {
+				return s, nil
+			}
 			s.clients, err = strconv.Atoi(number)
 			if err != nil || s.clients < 1 || s.clients > 64 {
 				return s, wrong

@@ -160,7 +160,7 @@ func median(costs map[int]float64) float64 {
 func (r *report) summarise() {
 	r.Rows, r.Bounds = nil, nil
 	for _, sc := range r.Scenarios {
-		asked := scenario{kind: sc.kind, clients: sc.clients}.String()
+		asked := scenario{kind: sc.kind, clients: sc.clients, ports: sc.ports}.String()
 		best := r.best(asked)
 		for _, s := range r.Servers {
 			of := row{Scenario: sc.String(), Server: s.Name}
@@ -180,7 +180,7 @@ func (r *report) summarise() {
 				continue
 			}
 			of.Answers, of.Changes = spreadOf(rates).Median, spreadOf(changes).Median
-			if sc.clients == 0 {
+			if sc.idle() {
 				of.Idle = spreadOf(costs)
 			} else {
 				of.Cost = spreadOf(costs)

@@ -194,7 +194,7 @@ func (b *bench) measure(ctx context.Context) error {
 func (b *bench) fair(ctx context.Context, p *process, sc scenario) (measured, error) {
 	for try := 1; ; try++ {
 		m, starved, err := b.one(ctx, p, sc)
-		silent := sc.clients > 0 && m.Answers == 0
+		silent := !sc.idle() && m.Answers == 0
 		switch {
 		case err != nil || starved < b.length/4 && !silent:
 			return m, err
@@ -230,7 +230,7 @@ func (b *bench) one(ctx context.Context, p *process, sc scenario) (m measured, s
 	}
 	began := time.Now()
 	switch {
-	case sc.clients == 0:
+	case sc.idle():
 		o, err = b.still(ctx, p)
 	case sc.kind == perf:
 		o, err = b.byDnsperf(ctx, p, sc.clients)
