@@ -64,19 +64,23 @@ func bind(addr netip.AddrPort, workers int, in *inherited) (listener, error) {
 
 func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err error) {
 	l.any = addr.Addr().IsUnspecified()
+	conns, err := in.udp(addr)
 	defer func() {
 		if err != nil {
+			for _, conn := range conns {
+				_ = conn.Close()
+			}
 			l.close()
 			l = listener{}
 		}
 	}()
-	if l.udp, err = in.udp(addr); err != nil {
+	if err != nil {
 		return l, fmt.Errorf("dns.listen %s: taking over UDP: %w", addr, err)
 	}
 	if l.tcp, err = in.tcp(addr); err != nil {
 		return l, fmt.Errorf("dns.listen %s: taking over TCP: %w", addr, err)
 	}
-	given := len(l.udp) > 0
+	given := len(conns) > 0
 	if !given {
 		// The first is bound alone, so that a port that another program holds is an
 		// error; it is shared only when TCP, which never is, is bound too.
@@ -84,20 +88,20 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 		if err != nil {
 			return l, explainBind("UDP", addr, err)
 		}
-		l.udp = append(l.udp, first)
+		conns = append(conns, first)
 	}
-	bound := netip.AddrPortFrom(addr.Addr(), l.udp[0].LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	bound := netip.AddrPortFrom(addr.Addr(), conns[0].LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	if l.tcp == nil {
 		if l.tcp, err = net.ListenTCP(network("tcp", addr), net.TCPAddrFromAddrPort(bound)); err != nil {
 			return l, explainBind("TCP", bound, err)
 		}
 	}
 	if !given {
-		if err = l.share(bound, workers); err != nil {
+		if conns, err = share(conns, bound, workers); err != nil {
 			return l, err
 		}
 	}
-	for _, conn := range l.udp {
+	for _, conn := range conns {
 		datagram.Enlarge(conn, queueSize)
 		if err = datagram.Whole(conn, addr.Addr().Is6()); err != nil {
 			return l, fmt.Errorf("dns.listen %s: forbidding fragments: %w", addr, err)
@@ -107,6 +111,11 @@ func bindBoth(addr netip.AddrPort, workers int, in *inherited) (l listener, err 
 				return l, fmt.Errorf("dns.listen %s: asking for destination addresses: %w", addr, err)
 			}
 		}
+		socket, err := datagram.Take(conn)
+		if err != nil {
+			return l, fmt.Errorf("dns.listen %s: %w", addr, err)
+		}
+		l.udp = append(l.udp, socket)
 	}
 	return l, nil
 }
@@ -125,23 +134,23 @@ func bindTLS(addr netip.AddrPort, in *inherited) (l listener, err error) {
 	return l, nil
 }
 
-// share binds further sockets beside the first, which alone is bound.
-func (l *listener) share(addr netip.AddrPort, workers int) error {
+// share binds further sockets beside the first, which alone is bound, and gives all.
+func share(conns []*net.UDPConn, addr netip.AddrPort, workers int) ([]*net.UDPConn, error) {
 	if workers < 2 {
-		return nil
+		return conns, nil
 	}
-	if err := datagram.Share(l.udp[0]); err != nil {
-		return fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
+	if err := datagram.Share(conns[0]); err != nil {
+		return conns, fmt.Errorf("dns.listen %s: sharing the port among workers: %w", addr, err)
 	}
 	shared := net.ListenConfig{Control: datagram.ShareRaw}
-	for len(l.udp) < workers {
+	for len(conns) < workers {
 		conn, err := shared.ListenPacket(context.Background(), network("udp", addr), addr.String())
 		if err != nil {
-			return explainBind("UDP", addr, err)
+			return conns, explainBind("UDP", addr, err)
 		}
-		l.udp = append(l.udp, conn.(*net.UDPConn))
+		conns = append(conns, conn.(*net.UDPConn))
 	}
-	return nil
+	return conns, nil
 }
 
 func network(transport string, addr netip.AddrPort) string {

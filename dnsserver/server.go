@@ -84,7 +84,7 @@ type Server struct {
 
 // listener is one address by both transports, or by TLS alone.
 type listener struct {
-	udp []*net.UDPConn // one for each worker: the kernel spreads the clients over them
+	udp []*datagram.Socket // one for each worker: the kernel spreads the clients over them
 	tcp *net.TCPListener
 	any bool // bound to the unspecified address
 	tls bool // by TLS alone: no UDP
@@ -233,8 +233,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serving, inner := errgroup.WithContext(bounded)
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		for _, conn := range l.udp {
-			w := s.worker(conn, l.any)
+		for _, socket := range l.udp {
+			w := s.worker(socket, l.any)
 			serving.Go(func() error { return w.serve(inner) })
 		}
 		serving.Go(func() error { return s.serveTCP(inner, l) })
@@ -276,8 +276,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Retire() {
 	s.retire()
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			_ = conn.SetReadDeadline(time.Unix(1, 0))
+		for _, socket := range s.listeners[i].udp {
+			_ = socket.SetReadDeadline(time.Unix(1, 0))
 		}
 		_ = s.listeners[i].tcp.SetDeadline(time.Unix(1, 0))
 	}
@@ -306,8 +306,8 @@ func (s *Server) idle(ctx context.Context) error {
 func (s *Server) interrupt() {
 	past := time.Unix(1, 0)
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			_ = conn.SetReadDeadline(past)
+		for _, socket := range s.listeners[i].udp {
+			_ = socket.SetReadDeadline(past)
 		}
 		_ = s.listeners[i].tcp.Close()
 	}
@@ -321,8 +321,8 @@ func (s *Server) close() {
 }
 
 func (l *listener) close() {
-	for _, conn := range l.udp {
-		_ = conn.Close()
+	for _, socket := range l.udp {
+		_ = socket.Close()
 	}
 	if l.tcp != nil {
 		_ = l.tcp.Close()
@@ -332,8 +332,8 @@ func (l *listener) close() {
 // overflows sums what the kernel dropped because a worker was too slow.
 func (s *Server) overflows() (sum uint64, err error) {
 	for i := range s.listeners {
-		for _, conn := range s.listeners[i].udp {
-			n, err := datagram.Overflows(conn)
+		for _, socket := range s.listeners[i].udp {
+			n, err := datagram.Overflows(socket)
 			if err != nil {
 				return 0, err
 			}

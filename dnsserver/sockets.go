@@ -65,8 +65,8 @@ func (s *Server) Handles() []Handle {
 	var out []Handle
 	for i := range s.listeners {
 		l := &s.listeners[i]
-		for _, conn := range l.udp {
-			out = append(out, Handle{"udp", plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), false, conn})
+		for _, socket := range l.udp {
+			out = append(out, Handle{"udp", plain(socket.LocalAddr().(*net.UDPAddr).AddrPort()), false, socket})
 		}
 		out = append(out, Handle{"tcp", plain(l.tcp.Addr().(*net.TCPAddr).AddrPort()), l.tls, l.tcp})
 	}

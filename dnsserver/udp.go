@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/divertdns/divert/dnsserver/answer"
@@ -18,7 +19,7 @@ const pause = 10 * time.Millisecond
 // worker answers what comes by one UDP socket. One goroutine runs it.
 type worker struct {
 	server *Server
-	conn   *net.UDPConn
+	socket *datagram.Socket
 	any    bool // bound to the unspecified address
 	counts *shard
 	press  pressure
@@ -27,16 +28,16 @@ type worker struct {
 	packet []byte // being answered
 }
 
-func (s *Server) worker(conn *net.UDPConn, wild bool) *worker {
+func (s *Server) worker(socket *datagram.Socket, wild bool) *worker {
 	return &worker{
-		server: s, conn: conn, any: wild, counts: s.metrics.shard(),
-		local: plain(conn.LocalAddr().(*net.UDPAddr).AddrPort()), shown: s.tap.Sampler(),
+		server: s, socket: socket, any: wild, counts: s.metrics.shard(),
+		local: plain(socket.LocalAddr().(*net.UDPAddr).AddrPort()), shown: s.tap.Sampler(),
 	}
 }
 
 // serve answers batch after batch until ctx ends.
 func (w *worker) serve(ctx context.Context) error {
-	b, err := datagram.New(w.conn, w.any)
+	b, err := datagram.New(w.socket, w.any)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (w *worker) serve(ctx context.Context) error {
 		case err == nil: // what has been read is answered, whatever ends
 		case ctx.Err() != nil || w.server.leaving():
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return err
 		default:
 			// Trouble of the moment, such as no memory: the next packets may do better.

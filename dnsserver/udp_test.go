@@ -32,17 +32,17 @@ func newDesk(t testing.TB, table *answer.Table) *desk {
 	}
 	t.Cleanup(s.close)
 	// One socket alone: all that is sent comes to it.
-	for _, conn := range s.listeners[0].udp[1:] {
-		conn.Close()
+	for _, socket := range s.listeners[0].udp[1:] {
+		socket.Close()
 	}
-	conn := s.listeners[0].udp[0]
-	client, err := net.DialUDP("udp4", nil, conn.LocalAddr().(*net.UDPAddr))
+	socket := s.listeners[0].udp[0]
+	client, err := net.DialUDP("udp4", nil, socket.LocalAddr().(*net.UDPAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	d := &desk{worker: s.worker(conn, false), t: t, client: client}
-	if d.batch, err = datagram.New(conn, false); err != nil {
+	d := &desk{worker: s.worker(socket, false), t: t, client: client}
+	if d.batch, err = datagram.New(socket, false); err != nil {
 		t.Fatal(err)
 	}
 	return d

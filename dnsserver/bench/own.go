@@ -31,7 +31,11 @@ func serveEcho(args []string) error {
 	}
 	var group errgroup.Group
 	for _, conn := range conns {
-		group.Go(func() error { return echo(conn) })
+		socket, err := datagram.Take(conn)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return echo(socket) })
 	}
 	return group.Wait()
 }
@@ -63,8 +67,8 @@ func shared(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 	return out, nil
 }
 
-func echo(conn *net.UDPConn) error {
-	b, err := datagram.New(conn, false)
+func echo(socket *datagram.Socket) error {
+	b, err := datagram.New(socket, false)
 	if err != nil {
 		return err
 	}

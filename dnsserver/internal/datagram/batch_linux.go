@@ -2,7 +2,6 @@ package datagram
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -14,17 +13,24 @@ import (
 // batch do not all fall into the same lines of the cache.
 const slot = MaxQuery + 100
 
+// many is for how many replies it is cheaper to have the socket watched no longer,
+// and again when there is nothing to read.
+const many = 8
+
 // Batch reads packets and sends replies by one socket. Its memory is made once:
 // the headers point into it, so it never moves or grows. One goroutine uses it.
 type Batch struct {
+	socket  *Socket
+	fd      uintptr // of it
+	idle    syscall.RawConn
 	raw     syscall.RawConn
 	receive func(fd uintptr) bool
 	send    func(fd uintptr) bool
-	got     int           // packets read
-	errno   syscall.Errno // of the last read
-	put     int           // replies to be sent
-	used    int           // octets of replies
-	refused int           // replies of the last Send that were not sent
+	got     int   // packets read
+	fault   error // of the last read
+	put     int   // replies to be sent
+	used    int   // octets of replies
+	refused int   // replies of the last Send that were not sent
 
 	in      [Max]mmsghdr
 	out     [Max]mmsghdr
@@ -40,8 +46,8 @@ type Batch struct {
 
 // New makes the batch of a socket. With destination, which needs AskDestination,
 // replies leave from the address that was asked.
-func New(conn *net.UDPConn, destination bool) (*Batch, error) {
-	b := &Batch{}
+func New(socket *Socket, destination bool) (*Batch, error) {
+	b := &Batch{socket: socket}
 	b.receive, b.send = b.receiveNow, b.sendNow
 	for i := range b.in {
 		b.inVec[i].Base = &b.queries[i][0]
@@ -56,13 +62,15 @@ func New(conn *net.UDPConn, destination bool) (*Batch, error) {
 		}
 		b.rearm(i)
 	}
-	if conn == nil {
-		return b, nil
-	}
-	b.joining = canJoin(conn)
+	b.joining = canJoin(socket)
 	var err error
-	b.raw, err = conn.SyscallConn()
-	return b, err
+	if b.idle, err = socket.epoll.SyscallConn(); err != nil {
+		return nil, err
+	}
+	if b.raw, err = socket.SyscallConn(); err != nil {
+		return nil, err
+	}
+	return b, b.raw.Control(func(fd uintptr) { b.fd = fd })
 }
 
 // rearm gives the kernel its room again.
@@ -80,23 +88,28 @@ func (b *Batch) Receive() (n int, err error) {
 	for i := range b.got {
 		b.rearm(i)
 	}
-	b.got, b.put, b.used, b.errno = 0, 0, 0, 0
-	if err := b.raw.Read(b.receive); err != nil {
+	b.got, b.put, b.used, b.fault = 0, 0, 0, nil
+	if err := b.idle.Read(b.receive); err != nil {
 		return 0, err
 	}
-	if b.errno != 0 && b.errno != unix.EINTR {
-		return 0, b.errno
-	}
-	return b.got, nil
+	return b.got, b.fault
 }
 
-func (b *Batch) receiveNow(fd uintptr) (done bool) {
-	n, errno := recvmmsg(fd, b.in[:])
-	if errno == unix.EAGAIN {
-		return false
-	}
-	if b.errno = errno; errno == 0 {
-		b.got = n
+// receiveNow reads what is there. The packets are looked for anew with each wait, so
+// that none can come unseen between the two.
+func (b *Batch) receiveNow(epoll uintptr) (done bool) {
+	n, errno := recvmmsg(b.fd, b.in[:])
+	switch errno {
+	case 0:
+		if b.got = n; n >= many {
+			b.socket.unwatch(epoll, b.fd)
+		}
+	case unix.EAGAIN:
+		b.fault = b.socket.watch(epoll, b.fd)
+		return b.fault != nil
+	case unix.EINTR:
+	default:
+		b.fault = errno
 	}
 	return true
 }

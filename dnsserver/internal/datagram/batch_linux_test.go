@@ -28,9 +28,22 @@ func listenOn(t *testing.T, address string) *net.UDPConn {
 	return conn
 }
 
+func take(t *testing.T, conn *net.UDPConn) *Socket {
+	t.Helper()
+	s, err := Take(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // A reply that the kernel refuses is left out, and those behind it are sent.
 func TestSendSkipsWhatIsRefused(t *testing.T) {
-	server, client := listen(t), listen(t)
+	server, client := take(t, listen(t)), listen(t)
 	b, err := New(server, false)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +82,7 @@ func TestSendSkipsWhatIsRefused(t *testing.T) {
 // Replies lie one behind the other, whatever their length, and none is lost when a
 // batch is full.
 func TestFullBatch(t *testing.T) {
-	server, client := listen(t), listen(t)
+	server, client := take(t, listen(t)), listen(t)
 	b, err := New(server, false)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +117,7 @@ func TestFullBatch(t *testing.T) {
 }
 
 func TestReceiveEndsWithADeadline(t *testing.T) {
-	server := listen(t)
+	server := take(t, listen(t))
 	b, err := New(server, false)
 	if err != nil {
 		t.Fatal(err)
@@ -160,13 +173,14 @@ func TestWhole(t *testing.T) {
 func TestJoinedReplies(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
 		for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
-			server := listenOn(t, address)
+			conn := listenOn(t, address)
 			wildcard := address[0] == '0'
 			if wildcard {
-				if err := AskDestination(server, false); err != nil {
+				if err := AskDestination(conn, false); err != nil {
 					t.Fatal(err)
 				}
 			}
+			server := take(t, conn)
 			b, err := New(server, wildcard)
 			if err != nil {
 				t.Fatal(err)

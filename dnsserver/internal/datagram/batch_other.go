@@ -7,10 +7,16 @@ import (
 	"net/netip"
 )
 
+// Socket is a UDP socket.
+type Socket struct{ *net.UDPConn }
+
+// Take makes one of conn, which is no longer to be used.
+func Take(conn *net.UDPConn) (*Socket, error) { return &Socket{conn}, nil }
+
 // Batch reads one packet at a time and sends the reply to it. One goroutine uses
 // it.
 type Batch struct {
-	conn   *net.UDPConn
+	conn   *Socket
 	query  [MaxQuery]byte
 	length int
 	from   netip.AddrPort
@@ -19,7 +25,7 @@ type Batch struct {
 }
 
 // New makes the batch of a socket.
-func New(conn *net.UDPConn, _ bool) (*Batch, error) { return &Batch{conn: conn}, nil }
+func New(conn *Socket, _ bool) (*Batch, error) { return &Batch{conn: conn}, nil }
 
 // Receive waits for a packet. A deadline in the past or closing the socket ends
 // it.

@@ -3,7 +3,6 @@ package datagram
 import (
 	"bytes"
 	"encoding/binary"
-	"net"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +31,8 @@ type joined struct {
 
 // canJoin asks the kernel. One that does not know of segments would send a message
 // as a single datagram.
-func canJoin(conn *net.UDPConn) bool {
-	return control(conn, func(fd uintptr) error {
+func canJoin(socket *Socket) bool {
+	return control(socket, func(fd uintptr) error {
 		_, err := unix.GetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT)
 		return err
 	}) == nil

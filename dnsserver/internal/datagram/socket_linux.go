@@ -70,7 +70,7 @@ func Whole(conn *net.UDPConn, is6 bool) error {
 
 // Overflows tells how many packets the kernel dropped since the socket was opened
 // because its queue was full.
-func Overflows(conn *net.UDPConn) (uint64, error) {
+func Overflows(conn *Socket) (uint64, error) {
 	const skMeminfoDrops = 8
 	var info [9]uint32
 	err := control(conn, func(fd uintptr) error { return getMeminfo(fd, &info) })

@@ -32,4 +32,4 @@ func Enlarge(conn *net.UDPConn, octets int) {
 func Whole(*net.UDPConn, bool) error { return nil }
 
 // Overflows is not known here.
-func Overflows(*net.UDPConn) (uint64, error) { return 0, errors.ErrUnsupported }
+func Overflows(*Socket) (uint64, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,84 @@
+package datagram
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// However the bursts fall, a worker that waits learns of each packet: one that comes
+// between the last read and the wait, too. After a burst the socket is left alone
+// until there is nothing to read.
+func TestWaitMissesNothing(t *testing.T) {
+	server, client := take(t, listen(t)), listen(t)
+	b, err := New(server, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		for {
+			n, err := b.Receive()
+			if err != nil {
+				ended <- err
+				return
+			}
+			if n >= many && server.watched {
+				t.Error("the socket is watched in a burst")
+			}
+			for i := range n {
+				b.Reply(i, append(b.Room(), b.Packet(i)...))
+			}
+			if refused, err := b.Send(); refused != 0 || err != nil {
+				t.Errorf("Send() = %d, %v", refused, err)
+			}
+		}
+	}()
+	packet := make([]byte, 16)
+	for round := range 3000 {
+		burst := [...]int{1, 2, many, 2 * many, Max}[round%5]
+		for i := range burst {
+			if _, err := client.WriteTo([]byte{byte(round), byte(i)}, server.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range burst {
+			if n, err := client.Read(packet); err != nil || n != 2 || packet[0] != byte(round) || packet[1] != byte(i) {
+				t.Fatalf("round %d, reply %d: %v, %v", round, i, packet[:n], err)
+			}
+		}
+	}
+	if err := server.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("Receive ended without an error")
+	}
+}
+
+// What waits in a socket that is taken over is not lost, and closing ends a wait.
+func TestTake(t *testing.T) {
+	conn, client := listen(t), listen(t)
+	if _, err := client.WriteTo([]byte{1}, conn.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	s := take(t, conn)
+	b, err := New(s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Receive(); n != 1 || err != nil || b.From(0).Port() != uint16(client.LocalAddr().(*net.UDPAddr).Port) {
+		t.Fatalf("Receive() = %d, %v", n, err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := b.Receive()
+		ended <- err
+	}()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("Receive gave no error")
+	}
+}
