@@ -100,12 +100,12 @@ func (k *checker) checkShadowed(o *object, z *Zone) {
 		return
 	}
 	delegated := map[string]bool{}
-	for _, r := range o.text.records {
-		if r.kind == "NS" {
+	for r := range o.text.records {
+		if r.kind == "NS" && k.set.Zone(r.owner) != nil {
 			delegated[r.owner] = true
 		}
 	}
-	for _, r := range o.text.records {
+	for r := range o.text.records {
 		if in := k.set.ZoneOf(r.owner); in != nil && in != z && !delegated[in.Name] && strings.HasSuffix(in.Name, "."+z.Name) {
 			k.problems = append(k.problems, o.placed(Problem{
 				Line: r.line, Message: "the " + r.kind + " record of " + r.owner + " is never served: zone " + in.Name + " of this fleet answers for it",
@@ -116,10 +116,19 @@ func (k *checker) checkShadowed(o *object, z *Zone) {
 }
 
 // conflicts finds what static records do to steered hosts, and to which.
-func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
+func (t *zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
+	if len(z.Steered) == 0 {
+		return nil, nil
+	}
 	beside := map[string]zoneRecord{} // by owner; of the hosts alone, since a zone may have a million owners
-	cuts := map[string]zoneRecord{}   // delegations and DNAMEs, by owner
-	for _, r := range t.records {
+	cuts := map[string]zoneRecord{}   // delegations and DNAMEs, by owner; of what is above hosts alone
+	above := map[string]bool{}
+	for _, host := range z.Steered {
+		for name := host; name != "" && !above[name]; _, name, _ = strings.Cut(name, ".") {
+			above[name] = true
+		}
+	}
+	for r := range t.records {
 		if _, alias := slices.BinarySearch(z.CNAMEs, r.owner); alias && r.kind != "NS" {
 			beside[r.owner] = r
 		}
@@ -129,7 +138,7 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 				beside[r.owner] = r
 			}
 		case "NS", "DNAME":
-			if r.owner != z.Name || r.kind == "DNAME" {
+			if above[r.owner] && (r.owner != z.Name || r.kind == "DNAME") {
 				cuts[r.owner] = r
 			}
 		}
@@ -162,7 +171,7 @@ func (t zoneText) conflicts(z *Zone) (problems []Problem, hosts []string) {
 			}
 		}
 	}
-	for _, r := range t.records {
+	for r := range t.records {
 		if r.hinted != "" && slices.Contains(z.Steered, r.hinted) {
 			hosts = append(hosts, r.hinted)
 			problems = append(problems, Problem{
@@ -181,7 +190,10 @@ func (k *checker) checkNameservers(o *object, z *Zone) {
 		_, parent, _ := strings.Cut(n, ".")
 		addressed[n], addressed["*."+parent] = false, false
 	}
-	for _, r := range o.text.records {
+	if len(addressed) == 0 {
+		return
+	}
+	for r := range o.text.records {
 		if r.kind == "A" || r.kind == "AAAA" {
 			if _, wanted := addressed[r.owner]; wanted {
 				addressed[r.owner] = true
