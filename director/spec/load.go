@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ func Parse(name string, data []byte) ([]Raw, []Problem) {
 	return parse(name, data, s.zone)
 }
 
-func parse(name string, data []byte, zoneFile func(string) ([]byte, error)) ([]Raw, []Problem) {
+func parse(name string, data []byte, zoneFile func(string) (string, error)) ([]Raw, []Problem) {
 	docs, problems := parseYAML(name, data)
 	problems = append(problems, inlineZones(docs, zoneFile)...)
 	objects, more := decodeAll(docs, true)
@@ -108,7 +109,7 @@ func compareIDs(kindA, nameA, kindB, nameB string) int {
 
 // inlineZones reads the zone files that zones name, so that what is stored is
 // whole.
-func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
+func inlineZones(docs []document, read func(string) (string, error)) []Problem {
 	var problems []Problem
 	for i := range docs {
 		body := docs[i].root.get("spec")
@@ -121,7 +122,7 @@ func inlineZones(docs []document, read func(string) ([]byte, error)) []Problem {
 			path = filepath.Join(filepath.Dir(docs[i].file), path)
 		}
 		text, err := read(path)
-		records := &value{kind: kindString, line: file.line, text: string(text)}
+		records := &value{kind: kindString, line: file.line, text: text}
 		if err != nil {
 			problems = append(problems, Problem{
 				File: docs[i].file, Line: file.line,
@@ -157,28 +158,41 @@ var errNotRegular = errors.New("is no regular file")
 // readRegular reads a file of bounded size. A pipe or device would hang or
 // never end.
 func readRegular(path string, most int64) ([]byte, error) {
+	var b bytes.Buffer
+	_, err := copyRegular(&b, path, most)
+	if err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// copyRegular is readRegular to a writer, which may be told how much is to come.
+func copyRegular(to io.Writer, path string, most int64) (n int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading: %w", err)
+		return 0, fmt.Errorf("reading: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading %s: %w", path, errNotRegular)
+		return 0, fmt.Errorf("reading %s: %w", path, errNotRegular)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading: %w", err)
+		return 0, fmt.Errorf("reading: %w", err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if g, ok := to.(interface{ Grow(n int) }); ok {
+		g.Grow(int(min(info.Size(), most)) + bytes.MinRead)
+	}
+	n, err = io.Copy(to, io.LimitReader(f, most+1))
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading: %w", err)
+		return n, fmt.Errorf("reading: %w", err)
 	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("reading %s: it is larger than %d octets", path, most)
+	if n > most {
+		return n, fmt.Errorf("reading %s: it is larger than %d octets", path, most)
 	}
-	return data, nil
+	return n, nil
 }
 
 // readAll reads and parses all files, zone files included.

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -42,6 +44,7 @@ func (r *Reader) Load() (raws []Raw, problems []Problem, changed bool) {
 // look reads in the order of the last reading, without parsing.
 func (r *Reader) look() [sha256.Size]byte {
 	s := newSource()
+	s.blind = true
 	files, _ := s.list(r.paths)
 	for _, name := range files {
 		_, _ = s.file(name)
@@ -59,6 +62,7 @@ type source struct {
 	files  []string // found in them
 	within []string // the folders of both, made when the first zone file is read
 	zones  []string
+	blind  bool // only the sum is wanted
 }
 
 func newSource() *source { return &source{sum: sha256.New()} }
@@ -72,24 +76,29 @@ func (s *source) list(paths []string) ([]string, []Problem) {
 	return files, problems
 }
 
-func (s *source) file(name string) ([]byte, error) { return s.note(name, maxFile) }
+func (s *source) file(name string) ([]byte, error) {
+	var b bytes.Buffer
+	err := s.note(&b, name, maxFile)
+	return b.Bytes(), err
+}
 
 // zone reads a zone's file, which must lie in a folder of the spec: a director
 // may read more than who writes its spec, and shows what it cannot parse.
-func (s *source) zone(name string) ([]byte, error) {
+func (s *source) zone(name string) (string, error) {
 	s.zones = append(s.zones, name)
 	if !s.holds(name) {
 		fmt.Fprintf(s.sum, "%q outside\n", name)
-		return nil, fmt.Errorf("reading %s: %w", name, errOutside)
+		return "", fmt.Errorf("reading %s: %w", name, errOutside)
 	}
-	data, err := s.note(name, maxZoneText)
-	if err != nil {
-		return nil, err
+	var b strings.Builder // whose text is not copied again
+	if err := s.note(&b, name, maxZoneText); err != nil {
+		return "", err
 	}
-	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("reading %s: line %d: %w", name, 1+bytes.Count(validPrefix(data), []byte("\n")), errNotUTF8)
+	text := b.String()
+	if !utf8.ValidString(text) {
+		return "", fmt.Errorf("reading %s: line %d: %w", name, 1+bytes.Count(validPrefix([]byte(text)), []byte("\n")), errNotUTF8)
 	}
-	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
+	return strings.TrimPrefix(text, "\ufeff"), nil
 }
 
 // holds tells whether a file, links followed, lies in a folder that a person
@@ -127,13 +136,34 @@ func unlinked(path string) string {
 	return path
 }
 
-// note reads a file and adds it, its name and its length first, so that nothing
+// note reads a file, and adds its name, its length and its own sum, so that nothing
 // can move from one file to the next unseen.
-func (s *source) note(name string, most int64) ([]byte, error) {
-	data, err := readRegular(name, most)
-	fmt.Fprintf(s.sum, "%q %d %v\n", name, len(data), err)
-	s.sum.Write(data)
-	return data, err
+func (s *source) note(to io.Writer, name string, most int64) error {
+	own := sha256.New()
+	n, err := copyRegular(noted{Writer: to, sum: own, blind: s.blind}, name, most)
+	fmt.Fprintf(s.sum, "%q %d %v %x\n", name, n, err, own.Sum(nil))
+	return err
+}
+
+// noted sums up what is written, and passes it on unless it is blind.
+type noted struct {
+	io.Writer
+	sum   hash.Hash
+	blind bool
+}
+
+func (n noted) Write(b []byte) (int, error) {
+	n.sum.Write(b)
+	if n.blind {
+		return len(b), nil
+	}
+	return n.Writer.Write(b)
+}
+
+func (n noted) Grow(size int) {
+	if g, ok := n.Writer.(interface{ Grow(n int) }); ok && !n.blind {
+		g.Grow(size)
+	}
 }
 
 func (s *source) digest() (out [sha256.Size]byte) {
