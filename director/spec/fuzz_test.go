@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -98,6 +99,49 @@ func FuzzZoneText(f *testing.F) {
 		for r := range text.records {
 			if r.line < 1 || r.line > lines || r.kind == "" {
 				t.Fatalf("got %+v of %d lines", r, lines)
+			}
+		}
+	})
+}
+
+// FuzzJSON: stored objects are read, and strings written, as the library does.
+func FuzzJSON(f *testing.F) {
+	seed(f, "testdata/good/*/*.json")
+	for _, text := range []string{
+		`{"b":[1,-2.5e3,true,false,null,"x"],"a":{"k":"1","k":"2"}}`, `"\u0041\ud83d\ude00\ud800\n\"\\\/\b\f\r\t"`, "\"\xff\u2028<&>\x7f\"",
+		` [ ] `, `{ "a" : { } , "" : [ [ ] ] }`, `1 2`, `[1,`, "\x00\x01\b\f\r\n\t\"\\ \xf0\x9f\x98\x80 \xff\xc0\u2029", strings.Repeat("[", 40) + strings.Repeat("]", 40),
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(string(data)); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(appendString(nil, string(data))), strings.TrimSuffix(b.String(), "\n"); got != want {
+			t.Fatalf("%q is written %s, want %s", data, got, want)
+		}
+		got, err := parseJSON(data)
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.UseNumber()
+		var v any
+		wantErr := dec.Decode(&v)
+		if wantErr == nil && dec.More() {
+			wantErr = errTrailing
+		}
+		switch {
+		case errors.Is(err, errTooDeep):
+		case err != nil != !json.Valid(data) || wantErr != nil && err == nil:
+			t.Fatalf("%q: got %v, want %v", data, err, wantErr)
+		case err == nil:
+			b.Reset()
+			if err := enc.Encode(v); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := string(got.canonical()), strings.TrimSuffix(b.String(), "\n"); got != want {
+				t.Fatalf("%q is read as %s, want %s", data, got, want)
 			}
 		}
 	})

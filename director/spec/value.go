@@ -1,11 +1,11 @@
 package spec
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // kind is the type of a value as it was written.
@@ -114,50 +114,90 @@ func (v *value) set(key string, to *value) {
 // canonical returns v as JSON with sorted keys and no insignificant space, so
 // that equal content has equal bytes.
 func (v *value) canonical() json.RawMessage {
-	var b bytes.Buffer
-	v.write(&b)
-	return b.Bytes()
+	return v.append(make([]byte, 0, v.room()))
 }
 
-func (v *value) write(b *bytes.Buffer) {
+// room is about how many octets v has as JSON: a zone's text is not to be copied
+// again and again while they grow.
+func (v *value) room() int {
+	n := len(v.text) + 8
+	for i := range len(v.text) {
+		if c := v.text[i]; c == '\n' || c == '"' || c == '\\' || c == '\t' {
+			n++
+		}
+	}
+	for _, item := range v.list {
+		n += item.room()
+	}
+	for _, e := range v.entries {
+		n += len(e.key) + 4 + e.value.room()
+	}
+	return n
+}
+
+func (v *value) append(b []byte) []byte {
 	switch v.kind {
 	case kindBool, kindInt, kindFloat:
-		b.WriteString(v.text)
+		return append(b, v.text...)
 	case kindString:
-		writeString(b, v.text)
+		return appendString(b, v.text)
 	case kindList:
-		b.WriteByte('[')
+		b = append(b, '[')
 		for i, item := range v.list {
 			if i > 0 {
-				b.WriteByte(',')
+				b = append(b, ',')
 			}
-			item.write(b)
+			b = item.append(b)
 		}
-		b.WriteByte(']')
+		return append(b, ']')
 	case kindMap:
 		sorted := slices.Clone(v.entries)
 		slices.SortStableFunc(sorted, func(x, y entry) int { return strings.Compare(x.key, y.key) })
-		b.WriteByte('{')
+		b = append(b, '{')
 		for i, e := range sorted {
 			if i > 0 {
-				b.WriteByte(',')
+				b = append(b, ',')
 			}
-			writeString(b, e.key)
-			b.WriteByte(':')
-			e.value.write(b)
+			b = appendString(b, e.key)
+			b = append(b, ':')
+			b = e.value.append(b)
 		}
-		b.WriteByte('}')
+		return append(b, '}')
 	default:
-		b.WriteString("null")
+		return append(b, "null"...)
 	}
 }
 
-func writeString(b *bytes.Buffer, s string) {
-	enc := json.NewEncoder(b)
-	enc.SetEscapeHTML(false)
-	// A string always encodes; bytes.Buffer never fails.
-	_ = enc.Encode(s)
-	b.Truncate(b.Len() - 1) // Encode ends its text with a line feed
+// appendString writes a string as encoding/json does without HTML's escapes, and
+// without its copies, which a zone of a million records would have thrice.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0 // of what is written as it is
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, size := rune(c), 1
+		if c >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(s[i:])
+			if (r != utf8.RuneError || size > 1) && r != '\u2028' && r != '\u2029' {
+				i += size
+				continue
+			}
+		}
+		b = append(b, s[from:i]...)
+		if at := strings.IndexRune("\"\\\b\f\n\r\t", r); at >= 0 && size == 1 && r != utf8.RuneError {
+			b = append(b, '\\', `"\bfnrt`[at])
+		} else {
+			b = append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		}
+		i += size
+		from = i
+	}
+	return append(append(b, s[from:]...), '"')
 }
 
 // lineOf returns the line of a path such as "spec.endpoints[1].cluster", or of
