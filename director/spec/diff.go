@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -8,7 +10,7 @@ import (
 
 // Diff lists what differs between two specs, field by field: by kind and name,
 // then in order of the fields' names and items. What a zone's records differ in
-// is listed line by line.
+// is listed line by line, as far as a person reads: a zone may have a million.
 func Diff(before, after []Raw) []Change {
 	type pair struct{ old, new *Raw }
 	pairs := map[string]*pair{}
@@ -41,16 +43,16 @@ func Diff(before, after []Raw) []Change {
 		d := differ{kind: either(p).Kind, name: either(p).Name}
 		switch {
 		case p.old == nil:
-			d.add("", "", string(p.new.JSON))
+			d.add("", "", shownJSON(p.new.JSON))
 		case p.new == nil:
-			d.add("", string(p.old.JSON), "")
+			d.add("", shownJSON(p.old.JSON), "")
 		default:
 			x, errX := parseJSON(p.old.JSON)
 			y, errY := parseJSON(p.new.JSON)
 			if errX == nil && errY == nil {
 				d.values("", x, y)
 			} else if string(p.old.JSON) != string(p.new.JSON) {
-				d.add("", string(p.old.JSON), string(p.new.JSON))
+				d.add("", shownJSON(p.old.JSON), shownJSON(p.new.JSON))
 			}
 		}
 		out = append(out, d.changes...)
@@ -67,17 +69,52 @@ func (d *differ) add(path, before, after string) {
 	d.changes = append(d.changes, Change{Kind: d.kind, Name: d.name, Path: path, Old: before, New: after})
 }
 
+// Bounds of what a Change shows.
+const (
+	maxShown = 64 << 10 // octets of one value
+	maxLines = 1000     // of a zone that differ, on either side
+)
+
+// shownJSON is JSON, or how much of it there is.
+func shownJSON(text json.RawMessage) string {
+	if len(text) > maxShown {
+		return fmt.Sprintf(`"(%d octets)"`, len(text))
+	}
+	return string(text)
+}
+
 // json is the value as JSON, "" for none.
 func (v *value) json() string {
 	if v == nil {
 		return ""
 	}
-	return string(v.canonical())
+	return shownJSON(v.canonical())
+}
+
+// equal tells whether two values are the same JSON.
+func (v *value) equal(o *value) bool {
+	if v == nil || o == nil {
+		return v == o
+	}
+	if v.kind != o.kind || v.text != o.text || len(v.list) != len(o.list) || len(v.entries) != len(o.entries) {
+		return false
+	}
+	for i := range v.list {
+		if !v.list[i].equal(o.list[i]) {
+			return false
+		}
+	}
+	for _, e := range v.entries {
+		if other := o.get(e.key); other == nil || !e.value.equal(other) {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *differ) values(path string, x, y *value) {
 	switch {
-	case x.json() == y.json():
+	case x.equal(y):
 	case x == nil || y == nil || x.kind != y.kind:
 		d.add(path, x.json(), y.json())
 	case x.kind == kindMap:
@@ -164,7 +201,8 @@ func sameOrder(x, y []string) bool {
 // lines lists the lines that only one text has; the texts themselves where they
 // differ in order alone.
 func (d *differ) lines(path, x, y string) {
-	before := len(d.changes)
+	whole := [2]string{x, y}
+	x, y = unlike(x, y)
 	count := map[string]int{}
 	for line := range strings.Lines(x) {
 		count[strings.TrimRight(line, "\r\n")]++
@@ -172,19 +210,56 @@ func (d *differ) lines(path, x, y string) {
 	for line := range strings.Lines(y) {
 		count[strings.TrimRight(line, "\r\n")]--
 	}
-	for line := range strings.Lines(x) {
-		if line = strings.TrimRight(line, "\r\n"); count[line] > 0 {
-			count[line]--
-			d.add(path, (&value{kind: kindString, text: line}).json(), "")
+	gone := only(x, count, 1)
+	come := only(y, count, -1)
+	for _, line := range gone {
+		d.add(path, line, "")
+	}
+	for _, line := range come {
+		d.add(path, "", line)
+	}
+	if len(gone)+len(come) == 0 {
+		d.add(path, (&value{kind: kindString, text: whole[0]}).json(), (&value{kind: kindString, text: whole[1]}).json())
+	}
+}
+
+// only lists the lines of a text that are counted on its side, as JSON.
+func only(text string, count map[string]int, sign int) (out []string) {
+	more := 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		switch {
+		case count[line]*sign <= 0:
+			continue
+		case len(out) < maxLines:
+			out = append(out, (&value{kind: kindString, text: line}).json())
+		default:
+			more++
+		}
+		count[line] -= sign
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf(`"(%d more lines)"`, more))
+	}
+	return out
+}
+
+// unlike leaves out the lines that two texts begin and end with alike, which are most
+// of a large zone.
+func unlike(x, y string) (string, string) {
+	n, start := 0, 0
+	for n < min(len(x), len(y)) && x[n] == y[n] {
+		if n++; x[n-1] == '\n' {
+			start = n
 		}
 	}
-	for line := range strings.Lines(y) {
-		if line = strings.TrimRight(line, "\r\n"); count[line] < 0 {
-			count[line]++
-			d.add(path, "", (&value{kind: kindString, text: line}).json())
+	x, y = x[start:], y[start:]
+	n, end := 0, 0
+	for n < min(len(x), len(y)) && x[len(x)-1-n] == y[len(y)-1-n] {
+		if x[len(x)-1-n] == '\n' {
+			end = n // what follows this line's end
 		}
+		n++
 	}
-	if len(d.changes) == before {
-		d.add(path, (&value{kind: kindString, text: x}).json(), (&value{kind: kindString, text: y}).json())
-	}
+	return x[:len(x)-end], y[:len(y)-end]
 }

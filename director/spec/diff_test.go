@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,5 +65,43 @@ func TestDiff(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// However much of a zone differs, what is listed is what a person reads.
+func TestDiffOfManyLines(t *testing.T) {
+	zone := func(records string) []Raw {
+		v := &value{kind: kindMap}
+		v.set("records", &value{kind: kindString, text: records})
+		root := &value{kind: kindMap}
+		root.set("spec", v)
+		return []Raw{{Kind: KindZone, Name: "example.org", JSON: root.canonical()}}
+	}
+	text := func(from, to, step int) string {
+		var b strings.Builder
+		for i := from; i != to; i += step {
+			fmt.Fprintf(&b, "h%d A 192.0.2.1\n", i)
+		}
+		return b.String()
+	}
+	const n = 20_000
+	tests := []struct {
+		name, old, new string
+		want           int
+		last           Change
+	}{
+		{"one in the middle", text(0, n, 1), text(0, n/2, 1) + "x A 192.0.2.1\n" + text(n/2, n, 1), 1, Change{New: `"x A 192.0.2.1"`}},
+		{"one at the end", text(0, n, 1), text(0, n, 1) + "x A 192.0.2.1", 1, Change{New: `"x A 192.0.2.1"`}},
+		{"one gone", text(0, n, 1), text(1, n, 1), 1, Change{Old: `"h0 A 192.0.2.1"`}},
+		{"a line's end", text(0, n, 1), strings.Replace(text(0, n, 1), "h7 A 192.0.2.1\n", "h7 A 192.0.2.1\r\n", 1), 1, Change{Old: `"(388892 octets)"`, New: `"(388894 octets)"`}},
+		{"all", text(0, n, 1), text(n, 2*n, 1), 2 * (maxLines + 1), Change{New: `"(19000 more lines)"`}},
+		{"the order", text(0, n, 1), text(n-1, -1, -1), 1, Change{Old: `"(388892 octets)"`, New: `"(388892 octets)"`}},
+	}
+	for _, tc := range tests {
+		got := Diff(zone(tc.old), zone(tc.new))
+		tc.last.Kind, tc.last.Name, tc.last.Path = KindZone, "example.org", "spec.records"
+		if len(got) != tc.want || got[len(got)-1] != tc.last {
+			t.Errorf("%s: got %d changes, the last %+v, want %d, %+v", tc.name, len(got), got[len(got)-1], tc.want, tc.last)
+		}
 	}
 }
