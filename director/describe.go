@@ -1,8 +1,10 @@
 package director
 
 import (
+	"net/netip"
 	"slices"
 
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/answer"
@@ -13,11 +15,12 @@ import (
 // before keep their slices, so that answer.Compile can know them again. The zero
 // describer is ready; it has one owner, and what it gives must not be written to.
 type describer struct {
-	spec   *spec.Set
-	hosts  [][]zoned // of each service; made when first needed
-	alike  []int32
-	groups []group
-	shapes map[shapeKey]*shape
+	resolved func(hostname string) *resolve.Records // nil: nothing is
+	spec     *spec.Set
+	hosts    [][]zoned // of each service; made when first needed
+	alike    []int32
+	groups   []group
+	shapes   map[shapeKey]*shape
 }
 
 // zoned is a host with the index of its zone in the spec.
@@ -33,6 +36,7 @@ type group struct {
 	from     steer.Service // the decision that it is made from
 	standby  steer.Standby
 	standbys *steer.Standbys // that standby is of
+	flat     *flat           // what its hostnames resolve to; nil = they stand in no answer
 	names    []names
 }
 
@@ -45,7 +49,7 @@ type names struct {
 
 func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone {
 	if d.spec != f.spec || len(d.hosts) != len(decision.Services) {
-		*d = describer{spec: f.spec, hosts: make([][]zoned, len(decision.Services))}
+		*d = describer{resolved: d.resolved, spec: f.spec, hosts: make([][]zoned, len(decision.Services))}
 	}
 	if !same(d.alike, decision.Alike, equal) {
 		d.divide(decision)
@@ -55,10 +59,10 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 	for i := range d.groups {
 		g := &d.groups[i]
 		svc := &decision.Services[g.first]
-		if !sameService(&g.from, svc) {
+		if renamed := d.rename(g); renamed || !sameService(&g.from, svc) {
 			d.views(g, svc, f.spec, used)
 		} else {
-			d.keep(svc, used)
+			d.keep(g, svc, used)
 		}
 		if g.standbys != f.standbys { // another plan
 			standby := f.standbys.Of(f.spec.Services[g.first])
@@ -173,12 +177,14 @@ func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[
 	for site := range 1 + len(svc.SiteViews) {
 		var v [2]answer.View
 		for f := range v {
-			shape := d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used)
+			from := viewOf(svc, site-1, steer.Family(f))
 			switch {
+			case !g.flat.shared(f):
+				v[f] = g.flat.view(svc, from, steer.Family(f))
 			case !alias:
-				v[f] = shape.view(svc, steer.Family(f))
+				v[f] = d.shape(svc, from, used).view(steer.Family(f), g.flat.addrs(svc))
 			case steer.Family(f) == steer.IPv4: // a hostname is of both families: one view does
-				v[f] = shape.targets(svc, set)
+				v[f] = d.shape(svc, from, used).targets(svc, set)
 			}
 		}
 		made = append(made, v)
@@ -186,16 +192,18 @@ func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[
 	g.names = slices.Clone(g.names)
 	for i := range g.names {
 		n := &g.names[i]
-		n.TTL, n.Answers, n.CNAME = uint32(svc.TTL.Seconds()), svc.Answers, alias
+		n.TTL, n.Answers, n.CNAME = uint32(g.flat.ttl(svc.TTL).Seconds()), svc.Answers, alias
 		n.A, n.AAAA = made[n.site+1][steer.IPv4], made[n.site+1][steer.IPv6]
 	}
 }
 
 // keep holds on to the shapes of a service that is answered as before.
-func (d *describer) keep(svc *steer.Service, used map[shapeKey]*shape) {
+func (d *describer) keep(g *group, svc *steer.Service, used map[shapeKey]*shape) {
 	for site := range 1 + len(svc.SiteViews) {
 		for f := range 2 {
-			d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used)
+			if g.flat.shared(f) {
+				d.shape(svc, viewOf(svc, site-1, steer.Family(f)), used)
+			}
 		}
 	}
 }
@@ -351,7 +359,7 @@ func newShape(v *steer.View, one bool) *shape {
 
 // targets puts the hostnames of a service's sites into a shape.
 func (s *shape) targets(svc *steer.Service, set *spec.Set) answer.View {
-	out := s.view(svc, steer.IPv4)
+	out := s.view(steer.IPv4, svc.Addrs)
 	for i := range out.Sets {
 		for j := range out.Sets[i].Sites {
 			site := &out.Sets[i].Sites[j]
@@ -373,7 +381,7 @@ func rooted(name string) string {
 }
 
 // view puts a service's addresses into a shape.
-func (s *shape) view(svc *steer.Service, f steer.Family) answer.View {
+func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr) answer.View {
 	out := answer.View{ByPlace: s.byPlace, ByPrefix: s.byPrefix}
 	total := 0
 	for i := range s.sets {
@@ -386,7 +394,7 @@ func (s *shape) view(svc *steer.Service, f steer.Family) answer.View {
 		first := len(sites)
 		for j := range set.Choices {
 			c := &set.Choices[j]
-			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: svc.Addrs(f, c)})
+			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: addrs(f, c)})
 		}
 		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
 	}

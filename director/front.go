@@ -17,6 +17,7 @@ import (
 
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
@@ -137,9 +138,12 @@ func standIn(s spec.Settings, survey *survey, log *slog.Logger) (*answer.Table, 
 		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
 	fit := survey.latest.Load().fit(f.spec)
+	names := resolve.New(resolve.Options{})
+	restoreNames(names, g.Resolved, log)
+	describe := describer{resolved: names.Records}
 	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: fit.places})
 	table, err := fit.compile(answer.Options{
-		Zones: new(describer).describe(f, decision), Plan: sealed.Identity.String(),
+		Zones: describe.describe(f, decision), Plan: sealed.Identity.String(),
 		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,
 	})
 	return table, sealed.Identity, err

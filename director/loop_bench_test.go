@@ -60,6 +60,7 @@ func newBench(b *testing.B, services int) *bench {
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {}, running: true,
 	}
+	n.loop.describer.resolved = n.loop.resolver.Records
 	n.loop.earth.Store(newEarth(geo.Default()))
 	n.begin(b, services)
 	f := n.plan(b, nil)

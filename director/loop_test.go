@@ -112,6 +112,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {},
 	}
+	n.loop.describer.resolved = n.loop.resolver.Records
 	n.loop.earth.Store(newEarth(m.geo))
 	return n
 }

@@ -52,6 +52,20 @@ func (s *Set) NameOf(a netip.Addr) string {
 	return a.String()
 }
 
+// Flattened tells whether hostnames of the service stand in its answers as the
+// addresses that they resolve to.
+func (g *GlobalService) Flattened() bool {
+	if g.CNAME {
+		return false
+	}
+	for i := range g.Endpoints {
+		if g.Endpoints[i].Hostname != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // HasHostnames tells whether the spec says anything of hostnames: a director that
 // knows none of them must not read it.
 func (s *Set) HasHostnames() bool {

@@ -105,7 +105,7 @@ func (d *decision) pattern() []byte {
 	text := func(s string) { number(int64(len(s))); b = append(b, s...) }
 	number(int64(svc.Steering.Answers))
 	number(int64(svc.MinHealthy))
-	b = append(b, byte(svc.AllDown), bit(svc.SiteNames), bit(d.observing), bit(d.differs),
+	b = append(b, byte(svc.AllDown), bit(svc.SiteNames), bit(svc.Flattened()), bit(d.observing), bit(d.differs),
 		bit(len(d.c.fallback[IPv4]) > 0), bit(len(d.c.fallback[IPv6]) > 0))
 	text(d.observe.GetId())
 	for i := range d.stand {
@@ -353,7 +353,8 @@ func (b *builder) fill(c *compiled) View {
 func keyOf(s *Set) string {
 	b := make([]byte, 0, 256)
 	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen))
-	for _, c := range s.Choices {
+	b = binary.AppendUvarint(b, uint64(len(s.Choices)))
+	for _, c := range slices.Concat(s.Choices, s.Rest) {
 		b = binary.AppendUvarint(b, uint64(c.site))
 		b = binary.AppendUvarint(b, uint64(c.Weight))
 		b = append(b, byte(c.which), 2)

@@ -52,6 +52,9 @@ func (d *decision) set(f Family, k class) Set {
 		}
 	}
 	s.why = append(why, sentences(pinWhy...)...)
+	if d.c.svc.Flattened() && !t.fallback {
+		s.Rest = d.rest(f, k, allowed, s.Choices)
+	}
 	return s
 }
 

@@ -94,6 +94,7 @@ type PrefixPlaces struct {
 // that steer alike share it.
 type Set struct {
 	Choices  []Choice // in order of preference; empty: residency leaves nothing
+	Rest     []Choice // of a service whose hostnames are flattened: what answers where no choice has an address, the first that has
 	Weighted bool
 	FailOpen bool
 	Tier     Tier

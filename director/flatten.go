@@ -1,0 +1,139 @@
+package director
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/divertdns/divert/director/resolve"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+)
+
+// minFlat is the least TTL of an answer because of what a hostname's own is.
+const minFlat = 5 * time.Second
+
+// flat is what the hostnames of a service resolved to when its answers were described:
+// what the decision has as stand-ins is answered as addresses. Which site is chosen
+// never depends on it, or directors that resolve differently would decide differently;
+// only where none of the chosen has an address the rest answers (steer.Set.Rest). A nil
+// flat is that of a service without such hostnames.
+type flat struct {
+	records map[netip.Addr]*resolve.Records // by stand-in; nil = nothing is known
+}
+
+// rename looks up what a group's hostnames resolve to, and tells whether that is
+// other than what its names answer.
+func (d *describer) rename(g *group) bool {
+	def := d.spec.Services[g.members[0]]
+	if !def.Flattened() {
+		return false
+	}
+	now := &flat{records: map[netip.Addr]*resolve.Records{}}
+	same := g.flat != nil
+	for _, name := range flattenedOf(def) {
+		a := spec.StandIn(name)
+		if d.resolved != nil {
+			now.records[a] = d.resolved(name)
+		} else {
+			now.records[a] = nil
+		}
+		same = same && g.flat.records[a] == now.records[a]
+	}
+	if !same {
+		g.flat = now
+	}
+	return !same
+}
+
+// ttl bounds a service's by what the hostnames' own allow.
+func (fl *flat) ttl(ttl time.Duration) time.Duration {
+	if fl == nil {
+		return ttl
+	}
+	for _, r := range fl.records {
+		if r != nil {
+			ttl = min(ttl, max(minFlat, r.TTL))
+		}
+	}
+	return ttl
+}
+
+// shared tells whether every hostname has addresses of a family, so that the answers
+// have the shape of those of any service that steers alike.
+func (fl *flat) shared(f int) bool {
+	if fl == nil {
+		return true
+	}
+	for _, r := range fl.records {
+		if r == nil || len(r.Addrs[f]) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// addrs gives the addresses of a service's choices.
+func (fl *flat) addrs(svc *steer.Service) func(steer.Family, *steer.Choice) []netip.Addr {
+	if fl == nil {
+		return svc.Addrs
+	}
+	return func(f steer.Family, c *steer.Choice) []netip.Addr {
+		list := svc.Addrs(f, c)
+		if len(list) != 1 || !spec.IsStandIn(list[0]) {
+			return list
+		}
+		if r := fl.records[list[0]]; r != nil {
+			return r.Addrs[f]
+		}
+		return nil
+	}
+}
+
+// unknown tells whether the family of a choice is not known yet, unlike none.
+func (fl *flat) unknown(svc *steer.Service, f steer.Family, c *steer.Choice) bool {
+	list := svc.Addrs(f, c)
+	if len(list) != 1 || !spec.IsStandIn(list[0]) {
+		return false
+	}
+	r := fl.records[list[0]]
+	return r == nil || !r.Known[f]
+}
+
+// view makes a view of which some sites have no address: those are left out, and where
+// none is left the rest answers.
+func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.View {
+	addrs := fl.addrs(svc)
+	with := func(list []steer.Choice) []steer.Choice {
+		return slices.DeleteFunc(slices.Clone(list), func(c steer.Choice) bool { return len(addrs(f, &c)) == 0 })
+	}
+	some, unknown := false, false
+	left := steer.View{Sets: make([]steer.Set, len(v.Sets)), ByPlace: v.ByPlace, ByPrefix: v.ByPrefix}
+	missing := func(list []steer.Choice) bool {
+		return slices.ContainsFunc(list, func(c steer.Choice) bool { return fl.unknown(svc, f, &c) })
+	}
+	for i := range v.Sets {
+		set := steer.Set{Choices: with(v.Sets[i].Choices), Weighted: v.Sets[i].Weighted, FailOpen: v.Sets[i].FailOpen}
+		if len(set.Choices) == 0 {
+			set.Choices, set.Weighted = with(v.Sets[i].Rest), false
+		}
+		some = some || len(set.Choices) > 0
+		if len(set.Choices) == 0 && (missing(v.Sets[i].Choices) || missing(v.Sets[i].Rest)) {
+			set.Choices, unknown = v.Sets[i].Choices, true // without addresses: see below
+		}
+		left.Sets[i] = set
+	}
+	switch {
+	case !some && unknown:
+		return answer.View{Sets: []answer.Set{{Unresolved: true}}}
+	case !some:
+		return answer.View{} // to everybody the same: there is none of this family
+	}
+	out := newShape(&left, svc.Answers <= 1).view(f, addrs)
+	for i := range out.Sets {
+		set := &out.Sets[i]
+		set.Unresolved = len(set.Sites) > 0 && !slices.ContainsFunc(set.Sites, func(s answer.Site) bool { return len(s.Addrs) > 0 })
+	}
+	return out
+}
