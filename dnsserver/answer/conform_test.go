@@ -193,6 +193,13 @@ func TestAnswersByRFC(t *testing.T) {
 		*.star.example.org. 300 MX 10 mail.example.org.
 		sub.star.example.org. 300 TXT "closer"
 		host.deep.star.example.org. 300 TXT "deep"
+		self.example.org. 300 CNAME Self.example.org.
+		*.ring.example.org. 300 CNAME x.ring.example.org.
+		up.example.org. 300 DNAME example.org.
+		up2.example.org. 300 DNAME up.example.org.
+		behind.example.org. 300 CNAME www.deleg.example.org.
+		*.hosts.example.org. 300 A 192.0.2.77
+		wildglue.example.org. 300 NS ns.hosts.example.org.
 		tree.example.org. 300 DNAME star.example.org.
 		tree.example.org. 300 TXT "beside a DNAME"
 		child.example.org. 300 NS ns.child.example.org.
@@ -267,5 +274,43 @@ func TestAnswersByRFC(t *testing.T) {
 				t.Errorf("%s: got rcode %d,\n%s\nwant %d,\n%s", tc.name, got.Rcode, brief, tc.rcode, want)
 			}
 		}
+	}
+}
+
+// RFC 1034 section 3.6.2: a chain that does not end is followed as far as maxChase,
+// and what there is of it is the answer; RFC 2181 section 5: nothing twice.
+func TestEndlessChain(t *testing.T) {
+	zones := rulesZones()
+	zones[0].Records = append(zones[0].Records, mustRR("down.example.org. 300 IN DNAME a.down.example.org."))
+	got := ask1(t, compiled(t, func(o *Options) { o.Zones = zones }), "x.down.example.org.", dns.TypeA, nil)
+	dnames := 0
+	for _, rr := range got.Answer {
+		if rr.Header().Rrtype == dns.TypeDNAME {
+			dnames++
+		}
+	}
+	if got.Rcode != 0 || dnames != 1 || len(got.Answer) != 1+maxChase+1 || len(got.Ns) != 0 {
+		t.Errorf("got\n%v\nwant the DNAME once and %d CNAMEs", got, maxChase+1)
+	}
+}
+
+// RFC 2181 section 9: TC is for what must be there. Servers of a delegation behind an
+// alias need not: who lacks them asks for the target.
+func TestReferralBehindAliasIsLeftOut(t *testing.T) {
+	zones := rulesZones()
+	zones[0].Records = append(zones[0].Records, mustRR("many.example.org. 300 IN CNAME x.big.example.org."))
+	for _, c := range "abcdefgh" {
+		zones[0].Records = append(zones[0].Records, mustRR("big.example.org. 300 IN NS "+strings.Repeat(string(c), 60)+".example.net."))
+	}
+	table := compiled(t, func(o *Options) { o.Zones = zones })
+	plain := func(m *dns.Msg) { m.Extra = nil }
+	if got := ask1(t, table, "x.big.example.org.", dns.TypeA, plain); !got.Truncated {
+		t.Errorf("a referral: got\n%v\nwant TC", got)
+	}
+	if got := ask1(t, table, "many.example.org.", dns.TypeA, plain); got.Truncated || len(got.Answer) != 1 || len(got.Ns) != 0 {
+		t.Errorf("behind an alias: got\n%v\nwant the alias alone", got)
+	}
+	if got := ask1(t, table, "many.example.org.", dns.TypeA, nil); got.Truncated || len(got.Answer) != 1 || len(got.Ns) != 8 || !got.Authoritative {
+		t.Errorf("where it fits: got\n%v\nwant the servers", got)
 	}
 }

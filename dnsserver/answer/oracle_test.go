@@ -69,12 +69,13 @@ func (o *oracle) ask(name string, qtype, class uint16, resolver, subnet netip.Ad
 }
 
 func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet netip.Addr) {
-	var visited []string // owners of CNAME records, wildcards as such
+	var visited []string
 	for hop := 0; hop <= maxChase; hop++ {
 		z := o.zoneOf(name)
-		if z == nil {
+		if z == nil || slices.Contains(visited, name) {
 			return
 		}
+		visited = append(visited, name)
 		if qtype == dns.TypeDS && name == z.Origin {
 			if parent := o.zoneOf(parentOf(name)); name != "." && parent != nil {
 				z = parent
@@ -84,14 +85,14 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 		for _, up := range lineage(z.Origin, name) {
 			at := recordsOf(z, up)
 			if up != z.Origin && has(at, dns.TypeNS) && (up != name || qtype != dns.TypeDS) {
-				if hop == 0 {
-					v.aa = false
-					o.refer(v, z, up)
-				}
+				v.aa = hop > 0
+				o.refer(v, z, up)
 				return
 			}
 			if d := first(at, dns.TypeDNAME); d != nil && up != name {
-				v.answer = append(v.answer, show1(d))
+				if !slices.Contains(v.answer, show1(d)) {
+					v.answer = append(v.answer, show1(d))
+				}
 				target := strings.TrimSuffix(name, up) + d.(*dns.DNAME).Target
 				if len(target)+1 > 255 {
 					v.rcode = dns.RcodeYXDomain
@@ -130,14 +131,10 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 			cname := first(at, dns.TypeCNAME)
 			switch {
 			case cname != nil && qtype != dns.TypeCNAME:
-				if slices.Contains(visited, source+z.Origin) {
-					return
-				}
 				v.answer = append(v.answer, show1(renamed(cname, name)))
 				if qtype == dns.TypeANY {
 					return
 				}
-				visited = append(visited, source+z.Origin)
 				name = dns.CanonicalName(cname.(*dns.CNAME).Target)
 			case qtype == dns.TypeANY && (len(at) > 0 || steeredAt(z, source) != nil):
 				v.answer = append(v.answer, show1(&dns.HINFO{
@@ -147,8 +144,11 @@ func (o *oracle) follow(v *verdict, name string, qtype uint16, resolver, subnet 
 			case has(at, qtype):
 				at = o.hint(v, steeredAt(z, source), at, name, qtype, resolver, subnet)
 				for _, rr := range at {
-					if rr.Header().Rrtype == qtype {
-						v.answer = append(v.answer, show1(o.clamped(z, renamed(inKeyOrder(rr), name))))
+					if rr.Header().Rrtype != qtype {
+						continue
+					}
+					if text := show1(o.clamped(z, renamed(inKeyOrder(rr), name))); !slices.Contains(v.answer, text) { // a DNAME led here
+						v.answer = append(v.answer, text)
 					}
 				}
 				return
@@ -251,13 +251,34 @@ func (o *oracle) refer(v *verdict, z *Zone, at string) {
 			continue
 		}
 		v.ns = append(v.ns, show1(ns))
-		for _, glue := range z.Records {
-			t := glue.Header().Rrtype
-			if glue.Header().Name == dns.CanonicalName(ns.Ns) && (t == dns.TypeA || t == dns.TypeAAAA) {
-				v.extra = append(v.extra, show1(glue))
+		target := dns.CanonicalName(ns.Ns)
+		for _, glue := range recordsOf(z, o.addressed(z, target)) {
+			if t := glue.Header().Rrtype; t == dns.TypeA || t == dns.TypeAAAA {
+				v.extra = append(v.extra, show1(renamed(glue, target)))
 			}
 		}
 	}
+}
+
+// addressed gives whose records are a name server's: its own, those of a delegated
+// zone too, or a wildcard's.
+func (o *oracle) addressed(z *Zone, target string) string {
+	exact := func(owner string) bool {
+		return slices.ContainsFunc(z.Records, func(rr dns.RR) bool { return dns.IsSubDomain(owner, rr.Header().Name) })
+	}
+	if exact(target) || !dns.IsSubDomain(z.Origin, target) {
+		return target
+	}
+	encloser := parentOf(target)
+	for !exact(encloser) {
+		encloser = parentOf(encloser)
+	}
+	for _, up := range lineage(z.Origin, encloser) {
+		if at := recordsOf(z, up); up != z.Origin && has(at, dns.TypeNS) || has(at, dns.TypeDNAME) {
+			return target
+		}
+	}
+	return "*." + encloser
 }
 
 func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint16, resolver, subnet netip.Addr) {

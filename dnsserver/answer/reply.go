@@ -29,25 +29,25 @@ const failOpenText = "no site is known to be up; answered all the same"
 
 // reply is the work on one packet.
 type reply struct {
-	table   *Table
-	now     int64 // Unix time, where a change is ahead
-	w       writer
-	q       query
-	who     asker
-	rcode   uint16
-	aa      bool
-	ede     int
-	text    string // beside ede
-	scope   int    // of the client subnet
-	label   uint32
-	from    *steered            // that answered
-	zone    *zone               // that it is in
-	own     *own                // what its service has for itself
-	place   int                 // in overlay.names
-	seen    [maxChase + 1]*byte // the CNAME sets in the reply
-	aliases int                 // of them
-	target  int                 // where the last alias's target stands in the reply
-	d       decision
+	table  *Table
+	now    int64 // Unix time, where a change is ahead
+	w      writer
+	q      query
+	who    asker
+	rcode  uint16
+	aa     bool
+	ede    int
+	text   string // beside ede
+	scope  int    // of the client subnet
+	label  uint32
+	from   *steered            // that answered
+	zone   *zone               // that it is in
+	own    *own                // what its service has for itself
+	place  int                 // in overlay.names
+	asked  [maxChase + 1]int16 // where the names that were looked for stand in the reply
+	dnames [maxChase + 1]*byte // the DNAMEs in the reply
+	target int                 // where the last alias's target stands in the reply
+	d      decision
 }
 
 // Reply answers one packet. The answer is appended to dst, which needs room for

@@ -22,14 +22,28 @@ func (r *reply) resolve(z *zone, at int) {
 		if !r.look(z, at, position, hop) {
 			return
 		}
+		r.asked[hop] = int16(position)
 		position = r.target
-		if !r.q.name.set(r.w.msg[r.w.base+position:]) {
+		if !r.q.name.set(r.w.msg[r.w.base+position:]) || r.circles(hop) {
 			return
 		}
 		if z, at = r.table.zoneOf(&r.q.name); z == nil {
 			return
 		}
 	}
+}
+
+// circles tells whether the current name was looked for before. What was found so
+// far is the answer then: going on would repeat it (RFC 2181 section 5).
+func (r *reply) circles(hop int) bool {
+	name := r.q.name.suffix(0)
+	for _, at := range r.asked[:hop+1] {
+		before := r.w.msg[r.w.base+int(at):]
+		if len(before) >= len(name) && sameName(before[:len(name)], name) { // octets that are lengths are no letters
+			return true
+		}
+	}
+	return false
 }
 
 // look answers from one zone. It tells whether it wrote an alias that is to be
@@ -39,7 +53,7 @@ func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 	n, h := z.apex, z.hash
 	for i := at - 1; i >= 0; i-- {
 		if n.flags&flagDNAME != 0 {
-			return r.dname(n, i+1, position)
+			return r.dname(n, i+1, position, hop)
 		}
 		above := h
 		h = q.name.below(h, i)
@@ -50,8 +64,7 @@ func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 				r.negative(z, at, position, rcodeName)
 				return false
 			}
-			n = z.wild(above, q.name.suffix(i+1))
-			break
+			return r.data(z.wild(above, q.name.suffix(i+1)), z, at, position, 0)
 		}
 		n = child
 		if n.flags&flagCut != 0 && (i > 0 || q.qtype != typeDS) {
@@ -59,11 +72,12 @@ func (r *reply) look(z *zone, at, position, hop int) (alias bool) {
 			return false
 		}
 	}
-	return r.data(n, z, at, position)
+	return r.data(n, z, at, position, hop)
 }
 
-// data answers from the node that the name leads to.
-func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
+// data answers from the node that the name leads to, after so many aliases that may
+// have been by a DNAME of that node's: 0 for a wildcard, whose owner is another here.
+func (r *reply) data(n node, z *zone, at, position, hop int) (alias bool) {
 	qtype, o := r.q.qtype, owner{at: position}
 	switch {
 	case n.flags&flagSteered != 0 && (qtype == typeA || qtype == typeAAAA || n.flags&flagAlias != 0):
@@ -71,12 +85,6 @@ func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 		return false
 	case n.flags&flagCNAME != 0 && qtype != typeCNAME:
 		set, _ := n.find(typeCNAME)
-		// Back at a CNAME: a loop, and what was found so far is the answer.
-		if slices.Contains(r.seen[:r.aliases], &set.data[0]) {
-			return false
-		}
-		r.seen[r.aliases] = &set.data[0]
-		r.aliases++
 		r.w.ready(sectionAnswer, o, set.count, set.data)
 		r.target = r.w.offset() - len(set.first())
 		return qtype != typeANY && !r.w.full
@@ -92,6 +100,7 @@ func (r *reply) data(n node, z *zone, at, position int) (alias bool) {
 		r.negative(z, at, position, 0)
 	case qtype == typeSOA && at == 0:
 		r.soa(z, sectionAnswer, o, z.soaTTL)
+	case qtype == typeDNAME && slices.Contains(r.dnames[:hop], &set.data[0]): // it led here, and is in the answer
 	case n.flags&flagSteered != 0 && (qtype == typeSVCB || qtype == typeHTTPS) && r.hinted(n, z, set, position):
 	default:
 		r.w.ready(sectionAnswer, o, set.count, set.data)
@@ -197,19 +206,20 @@ func (r *reply) ancestor(position, label int) owner {
 	return owner{at: position + int(r.q.name.starts[label])}
 }
 
-// referral points at the servers of a delegated zone. Behind an alias there is
-// nothing to add: the resolver asks for the target itself.
+// referral points at the servers of a delegated zone. Behind an alias it is added as
+// it fits (RFC 1034 section 4.3.2 step 3b): AA speaks of the alias (section 4.1.1 of
+// RFC 1035), and who lacks the rest asks for the target itself.
 func (r *reply) referral(n node, label, position, hop int) {
-	if hop > 0 {
-		return
-	}
-	r.aa = false
 	w := &r.w
 	servers, _ := n.find(typeNS)
-	w.ready(sectionAuthority, r.ancestor(position, label), servers.count, servers.data)
+	if w.ready(sectionAuthority, r.ancestor(position, label), servers.count, servers.data); w.full && hop > 0 {
+		w.full = false
+		return
+	}
+	r.aa = hop > 0
 	for _, g := range n.store.cuts[n.index()].glue {
 		if !w.fits(len(g.record)) {
-			w.full = w.full || g.needed
+			w.full = w.full || g.needed && hop == 0
 			return
 		}
 		w.msg = append(w.msg, g.record...)
@@ -217,13 +227,17 @@ func (r *reply) referral(n node, label, position, hop int) {
 	}
 }
 
-// dname writes a DNAME and the CNAME that follows from it (RFC 6672 section 2.2).
-func (r *reply) dname(n node, label, position int) (alias bool) {
+// dname writes a DNAME, unless it stands in the reply already (RFC 2181 section 5),
+// and the CNAME that follows from it (RFC 6672 section 2.2).
+func (r *reply) dname(n node, label, position, hop int) (alias bool) {
 	w := &r.w
 	s, _ := n.find(typeDNAME)
-	if _, ok := w.ready(sectionAnswer, r.ancestor(position, label), s.count, s.data); !ok {
-		return false
+	if !slices.Contains(r.dnames[:hop], &s.data[0]) {
+		if _, ok := w.ready(sectionAnswer, r.ancestor(position, label), s.count, s.data); !ok {
+			return false
+		}
 	}
+	r.dnames[hop] = &s.data[0]
 	prefix := w.base + position
 	front := r.q.name.length - 1
 	if label < r.q.name.labels {

@@ -120,7 +120,9 @@ func TestAnswers(t *testing.T) {
 		{"out.example.org.", dns.TypeA, 0, "out.example.org. 300 CNAME www.example.com."},
 		{"gone.example.org.", dns.TypeA, 3, "gone.example.org. 300 CNAME nothing.example.org. | " + soa},
 		{"loop1.example.org.", dns.TypeA, 0, "loop1.example.org. 300 CNAME loop2.example.org.; loop2.example.org. 300 CNAME loop1.example.org."},
-		{"cutoff.example.org.", dns.TypeA, 0, "cutoff.example.org. 300 CNAME host.lab.example.org."},
+		{"cutoff.example.org.", dns.TypeA, 0, "cutoff.example.org. 300 CNAME host.lab.example.org. | " +
+			"lab.example.org. 300 NS ns.lab.example.org.; lab.example.org. 300 NS ns.other.example.org. | " +
+			"ns.lab.example.org. 300 A 198.51.100.1; ns.other.example.org. 300 A 198.51.100.2"},
 		{"x.wild.example.org.", dns.TypeTXT, 0, `x.wild.example.org. 300 TXT "wild"`},
 		{"x.y.wild.example.org.", dns.TypeTXT, 0, `x.y.wild.example.org. 300 TXT "wild"`},
 		{"x.wild.example.org.", dns.TypeMX, 0, "| " + soa},

@@ -186,7 +186,7 @@ func (g *gathered) build() *store {
 		}
 	}
 	for i := range b.cuts {
-		b.cuts[i].glue = glueOf(b.store, g.named[i])
+		b.cuts[i].glue = glueOf(b.store, g.origin, g.named[i])
 	}
 	return b.store
 }
@@ -260,19 +260,15 @@ func (g *gathered) flags(name string, sets []rrset) (flags byte) {
 }
 
 // glueOf gives the addresses of a delegation's name servers that are in the store.
-func glueOf(s *store, owner string) []glue {
+func glueOf(s *store, origin []byte, owner string) []glue {
 	var out []glue
-	lookUp := func(owner []byte) node {
-		var n name
-		if !n.set(owner) {
-			return node{}
-		}
-		return s.find(n.hash(), owner)
-	}
-	servers, _ := lookUp([]byte(owner)).find(dns.TypeNS)
+	servers, _ := s.exact([]byte(owner)).find(dns.TypeNS)
 	for target := range servers.records {
 		needed := inside(lower(target), []byte(owner))
-		at := lookUp(lower(target))
+		at := s.exact(lower(target))
+		if !at.ok() {
+			at = s.synthesised(origin, lower(target))
+		}
 		if !at.ok() {
 			continue
 		}
@@ -297,6 +293,42 @@ func glueOf(s *store, owner string) []glue {
 		return 1
 	})
 	return out
+}
+
+// exact gives the node of a name, one that a delegation hides too.
+func (s *store) exact(owner []byte) node {
+	var n name
+	if !n.set(owner) {
+		return node{}
+	}
+	return s.find(n.hash(), owner)
+}
+
+// synthesised gives the wildcard that a name which is not there has its records of,
+// none where there is none or a delegation or DNAME comes first. Addresses that a
+// wildcard makes are available (RFC 1034 section 4.3.2 step 3b), like any.
+func (s *store) synthesised(origin, owner []byte) node {
+	var n name
+	if !inside(owner, origin) || !n.set(owner) {
+		return node{}
+	}
+	var top name
+	top.set(origin)
+	h, at := top.hash(), s.exact(origin)
+	for i := n.labels - top.labels - 1; i >= 0 && at.flags&(flagCut|flagDNAME) == 0; i-- {
+		above := h
+		h = n.below(h, i)
+		child := s.find(h, n.suffix(i))
+		switch {
+		case child.ok():
+			at = child
+		case at.flags&flagWild != 0:
+			return s.wild(above, n.suffix(i+1))
+		default:
+			return node{}
+		}
+	}
+	return node{}
 }
 
 // apex wants what stands at the top of every zone, and gives the SOA.
