@@ -53,7 +53,10 @@ type fleet struct {
 
 func newFleet() *fleet {
 	return &fleet{
-		set:    &spec.Set{Fleet: spec.Fleet{DegradedEjected: 50, MaxDrain: 72 * time.Hour, Automation: spec.AutomationAct}},
+		set: &spec.Set{
+			Fleet:     spec.Fleet{DegradedEjected: 50, MaxDrain: 72 * time.Hour, Automation: spec.AutomationAct},
+			Hostnames: map[netip.Addr]string{},
+		},
 		plan:   &plan.Plan{Fleet: "f", Epoch: 1, Revision: 1},
 		states: map[health.Subject]health.State{},
 	}
@@ -96,7 +99,7 @@ func number(t failer, s string) int64 {
 }
 
 // service adds a service on port 80 of the sites given as
-// fra=192.0.2.1,192.0.2.2 or fra*50=…; an HTTP probe and its fast signal.
+// fra=192.0.2.1,192.0.2.2, fra*50=… or fra=lb.example.net; an HTTP probe and its fast signal.
 func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...string) *spec.GlobalService {
 	t.Helper()
 	s := &spec.GlobalService{
@@ -121,7 +124,13 @@ func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...stri
 			}
 		}
 		for a := range strings.SplitSeq(addrs, ",") {
-			e.Addresses = append(e.Addresses, netip.MustParseAddr(a))
+			addr, err := netip.ParseAddr(a)
+			if err != nil {
+				e.Hostname = a
+				f.set.Hostnames[spec.StandIn(a)] = a
+				break
+			}
+			e.Addresses = append(e.Addresses, addr)
 		}
 		s.Endpoints = append(s.Endpoints, e)
 		s.Steering.Order = append(s.Steering.Order, name)
@@ -136,8 +145,8 @@ func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...stri
 func (f *fleet) mark(where string, kind health.Kind, st health.State) {
 	for _, svc := range f.set.Services {
 		for _, e := range svc.Endpoints {
-			for _, a := range e.Addresses {
-				if where != e.Cluster && where != a.String() && where != svc.Name+"@"+e.Cluster {
+			for _, a := range e.Watched() {
+				if where != e.Cluster && where != f.set.NameOf(a) && where != svc.Name+"@"+e.Cluster {
 					continue
 				}
 				if kind == health.KindSoft {

@@ -36,6 +36,10 @@ func draw(t *rapid.T) *fleet {
 		if rapid.Bool().Draw(t, "v6") {
 			site += fmt.Sprintf(",2001:db8::%d", i+1)
 		}
+		if rapid.IntRange(0, 3).Draw(t, "hostname") == 0 {
+			site, _, _ = strings.Cut(site, "=")
+			site += "=" + name + ".example.net"
+		}
 		sites = append(sites, site)
 	}
 	svc := f.service(t, "shop", rapid.SampledFrom([]spec.Policy{spec.PolicyGeo, spec.PolicyFailover, spec.PolicyWeighted}).Draw(t, "policy"), sites...)
@@ -89,7 +93,7 @@ func drawRules(t *rapid.T, f *fleet, svc *spec.GlobalService) {
 func drawStates(t *rapid.T, f *fleet, svc *spec.GlobalService) {
 	states := rapid.SampledFrom([]health.State{health.Unknown, health.Up, health.Up, health.Down})
 	for _, e := range svc.Endpoints {
-		for _, a := range e.Addresses {
+		for _, a := range e.Watched() {
 			for _, o := range Subjects(svc, a) {
 				if st := states.Draw(t, "state"); st != health.Unknown {
 					f.states[o.Subject] = st
@@ -166,8 +170,8 @@ func TestNeverEmptyNeverOutside(t *testing.T) {
 				c := f.set.Clusters[slices.IndexFunc(f.set.Clusters, func(c *spec.Cluster) bool { return c.Name == e.Cluster })]
 				ok, covered := allowedTo(svc, c, places[place], client)
 				fenced = fenced || covered
-				for _, a := range e.Addresses {
-					if FamilyOf(a) == Family(fam) {
+				for _, a := range e.Watched() {
+					if e.Hostname != "" || FamilyOf(a) == Family(fam) {
 						configured = true
 						allowed[e.Cluster] = allowed[e.Cluster] || ok && c.Environment == svc.Environment
 					}
@@ -393,7 +397,7 @@ func TestUnknownRanksAsUp(t *testing.T) {
 		f := draw(t)
 		one := Decide(f.input())
 		for _, e := range f.set.Services[0].Endpoints {
-			for _, a := range e.Addresses {
+			for _, a := range e.Watched() {
 				for _, o := range Subjects(f.set.Services[0], a) {
 					if f.states[o.Subject] == health.Unknown {
 						f.states[o.Subject] = health.Up

@@ -258,7 +258,7 @@ func (s *story) ask(args []string) {
 		}
 		var addrs []string
 		for _, a := range svc.Addrs(f, &c) {
-			addrs = append(addrs, a.String())
+			addrs = append(addrs, s.f.set.NameOf(a))
 		}
 		parts = append(parts, text+" "+strings.Join(addrs, "+"))
 	}

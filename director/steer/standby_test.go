@@ -97,6 +97,55 @@ func TestStandby(t *testing.T) {
 	}
 }
 
+// A hostname's addresses are in no standby, since no serial would follow them (S13); a
+// service that answers by a CNAME hands out one, by the same order.
+func TestStandbyOfHostnames(t *testing.T) {
+	drain := func(revision uint64, scope string) *plan.Override {
+		return &plan.Override{Id: scope, Kind: plan.Override_DRAIN, Scope: scope, Revision: revision}
+	}
+	named := func(names ...string) func(*spec.GlobalService) {
+		return func(s *spec.GlobalService) {
+			s.SiteNames, s.CNAME = true, len(names) == len(s.Endpoints)
+			for i, name := range names {
+				s.Endpoints[i].Hostname, s.Endpoints[i].Addresses = name, nil
+			}
+		}
+	}
+	all := named("ams.example.net", "fra.example.net", "nyc.example.net", "lab.example.net")
+	divided := func(s *spec.GlobalService) {
+		all(s)
+		s.Residency = []spec.ResidencyRule{
+			{Clients: spec.Clients{Continents: []string{"EU"}}, Clusters: map[string]string{"jurisdiction": "eu"}},
+			{Clients: spec.Clients{Continents: []string{"NA"}}, Clusters: map[string]string{"jurisdiction": "us"}},
+		}
+	}
+	tests := []struct {
+		name                  string
+		change                func(*spec.GlobalService)
+		drains                []*plan.Override
+		target, v4, v6, sites string
+	}{
+		{"all", all, nil, "fra.example.net", "", "", "ams.example.net fra.example.net nyc.example.net "},
+		{"a drain", all, []*plan.Override{drain(2, "cluster/fra")}, "nyc.example.net", "", "", "ams.example.net fra.example.net nyc.example.net "},
+		{"all drained, the last stays", all, []*plan.Override{drain(2, "cluster/fra"), drain(3, "cluster/nyc"), drain(4, "cluster/ams")}, "ams.example.net", "", "", "ams.example.net fra.example.net nyc.example.net "},
+		{"residency that divides all", divided, nil, "", "", "", "   "},
+		{"mixed", named("ams.example.net"), nil, "", "192.0.2.20 192.0.2.30", "2001:db8::20", "   "},
+		{"mixed, drained to what none can hand out", named("ams.example.net"), []*plan.Override{drain(2, "cluster/fra"), drain(3, "cluster/nyc")}, "", "192.0.2.30", "2001:db8::20", "   "},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			got := standbyOf(standbySet(tc.change), tc.drains)
+			var sites []string
+			for _, s := range got.Sites {
+				sites = append(sites, s.Target)
+			}
+			if got.Target != tc.target || lines(got.V4) != tc.v4 || lines(got.V6) != tc.v6 || strings.Join(sites, " ") != tc.sites {
+				t.Errorf("got %q, %q, %q, sites %q", got.Target, lines(got.V4), lines(got.V6), sites)
+			}
+		})
+	}
+}
+
 // What is configured in another order is the same standby, and what residency
 // keeps from anybody is in none (S11).
 func TestStandbyProperties(t *testing.T) {
