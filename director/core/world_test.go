@@ -160,7 +160,7 @@ func (w *world) mark(m map[health.Subject]health.State, service, cluster string,
 		if e.Cluster != cluster {
 			continue
 		}
-		for _, a := range e.Addresses {
+		for _, a := range e.Watched() {
 			for _, o := range steer.Subjects(svc, a) {
 				m[o.Subject] = st
 			}
