@@ -51,7 +51,7 @@ func aloneWith(t *testing.T, log *slog.Logger) *Director {
 	settings := spec.DefaultSettings()
 	settings.Name, settings.Site, settings.DataDir, settings.Spec = "d1", "s1", filepath.Join(dir, "d1"), []string{files}
 	settings.DNS.Listen, settings.API.Listen, settings.Gossip.Listen = []string{"127.0.0.1:0"}, "", "127.0.0.1:0"
-	settings.Etcd.Endpoints = []string{endpoint}
+	settings.Etcd.Endpoints, settings.Resolvers = []string{endpoint}, []string{"127.0.0.1:9"} // nobody is there to resolve names
 	d, err := New(Options{Settings: settings, Log: log})
 	if err != nil {
 		t.Fatal(err)
