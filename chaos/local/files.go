@@ -118,7 +118,11 @@ func (f *Fleet) settings(i int, name string) string {
 	if also != "" {
 		also = ", " + also
 	}
-	return fmt.Sprintf(`name: %s
+	geo := ""
+	if f.opts.Geo != nil {
+		geo = fmt.Sprintf("geo: {database: %q}\n", f.opts.Geo(i))
+	}
+	return geo + fmt.Sprintf(`name: %s
 site: site-%d
 dataDir: %s
 dns: {listen: [%q]%s}

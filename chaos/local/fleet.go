@@ -38,6 +38,8 @@ type Options struct {
 	// AlsoDNS is what each director's settings say of DNS besides where, as YAML
 	// within braces; "" = nothing.
 	AlsoDNS string
+	// Geo gives each director's geo database; nil: they go by the country table.
+	Geo func(i int) string
 	// API gives each director's API address; default: port 8053 of its own
 	// loopback address.
 	API func(i int) string
