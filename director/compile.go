@@ -68,8 +68,13 @@ func each(err error) []error {
 }
 
 func zoneSource(z *spec.Zone, serial uint32) zone.Source {
+	var aliases []string
+	for _, host := range z.CNAMEs {
+		aliases = append(aliases, host+".")
+	}
 	return zone.Source{
-		Origin: z.Name, Text: z.Records, Nameservers: z.Nameservers, Hostmaster: z.Hostmaster, Serial: serial,
+		Aliases: aliases,
+		Origin:  z.Name, Text: z.Records, Nameservers: z.Nameservers, Hostmaster: z.Hostmaster, Serial: serial,
 		SOA: zone.Timers{Refresh: z.SOA.Refresh, Retry: z.SOA.Retry, Expire: z.SOA.Expire, Minimum: z.SOA.Minimum},
 	}
 }

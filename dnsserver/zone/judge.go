@@ -276,7 +276,7 @@ func (z *parser) judgeNS(i int) {
 	}
 	target = records.Show(wire) // in lower case
 	n := z.find(key)
-	if z.has(n, dns.TypeCNAME) >= 0 {
+	if z.has(n, dns.TypeCNAME) >= 0 || line > 0 && z.aliases[target] {
 		z.problem(line, "the name server %s is a CNAME (RFC 2181 section 10.3)", target)
 		return
 	}

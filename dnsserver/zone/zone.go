@@ -36,6 +36,10 @@ type Source struct {
 	// Serial replaces the serial of the SOA, whoever wrote that: it follows the
 	// plan (S13). 0 keeps the text's.
 	Serial uint32
+
+	// Aliases are names that have a CNAME which Text does not bring, canonical: no name
+	// server in Text may be one.
+	Aliases []string
 }
 
 // Timers are those of RFC 1035 section 3.3.13. One that is zero takes its default:
@@ -78,7 +82,10 @@ type Records struct {
 // cannot be at all are left out. $INCLUDE is refused, $GENERATE is bounded. Source:
 // RFC 1035 section 5, RFC 2308 section 4.
 func Parse(s Source) (*Records, []Problem) {
-	z := &parser{out: &Records{List: records.New(0)}, origin: dns.CanonicalName(s.Origin), serial: s.Serial}
+	z := &parser{out: &Records{List: records.New(0)}, origin: dns.CanonicalName(s.Origin), serial: s.Serial, aliases: map[string]bool{}}
+	for _, name := range s.Aliases {
+		z.aliases[name] = true
+	}
 	origin, err := records.Name(s.Origin)
 	if err != nil {
 		return z.out, []Problem{{Message: fmt.Sprintf("%q is not the name of a zone", s.Origin)}}
@@ -101,6 +108,7 @@ type parser struct {
 	origin   string // canonical
 	top      []byte // its key
 	serial   uint32
+	aliases  map[string]bool
 	soa, ns  []int // lines of those at the apex
 	problems []Problem
 	name     []byte // scratch

@@ -11,7 +11,7 @@ import (
 func source(text string) Source {
 	return Source{
 		Origin: "example.org", Text: text, Nameservers: []string{"ns1.example.org", "ns.example.net"},
-		Hostmaster: "dns.admin@example.org", Serial: 42,
+		Hostmaster: "dns.admin@example.org", Serial: 42, Aliases: []string{"lb.example.org."},
 	}
 }
 
@@ -149,6 +149,7 @@ func TestProblems(t *testing.T) {
 		{"sibling glue missing", ns1 + "sub NS ns.other\nother NS ns.example.net.", 2, "glue is missing"},
 		{"name server without address", ns1 + "sub NS nope", 2, "!has no address in the zone"},
 		{"name server is a CNAME", ns1 + "sub NS www\nwww CNAME x", 2, "is a CNAME"},
+		{"name server is a CNAME that is not written", ns1 + "sub NS LB", 2, "server lb.example.org. is a CNAME"},
 		{"below a delegation", ns1 + "sub NS ns.example.net.\nx.sub TXT hi", 3, "below the delegation of sub.example.org."},
 		{"at a delegation", ns1 + "sub NS ns.example.net.\nsub TXT hi", 3, "stands at a delegation"},
 		{"wildcard delegation", ns1 + "*.a NS ns.example.net.", 2, "cannot be delegated"},
