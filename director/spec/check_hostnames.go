@@ -25,6 +25,11 @@ func (k *checker) nameHostnames(standIn func(string) netip.Addr) {
 			if k.set.Hostnames == nil {
 				k.set.Hostnames = map[netip.Addr]string{}
 			}
+			if len(k.set.Hostnames) == MaxHostnames && k.set.Hostnames[a] == "" {
+				k.fail(o, item("spec.endpoints", i)+".hostname", fmt.Sprintf("the fleet has more than %d hostnames, and each is resolved by every director", MaxHostnames),
+					"write addresses, or a hostname that other services have")
+				continue
+			}
 			k.set.Hostnames[a] = e.Hostname
 		}
 		g.CNAME = !g.Alias && k.apexOf(g) == "" && allHostnames(g.Endpoints)
@@ -84,8 +89,6 @@ func (k *checker) checkHostnames(o *object, g *GlobalService) {
 	case o.isBroken("spec.endpoints"): // whatever the rest may be
 	case !some && g.Alias:
 		k.warn(o, "spec.alias", "says nothing where no endpoint is a hostname", "take it out")
-	case some && !g.CNAME:
-		k.checkFlattened(o, g)
 	case g.CNAME:
 		k.checkCNAME(o, g)
 	}
@@ -105,25 +108,6 @@ func (k *checker) checkCNAME(o *object, g *GlobalService) {
 		k.fail(o, "spec.allDown", "fallback addresses cannot stand in for a CNAME, which the hosts have since all endpoints are hostnames: whether a name is one never depends on health (S14)",
 			"write alive or all, or "+remedyAlias)
 	}
-}
-
-// checkFlattened refuses hostnames that need to be resolved here.
-func (k *checker) checkFlattened(o *object, g *GlobalService) {
-	because, remedy := "alias: true asks for it", "take alias out"
-	if !g.Alias {
-		because, remedy = "only some endpoints are hostnames", "give all endpoints a hostname, or all addresses"
-		if apex := k.apexOf(g); apex != "" {
-			because, remedy = apex+" is a zone's apex, where no CNAME can be", "give the endpoints addresses"
-		}
-	}
-	path := "spec.endpoints"
-	for i := range g.Endpoints {
-		if g.Endpoints[i].Hostname != "" {
-			path = item(path, i) + ".hostname"
-			break
-		}
-	}
-	k.fail(o, path, "would be answered by the addresses that it resolves to ("+because+"), which is not yet supported", remedy)
 }
 
 // checkNoStandIn refuses addresses that are written and would be taken for a

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// MaxHostnames is how many hostnames endpoints may have in all.
+const MaxHostnames = 10_000
+
 // standIns is what stand-ins are of: the prefix for discarding (RFC 6666), where no
 // client can be sent and nothing answers.
 var standIns = netip.MustParsePrefix("100::/64")
