@@ -98,7 +98,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	change, err := core.Decide(core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone,
+		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check,
 	}, cmd)
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
@@ -144,7 +144,7 @@ func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Sn
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return prepareAfter(c.horizon.newest(), snap.Sealed, doc)
+	return c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, doc)
 }
 
 // write signs and commits the next plan, then takes it into force here.
@@ -173,7 +173,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 			Remedy: "give the command to another director with --server",
 		}
 	}
-	next, err := prepareAfter(c.horizon.newest(), sealed, docBytes)
+	next, err := c.horizon.texts.prepareAfter(c.horizon.newest(), sealed, docBytes)
 	if err != nil {
 		return plan.Identity{}, err
 	}
@@ -280,7 +280,7 @@ func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Dire
 		c.librarian.learn(ctx, known, snap)
 		return nil
 	}
-	change, err := core.Bootstrap(core.State{Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone}, raws, me, fleet)
+	change, err := core.Bootstrap(core.State{Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check}, raws, me, fleet)
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 	}
 	known = append(known, core.Known{Identity: c.horizon.known()})
 	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
-	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: CheckZone}, cmd, known...)
+	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check}, cmd, known...)
 	if err != nil {
 		return plan.Identity{}, err
 	}

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,7 @@ func TestStoredZonesAreServedWhateverIsNewlyRefused(t *testing.T) {
 	set := &spec.Set{Zones: []*spec.Zone{{
 		Name: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "dns-admin@example.org", Records: "ns1 A 192.0.2.53\nempty A\n",
 	}}}
-	zones, doubts, err := staticZones(set, &plan.Plan{})
+	zones, doubts, err := (*zoneTexts)(nil).static(set, &plan.Plan{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,5 +108,67 @@ func TestStoredZonesAreServedWhateverIsNewlyRefused(t *testing.T) {
 	var r dns.Msg
 	if err := r.Unpack(raw); err != nil || len(r.Answer) != 1 {
 		t.Errorf("got %v\n%v", err, &r)
+	}
+}
+
+// A large text is read once, by whoever needs it first, and again when anything is
+// another that it is read from; how many are held is bounded.
+func TestZoneTextsAreReadOnce(t *testing.T) {
+	large := func(name string, n int) *spec.Zone {
+		var b strings.Builder
+		b.WriteString("ns1 A 192.0.2.53\n")
+		for i := range n {
+			fmt.Fprintf(&b, "host%d A 192.0.2.1\n", i)
+		}
+		return &spec.Zone{Name: name, Nameservers: []string{"ns1." + name}, Hostmaster: "dns-admin@example.org", Records: b.String()}
+	}
+	texts := new(zoneTexts)
+	z := large("example.org", 5000)
+	if len(z.Records) < largeText {
+		t.Fatalf("%d octets try nothing", len(z.Records))
+	}
+	if problems := texts.check(z); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	read := texts.read(z).static
+	if again := texts.read(z).static; again != read {
+		t.Error("the same text is read anew")
+	}
+	// The names that are steered are not of the text.
+	steered := *z
+	steered.Steered = []string{"host7.example.org"}
+	if problems := texts.check(&steered); len(problems) != 1 || len(texts.kept) != 1 {
+		t.Errorf("got %v, %d texts", problems, len(texts.kept))
+	}
+	for _, other := range []func(*spec.Zone){
+		func(z *spec.Zone) { z.Records += "more A 192.0.2.1\n" },
+		func(z *spec.Zone) { z.Hostmaster = "other@example.org" },
+		func(z *spec.Zone) { z.Nameservers = append(z.Nameservers, "ns.example.net") },
+		func(z *spec.Zone) { z.SOA.Minimum = 7 * time.Second },
+		func(z *spec.Zone) { z.CNAMEs = []string{"www.example.org"} },
+		func(z *spec.Zone) { z.Name = "example.net" },
+	} {
+		changed := *z
+		other(&changed)
+		if texts.read(&changed).static == read {
+			t.Errorf("%+v: not read anew", changed.Name)
+		}
+	}
+	// A serial is the plan's (S13), whatever was read before.
+	zones, _, err := texts.static(&spec.Set{Zones: []*spec.Zone{z}}, &plan.Plan{Zones: []*plan.ZoneSerial{{Name: "example.org", Serial: 7}}})
+	if err != nil || zones[0].Static != read || zones[0].Serial != 7 {
+		t.Errorf("got %+v, %v", zones, err)
+	}
+	sum := 0
+	for i := range 10 {
+		k := keptText{size: keptTexts / 4}
+		k.sum[0] = byte(i)
+		texts.remember(k)
+	}
+	for _, k := range texts.kept {
+		sum += k.size
+	}
+	if sum > keptTexts || texts.kept[0].sum[0] != 9 {
+		t.Errorf("%d octets are held, the last first? %v", sum, texts.kept[0].sum[0])
 	}
 }

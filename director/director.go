@@ -96,7 +96,7 @@ type Director struct {
 // sockets, so that what is wrong shows before anything runs. With a last good
 // generation on disk it is ready to answer.
 func New(o Options) (*Director, error) {
-	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, lines: newLines(), horizon: &horizon{}, changes: newBroadcast(), exchange: newExchange(), begun: func() {}}
+	d := &Director{opts: o, settings: o.Settings, log: o.Log, now: time.Now, lines: newLines(), horizon: &horizon{texts: new(zoneTexts)}, changes: newBroadcast(), exchange: newExchange(), begun: func() {}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -143,7 +143,7 @@ func (d *Director) setup() error {
 	d.courier = newCourier(d.links.SendReliable, d.log)
 	table := new(atomic.Pointer[answer.Table])
 	if d.front = d.opts.front; d.front != nil {
-		table, d.survey = d.front.table, d.front.survey
+		table, d.survey, d.horizon.texts = d.front.table, d.front.survey, d.front.texts
 	} else {
 		d.survey = newSurvey(s.Geo.Database)
 	}
@@ -183,7 +183,7 @@ func (d *Director) setup() error {
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
 	d.commander.clock = d.clock
-	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, CheckZone), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}
+	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, d.horizon.texts.check), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains
@@ -195,7 +195,7 @@ func (d *Director) setup() error {
 		return err
 	}
 	if d.front == nil {
-		if d.front, err = newFront(s, table, d.survey, nil, false, d.log); err != nil {
+		if d.front, err = newFront(s, table, d.survey, d.horizon.texts, nil, false, d.log); err != nil {
 			return err
 		}
 	}

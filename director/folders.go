@@ -110,7 +110,7 @@ func (f *folders) watch(ctx context.Context, watching *sync.WaitGroup) <-chan st
 // load reads the files for whoever has no plan yet.
 func (f *folders) load() {
 	if len(f.paths) > 0 {
-		_, raws, problems := spec.LoadWith(f.paths, CheckZone)
+		_, raws, problems := spec.LoadWith(f.paths, f.horizon.texts.check)
 		f.take(raws, problems)
 	}
 }

@@ -33,9 +33,9 @@ type inForce struct {
 // prepareAfter is prepare with what old has made already, where the spec
 // document is the same: a drain then resolves nothing and parses no zone. Old may
 // be nil.
-func prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
+func (t *zoneTexts) prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if old == nil || !old.holds(sealed.Plan.GetSpec()) {
-		return prepare(sealed, docBytes)
+		return t.prepare(sealed, docBytes)
 	}
 	next := *old
 	next.sealed, next.standbys = sealed, steer.StandbysOf(old.spec, sealed.Plan)
@@ -60,7 +60,7 @@ func (f *inForce) holds(ref *plan.SpecRef) bool {
 
 // prepare does all the work on a plan that can fail, so that taking it into
 // force is a swap.
-func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
+func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if ref := sealed.Plan.GetSpec(); plan.Sum(docBytes) != plan.Hash(ref.GetHash()) {
 		return nil, fmt.Errorf("plan %d.%d: the spec document at hand is not the one it names", sealed.Identity.Epoch, sealed.Identity.Revision)
 	}
@@ -68,13 +68,14 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 	if err := proto.Unmarshal(docBytes, doc); err != nil {
 		return nil, fmt.Errorf("reading the spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, err)
 	}
+	share(doc, docBytes)
 	// What was committed was checked then, by the rules of its writer. A rule that
 	// is new here must not take answers away (S12): only what cannot be read does.
 	set, problems := spec.ResolveWith(core.Raws(doc), nil)
 	if set == nil {
 		return nil, fmt.Errorf("spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, problemsError(problems))
 	}
-	zones, doubts, err := staticZones(set, sealed.Plan)
+	zones, doubts, err := t.static(set, sealed.Plan)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +87,19 @@ func prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
 		}
 		return out
 	})}, nil
+}
+
+// share lets the large objects of a document lie in the octets that it was read from:
+// a million records are not to be held twice.
+func share(doc *plan.SpecDoc, octets []byte) {
+	for _, o := range doc.GetObjects() {
+		if len(o.GetJson()) < largeText {
+			continue
+		}
+		if i := bytes.Index(octets, o.GetJson()); i >= 0 {
+			o.Json = octets[i : i+len(o.GetJson()) : i+len(o.GetJson())]
+		}
+	}
 }
 
 // problemsError joins what is wrong into one error, warnings left out.
@@ -102,6 +116,8 @@ func problemsError(problems []spec.Problem) error {
 // horizon is what is known of plans: the one in force here, the one on disk,
 // and the highest that anybody holds. Its writers are named at each method.
 type horizon struct {
+	texts *zoneTexts // of all these plans; locks itself
+
 	mu      sync.Mutex
 	force   *inForce                 // by the loop alone
 	saved   plan.Identity            // by the saver: on disk, and in the table before that

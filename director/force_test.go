@@ -40,7 +40,7 @@ spec: {location: {country: SG}}
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			f, err := prepareAfter(tc.old, tc.next.sealed, tc.next.bytes)
+			f, err := (*zoneTexts)(nil).prepareAfter(tc.old, tc.next.sealed, tc.next.bytes)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,12 +65,12 @@ spec: {location: {country: SG}}
 			}
 		})
 	}
-	if _, err := prepareAfter(old, old.sealed, nil); err != nil {
+	if _, err := (*zoneTexts)(nil).prepareAfter(old, old.sealed, nil); err != nil {
 		t.Errorf("the document at hand is needed again: %v", err)
 	}
 	other := m.plan(nil, 2, m.nodes[0])
 	other.sealed.Plan.Spec.Hash[0]++
-	if _, err := prepareAfter(old, other.sealed, other.bytes); err == nil {
+	if _, err := (*zoneTexts)(nil).prepareAfter(old, other.sealed, other.bytes); err == nil {
 		t.Error("a document that the plan does not name was taken")
 	}
 }

@@ -35,13 +35,14 @@ type front struct {
 	dns       *dnsserver.Server
 	tap       *tap.Tap
 	survey    *survey
+	texts     *zoneTexts
 	activated bool // the sockets are a service manager's
 }
 
 // newFront binds the sockets, or takes over those given. It answers REFUSED while
 // table holds nil.
-func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], survey *survey, inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
-	f := &front{table: table, survey: survey, activated: activated, tap: tap.New(tap.Options{
+func newFront(s spec.Settings, table *atomic.Pointer[answer.Table], survey *survey, texts *zoneTexts, inherit []dnsserver.Socket, activated bool, log *slog.Logger) (*front, error) {
+	f := &front{table: table, survey: survey, texts: texts, activated: activated, tap: tap.New(tap.Options{
 		LogShare: s.DNS.QueryLog, TapShare: s.DNS.Tap.Sample, Socket: s.DNS.Tap.Socket,
 		Identity: cmp.Or(s.DNS.Identity, s.Name), Version: s.DNS.Version, Log: log,
 	})}
@@ -114,7 +115,7 @@ func cookieKey(s spec.Settings) ([]byte, error) {
 
 // standIn makes a table of the last good state on disk, as lastGood does, and takes
 // nothing: the director that the disk belongs to may be running.
-func standIn(s spec.Settings, survey *survey, log *slog.Logger) (*answer.Table, plan.Identity, error) {
+func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger) (*answer.Table, plan.Identity, error) {
 	survey.begin()
 	g, err := store.Peek(filepath.Join(s.DataDir, "state"), log)
 	if err != nil {
@@ -127,7 +128,7 @@ func standIn(s spec.Settings, survey *survey, log *slog.Logger) (*answer.Table, 
 	if err != nil {
 		return nil, plan.Identity{}, err
 	}
-	f, err := prepare(sealed, g.Doc)
+	f, err := texts.prepare(sealed, g.Doc)
 	if err != nil {
 		return nil, plan.Identity{}, err
 	}

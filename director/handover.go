@@ -235,7 +235,8 @@ func receive(ctx context.Context, conn *net.UnixConn, s spec.Settings, log *slog
 		return nil, err
 	}
 	survey := newSurvey(s.Geo.Database)
-	table, identity, err := standIn(s, survey, log)
+	texts := new(zoneTexts)
+	table, identity, err := standIn(s, survey, texts, log)
 	if err == nil && m.Plan != "" && identity.String() != m.Plan {
 		err = fmt.Errorf("its disk holds %s, and it answers from %s", identity, m.Plan)
 	}
@@ -245,7 +246,7 @@ func receive(ctx context.Context, conn *net.UnixConn, s spec.Settings, log *slog
 	}
 	answers := new(atomic.Pointer[answer.Table])
 	answers.Store(table)
-	return newFront(s, answers, survey, sockets, m.Activated, log) // which closes what it does not use
+	return newFront(s, answers, survey, texts, sockets, m.Activated, log) // which closes what it does not use
 }
 
 func closeAll(files []*os.File) {

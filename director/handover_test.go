@@ -97,7 +97,7 @@ func TestReplaceStopsWaiting(t *testing.T) {
 func TestReplaceOfOneThatDies(t *testing.T) {
 	s := newStage(t)
 	before, after := pairOf(t)
-	table, _, err := standIn(s.settings, newSurvey(""), slog.New(slog.DiscardHandler))
+	table, _, err := standIn(s.settings, newSurvey(""), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestReplaceOfOneThatDies(t *testing.T) {
 	o := ServeOptions{Options: Options{Settings: s.settings, Etcd: []string{"false"}, Log: slog.New(slog.DiscardHandler)}}
 	ready := make(chan struct{}, 1)
 	o.Ready = func() { ready <- struct{}{} }
-	f, err := newFront(s.settings, tableOf(table), newSurvey(""), nil, false, o.Log)
+	f, err := newFront(s.settings, tableOf(table), newSurvey(""), nil, nil, false, o.Log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -238,7 +238,7 @@ spec: {file: example.org.zone}
 	for b.Loop() {
 		runtime.GC()
 		start := time.Now()
-		f, err := prepare(sealed, doc)
+		f, err := (*zoneTexts)(nil).prepare(sealed, doc)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func (d *Director) lastGood() error {
 	if err != nil {
 		return d.unusable(err)
 	}
-	f, err := prepare(sealed, g.Doc)
+	f, err := d.horizon.texts.prepare(sealed, g.Doc)
 	if err != nil {
 		return d.unusable(err)
 	}

@@ -87,7 +87,7 @@ func (s *steward) duties(ctx context.Context, term election.Term) {
 	}
 	due := core.Due(core.State{
 		Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, States: states, Observed: observed,
-		Places: s.commander.earth().placesFor, Now: s.commander.now(), Me: s.commander.name, CheckZone: CheckZone,
+		Places: s.commander.earth().placesFor, Now: s.commander.now(), Me: s.commander.name, CheckZone: s.horizon.texts.check,
 	})
 	var refused string
 	for _, cmd := range due {

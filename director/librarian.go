@@ -233,7 +233,7 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, doc []byte) {
 		l.log.Warn("plan refused", slog.Any("err", err))
 		return
 	}
-	f, err := prepareAfter(l.horizon.newest(), s, doc)
+	f, err := l.horizon.texts.prepareAfter(l.horizon.newest(), s, doc)
 	if err != nil {
 		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
 		return

@@ -110,7 +110,7 @@ func (n *bench) begin(b *testing.B, services int) {
 // plan gives the next revision, with overrides of its own.
 func (n *bench) plan(b *testing.B, overrides []*plan.Override) *inForce {
 	b.Helper()
-	f, err := prepare(n.sealed(b, overrides), n.doc)
+	f, err := n.horizon.texts.prepare(n.sealed(b, overrides), n.doc)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func BenchmarkDrain(b *testing.B) {
 				i++
 				sealed := n.sealed(b, overrides)
 				start := time.Now()
-				f, err := prepareAfter(n.horizon.newest(), sealed, n.doc)
+				f, err := n.horizon.texts.prepareAfter(n.horizon.newest(), sealed, n.doc)
 				if err != nil {
 					b.Fatal(err)
 				}

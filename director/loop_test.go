@@ -155,7 +155,7 @@ func (m *mesh) planOf(text string, change func(*plan.Plan), revision uint64, sig
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	f, err := prepare(sealed, doc)
+	f, err := (*zoneTexts)(nil).prepare(sealed, doc)
 	if err != nil {
 		m.t.Fatal(err)
 	}

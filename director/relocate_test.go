@@ -249,7 +249,7 @@ func TestReplaceByDatabase(t *testing.T) {
 	within(t, ready, "the first process")
 	log := slog.New(slog.DiscardHandler)
 	stood := newSurvey(s.settings.Geo.Database)
-	table, _, err := standIn(s.settings, stood, log)
+	table, _, err := standIn(s.settings, stood, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

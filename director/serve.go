@@ -83,7 +83,7 @@ func (o *ServeOptions) openFront(ctx context.Context, h **heir) (f *front, err e
 			return nil, err
 		}
 	}
-	return newFront(o.Settings, new(atomic.Pointer[answer.Table]), newSurvey(o.Settings.Geo.Database), o.Sockets, len(o.Sockets) > 0, o.Log)
+	return newFront(o.Settings, new(atomic.Pointer[answer.Table]), newSurvey(o.Settings.Geo.Database), new(zoneTexts), o.Sockets, len(o.Sockets) > 0, o.Log)
 }
 
 // direct runs directors behind a front, which answers from the first moment at
