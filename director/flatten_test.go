@@ -389,7 +389,7 @@ func TestHostnamesFromDisk(t *testing.T) {
 			if got := asked(t, d.table.Load(), "mixed.example.org.", dns.TypeA, "203.0.113.9"); got != tc.want {
 				t.Errorf("the director: got %s, want %s", got, tc.want)
 			}
-			table, _, err := standIn(d.settings, newSurvey(""), d.log)
+			table, _, err := standIn(d.settings, newSurvey(""), nil, d.log)
 			if err != nil {
 				t.Fatal(err)
 			}
