@@ -68,10 +68,20 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 		if !ok || trace.Set < 0 {
 			continue
 		}
-		out.Answers = append(out.Answers, family(aaaa, trace, view.For(trace.Prefix, trace.Place), svc, d.loop.now()))
+		set := view.For(trace.Prefix, trace.Place)
+		out.Answers = append(out.Answers, family(aaaa, trace, set, svc, d.loop.now()))
+		if last := &out.Answers[len(out.Answers)-1]; f.spec.Service(svc.Name).Flattened() {
+			last.Steps = append(last.Steps, d.passedOver(f.spec, svc, set, aaaa, last.Clusters)...)
+		}
 		if f.spec.Service(svc.Name).CNAME { // the one answer to every type
 			out.Answers[0].Type = "CNAME"
 			break
+		}
+	}
+	def := f.spec.Service(svc.Name)
+	for i := range def.Endpoints {
+		if name := def.Endpoints[i].Hostname; name != "" {
+			out.Hostnames = append(out.Hostnames, *hostnameView(d.resolver, name))
 		}
 	}
 	if len(out.Answers) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 	"pgregory.net/rapid"
 
+	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
@@ -413,5 +414,55 @@ func TestHostnamesFromDisk(t *testing.T) {
 func TestHostnameLimits(t *testing.T) {
 	if spec.MaxHostnames != resolve.MaxNames {
 		t.Errorf("a spec may have %d hostnames, and %d are resolved", spec.MaxHostnames, resolve.MaxNames)
+	}
+}
+
+// TestHostnamesShown: people see what is not resolved, for how long, and who answers
+// instead.
+func TestHostnamesShown(t *testing.T) {
+	m := &mesh{t: t, ctx: t.Context()}
+	m.nodes = append(m.nodes, &node{loop: &loop{name: "d1"}, mesh: m, key: benchKey(0)})
+	f := m.planOf(flatSpec, nil, 1, m.nodes[0])
+	d := &Director{resolver: resolve.New(resolve.Options{})}
+	restoreNames(d.resolver, resolve.Write(map[string]resolve.Saved{"nyc.example.net": {Records: resolvedTo(time.Minute, "198.51.100.2"), At: time.Now().Add(-90 * time.Minute)}}), nil)
+	d.resolver.Set(hostnames(f.spec))
+
+	known := hostnameView(d.resolver, "nyc.example.net")
+	if !slices.Equal(known.Addresses, []string{"198.51.100.2"}) || known.At == nil || known.TTL != 60 || !known.Stale {
+		t.Errorf("got %+v", known)
+	}
+	if got := hostnameView(d.resolver, "fra.example.net"); len(got.Addresses) > 0 || got.At != nil || got.Stale {
+		t.Errorf("got %+v, want nothing known, and no alarm yet", got)
+	}
+	alerts := staleNames(api.Service{Name: "mixed", Sites: []api.Site{{Addresses: []api.Address{{Resolved: known}, {Address: "192.0.2.1"}}}}}, time.Now())
+	if len(alerts) != 1 || !strings.HasPrefix(alerts[0], "mixed: nyc.example.net was last resolved 1h30m0s ago, and its last good addresses serve") {
+		t.Errorf("got %q", alerts)
+	}
+
+	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})
+	for _, tc := range []struct {
+		service  string
+		aaaa     bool
+		answered []string
+		want     []string
+	}{
+		{"apex", false, []string{"nyc"}, []string{"hostname: fra.example.net of fra is not resolved here yet"}},
+		{"apex", true, nil, []string{"hostname: fra.example.net of fra is not resolved here yet", "hostname: nyc.example.net of nyc has no IPv6 address"}},
+		{"mixed", false, []string{"nyc"}, nil},
+	} {
+		i := slices.IndexFunc(decision.Services, func(s steer.Service) bool { return s.Name == tc.service })
+		svc := &decision.Services[i]
+		view := &svc.V4
+		if tc.aaaa {
+			view = &svc.V6
+		}
+		if got := d.passedOver(f.spec, svc, view.For(netip.Prefix{}, 0), tc.aaaa, tc.answered); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %q, want %q", tc.service, got, tc.want)
+		}
+	}
+	i := slices.IndexFunc(decision.Services, func(s steer.Service) bool { return s.Name == "apex" })
+	alone := &steer.Set{Choices: decision.Services[i].V4.Sets[0].Choices[:1]}
+	if got := d.passedOver(f.spec, &decision.Services[i], alone, false, []string{"nyc"}); len(got) != 2 || !strings.HasSuffix(got[1], "the next that residency allows answers: nyc") {
+		t.Errorf("got %q, want who answers instead", got)
 	}
 }

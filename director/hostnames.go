@@ -2,12 +2,16 @@ package director
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health/probe"
 )
 
@@ -90,4 +94,66 @@ func flattenedOf(svc *spec.GlobalService) []string {
 		}
 	}
 	return out
+}
+
+// hostnameView shows what a hostname resolves to.
+func hostnameView(r *resolve.Resolver, name string) *api.Hostname {
+	out := &api.Hostname{Hostname: name, Addresses: []string{}}
+	s, ok := r.Status(name)
+	if !ok {
+		out.Problem = "it is not asked for"
+		return out
+	}
+	for _, a := range s.Addresses {
+		out.Addresses = append(out.Addresses, a.String())
+	}
+	if !s.Resolved.IsZero() {
+		out.At = &s.Resolved
+	}
+	out.TTL, out.Problem, out.Stale = uint32(s.TTL/time.Second), s.Problem, s.Stale
+	return out
+}
+
+// staleNames alarms of what was not resolved for an hour.
+func staleNames(svc api.Service, now time.Time) (alerts []string) {
+	for _, site := range svc.Sites {
+		for _, a := range site.Addresses {
+			r := a.Resolved
+			switch {
+			case r == nil || !r.Stale:
+			case r.At == nil:
+				alerts = append(alerts, fmt.Sprintf("%s: %s never resolved: %s", svc.Name, r.Hostname, r.Problem))
+			default:
+				alerts = append(alerts, fmt.Sprintf("%s: %s was last resolved %s ago, and its last good addresses serve: %s", svc.Name, r.Hostname, now.Sub(*r.At).Round(time.Minute), r.Problem))
+			}
+		}
+	}
+	return alerts
+}
+
+// passedOver says which of the chosen sites have no address that is known, so that
+// one after them answers.
+func (d *Director) passedOver(set *spec.Set, svc *steer.Service, chosen *steer.Set, aaaa bool, answered []string) (steps []string) {
+	f := steer.IPv4
+	if aaaa {
+		f = steer.IPv6
+	}
+	for _, c := range chosen.Choices {
+		list := svc.Addrs(f, &c)
+		if len(list) != 1 || set.Hostname(list[0]) == "" {
+			continue
+		}
+		name := set.Hostname(list[0])
+		r := d.resolver.Records(name)
+		switch {
+		case r == nil || !r.Known[f]:
+			steps = append(steps, fmt.Sprintf("hostname: %s of %s is not resolved here yet", name, c.Cluster))
+		case len(r.Addrs[f]) == 0:
+			steps = append(steps, fmt.Sprintf("hostname: %s of %s has no %s address", name, c.Cluster, f))
+		}
+	}
+	if len(steps) > 0 && len(answered) > 0 && !slices.ContainsFunc(chosen.Choices, func(c steer.Choice) bool { return slices.Contains(answered, c.Cluster) }) {
+		steps = append(steps, "hostname: none of these sites has an address, so the next that residency allows answers: "+join(answered))
+	}
+	return steps
 }

@@ -157,6 +157,7 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	for i := range l.decision.Services {
 		s := &l.decision.Services[i]
 		view := l.service(f, s, now)
+		out.Alerts = append(out.Alerts, staleNames(view, now)...)
 		out.Services = append(out.Services, view)
 		for _, alert := range s.Alerts {
 			out.Alerts = append(out.Alerts, s.Name+": "+alert)
@@ -232,6 +233,9 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
 					returns = append(returns, describeProbe(of)+": "+waits(w))
 				}
+			}
+			if name := f.spec.Hostname(addr); name != "" {
+				a.Resolved = hostnameView(l.resolver, name)
 			}
 			v.Addresses = append(v.Addresses, a)
 		}

@@ -99,5 +99,12 @@ func (a *app) explainPage(e api.Explanation) string {
 			p.wrapped(6, fmt.Sprintf("%d. ", i+1), plain, step)
 		}
 	}
+	for i, h := range e.Hostnames {
+		if i == 0 {
+			p.line("")
+		}
+		c := resolved(h, a.now())
+		p.wrapped(0, "", c.style, c.text)
+	}
 	return p.b.String()
 }

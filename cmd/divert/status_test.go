@@ -53,6 +53,14 @@ func eventful() api.Status {
 				Sites: []api.Site{{
 					Cluster: "fra", Health: "failed", Addresses: []api.Address{{Address: "192.0.2.20", Live: false}},
 					Returns: "at the earliest in 7s: it failed 3 times within 10 min, so that each return waits twice as long as the one before",
+				}, {
+					Cluster: "nyc", Health: "healthy", Addresses: []api.Address{{Address: "lb.nyc.example.net", Live: true, Resolved: &api.Hostname{
+						Hostname: "lb.nyc.example.net", Addresses: []string{"198.51.100.20", "2001:db8::20"}, At: at(-20 * time.Second), TTL: 60,
+					}}},
+				}, {
+					Cluster: "sin", Health: "unknown", Addresses: []api.Address{{Address: "lb.sin.example.net", Live: true, Resolved: &api.Hostname{
+						Hostname: "lb.sin.example.net", Problem: "the name does not exist (NXDOMAIN)",
+					}}},
 				}},
 			},
 		},
@@ -181,6 +189,7 @@ func TestExplainPage(t *testing.T) {
 			},
 			{Type: "AAAA", TTL: 5, Steps: []string{"no site has an IPv6 address"}},
 		},
+		Hostnames: []api.Hostname{{Hostname: "lb.nyc.example.net", Addresses: []string{"198.51.100.10"}, At: at(-20 * time.Second), Problem: "no server that resolves names answers"}},
 	}}
 	server := serve(t, f)
 	tests := []struct {

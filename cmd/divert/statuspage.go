@@ -219,7 +219,7 @@ func (a *app) service(p *page, s api.Status, svc api.Service, verbose bool) {
 		notes := remarks(a.drain(s, site.Drained, site.Why), labelled("", site.Why, plain), labelled("returns: ", site.Returns, warn))
 		rows = append(rows, row{
 			cells:   []cell{text(site.Cluster), healthCell(site.Health), drainedCell(site.Drained), serves, text(addresses(site.Addresses))},
-			remarks: append(notes, a.subjects(site, verbose)...),
+			remarks: slices.Concat(notes, a.hostnames(s, site), a.subjects(site, verbose)),
 		})
 	}
 	p.table(4, []string{"SITE", "OBSERVED", "DRAINED", "SERVES", "ADDRESSES"}, rows)
@@ -250,6 +250,40 @@ func addresses(list []api.Address) string {
 		out = append(out, fmt.Sprintf("+%d", more))
 	}
 	return strings.Join(out, ", ")
+}
+
+// hostnames says what those of a site resolve to, for the director that was asked.
+func (a *app) hostnames(s api.Status, site api.Site) []cell {
+	var out []cell
+	for _, addr := range site.Addresses {
+		if addr.Resolved != nil {
+			out = append(out, resolved(*addr.Resolved, s.Now))
+		}
+	}
+	return out
+}
+
+func resolved(h api.Hostname, now time.Time) cell {
+	const most = 4
+	line, look := h.Hostname+": ", plain
+	if len(h.Addresses) == 0 {
+		line += "no address is known"
+	} else {
+		line += strings.Join(h.Addresses[:min(most, len(h.Addresses))], " ")
+		if more := len(h.Addresses) - most; more > 0 {
+			line += fmt.Sprintf(" +%d", more)
+		}
+	}
+	if h.At != nil {
+		line += ", resolved " + ago(now.Sub(*h.At))
+	}
+	if h.Problem != "" {
+		line, look = line+"; "+h.Problem, warn
+	}
+	if h.Stale {
+		look = bad
+	}
+	return cell{line, look}
 }
 
 // subjects says what is not up, or with verbose everything, and who votes how.

@@ -148,6 +148,18 @@ type Address struct {
 	Address  string    `json:"address"`
 	Live     bool      `json:"live"`
 	Subjects []Subject `json:"subjects"`
+	Resolved *Hostname `json:"resolved,omitempty"` // of a hostname
+}
+
+// Hostname is what a hostname of an endpoint resolves to, for the director that is
+// asked: each finds out for itself.
+type Hostname struct {
+	Hostname  string     `json:"hostname"`
+	Addresses []string   `json:"addresses"`         // the last good
+	At        *time.Time `json:"at,omitempty"`      // when they were last confirmed
+	TTL       uint32     `json:"ttl,omitempty"`     // seconds
+	Problem   string     `json:"problem,omitempty"` // what was wrong the last time
+	Stale     bool       `json:"stale,omitempty"`   // not confirmed for an hour
 }
 
 // Subject is one thing that is voted on.
@@ -222,6 +234,8 @@ type Explanation struct {
 	Geo     string   `json:"geo,omitempty"` // the geo table that says so
 	Plan    string   `json:"plan"`
 	Answers []Family `json:"answers"`
+	// Hostnames are those of the service's endpoints.
+	Hostnames []Hostname `json:"hostnames,omitempty"`
 }
 
 // Family is the explanation for one address family, or for both.
