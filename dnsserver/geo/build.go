@@ -45,13 +45,21 @@ type spot struct {
 	lat, lon           int16
 }
 
-// runs are ranges in the making; one ends where the next begins.
+// runs are ranges in the making; one ends where the next begins. They grow by
+// pieces: one slice of millions would be copied again and again, and for as long as
+// the garbage is not collected a director would be twice as large.
 type runs[T uint32 | uint64] struct {
-	starts []T
-	places []uint32
+	pieces []piece[T]
 	end    uint64 // the first that is in none yet
 	full   bool   // there is none
 }
+
+type piece[T uint32 | uint64] struct {
+	starts []T
+	places []uint32
+}
+
+const pieceLen = 1 << 14
 
 // NewBuilder makes an empty one.
 func NewBuilder() *Builder {
@@ -128,10 +136,18 @@ func (r *runs[T]) add(first, last uint64, place uint32, top uint64) error {
 }
 
 func (r *runs[T]) begin(first uint64, place uint32) {
-	if n := len(r.places); n > 0 && r.places[n-1] == place {
-		return
+	var p *piece[T]
+	if n := len(r.pieces); n > 0 {
+		p = &r.pieces[n-1]
+		if p.places[len(p.places)-1] == place {
+			return
+		}
 	}
-	r.starts, r.places = append(r.starts, T(first)), append(r.places, place)
+	if p == nil || len(p.places) == pieceLen {
+		r.pieces = append(r.pieces, piece[T]{starts: make([]T, 0, pieceLen), places: make([]uint32, 0, pieceLen)})
+		p = &r.pieces[len(r.pieces)-1]
+	}
+	p.starts, p.places = append(p.starts, T(first)), append(p.places, place)
 }
 
 // seam is one /64 that comes in pieces. No resolver sends more than 64 bits, so
@@ -269,7 +285,16 @@ func finish[T uint32 | uint64](r *runs[T], index []uint16, top uint64) ([]T, []u
 	if !r.full && r.end <= top {
 		r.begin(r.end, 0)
 	}
-	return merge(r.starts, r.places, index)
+	n, last := 0, -1
+	for _, p := range r.pieces {
+		n, last = count(p.places, index, n, last)
+	}
+	starts, places := make([]T, 0, n), make([]uint16, 0, n)
+	for i, p := range r.pieces {
+		starts, places = merge(starts, places, p.starts, p.places, index)
+		r.pieces[i] = piece[T]{} // the garbage collector may have it
+	}
+	return starts, places
 }
 
 // Merge makes a table that tells fewer places apart: of[i] is the index in places
@@ -286,24 +311,33 @@ func (t *Table) Merge(of []uint16, places []Place) (*Table, error) {
 		}
 	}
 	out := &Table{origin: t.origin, places: places}
-	out.v4, out.v4place = merge(t.v4, t.v4place, of)
-	out.v6, out.v6place = merge(t.v6, t.v6place, of)
+	out.v4, out.v4place = mergeAll(t.v4, t.v4place, of)
+	out.v6, out.v6place = mergeAll(t.v6, t.v6place, of)
 	out.index()
 	return out, nil
 }
 
-// merge makes copies without the ranges that continue the one before.
-func merge[T uint32 | uint64, P uint16 | uint32](starts []T, places []P, of []uint16) ([]T, []uint16) {
-	n := 0
-	for i := range places {
-		if i == 0 || of[places[i]] != of[places[i-1]] {
-			n++
+func mergeAll[T uint32 | uint64](starts []T, places, of []uint16) ([]T, []uint16) {
+	n, _ := count(places, of, 0, -1)
+	return merge(make([]T, 0, n), make([]uint16, 0, n), starts, places, of)
+}
+
+// count goes on counting the ranges that do not continue the one before, whose place
+// was last.
+func count[P uint16 | uint32](places []P, of []uint16, n, last int) (total, place int) {
+	for _, p := range places {
+		if int(of[p]) != last {
+			n, last = n+1, int(of[p])
 		}
 	}
-	outStarts, outPlaces := make([]T, 0, n), make([]uint16, 0, n)
-	for i := range places {
-		if i == 0 || of[places[i]] != of[places[i-1]] {
-			outStarts, outPlaces = append(outStarts, starts[i]), append(outPlaces, of[places[i]])
+	return n, last
+}
+
+// merge appends the ranges that do not continue the one before.
+func merge[T uint32 | uint64, P uint16 | uint32](outStarts []T, outPlaces []uint16, starts []T, places []P, of []uint16) ([]T, []uint16) {
+	for i, p := range places {
+		if n := len(outPlaces); n == 0 || outPlaces[n-1] != of[p] {
+			outStarts, outPlaces = append(outStarts, starts[i]), append(outPlaces, of[p])
 		}
 	}
 	return outStarts, outPlaces

@@ -98,6 +98,7 @@ func Read(data []byte) (t *geo.Table, err error) {
 	if err != nil {
 		return nil, err
 	}
+	hash := hashOf(data) // first: after the walk nothing needs the file any more
 	b := geo.NewBuilder()
 	places := make(map[uint32]uint32)
 	known := false
@@ -123,8 +124,20 @@ func Read(data []byte) (t *geo.Table, err error) {
 	if !known {
 		return nil, fmt.Errorf("%s holds no country of any network: it is a database of something else", db.Metadata.DatabaseType)
 	}
-	sum := sha256.Sum256(data)
-	return b.Table(geo.Origin{Name: printable(db.Metadata.DatabaseType), Built: db.Metadata.BuildTime(), Hash: hex.EncodeToString(sum[:8])})
+	return b.Table(geo.Origin{Name: printable(db.Metadata.DatabaseType), Built: db.Metadata.BuildTime(), Hash: hash})
+}
+
+// hashOf sums the file up, in pieces: nothing interrupts the summing of one, a
+// garbage collection that all wait for neither.
+func hashOf(data []byte) string {
+	const piece = 1 << 20
+	sum := sha256.New()
+	for len(data) > 0 {
+		n := min(len(data), piece)
+		sum.Write(data[:n])
+		data = data[n:]
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // printable makes a name that may be shown, whatever the file says.
