@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -44,7 +45,7 @@ func executable(path string) bool {
 }
 
 // unbound passes client subnets on; named does not.
-func (r *rig) unbound(zone []string) resolver {
+func (r *rig) unbound(zone []string, balancers string) resolver {
 	dir := r.t.TempDir()
 	addr := netip.AddrPortFrom(r.Backend(201), 5301)
 	var stub, send strings.Builder
@@ -73,13 +74,16 @@ func (r *rig) unbound(zone []string) resolver {
 %sremote-control:
   control-enable: no
 stub-zone:
+  name: example.net
+  stub-addr: %s
+stub-zone:
   name: example.org
-%s`, dir, addr.Addr(), addr.Port(), addr.Addr(), send.String(), stub.String())), 0o600))
+%s`, dir, addr.Addr(), addr.Port(), addr.Addr(), send.String(), balancers, stub.String())), 0o600))
 	run(r.t, filepath.Join(dir, "log"), needs(r.t, "unbound"), "-d", "-c", conf)
 	return resolver{name: "unbound", addr: addr.String(), ecs: true}
 }
 
-func (r *rig) named(zone []string) resolver {
+func (r *rig) named(zone []string, balancers string) resolver {
 	dir := r.t.TempDir()
 	// It listens on addresses that an interface has, not on all of 127.0.0.0/8.
 	addr := netip.MustParseAddrPort("127.0.0.1:" + port(r.t))
@@ -90,8 +94,9 @@ func (r *rig) named(zone []string) resolver {
   recursion yes; allow-query { any; }; allow-recursion { any; }; dnssec-validation no; empty-zones-enable no;
 };
 controls { };
+zone "example.net" { type static-stub; server-addresses { %s; }; };
 zone "example.org" { type static-stub; server-addresses { %s; }; };
-`, dir, addr.Port(), addr.Addr(), addr.Addr(), strings.Join(zone, "; "))), 0o600))
+`, dir, addr.Port(), addr.Addr(), addr.Addr(), balancers, strings.Join(zone, "; "))), 0o600))
 	run(r.t, filepath.Join(dir, "log"), needs(r.t, "named"), "-g", "-c", conf)
 	return resolver{name: "named", addr: addr.String()}
 }
@@ -122,11 +127,12 @@ func TestResolvers(t *testing.T) {
 		for i, doc := range []string{"192.0.2.53", "198.51.100.53"} { // the name servers are the directors
 			spec = strings.ReplaceAll(spec, doc, f.Director(i+1).String())
 		}
-		return spec
+		return spec + balanced(f)
 	}})
 	r.settle()
 	servers := []string{r.Director(1).String(), r.Director(2).String(), r.Director(3).String()}
-	resolvers := []resolver{r.unbound(servers), r.named(servers)}
+	balancers := r.balancers()
+	resolvers := []resolver{r.unbound(servers, balancers), r.named(servers, balancers)}
 	for _, v := range resolvers {
 		r.until(30*time.Second, v.name+" answers", func() error {
 			reply, err := v.ask("example.org.", dns.TypeSOA, "")
@@ -164,6 +170,7 @@ func TestResolvers(t *testing.T) {
 		if v.ecs {
 			r.subnets(v)
 		}
+		r.aliases(v)
 	}
 	r.tools(r.Director(1).String())
 
@@ -180,6 +187,19 @@ func TestResolvers(t *testing.T) {
 			return nil
 		})
 	}
+	v := resolvers[0]
+	r.until(15*time.Second, "the CNAME of a client leaves a load balancer that is down", func() error {
+		reply, err := v.ask("lb.example.org.", dns.TypeAAAA, "81.2.69.0/24")
+		if err != nil {
+			return err
+		}
+		for _, rr := range reply.Answer {
+			if alias, ok := rr.(*dns.CNAME); ok && alias.Target != "lb-fra.example.net." {
+				return nil
+			}
+		}
+		return fmt.Errorf("got\n%v", reply)
+	})
 }
 
 // subnets checks that each subnet gets its own site, first from the fleet and then
@@ -193,6 +213,77 @@ func (r *rig) subnets(v resolver) {
 			reply, err := v.ask("shop.example.org.", dns.TypeA, subnet)
 			if err != nil || len(reply.Answer) != 1 || r.siteOf(reply.Answer[0].(*dns.A).A.String()) != want {
 				r.t.Errorf("%s: a client of %s: %v\n%v\nwant %s", v.name, subnet, err, reply, want)
+			}
+		}
+	}
+}
+
+// balanced is a service whose endpoints are the hostnames of load balancers.
+func balanced(f *local.Fleet) string {
+	text := local.ServiceSpec(f, "lb", "geo")
+	for _, s := range local.DefaultSites() {
+		text = strings.ReplaceAll(text, "addresses: ["+f.Cluster(s.Name).String()+"]", "hostname: lb-"+s.Name+".example.net")
+	}
+	return text
+}
+
+// balancers serves example.net, whose load balancers have the clusters' addresses, to
+// resolvers and to the directors.
+func (r *rig) balancers() string {
+	addr := netip.AddrPortFrom(r.Resolver(), 53)
+	conn, err := net.ListenPacket("udp4", addr.String())
+	must(r.t, err)
+	started, ended := make(chan struct{}), make(chan error, 1)
+	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		m.Authoritative = true
+		name := q.Question[0].Name
+		cluster, found := strings.CutPrefix(strings.TrimSuffix(dns.CanonicalName(name), ".example.net."), "lb-")
+		if found && q.Question[0].Qtype == dns.TypeA {
+			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 5}, A: r.Cluster(cluster).AsSlice()}}
+		} else {
+			m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: "example.net.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 5}, Ns: "ns.example.net.", Mbox: "h.example.net.", Minttl: 5}}
+		}
+		_ = w.WriteMsg(m) // who does not hear it asks again
+	})}
+	go func() { ended <- server.ActivateAndServe() }()
+	<-started
+	r.t.Cleanup(func() {
+		_ = server.Shutdown()
+		<-ended
+	})
+	return addr.Addr().String()
+}
+
+// aliases checks that a resolver follows a steered CNAME to the balancer of its
+// client's own site, for each type, and keeps those of different subnets apart (RFC 7871
+// section 7.3.1).
+func (r *rig) aliases(v resolver) {
+	r.t.Helper()
+	wants := map[string]string{"": ""}
+	if v.ecs {
+		wants = map[string]string{"81.2.69.0/24": "fra", "8.8.8.0/24": "nyc", "103.1.200.0/24": "sin"}
+	}
+	for range 3 {
+		for subnet, site := range wants {
+			for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX} {
+				reply, err := v.ask("lb.example.org.", rrtype, subnet)
+				if err != nil || reply.Rcode != dns.RcodeSuccess || len(reply.Answer) == 0 {
+					r.t.Errorf("%s: %s for %s: %v\n%v", v.name, dns.TypeToString[rrtype], subnet, err, reply)
+					continue
+				}
+				alias, ok := reply.Answer[0].(*dns.CNAME)
+				if !ok || alias.Hdr.Ttl > 5 || site != "" && alias.Target != "lb-"+site+".example.net." {
+					r.t.Errorf("%s: %s for %s: got\n%v\nwant a CNAME to lb-%s", v.name, dns.TypeToString[rrtype], subnet, reply, site)
+					continue
+				}
+				if rrtype != dns.TypeA {
+					continue
+				}
+				cluster := strings.TrimSuffix(strings.TrimPrefix(alias.Target, "lb-"), ".example.net.")
+				if len(reply.Answer) != 2 || reply.Answer[1].(*dns.A).A.String() != r.Cluster(cluster).String() {
+					r.t.Errorf("%s: A for %s: got\n%v\nwant the address of %s", v.name, subnet, reply, cluster)
+				}
 			}
 		}
 	}

@@ -130,9 +130,10 @@ gossip: {listen: "%s:%d", advertise: %q, join: [%s], keyFile: %s}
 etcd: {endpoints: ["http://%s"]}
 api: {listen: %q}
 probe: {source: %s, allow: ["127.0.0.0/8"]}
+resolvers: [%s]
 spec: [%s]
 `, name, i, f.data(i), net.JoinHostPort(host, port), also, f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
-		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.SpecDir(i))
+		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.Resolver(), f.SpecDir(i))
 }
 
 func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }

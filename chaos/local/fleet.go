@@ -141,6 +141,10 @@ func (f *Fleet) Backend(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, f.opts.Net, 20, byte(i)})
 }
 
+// Resolver gives the address where directors ask what hostnames resolve to, port 53.
+// Nobody is there unless somebody is put there: a fleet asks nobody outside.
+func (f *Fleet) Resolver() netip.Addr { return f.Backend(253) }
+
 // HasBackend tells whether there is an i-th backend.
 func (f *Fleet) HasBackend(i int) bool { return i >= 1 && i <= f.opts.Backends }
 
