@@ -71,7 +71,7 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 			}
 			g.standby, g.standbys = standby, f.standbys
 		}
-		if !g.from.Next.Equal(svc.Next) {
+		if g.from.Ruling == nil && !svc.Next.IsZero() || g.from.Ruling != nil && !g.from.Next.Equal(svc.Next) {
 			g.schedule(svc)
 		}
 		g.from = *svc
@@ -250,7 +250,10 @@ func (g *group) standBy(standby *steer.Standby) {
 
 // sameService tells whether two decisions answer alike; why they do may differ.
 func sameService(a, b *steer.Service) bool {
-	if a.TTL != b.TTL || a.Answers != b.Answers || len(a.SiteViews) != len(b.SiteViews) || !a.SameAddrs(b) {
+	if a.Ruling == b.Ruling || a.Ruling == nil {
+		return a.Ruling != nil
+	}
+	if a.TTL != b.TTL || a.Answers != b.Answers || len(a.SiteViews) != len(b.SiteViews) || !a.SameAddrs(b.Ruling) {
 		return false
 	}
 	for site := range 1 + len(a.SiteViews) {

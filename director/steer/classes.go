@@ -2,6 +2,7 @@ package steer
 
 import (
 	"cmp"
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"slices"
@@ -53,28 +54,15 @@ type compiled struct {
 }
 
 // layout is the classes of clients, which services share that have the same
-// clusters and rules, with what they share of their decisions.
+// clusters and rules.
 type layout struct {
 	fences   []fence
 	orders   []order
 	classes  []class
-	base     []int32 // place -> class
-	rows     []row   // for each configured prefix, in order
-	verdicts kept[verdict]
-	spreads  kept[View] // rows of views, by the set of each class
-}
-
-// kept is what was made, to be found again by all that it depends on. Losing it
-// costs time alone.
-type kept[V any] map[string]*V
-
-const maxKept = 512
-
-func (k kept[V]) put(key string, v *V) {
-	if len(k) >= maxKept {
-		clear(k)
-	}
-	k[key] = v
+	rows     [][]int32 // that differ: place -> class; the first for clients of no configured prefix
+	prefixes []prefixed
+	regions  []string // whom each region names, for sentences
+	rules    []string // whom each residency rule names, and what it asks for
 }
 
 // order is the sites by distance from some places.
@@ -83,10 +71,10 @@ type order struct {
 	unknown bool // no distance is known: the service's order
 }
 
-// row is base for the clients of a prefix.
-type row struct {
-	prefix  netip.Prefix
-	classes []int32
+// prefixed is a configured prefix with the row of its clients.
+type prefixed struct {
+	prefix netip.Prefix
+	row    int
 }
 
 // compile works out what there is to know of a service before its health.
@@ -101,13 +89,20 @@ func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.C
 	if c.layout = a.layouts[key]; c.layout != nil {
 		return c
 	}
-	c.layout = &layout{verdicts: kept[verdict]{}, spreads: kept[View]{}}
+	c.layout = &layout{}
 	a.layouts[key] = c.layout
-	in := &interner{c: c, fences: map[string]int{}, orders: map[string]int{}, classes: map[class]int32{}}
+	in := &interner{c: c, fences: map[string]int{}, orders: map[string]int{}, classes: map[class]int32{}, rows: map[string]int{}}
 	in.prepare(a)
-	c.base = in.row(netip.Prefix{})
+	in.row(netip.Prefix{})
 	for _, p := range configured(svc) {
-		c.rows = append(c.rows, row{prefix: p, classes: in.row(p)})
+		c.prefixes = append(c.prefixes, prefixed{prefix: p, row: in.row(p)})
+	}
+	for i := range svc.Steering.Regions {
+		c.regions = append(c.regions, clientsText(&svc.Steering.Regions[i].Clients))
+	}
+	for i := range svc.Residency {
+		r := &svc.Residency[i]
+		c.rules = append(c.rules, clientsText(&r.Clients)+" clients only on "+selectorText(r.Clusters))
 	}
 	return c
 }
@@ -201,6 +196,7 @@ type interner struct {
 	fences  map[string]int
 	orders  map[string]int
 	classes map[class]int32
+	rows    map[string]int // by all that a row depends on besides the places
 
 	sites    []int // scratch
 	applying []int
@@ -269,24 +265,44 @@ func (in *interner) distance(cluster string, place int) int32 {
 	return far
 }
 
-// row gives the class of the clients of a prefix (the zero prefix: of none
-// that is configured) at each place.
-func (in *interner) row(prefix netip.Prefix) []int32 {
+// row numbers the row of the clients of a prefix (the zero prefix: of none that is
+// configured): their class at each place. Most prefixes have one with others.
+func (in *interner) row(prefix netip.Prefix) int {
 	c := in.c
 	pin := c.pinOf(prefix)
-	ruleBits := make([]int, len(c.svc.Residency))
-	for i := range c.svc.Residency {
-		ruleBits[i] = byPrefix(&c.svc.Residency[i].Clients, prefix)
+	b := binary.AppendVarint(nil, int64(pin))
+	rules := make([]bool, len(c.svc.Residency))
+	for i := range rules {
+		rules[i] = byPrefix(&c.svc.Residency[i].Clients, prefix) != matchNone
+		b = append(b, bit(rules[i]))
 	}
-	regionBits := make([]int, len(in.regions))
-	for i := range in.regions {
-		regionBits[i] = byPrefix(&c.svc.Steering.Regions[i].Clients, prefix)
+	regions := make([]int, len(in.regions))
+	for i := range regions {
+		regions[i] = byPrefix(&c.svc.Steering.Regions[i].Clients, prefix)
+		b = binary.AppendVarint(b, int64(regions[i]))
 	}
+	key := string(b)
+	n, ok := in.rows[key]
+	if !ok {
+		// Of prefixes of other lengths the same may come out.
+		made := in.classesOf(pin, rules, regions)
+		if n = slices.IndexFunc(c.rows, func(r []int32) bool { return slices.Equal(r, made) }); n < 0 {
+			n = len(c.rows)
+			c.rows = append(c.rows, made)
+		}
+		in.rows[key] = n
+	}
+	return n
+}
+
+// classesOf works out the class at each place.
+func (in *interner) classesOf(pin int, rules []bool, regions []int) []int32 {
+	c := in.c
 	out := make([]int32, len(in.atlas.places))
 	for i, p := range in.atlas.places {
-		k := class{fence: in.fence(i, p, ruleBits), pin: pin, region: -1, order: -1}
+		k := class{fence: in.fence(i, p, rules), pin: pin, region: -1, order: -1}
 		if in.byDistance != nil {
-			k.region, k.order = in.region(i, regionBits), in.byDistance[i]
+			k.region, k.order = in.region(i, regions), in.byDistance[i]
 		}
 		n, ok := in.classes[k]
 		if !ok {
@@ -345,12 +361,12 @@ func compareRegions(a, b *spec.Region) int {
 // fence numbers what residency leaves to clients of a place and prefix (S11).
 // Rules that apply intersect. Where the place is not known well enough to say
 // whether a rule applies, it does, unless the service says `allow`.
-func (in *interner) fence(place int, p Place, bits []int) int {
+func (in *interner) fence(place int, p Place, named []bool) int {
 	svc := in.c.svc
 	f := fence{rules: in.applying[:0]}
 	key := in.key[:0]
 	for i := range svc.Residency {
-		applies := in.rules[i][place] != matchNone || bits[i] != matchNone
+		applies := in.rules[i][place] != matchNone || named[i]
 		if !applies && svc.ResidencyUnknown != spec.ResidencyUnknownAllow && doubtful(&svc.Residency[i].Clients, p) {
 			applies, f.unknown = true, true
 		}

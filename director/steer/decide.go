@@ -6,9 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
-	"github.com/divertdns/divert/health"
 )
 
 // Decide says who answers for whom: a pure function of its input. Equal inputs,
@@ -18,12 +16,15 @@ func Decide(in Input) Decision { return new(Decider).Decide(in) }
 // decision is one service's decision in the making.
 type decision struct {
 	c          *compiled
+	known      *remembered
 	name       string // of the service
 	stand      []standing
 	targets    [2][]int // sites of the service's environment with an address of the family, by rank
 	overBudget [2]string
 	envWhy     [2][]string
-	observe    *plan.Override // whose set of the down is used; nil: certificates
+	fenceWhys  [2][][]string // of each fence, once made
+	standWhys  [2][][]reason // of each fence, once made
+	observe    *drain        // whose set of the down is used; nil: certificates
 	observing  bool
 	differs    bool // what is observed is not what is used
 	alerts     map[string]struct{}
@@ -31,23 +32,14 @@ type decision struct {
 
 // inputs is what changes a service's decision without a change of its spec.
 type inputs struct {
-	drains  []drain
-	observe *plan.Override
+	*facts
+	drains  []drain // at the time that is asked for
+	observe *drain
 	frozen  source // what the observation stored
-	real    source
-	acting  bool
-
-	observations []drain // of which observe is one
 }
 
-// drain is a parsed override of kind DRAIN.
-type drain struct {
-	scope Scope
-	o     *plan.Override
-}
-
-func (c *compiled) decide(name string, in inputs) Service {
-	d := &decision{c: c, name: name, observe: in.observe, alerts: map[string]struct{}{}}
+func (c *compiled) decide(name string, in inputs, m *memory) *Ruling {
+	d := &decision{c: c, known: m.of(c.layout), name: name, observe: in.observe, alerts: map[string]struct{}{}}
 	svc := c.svc
 	// A spec that says `observe` before the plan holds the observation is obeyed
 	// at once, as if born in it.
@@ -55,7 +47,7 @@ func (c *compiled) decide(name string, in inputs) Service {
 		svc.Automation == spec.AutomationObserve || c.fleet.Automation == spec.AutomationObserve)
 	d.takeStock(in)
 	v := d.verdict()
-	out := Service{
+	out := &Ruling{
 		TTL: svc.TTL, Answers: max(1, svc.Steering.Answers), Observing: d.observing,
 		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts, fallback: c.fallback,
 	}
@@ -75,8 +67,8 @@ type verdict struct {
 // verdict works out who answers, or finds that done for a service of which all is
 // the same but its addresses.
 func (d *decision) verdict() *verdict {
-	key := string(d.pattern())
-	if v := d.c.verdicts[key]; v != nil {
+	key := d.pattern()
+	if v := d.known.verdicts.get(key); v != nil {
 		return v
 	}
 	v := &verdict{serving: make([]bool, len(d.c.sites))}
@@ -92,27 +84,32 @@ func (d *decision) verdict() *verdict {
 		v.alerts = append(v.alerts, a)
 	}
 	slices.Sort(v.alerts)
-	d.c.verdicts.put(key, v)
+	d.known.verdicts.put(string(key), v)
 	return v
 }
 
-// pattern writes all that a verdict depends on besides the layout and what drains
-// and observations say (see Decider, which forgets the verdicts with those).
+// pattern writes all that a verdict depends on besides the layout.
 func (d *decision) pattern() []byte {
 	svc := d.c.svc
 	b := make([]byte, 0, 32+32*len(d.stand))
 	number := func(n int64) { b = binary.AppendVarint(b, n) }
-	text := func(s string) { number(int64(len(s))); b = append(b, s...) }
+	override := func(o *drain) {
+		if o == nil {
+			number(0)
+		} else {
+			number(int64(o.number))
+		}
+	}
 	number(int64(svc.Steering.Answers))
 	number(int64(svc.MinHealthy))
 	b = append(b, byte(svc.AllDown), bit(svc.SiteNames), bit(svc.Flattened()), bit(d.observing), bit(d.differs),
 		bit(len(d.c.fallback[IPv4]) > 0), bit(len(d.c.fallback[IPv6]) > 0))
-	text(d.observe.GetId())
+	override(d.observe)
 	for i := range d.stand {
 		s, st := &d.c.sites[i], &d.stand[i]
 		number(int64(s.weight))
 		number(s.capacity)
-		text(st.drain.GetId())
+		override(st.drain)
 		b = append(b, bit(st.last))
 		for f := range st.rolls {
 			r := &st.rolls[f]
@@ -148,13 +145,14 @@ func (d *decision) takeStock(in inputs) {
 	for i := range c.sites {
 		s, st := &c.sites[i], &d.stand[i]
 		st.last = true
-		for _, dr := range in.drains {
+		for j := range in.drains {
+			dr := &in.drains[j]
 			if !dr.scope.Covers(d.name, s.cluster) {
 				continue
 			}
 			st.last = st.last && dr.o.GetLastResort()
-			if st.drain == nil || cmp.Or(cmp.Compare(dr.o.GetRevision(), st.since), cmp.Compare(dr.o.GetId(), st.drain.GetId())) < 0 {
-				st.drain, st.since = dr.o, dr.o.GetRevision()
+			if st.drain == nil || cmp.Or(cmp.Compare(dr.o.GetRevision(), st.since), cmp.Compare(dr.o.GetId(), st.drain.o.GetId())) < 0 {
+				st.drain, st.since = dr, dr.o.GetRevision()
 			}
 		}
 		for f := range s.addrs {
@@ -219,7 +217,7 @@ func (d *decision) view(f Family, answers int, serving []bool) View {
 	for i := range b.view.Sets {
 		d.markServing(&b.view.Sets[i], answers, serving)
 	}
-	return b.fill(d.c)
+	return b.fill(d)
 }
 
 // markServing marks the sites among the first n of a set, different fault
@@ -279,7 +277,7 @@ func (d *decision) siteView(f Family, i int) View {
 		case !s.target:
 			set.why = sentences("environment: " + s.end.Cluster + " is " + s.cluster.Environment + ", the service " + d.c.svc.Environment)
 		case !d.c.fences[k.fence].allowed[i]:
-			set.why = sentences(append(d.fenceWhy(f, k.fence), d.nothing(f, k.fence))...)
+			set.why = sentences(append(slices.Clone(d.fenceWhy(f, k.fence)), d.nothing(f, k.fence))...)
 		default:
 			set.Tier = TierHealthy
 			set.Choices = []Choice{{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, site: int32(s.rank), which: whichAll}}
@@ -287,7 +285,7 @@ func (d *decision) siteView(f Family, i int) View {
 		}
 		b.add(n, k.fence, set)
 	}
-	return b.fill(d.c)
+	return b.fill(d)
 }
 
 // builder numbers distinct sets and spreads them over places and prefixes.
@@ -325,28 +323,35 @@ func (b *builder) add(class, fence int, s Set) {
 	b.index[class] = int32(n)
 }
 
-func (b *builder) fill(c *compiled) View {
+func (b *builder) fill(d *decision) View {
 	key := make([]byte, 0, 2*len(b.index))
 	for _, n := range b.index {
 		key = append(key, byte(n>>8), byte(n))
 	}
-	rows := c.spreads[string(key)]
+	rows := d.known.spreads.get(key)
 	if rows == nil {
-		spread := func(classes []int32) []uint16 {
-			out := make([]uint16, len(classes))
-			for i, k := range classes {
-				out[i] = uint16(b.index[k])
-			}
-			return out
-		}
-		rows = &View{ByPlace: spread(c.base)}
-		for _, r := range c.rows {
-			rows.ByPrefix = append(rows.ByPrefix, PrefixPlaces{Prefix: r.prefix, ByPlace: spread(r.classes)})
-		}
-		c.spreads.put(string(key), rows)
+		rows = d.c.spread(b.index)
+		d.known.spreads.put(string(key), rows)
 	}
 	b.view.ByPlace, b.view.ByPrefix = rows.ByPlace, rows.ByPrefix
 	return b.view
+}
+
+// spread gives places and prefixes the sets of their classes. Prefixes of one row
+// share it here too.
+func (l *layout) spread(index []int32) *View {
+	rows := make([][]uint16, len(l.rows))
+	for i, classes := range l.rows {
+		rows[i] = make([]uint16, len(classes))
+		for place, k := range classes {
+			rows[i][place] = uint16(index[k])
+		}
+	}
+	v := &View{ByPlace: rows[0]}
+	for _, p := range l.prefixes {
+		v.ByPrefix = append(v.ByPrefix, PrefixPlaces{Prefix: p.prefix, ByPlace: rows[p.row]})
+	}
+	return v
 }
 
 // keyOf writes all of a set, so that equal sets are shared.
@@ -371,15 +376,4 @@ func bit(b bool) byte {
 		return 1
 	}
 	return 0
-}
-
-// frozenSource makes the states that an observation stored.
-func frozenSource(o *plan.Override) source {
-	states := make(map[health.Subject]health.State, len(o.GetDown()))
-	for _, text := range o.GetDown() {
-		if s, err := health.ParseSubject(text); err == nil {
-			states[s] = health.Down
-		}
-	}
-	return source{states: states, soft: softOf(states)}
 }

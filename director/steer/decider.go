@@ -4,40 +4,37 @@ import (
 	"cmp"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/divertdns/divert/director/plan"
-	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 )
 
 // Decider decides as Decide does, and keeps what has not changed: the classes
 // of clients of a spec, and the last decision of each kind of service, so that a
-// flip of one subject costs what one kind costs. The zero Decider is ready. It
-// has one owner; what it returns is shared with later decisions and must not be
-// written to.
+// flip of one subject costs what one kind costs, and a drain what it covers. The
+// zero Decider is ready. It has one owner; what it returns is shared with later
+// decisions and must not be written to.
 type Decider struct {
-	set       *spec.Set
-	places    []Place
-	atlas     *atlas
-	kinds     []kind
-	overrides []byte
-	alike     []int32
+	prepared *Prepared
+	memory   memory
+	kinds    []kind
+	acting   bool
+	drains   []drain // last decided by
+	observes []drain
+	single   []string // services that an override names, in order
+	alike    []int32
 }
 
-// kind is services that differ in their names and hosts alone.
+// kind is what is remembered of one of Prepared.
 type kind struct {
-	*compiled        // of the first
-	members   []int  // indices in the spec
-	parts     []part // by the overrides that name single ones
-	states    []health.State
-	soft      []health.Subject
+	parts  []part // by the overrides that name single ones
+	states []health.State
+	soft   []health.Subject
 }
 
 // part is those of a kind that the same overrides cover.
 type part struct {
 	members []int
-	service *Service // the last decision, of the first; nil = none is valid
+	ruling  *Ruling // the last one, of the first; nil = none is valid
 }
 
 // Decide gives the decision for an input.
@@ -45,133 +42,222 @@ func (d *Decider) Decide(in Input) Decision {
 	if in.Spec == nil {
 		return Decision{}
 	}
-	if len(in.Places) == 0 {
-		in.Places = []Place{{}}
-	}
-	if d.set != in.Spec || !samePlaces(d.places, in.Places) {
-		d.prepare(in)
-	}
-	drains, observations := overrides(in.Plan)
-	if key := overridesKey(in); string(key) != string(d.overrides) {
-		d.overrides = key
-		d.divide(append(slices.Clone(drains), observations...))
-	}
-	seen := source{states: in.States, soft: softOf(in.States)}
-	frozen := map[*plan.Override]source{nil: {}}
+	d.prepare(in)
+	now := d.memory.inputs(in)
+	d.account(now)
 	out := Decision{Services: make([]Service, len(in.Spec.Services)), Alike: d.alike}
 	for i := range d.kinds {
-		k := &d.kinds[i]
-		same := k.same(seen)
+		k, c := &d.kinds[i], d.prepared.kinds[i].compiled
+		same := k.same(c, now.real)
 		for j := range k.parts {
 			p := &k.parts[j]
-			if !same || p.service == nil {
-				svc := in.Spec.Services[p.members[0]]
-				o := observationOf(svc.Name, observations)
-				if in.Acting {
-					o = nil
-				}
-				src, ok := frozen[o]
-				if !ok {
-					src = frozenSource(o)
-					frozen[o] = src
-				}
-				now := inputs{drains: drains, observe: o, frozen: src, real: seen, acting: in.Acting, observations: observations}
-				s := k.decide(svc.Name, now)
-				s.Next = k.next(svc.Name, &s, now)
-				p.service = &s
+			if !same || p.ruling == nil {
+				p.ruling = d.rule(c, in.Spec.Services[p.members[0]].Name, now)
 			}
 			for _, m := range p.members {
-				o := &out.Services[m]
-				*o = *p.service
-				o.Name, o.Hosts = in.Spec.Services[m].Name, in.Spec.Services[m].Hosts
+				out.Services[m] = Service{Name: in.Spec.Services[m].Name, Hosts: in.Spec.Services[m].Hosts, Ruling: p.ruling}
 			}
 		}
 	}
 	return out
 }
 
-// prepare compiles a new spec.
+// DecideSome decides for some services alone, by their indices in the spec, and
+// gives them in that order. Next is not asked for, and is zero.
+func (d *Decider) DecideSome(in Input, services []int) []Service {
+	if in.Spec == nil {
+		return nil
+	}
+	d.prepare(in)
+	now := d.memory.inputs(in)
+	single := named(now.drains, now.observations)
+	shared := map[int32]*Ruling{} // of those of a kind that nothing names
+	out := make([]Service, len(services))
+	for i, n := range services {
+		svc, k := in.Spec.Services[n], d.prepared.kindOf[n]
+		_, alone := slices.BinarySearch(single, svc.Name)
+		r := shared[k]
+		if r == nil || alone {
+			r = d.prepared.kinds[k].decide(svc.Name, now.of(svc.Name), &d.memory)
+		}
+		if !alone {
+			shared[k] = r
+		}
+		out[i] = Service{Name: svc.Name, Hosts: svc.Hosts, Ruling: r}
+	}
+	return out
+}
+
+// Prepared gives what the decider has compiled last; nil before its first decision.
+func (d *Decider) Prepared() *Prepared { return d.prepared }
+
+// prepare compiles a new spec, or takes what is compiled already.
 func (d *Decider) prepare(in Input) {
-	d.set, d.places = in.Spec, in.Places
-	clusters := make(map[string]*spec.Cluster, len(in.Spec.Clusters))
-	for _, c := range in.Spec.Clusters {
-		clusters[c.Name] = c
+	places := in.Places
+	if len(places) == 0 {
+		places = []Place{{}}
 	}
-	d.atlas = newAtlas(in.Spec, in.Places)
-	d.kinds = nil
-	known := map[string]int{}
-	for i, svc := range in.Spec.Services {
-		key := d.atlas.keys.service(svc)
-		n, ok := known[key]
-		if !ok {
-			n = len(d.kinds)
-			known[key] = n
-			d.kinds = append(d.kinds, kind{compiled: compile(svc, in.Spec, clusters, d.atlas)})
-		}
-		d.kinds[n].members = append(d.kinds[n].members, i)
+	if d.prepared.of(in.Spec, places) {
+		return
 	}
-	d.atlas.keys = nil // it was for this
-	d.overrides = nil
+	p := in.Prepared
+	if !p.of(in.Spec, places) {
+		p = Prepare(in.Spec, places)
+	}
+	*d = Decider{prepared: p}
 }
 
-// divide sets apart the services that some override names, and forgets all
-// decisions.
-func (d *Decider) divide(named []drain) {
-	single := map[string]bool{}
-	for _, o := range named {
-		if o.scope.Service != "" {
-			single[o.scope.Service] = true
+// rule decides for a service.
+func (d *Decider) rule(c *compiled, name string, now *facts) *Ruling {
+	in := now.of(name)
+	r := c.decide(name, in, &d.memory)
+	r.Next = c.next(name, r, in, &d.memory)
+	return r
+}
+
+// account takes note of overrides: it sets apart the services that some name, and
+// forgets what was decided for those whom a change of them covers.
+func (d *Decider) account(now *facts) {
+	if d.kinds == nil || d.acting != now.acting {
+		d.kinds = make([]kind, len(d.prepared.kinds))
+		d.alike = make([]int32, len(d.prepared.kindOf))
+		d.single = named(now.drains, now.observations)
+		for i := range d.kinds {
+			d.divide(i)
+		}
+	} else if moved := slices.Concat(changed(d.drains, now.drains), changed(d.observes, now.observations)); len(moved) > 0 {
+		d.name(named(now.drains, now.observations))
+		d.forget(moved)
+	}
+	d.acting, d.drains, d.observes = now.acting, now.drains, now.observations
+}
+
+// name divides the kinds anew of which other services are named than before.
+func (d *Decider) name(single []string) {
+	var moved []string
+	for _, lists := range [][2][]string{{d.single, single}, {single, d.single}} {
+		for _, s := range lists[0] {
+			if _, found := slices.BinarySearch(lists[1], s); !found {
+				moved = append(moved, s)
+			}
 		}
 	}
-	d.alike = make([]int32, len(d.set.Services))
+	d.single = single
+	if len(moved) == 0 {
+		return
+	}
+	d.alike = slices.Clone(d.alike)
+	again := map[int32]bool{}
+	for i, svc := range d.prepared.set.Services {
+		if k := d.prepared.kindOf[i]; slices.Contains(moved, svc.Name) && !again[k] {
+			again[k] = true
+			d.divide(int(k))
+		}
+	}
+}
+
+// divide sets apart the services of a kind that some override names. What was
+// decided for those who are named still, and for those who are not, stays.
+func (d *Decider) divide(i int) {
+	k, p := &d.kinds[i], &d.prepared.kinds[i]
+	before := k.parts
+	k.parts = nil
+	var rest []int
+	for _, m := range p.members {
+		if _, found := slices.BinarySearch(d.single, d.prepared.set.Services[m].Name); found {
+			k.parts = append(k.parts, part{members: []int{m}})
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	if len(rest) > 0 {
+		k.parts = append(k.parts, part{members: rest})
+	}
+	for j := range k.parts {
+		p := &k.parts[j]
+		for _, old := range before {
+			if len(old.members) == len(p.members) && old.members[0] == p.members[0] {
+				p.ruling = old.ruling // forgotten if what covers it has changed
+			}
+		}
+		for _, m := range p.members {
+			d.alike[m] = int32(p.members[0])
+		}
+	}
+}
+
+// forget drops what was decided for those whom some overrides cover.
+func (d *Decider) forget(moved []drain) {
 	for i := range d.kinds {
-		k := &d.kinds[i]
-		clear(k.verdicts)
-		k.parts = nil
-		var rest []int
-		for _, m := range k.members {
-			if single[d.set.Services[m].Name] {
-				k.parts = append(k.parts, part{members: []int{m}})
-			} else {
-				rest = append(rest, m)
-			}
-		}
-		if len(rest) > 0 {
-			k.parts = append(k.parts, part{members: rest})
-		}
-		for _, p := range k.parts {
-			for _, m := range p.members {
-				d.alike[m] = int32(p.members[0])
+		c := d.prepared.kinds[i].compiled
+		for j := range d.kinds[i].parts {
+			p := &d.kinds[i].parts[j]
+			name := d.prepared.set.Services[p.members[0]].Name
+			for n := range moved {
+				if moved[n].touches(name, c) {
+					p.ruling = nil
+				}
 			}
 		}
 	}
 }
 
-// samePlaces compares the tables, at once when they are the same one.
-func samePlaces(a, b []Place) bool {
-	if len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] {
+// touches tells whether an override may change a service's decision.
+func (o *drain) touches(name string, c *compiled) bool {
+	switch o.scope.Kind {
+	case ScopeFleet:
 		return true
+	case ScopeService, ScopeEndpoint:
+		return o.scope.Service == name
+	default:
+		return slices.ContainsFunc(c.sites, func(s site) bool { return o.scope.Covers(name, s.cluster) })
 	}
-	return slices.Equal(a, b)
+}
+
+// changed lists the overrides that are in one of two lists alone.
+func changed(old, now []drain) []drain {
+	var out []drain
+	for _, lists := range [][2][]drain{{old, now}, {now, old}} {
+		for _, o := range lists[0] {
+			if !slices.ContainsFunc(lists[1], func(p drain) bool { return p.number == o.number }) {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
+}
+
+// named lists the services that overrides name, in order.
+func named(lists ...[]drain) []string {
+	var out []string
+	for _, list := range lists {
+		for i := range list {
+			if s := list[i].scope.Service; s != "" {
+				out = append(out, s)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // same tells whether nothing that the kind's decisions depend on has changed, and
 // remembers what they depend on now.
-func (k *kind) same(seen source) bool {
+func (k *kind) same(c *compiled, seen source) bool {
 	same := k.states != nil
 	if !same {
-		k.states = make([]health.State, len(k.subjects))
+		k.states = make([]health.State, len(c.subjects))
 	}
-	for i, s := range k.subjects {
+	for i, s := range c.subjects {
 		if st := seen.states[s]; st != k.states[i] {
 			k.states[i], same = st, false
 		}
 	}
 	var soft []health.Subject
 	if len(seen.soft) > 0 {
-		for i := range k.sites {
-			for f := range k.sites[i].addrs {
-				for _, a := range k.sites[i].addrs[f] {
+		for i := range c.sites {
+			for f := range c.sites[i].addrs {
+				for _, a := range c.sites[i].addrs[f] {
 					soft = append(soft, seen.softAt(a)...)
 				}
 			}
@@ -181,27 +267,6 @@ func (k *kind) same(seen source) bool {
 		k.soft, same = soft, false
 	}
 	return same
-}
-
-// overridesKey writes the overrides so that two inputs with the same ones, in
-// whatever order, are known to have them.
-func overridesKey(in Input) []byte {
-	all := slices.Clone(in.Plan.GetOverrides())
-	slices.SortFunc(all, func(a, b *plan.Override) int {
-		return cmp.Or(cmp.Compare(a.GetRevision(), b.GetRevision()), cmp.Compare(a.GetId(), b.GetId()))
-	})
-	// Marshalling a valid message into memory does not fail; were it to, the
-	// missing part would only cost a decision made anew or, at worst, one override
-	// seen late, so the error is put into the key.
-	out := []byte{bit(in.Acting)}
-	for _, o := range all {
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(o)
-		if err != nil {
-			b = []byte(err.Error())
-		}
-		out = append(append(out, b...), 0xff)
-	}
-	return out
 }
 
 // overrides parses a plan's drains and observations; what this version does not
@@ -226,14 +291,15 @@ func overrides(p *plan.Plan) (drains, observations []drain) {
 
 // observationOf finds the observation whose set of the down a service uses: the
 // oldest that covers it, since under a later one nothing may move either.
-func observationOf(service string, observations []drain) *plan.Override {
-	var best *plan.Override
-	for _, o := range observations {
+func observationOf(service string, observations []drain) *drain {
+	var best *drain
+	for i := range observations {
+		o := &observations[i]
 		if o.scope.Kind == ScopeService && o.scope.Service != service {
 			continue
 		}
-		if best == nil || cmp.Or(cmp.Compare(o.o.GetRevision(), best.GetRevision()), cmp.Compare(o.o.GetId(), best.GetId())) < 0 {
-			best = o.o
+		if best == nil || cmp.Or(cmp.Compare(o.o.GetRevision(), best.o.GetRevision()), cmp.Compare(o.o.GetId(), best.o.GetId())) < 0 {
+			best = o
 		}
 	}
 	return best
@@ -243,5 +309,8 @@ func observationOf(service string, observations []drain) *plan.Override {
 // certificates.
 func ObservedBy(p *plan.Plan, service string) *plan.Override {
 	_, observations := overrides(p)
-	return observationOf(service, observations)
+	if o := observationOf(service, observations); o != nil {
+		return o.o
+	}
+	return nil
 }

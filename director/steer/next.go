@@ -10,21 +10,19 @@ import (
 // next finds when the answers of a service's hosts change by schedule: the first
 // end of overrides that leaves them other than they are. Most of what ends changes
 // nothing, such as a drain of what is down.
-func (c *compiled) next(name string, now *Service, in inputs) time.Time {
+func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Time {
 	if in.acting {
 		return time.Time{} // it is asked what would be done, not what is answered
 	}
 	for _, end := range c.ends(name, in) {
 		later := in
-		later.drains = slices.DeleteFunc(slices.Clone(in.drains), func(d drain) bool { return endsBy(d.o, end) })
-		if in.observe != nil && endsBy(in.observe, end) {
-			later.observations = slices.DeleteFunc(slices.Clone(in.observations), func(d drain) bool { return endsBy(d.o, end) })
-			if later.observe = observationOf(name, later.observations); later.observe != nil {
-				later.frozen = frozenSource(later.observe)
-			}
+		ended := func(d drain) bool { return endsBy(d.o, end) }
+		later.drains = slices.DeleteFunc(slices.Clone(in.drains), ended)
+		if in.observe != nil && ended(*in.observe) {
+			later.observe = observationOf(name, slices.DeleteFunc(slices.Clone(in.observations), ended))
+			later.frozen = in.stored(later.observe)
 		}
-		then := c.decide(name, later)
-		if !sameAnswers(now, &then) {
+		if !sameAnswers(now, c.decide(name, later, m)) {
 			return end
 		}
 	}
@@ -39,8 +37,8 @@ func (c *compiled) ends(name string, in inputs) []time.Time {
 			out = append(out, d.o.GetEnd().AsTime())
 		}
 	}
-	if in.observe.GetEnd() != nil {
-		out = append(out, in.observe.GetEnd().AsTime())
+	if in.observe != nil && in.observe.o.GetEnd() != nil {
+		out = append(out, in.observe.o.GetEnd().AsTime())
 	}
 	slices.SortFunc(out, time.Time.Compare)
 	return slices.CompactFunc(out, time.Time.Equal)
@@ -52,41 +50,23 @@ func endsBy(o *plan.Override, at time.Time) bool {
 
 // sameAnswers tells whether all clients get from two decisions the same; why may
 // differ.
-func sameAnswers(a, b *Service) bool {
+func sameAnswers(a, b *Ruling) bool {
 	return sameRows(a, b, &a.V4, &b.V4, IPv4) && sameRows(a, b, &a.V6, &b.V6, IPv6)
 }
 
-func sameRows(x, y *Service, a, b *View, f Family) bool {
+func sameRows(x, y *Ruling, a, b *View, f Family) bool {
 	if len(a.Sets) == 0 || len(b.Sets) == 0 {
 		return len(a.Sets) == len(b.Sets)
 	}
-	known := map[[2]uint16]bool{}
-	row := func(p, q []uint16) bool {
-		for i := range p {
-			pair := [2]uint16{p[i], q[i]}
-			same, ok := known[pair]
-			if !ok {
-				same = sameSet(x, y, &a.Sets[p[i]], &b.Sets[q[i]], f)
-				known[pair] = same
-			}
-			if !same {
-				return false
-			}
-		}
-		return true
-	}
-	if !row(a.ByPlace, b.ByPlace) {
-		return false
-	}
-	for i := range a.ByPrefix { // both have the prefixes of the spec
-		if !row(a.ByPrefix[i].ByPlace, b.ByPrefix[i].ByPlace) {
+	for p, q := range Pairs(a, b) {
+		if !sameSet(x, y, &a.Sets[p], &b.Sets[q], f) {
 			return false
 		}
 	}
 	return true
 }
 
-func sameSet(x, y *Service, a, b *Set, f Family) bool {
+func sameSet(x, y *Ruling, a, b *Set, f Family) bool {
 	used := func(s *Set) []Choice {
 		if x.Answers == 1 && !s.Weighted && len(s.Choices) > 1 {
 			return s.Choices[:1]

@@ -32,7 +32,7 @@ func (d *decision) set(f Family, k class) Set {
 	if equal {
 		present = allowed
 	}
-	why = append(why, d.standingWhy(f, allowed)...)
+	why = append(why, d.standingWhy(f, k.fence, allowed)...)
 
 	t, pinned, pinWhy := d.tiersWithPin(f, k.pin, allowed, present, len(fe.rules) == 0)
 	why = append(why, sentences(t.why...)...)
@@ -117,7 +117,7 @@ func (d *decision) prefer(k class, sites []int, equal bool) ([]int, string) {
 		slices.SortStableFunc(order, func(a, b int) int {
 			return cmp.Compare(position(r.Order, d.c.sites[a].end.Cluster), position(r.Order, d.c.sites[b].end.Cluster))
 		})
-		return order, "region " + clientsText(&r.Clients) + ": in order: " + d.names(order)
+		return order, "region " + d.c.regions[k.region] + ": in order: " + d.names(order)
 	case spec.PolicyWeighted:
 		return sites, "weighted: " + d.shares(sites, equal)
 	default:

@@ -302,4 +302,11 @@ func (s *story) sites(name string) {
 }
 
 // dump writes all of a decision, for comparing.
-func dump(d Decision) string { return fmt.Sprintf("%+v", d) }
+func dump(d Decision) string {
+	out := fmt.Sprintln(d.Alike)
+	for i := range d.Services {
+		s := &d.Services[i]
+		out += fmt.Sprintf("%s %s %+v\n", s.Name, s.Hosts, *s.Ruling)
+	}
+	return out
+}

@@ -19,8 +19,8 @@ func (d *decision) sites(serving []bool) []Site {
 			why = append(why, "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+d.c.svc.Environment)
 		}
 		if st.drain != nil {
-			o.Drained = st.drain.GetId()
-			why = append(why, DrainWhy(s.end.Cluster, st.drain))
+			o.Drained = st.drain.o.GetId()
+			why = append(why, DrainWhy(s.end.Cluster, st.drain.o))
 		}
 		for f := range st.real {
 			r := &st.real[f]
@@ -137,13 +137,23 @@ func (d *decision) nothing(f Family, fence int) string {
 
 // standingWhy says, for the sites that residency allows, what takes each out of
 // the first tier.
-func (d *decision) standingWhy(f Family, allowed []int) []reason {
+func (d *decision) standingWhy(f Family, fence int, allowed []int) []reason {
+	if d.standWhys[f] == nil {
+		d.standWhys[f] = make([][]reason, len(d.c.fences))
+	}
+	if d.standWhys[f][fence] == nil {
+		d.standWhys[f][fence] = append(make([]reason, 0, 1), d.outOfTier(f, allowed)...)
+	}
+	return d.standWhys[f][fence]
+}
+
+func (d *decision) outOfTier(f Family, allowed []int) []reason {
 	var drained, unwell []reason
 	for _, i := range allowed {
 		st := &d.stand[i]
 		name := d.c.sites[i].end.Cluster
 		if st.drain != nil {
-			drained = append(drained, reason{text: DrainWhy(name, st.drain)})
+			drained = append(drained, reason{text: DrainWhy(name, st.drain.o)})
 			if !st.last {
 				continue
 			}
@@ -167,6 +177,6 @@ func (d *decision) observeWhy() []string {
 		return []string{"automation observes: health is not used"}
 	default:
 		return []string{fmt.Sprintf("automation observes (%s, %s): health as of revision %d is used",
-			d.observe.GetAuthor(), d.observe.GetReason(), d.observe.GetRevision())}
+			d.observe.o.GetAuthor(), d.observe.o.GetReason(), d.observe.o.GetRevision())}
 	}
 }

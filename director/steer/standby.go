@@ -184,3 +184,41 @@ func ofFamily(out, addrs []netip.Addr, f Family) []netip.Addr {
 	slices.SortFunc(out[from:], netip.Addr.Compare)
 	return out
 }
+
+// Since tells of a service whether its standby may be another than it was in an
+// older Standbys of the same spec; nil: it may.
+func (s *Standbys) Since(old *Standbys) func(*spec.GlobalService) bool {
+	if old == nil {
+		return func(*spec.GlobalService) bool { return true }
+	}
+	moved := slices.Concat(without(s.drains, old.drains), without(old.drains, s.drains))
+	return func(svc *spec.GlobalService) bool {
+		for i := range moved {
+			scope := &moved[i].scope
+			switch scope.Kind {
+			case ScopeEndpoint, ScopeService:
+				if scope.Service == svc.Name {
+					return true
+				}
+			default:
+				if slices.ContainsFunc(svc.Endpoints, func(e spec.Endpoint) bool {
+					c := s.clusters[e.Cluster]
+					return c != nil && scope.Covers(svc.Name, c)
+				}) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+}
+
+// without lists the drains of one list that another lacks, by what a standby takes
+// from them.
+func without(list, other []drain) []drain {
+	return slices.DeleteFunc(slices.Clone(list), func(d drain) bool {
+		return slices.ContainsFunc(other, func(o drain) bool {
+			return o.scope == d.scope && o.o.GetRevision() == d.o.GetRevision() && o.o.GetLastResort() == d.o.GetLastResort()
+		})
+	})
+}

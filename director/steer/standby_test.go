@@ -2,6 +2,7 @@ package steer
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -169,6 +170,30 @@ func TestStandbyProperties(t *testing.T) {
 				if !open {
 					t.Fatalf("%s: %s is not open to all", svc.Name, addr)
 				}
+			}
+		}
+	})
+}
+
+// TestStandbySince: a service's standby is another than before only where Since says
+// that it may be; else a serial would stay (S13).
+func TestStandbySince(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawMany(t)
+		if rapid.Bool().Draw(t, "all drained") {
+			for _, c := range f.set.Clusters {
+				f.override(plan.Override_DRAIN, "cluster/"+c.Name, "alice", false)
+			}
+		}
+		old := StandbysOf(f.set, f.plan)
+		for range rapid.IntRange(1, 3).Draw(t, "steps") {
+			f.step(t)
+		}
+		now := StandbysOf(f.set, f.plan)
+		moved := now.Since(old)
+		for _, svc := range f.set.Services {
+			if a, b := old.Of(svc), now.Of(svc); !moved(svc) && !reflect.DeepEqual(a, b) {
+				t.Fatalf("%s from %+v to %+v, and Since says no", svc.Name, a, b)
 			}
 		}
 	})

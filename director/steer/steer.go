@@ -31,20 +31,29 @@ type Input struct {
 	// Acting decides as if no automation observed: what would be done, beside
 	// what is done.
 	Acting bool
+	// Prepared saves compiling the spec, where it is of this one and these places;
+	// it may be nil.
+	Prepared *Prepared
 }
 
 // Decision says for each service who answers for whom.
 type Decision struct {
 	Services []Service // by name, as in Spec
-	// Alike is for each service the first one that is decided as one with it: all
-	// but their names and hosts is the same, and shares its slices.
+	// Alike is for each service the first one that is decided as one with it: they
+	// share their Ruling.
 	Alike []int32
 }
 
 // Service is the decision for one service.
 type Service struct {
-	Name      string
-	Hosts     []string
+	Name  string
+	Hosts []string
+	*Ruling
+}
+
+// Ruling is all of a decision but whose it is: services that are decided as one
+// share it.
+type Ruling struct {
 	TTL       time.Duration
 	Answers   int
 	V4, V6    View
@@ -129,7 +138,7 @@ const (
 
 // Addrs gives the addresses of a choice of one of the service's sets, with those that
 // stand for a hostname (spec.StandIn) as such. They must not be written to.
-func (s *Service) Addrs(f Family, c *Choice) []netip.Addr {
+func (s *Ruling) Addrs(f Family, c *Choice) []netip.Addr {
 	switch c.which {
 	case whichLive:
 		return s.sites[c.site].live[f]
@@ -145,7 +154,7 @@ func (s *Service) Addrs(f Family, c *Choice) []netip.Addr {
 }
 
 // SameAddrs tells whether the sites of two decisions have the same addresses.
-func (s *Service) SameAddrs(other *Service) bool {
+func (s *Ruling) SameAddrs(other *Ruling) bool {
 	if len(s.sites) != len(other.sites) {
 		return false
 	}
@@ -165,7 +174,7 @@ func (s *Service) SameAddrs(other *Service) bool {
 
 // Why says how one of the service's sets came about: one sentence per step of the
 // pipeline that changed something.
-func (s *Service) Why(f Family, set *Set) []string {
+func (s *Ruling) Why(f Family, set *Set) []string {
 	var out []string
 	for _, r := range set.why {
 		if r.text == "" {

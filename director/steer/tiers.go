@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -40,12 +39,12 @@ func (t Tier) String() string {
 
 // standing is a site's state in one decision.
 type standing struct {
-	drain *plan.Override // the oldest that covers it; nil: undrained
-	last  bool           // every drain that covers it says lastResort
-	since uint64         // revision of the oldest drain
-	rolls [2]Roll        // as steering sees it
-	real  [2]Roll        // as observed: another thing while automation observes
-	soft  [2]bool        // degraded, and S9's budget lets it leave the healthy tier
+	drain *drain  // the oldest that covers it; nil: undrained
+	last  bool    // every drain that covers it says lastResort
+	since uint64  // revision of the oldest drain
+	rolls [2]Roll // as steering sees it
+	real  [2]Roll // as observed: another thing while automation observes
+	soft  [2]bool // degraded, and S9's budget lets it leave the healthy tier
 }
 
 // tiered is the outcome of the health tiers for some sites.

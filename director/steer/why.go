@@ -98,6 +98,16 @@ func healthWhy(end *spec.Endpoint, r *Roll) string {
 // fenceWhy gives one sentence for each residency rule that leaves a site out,
 // sorted, so that the order of the rules never shows.
 func (d *decision) fenceWhy(f Family, n int) []string {
+	if d.fenceWhys[f] == nil {
+		d.fenceWhys[f] = make([][]string, len(d.c.fences))
+	}
+	if d.fenceWhys[f][n] == nil {
+		d.fenceWhys[f][n] = append(make([]string, 0, 1), d.leftOut(f, n)...)
+	}
+	return d.fenceWhys[f][n]
+}
+
+func (d *decision) leftOut(f Family, n int) []string {
 	fe := &d.c.fences[n]
 	var out []string
 	for _, r := range fe.rules {
@@ -109,7 +119,7 @@ func (d *decision) fenceWhy(f Family, n int) []string {
 			}
 		}
 		if len(left) > 0 {
-			out = append(out, "residency: "+clientsText(&rule.Clients)+" clients only on "+selectorText(rule.Clusters)+": "+d.names(left)+" left out")
+			out = append(out, "residency: "+d.c.rules[r]+": "+d.names(left)+" left out")
 		}
 	}
 	slices.Sort(out)
