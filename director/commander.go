@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -27,8 +29,8 @@ import (
 )
 
 // commander commits changes of intent: a person's from whichever director
-// receives them, and the leader's own under its fence (S4). It holds no state:
-// every attempt begins with a linearizable read.
+// receives them, and the leader's own under its fence (S4). It holds no state but a
+// memo: every attempt begins with a linearizable read.
 type commander struct {
 	name      string
 	key       ed25519.PrivateKey
@@ -41,6 +43,10 @@ type commander struct {
 	clock     func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
 	log       *slog.Logger
 	now       func() time.Time
+	prepared  *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
+
+	deciding sync.Mutex
+	memo     core.Memo // what decisions have in common
 }
 
 // attempts bounds the races lost to other commands before a person is told;
@@ -96,15 +102,28 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
-	change, err := core.Decide(core.State{
+	change, err := c.decide(core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check,
+		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check, Prepared: c.prepared.Load(),
 	}, cmd)
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
 	}
 	id, err := c.write(ctx, snap, base.bytes, change, cmd, term)
 	return change, id, err
+}
+
+// decide decides one command at a time: those that come together are about one
+// plan, and only one of them can be written.
+func (c *commander) decide(s core.State, cmd core.Command) (core.Change, error) {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	s.Memo = &c.memo
+	change, err := core.Decide(s, cmd)
+	if change.Doc != nil {
+		c.memo = core.Memo{} // of a spec that goes, and may be large
+	}
+	return change, err
 }
 
 // maySign refuses on a director whose clock is off (F15).

@@ -182,6 +182,7 @@ func (d *Director) setup() error {
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
+	d.commander.prepared = &d.loop.prepared
 	d.commander.clock = d.clock
 	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, d.horizon.texts.check), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}

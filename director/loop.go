@@ -37,6 +37,7 @@ type loop struct {
 	book     *health.Book
 	publish  *health.Publisher
 	decider  *steer.Decider
+	prepared atomic.Pointer[steer.Prepared] // the decider's, for whoever decides about commands
 	horizon  *horizon
 	outbox   outbox
 	courier  *courier
@@ -329,6 +330,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	}
 	l.table.Store(table)
 	l.earth.Store(on)
+	l.prepared.Store(l.decider.Prepared())
 	l.tellMoves(l.decision, decision)
 	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
 	l.shown.decided(l, f)

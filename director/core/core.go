@@ -79,6 +79,10 @@ type State struct {
 	// spec that one director accepts and the others cannot read must never be
 	// committed, so whoever commits gives the same one as whoever prepares.
 	CheckZone spec.ZoneChecker
+	// Memo and Prepared save work that decisions before this one, and others, have
+	// done already; either may be nil.
+	Memo     *Memo
+	Prepared *steer.Prepared // of Spec
 }
 
 // Change is a decision: the next plan, not yet signed. A Noop changes nothing

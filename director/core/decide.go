@@ -131,7 +131,7 @@ func (w *work) finish() (Change, error) {
 	}
 	sortPlan(w.next)
 	w.next.MinReader = minReader(w.set)
-	w.next.Zones = serials(w.set, w.next, w.next.GetZones(), w.next.GetRevision())
+	w.next.Zones = w.serials()
 	if size := proto.Size(w.next); size > MaxManifest-slack {
 		return Change{}, &Refusal{
 			Reason: fmt.Sprintf("the plan would have %d KiB, more than the %d KiB that every director takes", size>>10, MaxManifest>>10),

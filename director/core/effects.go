@@ -1,99 +1,36 @@
 package core
 
 import (
-	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
-	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
-	"github.com/divertdns/divert/health"
 )
-
-// verdict compares what is answered before and after a change.
-type verdict struct {
-	before, after map[string]*steer.Service
-	names         []string // of all services, in order
-	acting        [2]map[string]*steer.Service
-	set           *spec.Set
-	states        map[health.Subject]health.State
-	soft          bool // something is degraded
-}
-
-// compare decides for the plan in force and for the next one: as they are, and
-// as if no automation observed, since a last site is counted by what is really
-// up. With a scope, only the services that have a site in it are looked at.
-func (w *work) compare(scope ...steer.Scope) *verdict {
-	d := new(steer.Decider)
-	oldSet, newSet := w.s.Spec, w.set
-	if len(scope) > 0 {
-		oldSet = touched(oldSet, scope[0])
-		newSet = oldSet
-	}
-	var places []steer.Place
-	if w.s.Places != nil {
-		places = w.s.Places(w.s.Spec, w.set) // what they tell apart, a part of them does not tell better
-	}
-	run := func(set *spec.Set, p *plan.Plan, acting bool) map[string]*steer.Service {
-		got := d.Decide(steer.Input{Spec: set, Plan: p, States: w.s.States, Places: places, Acting: acting})
-		out := make(map[string]*steer.Service, len(got.Services))
-		for i := range got.Services {
-			out[got.Services[i].Name] = &got.Services[i]
-		}
-		return out
-	}
-	v := &verdict{set: w.set, states: w.s.States}
-	for s, st := range w.s.States {
-		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
-	}
-	now, next := &plan.Plan{}, w.next
-	if w.s.Plan != nil {
-		now = w.s.Plan.Plan
-	}
-	v.before = run(oldSet, now, false)
-	v.acting[0] = v.before
-	if observes(v.before) {
-		v.acting[0] = run(oldSet, now, true)
-	}
-	v.after = run(newSet, next, false)
-	v.acting[1] = v.after
-	if observes(v.after) {
-		v.acting[1] = run(newSet, next, true)
-	}
-	for n := range v.before {
-		v.names = append(v.names, n)
-	}
-	for n := range v.after {
-		if v.before[n] == nil {
-			v.names = append(v.names, n)
-		}
-	}
-	slices.Sort(v.names)
-	return v
-}
 
 // lastSites names the services that would lose, for some client and family, the
 // last site that is up: undrained, or drained and serving as the last resort.
 func (v *verdict) lastSites() []string {
 	var out []string
-	for _, name := range v.names {
-		b, a := v.acting[0][name], v.acting[1][name]
+	for i := range v.services {
+		c := &v.services[i]
+		b, a := c.acting[0], c.acting[1]
 		if b == nil || a == nil {
 			continue
 		}
 		var up, lost [2]int // classes of clients, by family
-		pairs(b, a, func(f steer.Family, from, to *steer.Set) {
-			switch tier := v.tier(name, f, from); tier {
+		for p := range pairs(b, a) {
+			switch tier := v.tier(c.svc, p.family, p.from); tier {
 			case steer.TierHealthy, steer.TierDegraded, steer.TierLastResort:
-				up[f]++
-				if v.tier(name, f, to) > tier {
-					lost[f]++
+				up[p.family]++
+				if v.tier(c.svc, p.family, p.to) > tier {
+					lost[p.family]++
 				}
 			}
-		})
+		}
 		if lost != [2]int{} {
-			out = append(out, name+whose(up, lost))
+			out = append(out, c.name+whose(up, lost))
 		}
 	}
 	return out
@@ -101,8 +38,7 @@ func (v *verdict) lastSites() []string {
 
 // tier is a set's tier; where only degraded sites rank as healthy, since they are
 // too many to leave (S9), it is the tier that they are of.
-func (v *verdict) tier(service string, f steer.Family, s *steer.Set) steer.Tier {
-	svc := serviceOf(v.set, service)
+func (v *verdict) tier(svc *spec.GlobalService, f steer.Family, s *steer.Set) steer.Tier {
 	if !v.soft || svc == nil || s.Tier != steer.TierHealthy {
 		return s.Tier
 	}
@@ -134,59 +70,71 @@ func whose(up, lost [2]int) string {
 // effects says, for each service whose answers change, who loses and who gains.
 func (v *verdict) effects() []Effect {
 	var out []Effect
-	for _, name := range v.names {
-		b, a := v.before[name], v.after[name]
-		from, to := map[string]bool{}, map[string]bool{}
-		switch {
-		case b == nil:
-			for _, s := range a.Sites {
-				if s.Serving {
-					to[s.Cluster] = true
-				}
-			}
-		case a == nil:
-			for _, s := range b.Sites {
-				if s.Serving {
-					from[s.Cluster] = true
-				}
-			}
-		default:
-			pairs(b, a, func(_ steer.Family, x, y *steer.Set) {
-				old, now := picked(x, b.Answers), picked(y, a.Answers)
-				for c := range old {
-					from[c] = from[c] || !now[c]
-				}
-				for c := range now {
-					to[c] = to[c] || !old[c]
-				}
-			})
-		}
-		e := Effect{Service: name, From: trueKeys(from), To: trueKeys(to)}
-		if len(e.From) == 0 && len(e.To) == 0 {
+	for i := range v.services {
+		c := &v.services[i]
+		m := v.moved(c.before, c.after)
+		if len(m.from) == 0 && len(m.to) == 0 {
 			continue
 		}
-		if a != nil {
-			e.Healthy = healthy(a)
+		e := Effect{Service: c.name, From: m.from, To: m.to}
+		if c.after != nil {
+			e.Healthy = healthy(c.after)
 		}
-		if svc := serviceOf(v.set, name); svc != nil {
-			e.MinWanted = svc.MinHealthy
+		if c.svc != nil {
+			e.MinWanted = c.svc.MinHealthy
 		}
 		out = append(out, e)
 	}
 	return out
 }
 
+// moved says which clusters lose clients of a service and which may have them.
+func (v *verdict) moved(b, a *steer.Service) moves {
+	switch {
+	case b == nil:
+		return moves{to: serving(a)}
+	case a == nil:
+		return moves{from: serving(b)}
+	}
+	key := answersOf(b, a)
+	m, known := v.moves[key]
+	if known {
+		return m
+	}
+	from, to := map[string]bool{}, map[string]bool{}
+	for p := range pairs(b, a) {
+		old, now := picked(p.from, b.Answers), picked(p.to, a.Answers)
+		for c := range old {
+			from[c] = from[c] || !now[c]
+		}
+		for c := range now {
+			to[c] = to[c] || !old[c]
+		}
+	}
+	m = moves{from: trueKeys(from), to: trueKeys(to)}
+	v.moves[key] = m
+	return m
+}
+
+func serving(s *steer.Service) []string {
+	clusters := map[string]bool{}
+	for _, site := range s.Sites {
+		clusters[site.Cluster] = site.Serving
+	}
+	return trueKeys(clusters)
+}
+
 // newAlerts lists the alerts that a change would raise.
 func (v *verdict) newAlerts() []string {
 	var out []string
-	for _, name := range v.names {
-		b, a := v.before[name], v.after[name]
-		if a == nil {
+	for i := range v.services {
+		c := &v.services[i]
+		if c.after == nil {
 			continue
 		}
-		for _, alert := range a.Alerts {
-			if b == nil || !slices.Contains(b.Alerts, alert) {
-				out = append(out, fmt.Sprintf("%s: %s", name, alert))
+		for _, alert := range c.after.Alerts {
+			if c.before == nil || !slices.Contains(c.before.Alerts, alert) {
+				out = append(out, c.name+": "+alert)
 			}
 		}
 	}
@@ -222,65 +170,39 @@ func trueKeys(m map[string]bool) []string {
 	return out
 }
 
-// pairs calls f with each pair of sets that the same clients have before and
-// after. A prefix that only one of the two specs configures is compared with
-// what its clients had, or will have, by place.
-func pairs(b, a *steer.Service, f func(fam steer.Family, from, to *steer.Set)) {
-	for fam, views := range [][2]*steer.View{{&b.V4, &a.V4}, {&b.V6, &a.V6}} {
-		from, to := views[0], views[1]
-		if len(from.Sets) == 0 || len(to.Sets) == 0 {
-			continue
-		}
-		type pair [2]uint16
-		seen := map[pair]bool{}
-		row := func(x, y []uint16) {
-			for i := range min(len(x), len(y)) {
-				p := pair{x[i], y[i]}
-				if !seen[p] {
-					seen[p] = true
-					f(steer.Family(fam), &from.Sets[p[0]], &to.Sets[p[1]])
+// pair is two sets that the same clients have before and after a change.
+type pair struct {
+	family   steer.Family
+	from, to *steer.Set
+}
+
+// pairs gives each pair of two decisions, of the families that have addresses both
+// times.
+func pairs(b, a *steer.Service) iter.Seq[pair] {
+	return func(yield func(pair) bool) {
+		for fam, views := range [][2]*steer.View{{&b.V4, &a.V4}, {&b.V6, &a.V6}} {
+			from, to := views[0], views[1]
+			if len(from.Sets) == 0 || len(to.Sets) == 0 {
+				continue
+			}
+			for x, y := range steer.Pairs(from, to) {
+				if !yield(pair{steer.Family(fam), &from.Sets[x], &to.Sets[y]}) {
+					return
 				}
 			}
 		}
-		row(from.ByPlace, to.ByPlace)
-		for _, p := range from.ByPrefix {
-			row(p.ByPlace, rowFor(to, p))
-		}
-		for _, p := range to.ByPrefix {
-			row(rowFor(from, p), p.ByPlace)
-		}
 	}
 }
 
-// rowFor finds what the clients of a prefix have in another view: its longest
-// prefix that covers them, else by place.
-func rowFor(v *steer.View, p steer.PrefixPlaces) []uint16 {
-	best, bits := v.ByPlace, -1
-	for _, q := range v.ByPrefix {
-		if q.Prefix.Bits() > bits && q.Prefix.Bits() <= p.Prefix.Bits() && q.Prefix.Contains(p.Prefix.Addr()) {
-			best, bits = q.ByPlace, q.Prefix.Bits()
-		}
-	}
-	return best
-}
+// answers names what two decisions say, by family, by the sets: services share them
+// that steer alike and differ in their addresses alone.
+type answers [4]*steer.Set
 
-// touched is a spec with only those services that have a site in a scope.
-func touched(set *spec.Set, scope steer.Scope) *spec.Set {
-	out := *set
-	out.Services = nil
-	for _, s := range covered(set, scope) {
-		if n := len(out.Services); n == 0 || out.Services[n-1] != s.service {
-			out.Services = append(out.Services, s.service)
+func answersOf(b, a *steer.Service) (out answers) {
+	for i, v := range []*steer.View{&b.V4, &b.V6, &a.V4, &a.V6} {
+		if len(v.Sets) > 0 {
+			out[i] = &v.Sets[0]
 		}
 	}
-	return &out
-}
-
-func observes(services map[string]*steer.Service) bool {
-	for _, s := range services {
-		if s.Observing {
-			return true
-		}
-	}
-	return false
+	return out
 }

@@ -109,7 +109,7 @@ func (w *work) observeSpec() {
 		if svc.Automation == spec.AutomationObserve {
 			s := steer.Scope{Kind: steer.ScopeService, Service: svc.Name}
 			want[s.String()] = s
-			born[s.String()] = serviceOf(w.s.Spec, svc.Name) == nil
+			born[s.String()] = w.s.Spec.Service(svc.Name) == nil
 		}
 	}
 	w.drop(func(o *plan.Override) bool {

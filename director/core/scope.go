@@ -22,35 +22,33 @@ func (s site) String() string { return s.service.Name + "@" + s.end.Cluster }
 // covered lists the endpoints of a scope, in the order of the spec. A cluster of
 // another environment serves nothing, so it is none.
 func covered(set *spec.Set, scope steer.Scope) []site {
+	clusters := clustersOf(set)
 	var out []site
 	for _, svc := range set.Services {
 		for i := range svc.Endpoints {
-			e := &svc.Endpoints[i]
-			c := clusterOf(set, e.Cluster)
-			if c != nil && c.Environment == svc.Environment && scope.Covers(svc.Name, c) {
-				out = append(out, site{service: svc, end: e, cluster: c})
+			if e := &svc.Endpoints[i]; holds(clusters, scope, svc, e) {
+				out = append(out, site{service: svc, end: e, cluster: clusters[e.Cluster]})
 			}
 		}
 	}
 	return out
 }
 
-func clusterOf(set *spec.Set, name string) *spec.Cluster {
+func clustersOf(set *spec.Set) map[string]*spec.Cluster {
+	out := make(map[string]*spec.Cluster, len(set.Clusters))
 	for _, c := range set.Clusters {
-		if c.Name == name {
-			return c
-		}
+		out[c.Name] = c
 	}
-	return nil
+	return out
 }
 
-func serviceOf(set *spec.Set, name string) *spec.GlobalService {
-	for _, s := range set.Services {
-		if s.Name == name {
-			return s
-		}
+// holds tells whether a scope covers an endpoint.
+func holds(clusters map[string]*spec.Cluster, scope steer.Scope, svc *spec.GlobalService, e *spec.Endpoint) bool {
+	if scope.Service != "" && scope.Service != svc.Name {
+		return false
 	}
-	return nil
+	c := clusters[e.Cluster]
+	return c != nil && c.Environment == svc.Environment && scope.Covers(svc.Name, c)
 }
 
 // parseScope reads a scope and refuses one that the spec does not know.
@@ -71,7 +69,7 @@ func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Sco
 		if err := known("service", s.Service, serviceNames(set), "service/"); err != nil || s.Kind == steer.ScopeService {
 			return s, err
 		}
-		svc := serviceOf(set, s.Service)
+		svc := set.Service(s.Service)
 		return s, known("site of "+s.Service, s.Cluster, endpointNames(svc), "service/"+s.Service+"@")
 	default:
 		return s, nil
@@ -80,7 +78,7 @@ func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Sco
 
 func wrongKind(set *spec.Set, s steer.Scope, kinds []steer.ScopeKind) error {
 	r := &Refusal{Reason: fmt.Sprintf("scope %s is too wide or of the wrong kind for this", s)}
-	if svc := serviceOf(set, s.Service); s.Kind == steer.ScopeService && svc != nil && slices.Contains(kinds, steer.ScopeEndpoint) {
+	if svc := set.Service(s.Service); s.Kind == steer.ScopeService && svc != nil && slices.Contains(kinds, steer.ScopeEndpoint) {
 		r.Remedy = "name one of its sites: " + list(prefixed("service/"+s.Service+"@", endpointNames(svc)))
 		return r
 	}

@@ -192,9 +192,10 @@ func (w *world) take(c Change) {
 	}
 	w.audit = append(w.audit, c.Audit)
 	w.s.Plan = next
-	if c.Doc != nil {
-		w.s.Doc = c.Doc
+	if c.Doc == nil {
+		return // the very same spec, as in a director
 	}
+	w.s.Doc = c.Doc
 	set, problems := spec.Resolve(Raws(w.s.Doc))
 	if spec.Failed(problems) {
 		w.t.Fatalf("committed spec: %v", problems)

@@ -98,7 +98,8 @@ func TestSerialsGrow(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got := serials(set, nil, []*plan.ZoneSerial{{Name: "example.org", Serial: tc.old, Hash: []byte("old")}}, tc.revision)
+			w := &work{set: set, next: &plan.Plan{Revision: tc.revision, Zones: []*plan.ZoneSerial{{Name: "example.org", Serial: tc.old, Hash: []byte("old")}}}}
+			got := w.serials()
 			if got[0].GetSerial() != tc.want || !grows(tc.old, got[0].GetSerial()) {
 				t.Errorf("%d to %d, want %d", tc.old, got[0].GetSerial(), tc.want)
 			}
