@@ -159,7 +159,8 @@ func (z *parser) judgePlace(n node, above []node) {
 		for j := len(above) - 1; j >= 0; j-- {
 			switch up := above[j]; {
 			case up.cut && !glue:
-				z.problem(line, "%s %s is below the delegation of %s, where only addresses (glue) may stand", name, dns.Type(rrtype), show(up.key))
+				// RFC 5936 section 3.5: it may be there, and goes to who transfers the zone.
+				z.warn(line, "%s %s is below the delegation of %s, which hides all but addresses (glue)", name, dns.Type(rrtype), show(up.key))
 			case up.dname:
 				z.problem(line, "%s is below the DNAME at %s, which hides it", name, show(up.key))
 			}
@@ -211,7 +212,7 @@ func (z *parser) judgeNode(n node) {
 				z.problem(line, "%s has more than one DNAME", name)
 			}
 		case n.cut && !cutType(rrtype):
-			z.problem(line, "%s %s stands at a delegation, where only NS, DS and glue may", name, kind)
+			z.warn(line, "%s %s stands at a delegation, which hides all but NS, DS and addresses (glue)", name, kind)
 		}
 		if !apex && hasCNAME && rrtype != dns.TypeCNAME {
 			z.problem(line, "%s has a CNAME and other data: %s", name, kind)
@@ -221,7 +222,7 @@ func (z *parser) judgeNode(n node) {
 		z.problem(z.out.Line(z.has(n, dns.TypeDNAME)), "%s has a DNAME and is delegated", name)
 	}
 	if n.dname && strings.HasPrefix(name, "*.") {
-		z.problem(z.out.Line(z.has(n, dns.TypeDNAME)), "%s: a wildcard DNAME (RFC 6672 section 3.3)", name)
+		z.warn(z.out.Line(z.has(n, dns.TypeDNAME)), "%s: a wildcard DNAME moves what is below the * itself, and nothing else (RFC 6672 section 3.3)", name)
 	}
 	if n.cut && strings.HasPrefix(name, "*.") {
 		z.problem(z.out.Line(z.has(n, dns.TypeNS)), "%s: a wildcard cannot be delegated (RFC 4592 section 4.2)", name)
@@ -276,8 +277,12 @@ func (z *parser) judgeNS(i int) {
 	}
 	target = records.Show(wire) // in lower case
 	n := z.find(key)
-	if z.has(n, dns.TypeCNAME) >= 0 || line > 0 && z.aliases[target] {
+	switch {
+	case line > 0 && z.aliases[target]: // Divert's own doing, so it can be mended here
 		z.problem(line, "the name server %s is a CNAME (RFC 2181 section 10.3)", target)
+		return
+	case z.has(n, dns.TypeCNAME) >= 0:
+		z.warn(line, "the name server %s is a CNAME: resolvers will not follow it (RFC 2181 section 10.3)", target)
 		return
 	}
 	if z.has(n, dns.TypeA) >= 0 || z.has(n, dns.TypeAAAA) >= 0 {
@@ -289,7 +294,7 @@ func (z *parser) judgeNS(i int) {
 			break
 		}
 		if z.find(key).cut {
-			z.problem(line, "the name server %s has no address: glue is missing", target)
+			z.warn(line, "the name server %s has no address: glue is missing, and nobody finds it", target)
 			return
 		}
 	}
