@@ -482,7 +482,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"steered below a cut", steer("x.lab.example.org.", View{}), "below a delegation"},
 		{"steered at a cut", steer("lab.example.org.", View{}), "delegated"},
 		{"place without a set", steer("y.example.org.", View{Sets: []Set{{Sites: one}}, ByPlace: []uint16{1}}), "set 1 of 1"},
-		{"wrong family", func(z *Zone) { z.Steered = append(z.Steered, Steered{Name: "y.example.org.", AAAA: View{Sets: []Set{{Sites: one}}}}) }, "wrong family"},
+		{"wrong family", steer("y.example.org.", View{Sets: []Set{{Sites: []Site{{Cluster: "a", Addrs: []netip.Addr{netip.IPv6Loopback()}}}}}}), "wrong family"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
