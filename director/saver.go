@@ -24,7 +24,7 @@ type saver struct {
 	loop     *loop
 	resolver *resolve.Resolver
 	wanted   wake
-	renamed  wake // hostnames have other addresses, which may wait for saveAges
+	renamed  wake // hostnames have other addresses, which may wait for saveNames
 	log      *slog.Logger
 	shown    *metrics
 
@@ -37,6 +37,9 @@ const (
 	saveRetry = time.Second
 	saveAges  = time.Minute // between writes of ages …
 	saveYoung = time.Hour   // … for so long after the last change
+	// saveNames is the least time between two writes for the sake of hostnames, of which
+	// some change with each answer: and a hundred times what a write takes.
+	saveNames = 10 * time.Second
 )
 
 // run writes whenever there is something new, again while it fails, and now and
@@ -48,6 +51,7 @@ func (s *saver) run(ctx context.Context) error {
 	defer retry.Stop()
 	pending, renamed := false, false
 	var changed, saved time.Time
+	var took time.Duration // the last write
 	for {
 		select {
 		case <-ctx.Done():
@@ -57,17 +61,20 @@ func (s *saver) run(ctx context.Context) error {
 		case <-s.renamed:
 			renamed = true
 		case now := <-retry.C:
-			pending = pending || (renamed || now.Sub(changed) < saveYoung) && now.Sub(saved) >= saveAges
+			pending = pending || now.Sub(changed) < saveYoung && now.Sub(saved) >= saveAges ||
+				renamed && now.Sub(saved) >= max(saveNames, 100*took)
 		}
+		begun := time.Now()
 		if pending && s.save(ctx) {
 			pending, renamed, saved = false, false, time.Now()
+			took = saved.Sub(begun)
 			s.told.up()
 		}
 	}
 }
 
 // resolved is told that a hostname has other addresses. The first that a name has are
-// written at once; of those that change with each answer a minute may be lost.
+// written at once, others within saveNames.
 func (s *saver) resolved(first bool) {
 	if first {
 		s.wanted.up()

@@ -118,11 +118,14 @@ func (f *Fleet) settings(i int, name string) string {
 	if also != "" {
 		also = ", " + also
 	}
-	geo := ""
+	more := ""
 	if f.opts.Geo != nil {
-		geo = fmt.Sprintf("geo: {database: %q}\n", f.opts.Geo(i))
+		more = fmt.Sprintf("geo: {database: %q}\n", f.opts.Geo(i))
 	}
-	return geo + fmt.Sprintf(`name: %s
+	if f.opts.Resolver != "" {
+		more += fmt.Sprintf("resolvers: [%q]\n", f.opts.Resolver)
+	}
+	return more + fmt.Sprintf(`name: %s
 site: site-%d
 dataDir: %s
 dns: {listen: [%q]%s}

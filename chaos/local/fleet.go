@@ -40,6 +40,9 @@ type Options struct {
 	AlsoDNS string
 	// Geo gives each director's geo database; nil: they go by the country table.
 	Geo func(i int) string
+	// Resolver is the recursive server that hostnames are resolved by, address:port;
+	// "": the system's.
+	Resolver string
 	// API gives each director's API address; default: port 8053 of its own
 	// loopback address.
 	API func(i int) string
