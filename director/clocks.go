@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/divertdns/divert/director/spec"
 )
 
 // clocks compares this director's wall clock with what the others' heartbeats
@@ -54,5 +56,5 @@ func (c *clocks) doubt(now time.Time) string {
 	if median.Abs() <= clockLimit {
 		return ""
 	}
-	return fmt.Sprintf("its clock differs from that of most others by %s", median.Abs().Round(time.Second))
+	return fmt.Sprintf("its clock differs from that of most others by %s", spec.FormatDuration(median.Abs().Round(time.Second)))
 }

@@ -178,7 +178,7 @@ func (p peerView) lacks(id plan.Identity) string {
 	case !p.heard:
 		return "never heard, may still answer"
 	case p.silent > time.Second:
-		return fmt.Sprintf("silent %s, may still answer", p.silent.Round(time.Second))
+		return fmt.Sprintf("silent %s, may still answer", spec.FormatDuration(p.silent.Round(time.Second)))
 	case p.acked.IsZero():
 		return "has acknowledged no plan"
 	default:

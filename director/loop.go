@@ -72,6 +72,7 @@ type loop struct {
 	beat      time.Time
 	verdicts  time.Time     // when the endpoints' verdicts were last shown
 	told      plan.Identity // acknowledged in the last heartbeat
+	unsaid    unsaid        // heartbeats that could not be sent
 	describer describer
 	decision  steer.Decision
 	decided   bool
@@ -377,8 +378,9 @@ func (l *loop) heartbeat(now time.Time) {
 	if f := l.horizon.current(); f != nil {
 		h.Highest = f.sealed.Identity.String()
 	}
-	if _, err := l.outbox.Broadcast(kindHeartbeat, health.EncodeHeartbeat(h)); err != nil {
-		l.log.Debug("heartbeat not sent", slog.Any("err", err))
+	_, err := l.outbox.Broadcast(kindHeartbeat, health.EncodeHeartbeat(h))
+	if l.unsaid.note(err, l.log) {
+		l.changed()
 	}
 	l.tend(now)
 }

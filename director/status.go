@@ -149,6 +149,9 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	if out.Isolated {
 		out.Alerts = append(out.Alerts, fmt.Sprintf("isolated: hears %d of %d directors, so it changes nothing and answers what it last knew", out.Quorum.Hears, q.Directors))
 	}
+	if alert := l.unsaid.alert(); alert != "" {
+		out.Alerts = append(out.Alerts, alert)
+	}
 	out.Abstaining = l.abstains()
 	for _, s := range l.observer.Suspects() {
 		out.Alerts = append(out.Alerts, l.suspect(f, s))
@@ -263,7 +266,7 @@ func (l *loop) healthOf(svc *spec.GlobalService, site steer.Site, now time.Time)
 // waits says for people why a return waits.
 func waits(w health.Waiting) string {
 	if w.For > 0 {
-		return fmt.Sprintf("%s (in %s at the earliest)", w.Why, w.For.Round(time.Second))
+		return fmt.Sprintf("%s (in %s at the earliest)", w.Why, spec.FormatDuration(max(w.For.Round(time.Second), time.Second)))
 	}
 	return w.Why
 }

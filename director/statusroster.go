@@ -76,7 +76,7 @@ func silentAlert(s api.DirectorState) string {
 	if s.Silent == 0 {
 		return fmt.Sprintf("director %s has not been heard since this one started: is it up, and has it the same gossip key?", s.Name)
 	}
-	return fmt.Sprintf("director %s is silent for %s", s.Name, s.Silent.Round(time.Second))
+	return fmt.Sprintf("director %s is silent for %s", s.Name, spec.FormatDuration(s.Silent.Round(time.Second)))
 }
 
 // asClaimed shows of a removed director what approving it would pin: the key that

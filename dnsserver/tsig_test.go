@@ -248,7 +248,12 @@ func FuzzVerify(f *testing.F) {
 			return
 		}
 		var s signature
-		if !ring.verify(&s, packet, at, now) || s.fault != 0 {
+		came := string(packet)
+		good := ring.verify(&s, packet, at, now)
+		if string(packet) != came { // or poison would not know it again (C1)
+			t.Fatalf("%x was changed to %x", came, packet)
+		}
+		if !good || s.fault != 0 {
 			return
 		}
 		m := new(dns.Msg)

@@ -316,6 +316,11 @@ func TestVotesFollowTime(t *testing.T) {
 			t.Errorf("stale vote %v", v)
 		}
 	}
+	for after, want := range map[time.Duration]string{40 * s: "40s", 10 * time.Minute: "10m", 2 * time.Hour: "2h", time.Hour + s: "1h0m1s"} {
+		if _, why := p.o.Opinion(signal(1), p.b.Chain(signal(1)), at(9*s+after)); why != "no report since "+want {
+			t.Errorf("after %s: %q", after, why)
+		}
+	}
 }
 
 func TestUnwatchedIsWithdrawn(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) (State, string
 	}
 	stale := e.stale()
 	if !now.Before(stale) {
-		return Unknown, "no report since " + now.Sub(e.last).Round(time.Second).String(), time.Time{}
+		return Unknown, "no report since " + span(now.Sub(e.last)), time.Time{}
 	}
 	if chain.State() == Down {
 		to, why, wait := o.returning(e, chain, now)
@@ -165,4 +166,16 @@ func (o *Observer) Suspects() []Suspect {
 	}
 	slices.SortFunc(out, func(a, b Suspect) int { return cmp.Compare(a.Def, b.Def) })
 	return out
+}
+
+// span writes a duration as people write it: 40s, 10m.
+func span(d time.Duration) string {
+	s := d.Round(time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -235,25 +235,13 @@ func (w *work) deadline(verb Verb) (*timestamppb.Timestamp, error) {
 		return nil, &Refusal{Reason: fmt.Sprintf("a %s needs an end", verb), Remedy: "give --for, such as --for 1h; it can be extended"}
 	case w.c.For > longest:
 		return nil, &Refusal{
-			Reason: fmt.Sprintf("%s is longer than the %s that the fleet allows (safety.maxDrain)", short(w.c.For), short(longest)),
+			Reason: fmt.Sprintf("%s is longer than the %s that the fleet allows (safety.maxDrain)", spec.FormatDuration(w.c.For), spec.FormatDuration(longest)),
 			Remedy: "give a shorter --for; it can be extended by saying it again",
 		}
 	case w.c.Reason == "":
 		return nil, &Refusal{Reason: fmt.Sprintf("a %s needs a reason", verb), Remedy: "give --reason, such as --reason INC-1"}
 	}
 	return timestamppb.New(w.s.Now.Add(w.c.For)), nil
-}
-
-// short shows a duration without its empty units: 1h, 90m0s as 1h30m.
-func short(d time.Duration) string {
-	s := d.Round(time.Second).String()
-	if len(s) > 3 && s[len(s)-2:] == "0s" && s[len(s)-3] == 'm' {
-		s = s[:len(s)-2]
-	}
-	if len(s) > 3 && s[len(s)-2:] == "0m" && s[len(s)-3] == 'h' {
-		s = s[:len(s)-2]
-	}
-	return s
 }
 
 // count counts things as people do: 1 director, 2 directors.

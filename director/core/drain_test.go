@@ -54,7 +54,7 @@ func TestDrainRefusals(t *testing.T) {
 		want string
 	}{
 		{"no end", Command{Verb: Drain, Scope: "cluster/fra", Reason: "x"}, "needs an end"},
-		{"too long", Command{Verb: Drain, Scope: "cluster/fra", Reason: "x", For: 73 * time.Hour}, "73h is longer than the 72h"},
+		{"too long", Command{Verb: Drain, Scope: "cluster/fra", Reason: "x", For: 73 * time.Hour}, "73h is longer than the 3d"},
 		{"no reason", Command{Verb: Drain, Scope: "cluster/fra", For: time.Hour}, "needs a reason"},
 		{"author of the spec", Command{Verb: Drain, Scope: "cluster/fra", For: time.Hour, Reason: "x", Author: "spec"}, "stands for the spec"},
 		{"near name", w.drain("cluster/fro"), "did you mean cluster/fra?"},

@@ -151,8 +151,8 @@ func (w *work) readmit() error {
 	}
 	if w.c.For > readmitLongest {
 		return &Refusal{
-			Reason: fmt.Sprintf("%s is too long: for that time no flapping of %s would be damped", short(w.c.For), scope),
-			Remedy: "give a --for of at most " + short(readmitLongest),
+			Reason: fmt.Sprintf("%s is too long: for that time no flapping of %s would be damped", spec.FormatDuration(w.c.For), scope),
+			Remedy: "give a --for of at most " + spec.FormatDuration(readmitLongest),
 		}
 	}
 	end, err := w.deadline(Readmit)

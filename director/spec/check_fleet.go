@@ -223,7 +223,7 @@ func (k *checker) checkMinimum(o *object, z *Zone) {
 	if z.OwnApex || !found || z.SOA.Minimum <= c.service.TTL {
 		return
 	}
-	ttl := formatDuration(c.service.TTL)
+	ttl := FormatDuration(c.service.TTL)
 	k.warn(o, "spec.soa.minimum", fmt.Sprintf("resolvers remember for %s that a record is missing, and a record of %s for %s only",
-		formatDuration(z.SOA.Minimum), c.host, ttl), "write at most "+ttl)
+		FormatDuration(z.SOA.Minimum), c.host, ttl), "write at most "+ttl)
 }

@@ -30,7 +30,7 @@ func (k *checker) checkService(g *GlobalService) {
 		k.checkResidency(o, g)
 	}
 	if g.TTL > longTTL {
-		k.warn(o, "spec.ttl", "resolvers keep the address of a dead site for up to "+formatDuration(g.TTL), "20s fails over sooner")
+		k.warn(o, "spec.ttl", "resolvers keep the address of a dead site for up to "+FormatDuration(g.TTL), "20s fails over sooner")
 	}
 }
 

@@ -215,7 +215,7 @@ func (c cursor) duration(least, most time.Duration) time.Duration {
 		}
 	}
 	if d < least || d > most {
-		c.fail(c.v.shown()+" is out of range", "write "+formatDuration(least)+" to "+formatDuration(most))
+		c.fail(c.v.shown()+" is out of range", "write "+FormatDuration(least)+" to "+FormatDuration(most))
 		return least
 	}
 	return d
@@ -321,8 +321,8 @@ func parseDuration(s string) (time.Duration, error) {
 	return d + more, err
 }
 
-// formatDuration writes a duration as people write it: 20s, 1h, 1d.
-func formatDuration(d time.Duration) string {
+// FormatDuration writes a duration as people write it: 20s, 1h, 1d.
+func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d == 0:

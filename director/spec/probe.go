@@ -52,8 +52,8 @@ func readProbe(c cursor) Probe {
 	}
 	if p.Timeout > p.Interval {
 		at := cursor{c.d, c.v, child(c.path, "timeout")}
-		at.failAt(c.v.lineOf("timeout"), formatDuration(p.Timeout)+" is longer than the interval of "+formatDuration(p.Interval),
-			"write at most "+formatDuration(p.Interval)+", or a longer interval")
+		at.failAt(c.v.lineOf("timeout"), FormatDuration(p.Timeout)+" is longer than the interval of "+FormatDuration(p.Interval),
+			"write at most "+FormatDuration(p.Interval)+", or a longer interval")
 	}
 	return p
 }
@@ -61,7 +61,7 @@ func readProbe(c cursor) Probe {
 func readFast(c cursor) time.Duration {
 	d := c.duration(0, mostFast)
 	if d > 0 && d < leastFast {
-		c.fail(c.v.shown()+" is out of range", "write "+formatDuration(leastFast)+" to "+formatDuration(mostFast)+", or 0 to turn it off")
+		c.fail(c.v.shown()+" is out of range", "write "+FormatDuration(leastFast)+" to "+FormatDuration(mostFast)+", or 0 to turn it off")
 	}
 	return d
 }

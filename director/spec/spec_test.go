@@ -337,7 +337,7 @@ func TestDurations(t *testing.T) {
 		if got, err := parseDuration(tc.text); err != nil || got != tc.want {
 			t.Errorf("%s: got %v, %v", tc.text, got, err)
 		}
-		if got, err := parseDuration(formatDuration(tc.want)); err != nil || got != tc.want {
+		if got, err := parseDuration(FormatDuration(tc.want)); err != nil || got != tc.want {
 			t.Errorf("%s: there and back gives %v, %v", tc.text, got, err)
 		}
 	}

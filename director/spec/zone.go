@@ -75,7 +75,7 @@ func readSOA(c cursor) SOA {
 func (c cursor) seconds(least, most time.Duration) time.Duration {
 	d := c.duration(least, most)
 	if d%time.Second != 0 {
-		c.fail(c.v.shown()+" is no whole number of seconds", "write "+formatDuration(max(least, d.Round(time.Second))))
+		c.fail(c.v.shown()+" is no whole number of seconds", "write "+FormatDuration(max(least, d.Round(time.Second))))
 		return least
 	}
 	return d
