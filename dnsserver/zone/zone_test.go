@@ -117,7 +117,16 @@ func TestProblems(t *testing.T) {
 		line       int
 		want       string
 	}{
-		{"syntax", ns1 + "a A 192.0.2.300", 2, "bad A A"},
+		{"no IPv4 address", ns1 + "a A 192.0.2.300", 2, `"192.0.2.300" is no IPv4 address of a record of type A, which is written like 192.0.2.1`},
+		{"no IPv6 address", ns1 + "a AAAA 192.0.2.3", 2, `"192.0.2.3" is no IPv6 address of a record of type AAAA, which is written like 2001:db8::1`},
+		{"no preference", ns1 + "a MX mail", 2, `"mail" is no preference, a whole number up to 65535, of a record of type MX, which is written like 10 mail`},
+		{"preference too large", ns1 + "a MX 70000 mail", 2, `"70000" is no preference`},
+		{"no host name", ns1 + "a SRV 1 2 3 a..b", 2, `"a..b" is no host name of a record of type SRV, which is written like 10 5 443 host`},
+		{"no matching type", ns1 + "a TLSA 3 1 x 00", 2, `"x" is no matching type of a record of type TLSA`},
+		{"no SvcPriority", ns1 + "a HTTPS x .", 2, `"x" is no priority of a record of type SVCB or HTTPS, which is written like 1 .`},
+		{"no port", ns1 + "a HTTPS 1 . port=x", 2, `"port=x" cannot be read: its value is not allowed there`},
+		{"no unknown data", ns1 + `a TYPE65280 \# 4 zz`, 2, "is no unknown data (RFC 3597)"},
+		{"too much", ns1 + "a MX 10 mail extra", 2, `"extra" is more than a record of this type takes`},
 		{"unknown type", ns1 + "a WHAT 1", 2, `"WHAT" is no type of record`},
 		{"unknown type behind a TTL", ns1 + "a 60 WHAT 1", 2, `"WHAT" is no type of record`},
 		{"unknown type behind TTL and class", ns1 + "a 60 IN WHAT 1", 2, `"WHAT" is no type of record`},
