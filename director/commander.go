@@ -78,20 +78,15 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if cmd.ID != "" {
-		// The same ID again is the same command: its outcome is what it was.
-		if r, err := c.store.Result(readCtx, cmd.ID); err != nil {
-			return core.Change{}, plan.Identity{}, unavailable(err)
-		} else if r != nil {
-			return done(r, cmd)
-		}
-	}
 	known := c.horizon.known()
-	snap, err := c.store.Read(readCtx)
-	if err != nil && snap.ModRevision != 0 {
+	snap, result, err := c.store.ReadFor(readCtx, cmd.ID)
+	switch {
+	case result != nil:
+		// The same ID again is the same command: its outcome is what it was.
+		return done(result, cmd)
+	case err != nil && snap.ModRevision != 0:
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: unread(snap, err)}
-	}
-	if err != nil {
+	case err != nil:
 		return core.Change{}, plan.Identity{}, unavailable(err)
 	}
 	base, err := c.base(readCtx, known, snap)
@@ -109,7 +104,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
 	}
-	id, err := c.write(ctx, snap, base.bytes, change, cmd, term)
+	id, err := c.write(ctx, snap, base, change, cmd, term)
 	return change, id, err
 }
 
@@ -166,19 +161,23 @@ func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Sn
 	return c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, doc)
 }
 
-// write signs and commits the next plan, then takes it into force here.
-func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []byte, change core.Change, cmd core.Command, term *election.Term) (plan.Identity, error) {
-	if change.Doc != nil {
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(change.Doc)
-		if err != nil {
+// write signs and commits the next plan, then takes it into force here. Base is what
+// it was decided on; nil for the first plan.
+func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForce, change core.Change, cmd core.Command, term *election.Term) (plan.Identity, error) {
+	// Always all chunks: a store that has lost one gets it back, and those that it
+	// has are not sent again.
+	held := change.Doc == nil
+	var docBytes []byte
+	var chunks [][]byte
+	if held {
+		docBytes, chunks = base.bytes, base.parts()
+	} else {
+		var err error
+		if docBytes, err = (proto.MarshalOptions{Deterministic: true}).Marshal(change.Doc); err != nil {
 			return plan.Identity{}, fmt.Errorf("encoding the spec: %w", err)
 		}
-		docBytes = b
+		chunks, change.Plan.Spec = store.Split(docBytes)
 	}
-	// Always all: a store that has lost a chunk gets it back, and those that it
-	// has are not sent again.
-	chunks, ref := store.Split(docBytes)
-	change.Plan.Spec = ref
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
 	if err != nil {
 		return plan.Identity{}, err
@@ -206,7 +205,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, docBytes []b
 		Summary: change.Summary, At: change.Plan.GetWritten(), Command: fingerprint(cmd),
 	}
 	stored, err := c.store.Commit(ctx, store.Commit{
-		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Audit: change.Audit, Result: result, Leader: term,
+		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Held: held, Audit: change.Audit, Result: result, Leader: term,
 	})
 	var unknown *store.UnknownOutcome
 	switch {
@@ -340,7 +339,7 @@ func (c *commander) recover(ctx context.Context, author string) (plan.Identity, 
 		return plan.Identity{}, err
 	}
 	fresh := store.Snapshot{ModRevision: snap.ModRevision, Sealed: cur.sealed}
-	return c.write(ctx, fresh, cur.bytes, change, cmd, nil)
+	return c.write(ctx, fresh, cur, change, cmd, nil)
 }
 
 // refused makes an outcome of an error.

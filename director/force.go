@@ -53,6 +53,16 @@ func (t *zoneTexts) prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []b
 	return &next, nil
 }
 
+// parts lists the chunks of the document, in order.
+func (f *inForce) parts() [][]byte {
+	chunks := f.chunks()
+	out := make([][]byte, 0, len(chunks))
+	for _, h := range f.sealed.Plan.GetSpec().GetChunks() {
+		out = append(out, chunks[plan.Hash(h)])
+	}
+	return out
+}
+
 // holds tells whether the document at hand is the one that ref names.
 func (f *inForce) holds(ref *plan.SpecRef) bool {
 	return bytes.Equal(f.sealed.Plan.GetSpec().GetHash(), ref.GetHash())

@@ -30,6 +30,7 @@ type Commit struct {
 	Parent int64          // Snapshot.ModRevision as read; 0: there was no plan
 	Next   *plan.Sealed   // the plan that replaces it
 	Chunks [][]byte       // blobs of its spec that the store may lack
+	Held   bool           // the plan that was read names the same blobs: only if one is gone all the same are they written
 	Audit  *plan.Audit    // revision, plan and command are filled in
 	Result *plan.Result   // ID and command are the caller's; epoch, revision and plan are filled in
 	Leader *election.Term // the leader's own writes: the fence; nil for a person's command
@@ -51,8 +52,10 @@ func (s *Store) Commit(ctx context.Context, c Commit) (*plan.Result, error) {
 	if err != nil {
 		return nil, done(err)
 	}
-	if err := s.ensure(ctx, c.Chunks); err != nil {
-		return nil, done(fmt.Errorf("writing the spec's blobs: %w", err))
+	if !c.Held {
+		if err := s.ensure(ctx, c.Chunks); err != nil {
+			return nil, done(fmt.Errorf("writing the spec's blobs: %w", err))
+		}
 	}
 	r, err := s.settle(ctx, tx)
 	return r, done(err)
@@ -119,7 +122,7 @@ func (s *Store) settle(ctx context.Context, tx *transaction) (*plan.Result, erro
 			case errors.Is(err, ErrDone) && open && bytes.Equal(r.GetPlan(), tx.result.GetPlan()):
 				return r, nil // it was our own attempt
 			case errors.As(err, &missing) && tx.brings(missing):
-				// Collected between ensure and now.
+				// Collected between ensure and now, or lost.
 				if err = s.ensure(ctx, tx.Chunks); err == nil {
 					continue
 				}

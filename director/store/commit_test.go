@@ -303,3 +303,89 @@ func TestAck(t *testing.T) {
 		t.Errorf("acks: %v", acks)
 	}
 }
+
+// The result of a command and the plan are read at one instant.
+func TestReadFor(t *testing.T) {
+	t.Parallel()
+	s := open(t, shared)
+	snap := begin(t, s)
+	for _, id := range []string{"", "c2"} {
+		if got, r, err := s.ReadFor(t.Context(), id); err != nil || r != nil || got.ModRevision != snap.ModRevision {
+			t.Errorf("%q before it is committed: %+v, %v, %v", id, got, r, err)
+		}
+	}
+	if _, err := s.Commit(t.Context(), commitOf(t, snap.ModRevision, 2, "c2", "doc 2")); err != nil {
+		t.Fatal(err)
+	}
+	got, r, err := s.ReadFor(t.Context(), "c2")
+	if err != nil || revisionOf(got) != 2 || r.GetRevision() != 2 || r.GetId() != "c2" {
+		t.Errorf("after: %+v, %v, %v", got, r, err)
+	}
+	if _, _, err := s.ReadFor(t.Context(), "c 2"); err == nil {
+		t.Error("an ID with a space was taken")
+	}
+	// A plan that cannot be read hides neither its fence nor the result.
+	if _, err := s.Client().Put(t.Context(), s.keys.plan(), "garbage"); err != nil {
+		t.Fatal(err)
+	}
+	if got, r, err := s.ReadFor(t.Context(), "c2"); err == nil || got.ModRevision == 0 || r.GetId() != "c2" {
+		t.Errorf("with a damaged plan: %+v, %v, %v", got, r, err)
+	}
+}
+
+// S3: a plan that names the blobs of the one before writes none, and gets one back
+// that the store has lost all the same.
+func TestCommitHeldBlobs(t *testing.T) {
+	t.Parallel()
+	s := open(t, shared)
+	snap := begin(t, s)
+	c := commitOf(t, snap.ModRevision, 2, "c2", "doc 2")
+	if _, err := s.Commit(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	for i, lose := range []bool{false, true} {
+		if lose {
+			if _, err := s.Client().Delete(t.Context(), s.keys.blob(plan.Sum(c.Chunks[0]))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := commitOf(t, read(t, s).ModRevision, uint64(3+i), fmt.Sprintf("c%d", 3+i), "doc 2")
+		again.Held = true
+		if _, err := s.Commit(t.Context(), again); err != nil {
+			t.Fatalf("lost %t: %v", lose, err)
+		}
+		if held, err := s.Chunks(t.Context(), again.Next.Plan.GetSpec().GetChunks()); err != nil || len(held) != 1 {
+			t.Errorf("lost %t: %d blobs, %v", lose, len(held), err)
+		}
+	}
+}
+
+// S6: what this process remembers of its acknowledgement is held against the store:
+// whatever became of it there, a higher one is written and a lower one is not.
+func TestAckRemembered(t *testing.T) {
+	t.Parallel()
+	s, other := open(t, shared), open(t, shared)
+	ack := func(s *Store, revision uint64) error {
+		return s.Ack(t.Context(), &plan.Ack{Director: "d1", Fleet: "f1", Epoch: 1, Revision: revision, Plan: []byte("h")})
+	}
+	for _, revision := range []uint64{1, 2} {
+		if err := ack(s, revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ack(other, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := ack(s, 4); err == nil {
+		t.Error("4 over 5, by a process that remembers 2")
+	}
+	if _, err := s.Client().Delete(t.Context(), s.keys.ack("d1")); err != nil { // a store that was replaced
+		t.Fatal(err)
+	}
+	if err := ack(s, 6); err != nil {
+		t.Errorf("on a store that has none: %v", err)
+	}
+	if got := read(t, s).Acks["d1"].GetRevision(); got != 6 {
+		t.Errorf("the store has %d, want 6", got)
+	}
+}

@@ -154,10 +154,6 @@ func TestWatchOutlivesEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	woken(3)
-	if err := writer.Ack(t.Context(), &plan.Ack{Director: "d1", Fleet: "f1", Epoch: 1, Revision: 3}); err != nil {
-		t.Fatal(err)
-	}
-	woken(3)
 	old := read(t, s)
 
 	// F25: an empty one in its place.

@@ -52,6 +52,13 @@ type Store struct {
 	mu    sync.Mutex
 	lease bucket // of command results
 	seen  lineage
+	acked map[string]heldAck // what this process acknowledged last, by director
+}
+
+// heldAck is an acknowledgement as it was written.
+type heldAck struct {
+	ack *plan.Ack
+	mod int64
 }
 
 // lineage is what tells one store from another, or from its own past.
@@ -112,12 +119,44 @@ type Snapshot struct {
 // snapshot with it: `store recover` needs the fence.
 func (s *Store) Read(ctx context.Context) (Snapshot, error) {
 	done := s.metrics.start("read")
-	resp, err := s.txn(ctx, nil, []clientv3.Op{
+	snap, _, err := s.read(ctx)
+	return snap, done(err)
+}
+
+// ReadFor is Read, with the stored result of a command at the same instant; nil
+// when there is none, or no ID is given.
+func (s *Store) ReadFor(ctx context.Context, id string) (Snapshot, *plan.Result, error) {
+	if id == "" {
+		snap, err := s.Read(ctx)
+		return snap, nil, err
+	}
+	done := s.metrics.start("read")
+	if err := checkName("command ID", id); err != nil {
+		return Snapshot{}, nil, done(err)
+	}
+	snap, kvs, err := s.read(ctx, clientv3.OpGet(s.keys.command(id)))
+	if len(kvs) == 0 {
+		return snap, nil, done(err)
+	}
+	r, badResult := readResult(kvs[0])
+	if badResult != nil {
+		return Snapshot{}, nil, done(badResult)
+	}
+	return snap, r, done(err)
+}
+
+// read gives what more was asked for too, also where the plan cannot be opened.
+func (s *Store) read(ctx context.Context, more ...clientv3.Op) (Snapshot, []*mvccpb.KeyValue, error) {
+	resp, err := s.txn(ctx, nil, append([]clientv3.Op{
 		clientv3.OpGet(s.keys.plan()),
 		clientv3.OpGet(s.keys.acks(), clientv3.WithPrefix(), clientv3.WithLimit(maxAcks)),
-	})
+	}, more...))
 	if err != nil {
-		return Snapshot{}, done(unavailable("reading the plan", err))
+		return Snapshot{}, nil, unavailable("reading the plan", err)
+	}
+	var found []*mvccpb.KeyValue
+	for _, r := range resp.Responses[2:] {
+		found = append(found, r.GetResponseRange().GetKvs()...)
 	}
 	snap := Snapshot{
 		StoreRevision: resp.Header.GetRevision(), Cluster: resp.Header.GetClusterId(),
@@ -134,13 +173,13 @@ func (s *Store) Read(ctx context.Context) (Snapshot, error) {
 	}
 	kvs := resp.Responses[0].GetResponseRange().GetKvs()
 	if len(kvs) == 0 {
-		return snap, done(nil)
+		return snap, found, nil
 	}
 	snap.ModRevision = kvs[0].ModRevision
 	if snap.Sealed, err = plan.Open(kvs[0].Value); err != nil {
-		return snap, done(fmt.Errorf("the plan in the store: %w", err))
+		return snap, found, fmt.Errorf("the plan in the store: %w", err)
 	}
-	return snap, done(nil)
+	return snap, found, nil
 }
 
 // maxAcks bounds the acknowledgements in one snapshot: one a director.
@@ -245,33 +284,61 @@ func (s *Store) Ack(ctx context.Context, ack *plan.Ack) error {
 	defer cancel()
 	key := s.keys.ack(ack.GetDirector())
 	for {
-		kv, err := s.get(ctx, key)
+		held, err := s.heldAck(ctx, ack)
 		if err != nil {
 			return done(unavailable("reading the acknowledgement", err))
 		}
-		var mod int64
-		if kv != nil {
-			mod = kv.ModRevision
-			if held := (&plan.Ack{}); proto.Unmarshal(kv.Value, held) == nil && held.GetFleet() == ack.GetFleet() {
-				switch c := identity(held).Compare(identity(ack)); {
-				case c > 0:
-					return done(fmt.Errorf("acknowledging plan %d.%d: this director has already acknowledged %d.%d", ack.GetEpoch(), ack.GetRevision(), held.GetEpoch(), held.GetRevision()))
-				case c == 0 && string(held.GetPlan()) == string(ack.GetPlan()):
-					return done(nil)
-				}
+		if held.ack != nil && held.ack.GetFleet() == ack.GetFleet() {
+			switch c := identity(held.ack).Compare(identity(ack)); {
+			case c > 0:
+				return done(fmt.Errorf("acknowledging plan %d.%d: this director has already acknowledged %d.%d", ack.GetEpoch(), ack.GetRevision(), held.ack.GetEpoch(), held.ack.GetRevision()))
+			case c == 0 && string(held.ack.GetPlan()) == string(ack.GetPlan()):
+				return done(nil)
 			}
 		}
 		resp, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", mod)).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", held.mod)).
 			Then(clientv3.OpPut(key, string(raw))).Commit()
 		if err != nil {
 			// Repeating it is safe, and the caller will: it is level-triggered.
 			return done(fmt.Errorf("acknowledging plan %d.%d: %w", ack.GetEpoch(), ack.GetRevision(), err))
 		}
 		if resp.Succeeded {
+			s.holdAck(ack.GetDirector(), heldAck{ack: ack, mod: resp.Header.GetRevision()})
 			return done(nil)
 		}
+		s.holdAck(ack.GetDirector(), heldAck{})
 	}
+}
+
+// heldAck gives what a director has acknowledged before: as this process wrote it
+// where that is lower, which the fence of the write holds against the store, else as
+// the store has it.
+func (s *Store) heldAck(ctx context.Context, next *plan.Ack) (heldAck, error) {
+	s.mu.Lock()
+	held := s.acked[next.GetDirector()]
+	s.mu.Unlock()
+	if held.ack != nil && held.ack.GetFleet() == next.GetFleet() && identity(held.ack).Compare(identity(next)) < 0 {
+		return held, nil
+	}
+	kv, err := s.get(ctx, s.keys.ack(next.GetDirector()))
+	if err != nil || kv == nil {
+		return heldAck{}, err
+	}
+	held = heldAck{mod: kv.ModRevision}
+	if ack := (&plan.Ack{}); proto.Unmarshal(kv.Value, ack) == nil {
+		held.ack = ack
+	}
+	return held, nil
+}
+
+func (s *Store) holdAck(director string, held heldAck) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acked == nil {
+		s.acked = map[string]heldAck{}
+	}
+	s.acked[director] = held
 }
 
 func identity(a *plan.Ack) plan.Identity {

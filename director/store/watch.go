@@ -12,8 +12,8 @@ const (
 	watchMost  = 2 * time.Second
 )
 
-// Watch wakes its reader when the plan or an acknowledgement may have changed,
-// until ctx ends, and returns nil then. It is level-triggered: whoever is
+// Watch wakes its reader when the plan may have changed, until ctx ends, and
+// returns nil then. It is level-triggered: whoever is
 // woken calls Read. It survives restarts, compaction, loss of etcd's leader
 // and, once a Read has seen it, a swapped store. A broken watch can be silent
 // for a while, so the reader also reads at intervals.
@@ -32,23 +32,19 @@ func (s *Store) Watch(ctx context.Context, reader chan<- struct{}) error {
 	return nil
 }
 
-// watch is one pair of watches, to its end. The notice of its creation wakes
-// the reader too: what changed before it is then read, and after it is seen.
+// watch is one watch, to its end. The notice of its creation wakes the reader too:
+// what changed before it is then read, and after it is seen.
 func (s *Store) watch(ctx context.Context, reader chan<- struct{}) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	plans := s.client.Watch(ctx, s.keys.plan(), clientv3.WithCreatedNotify())
-	acks := s.client.Watch(ctx, s.keys.acks(), clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	for {
-		var resp clientv3.WatchResponse
-		var ok bool
 		select {
-		case resp, ok = <-plans:
-		case resp, ok = <-acks:
+		case resp, ok := <-plans:
+			if !ok || resp.Err() != nil {
+				return
+			}
 		case <-s.resync:
-			return
-		}
-		if !ok || resp.Err() != nil {
 			return
 		}
 		wake(reader)
