@@ -8,12 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/divertdns/divert/chaos/local"
 	"github.com/divertdns/divert/director/api"
@@ -28,6 +29,7 @@ const (
 	floodProbes  = 0.9  // of those that are sent in quiet times
 	floodHonest  = 400  // queries a second
 	floodPerNet  = 2000 // replies a second, the default of rateLimit
+	floodNice    = -20  // of all that takes part
 	floodInside  = "inside"
 	floodSetting = "DIVERT_FLOOD"
 )
@@ -129,12 +131,18 @@ func enterNamespace(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFlood$", "-test.v", "-test.timeout=8m")
 	cmd.Env = append(os.Environ(), floodSetting+"="+floodInside)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL, Setsid: true}
+	// What else this machine does shall not decide how much a director can take. The
+	// child inherits its priority from this thread; where the scheduler groups by
+	// session, that is for nothing, and the priority of its session counts.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), floodNice)
 	err := cmd.Start()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 0)
 	if errors.Is(err, syscall.EPERM) {
 		t.Skipf("no network namespace may be made here: %v", err)
 	}
 	must(t, err)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte(strconv.Itoa(floodNice)), 0)
 	must(t, cmd.Wait())
 }
 
@@ -203,15 +211,13 @@ func (r *rig) moved(before []string) error {
 }
 
 // still writes down all of a status that is to stay as it is: leader and store,
-// who is heard, what is up, and how often it has changed. Not whose DNS answers its
-// peers: they ask once a second and once only, and steer by nothing that they hear,
-// and one lost packet in a hundred is within the bound.
+// who is heard, whose DNS answers its peers, what is up, and how often it has changed.
 func still(s api.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "plan %d.%d, leader %s, store %s, isolated %v, abstaining %q, behind %v, hears %d\n",
 		s.Plan.Epoch, s.Plan.Revision, s.Leader, s.Store, s.Isolated, s.Abstaining, s.Behind, s.Quorum.Hears)
 	for _, d := range s.Directors {
-		fmt.Fprintf(&b, "%s heard %v, alarm %q\n", d.Name, d.Heard, d.Alarm)
+		fmt.Fprintf(&b, "%s heard %v, dns %s, alarm %q\n", d.Name, d.Heard, d.DNS, d.Alarm)
 	}
 	for _, c := range s.Clusters {
 		fmt.Fprintf(&b, "%s %s, control plane %s\n", c.Name, c.Health, c.ControlPlane)
@@ -257,33 +263,34 @@ func cutLast(line string) (before, after string, found bool) {
 }
 
 // rejectRate finds the highest rate at which all rejects are answered, by raising
-// it until more than one in a hundred is not.
+// it until more than one in a hundred is not. Where the generator is exhausted first,
+// the true rate is higher than the one given, and that is said.
 func (a *attacker) rejectRate(t *testing.T, n *network) (best float64) {
 	t.Helper()
 	a.mix = rejects
-	for rate := 20_000.0; ; rate *= 1.2 {
-		lost := []float64{}
+	for rate := 50_000.0; ; rate *= 1.2 {
+		lost, made := 1.0, 0.0
 		for range 3 { // the best of three: another process may take the core for a while
 			from := n.replied(t)
 			sent, took := a.run(rate, time.Second)
 			<-time.After(200 * time.Millisecond) // what is under way
-			made := float64(sent) / took.Seconds()
-			lost = append(lost, max(0, 1-float64(n.replied(t)-from)/float64(sent)))
-			if made < 0.95*rate {
-				t.Logf("the generator makes no more than %.0f packets a second; %.2f %% of the rejects were lost", made, 100*lost[len(lost)-1])
-				return max(best, made*(1-lost[len(lost)-1]))
-			}
-			if lost[len(lost)-1] < 0.01 {
+			made = max(made, float64(sent)/took.Seconds())
+			lost = min(lost, max(0, 1-float64(n.replied(t)-from)/float64(sent)))
+			if lost < 0.01 && made >= 0.95*rate {
 				break
 			}
 		}
-		t.Logf("%.0f rejects a second: %.2f %% lost", rate, 100*slices.Min(lost))
-		if slices.Min(lost) >= 0.01 {
-			if best == 0 {
-				t.Fatalf("not even %.0f rejects a second are answered", rate)
-			}
+		t.Logf("%.0f rejects a second: %.2f %% lost", made, 100*lost)
+		switch {
+		case lost >= 0.01 && best == 0:
+			t.Fatalf("not even %.0f rejects a second are answered", rate)
+		case lost >= 0.01:
+			t.Logf("REJECT RATE: %.0f a second are all answered, of %.0f not", best, made)
 			return best
+		case made < 0.95*rate:
+			t.Logf("REJECT RATE: at least %.0f a second: the generator makes no more, and none was lost", made)
+			return max(best, made)
 		}
-		best = rate
+		best = made
 	}
 }

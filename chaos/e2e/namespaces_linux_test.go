@@ -36,7 +36,8 @@ const (
 // network is the clients' side.
 type network struct {
 	victim  *victim
-	raw     int // a raw socket
+	wire    int            // a packet socket of the link, which sends what it is given
+	header  [ethernet]byte // of a frame to the servers
 	clients []*net.UDPConn
 }
 
@@ -73,11 +74,16 @@ func newNetwork(t *testing.T) *network {
 		if err != nil {
 			t.Fatal(err) // the goroutine ends with this process
 		}
+		servers, err := net.InterfaceByName(serverLink)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(n.header[:], servers.HardwareAddr)
 		close(linked)
 	}
 	must(t, <-done)
 	t.Cleanup(func() {
-		unix.Close(n.raw)
+		unix.Close(n.wire)
 		n.victim.close()
 		for _, c := range n.clients {
 			c.Close()
@@ -93,10 +99,20 @@ func (n *network) open() error {
 	if err := ip(lines...); err != nil {
 		return err
 	}
-	var err error
-	if n.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
-		return fmt.Errorf("raw socket: %w", err)
+	link, err := net.InterfaceByName(clientLink)
+	if err != nil {
+		return err
 	}
+	copy(n.header[6:], link.HardwareAddr)
+	n.header[12] = 0x08 // and 0: IPv4
+	// Protocol 0: nothing that comes is given to it.
+	if n.wire, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
+	if err := unix.Bind(n.wire, &unix.SockaddrLinklayer{Ifindex: link.Index}); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
+	_ = unix.SetsockoptInt(n.wire, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
 	if n.victim, err = newVictim(); err != nil {
 		return err
 	}
