@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	crand "crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,16 +251,17 @@ func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) 
 // fingerprint tells two commands under one ID apart. What differs between two
 // utterances of the same wish (author's label, dry run) takes no part.
 func fingerprint(cmd core.Command) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\x00%s\x00%s\x00%d\x00%t\x00%t\x00%s\x00%s\x00%t\x00", cmd.Verb, cmd.Scope, cmd.Reason, cmd.For, cmd.LastResort, cmd.Force, cmd.Source, cmd.Folder, cmd.Prune)
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%t\x00%t\x00%s\x00%s\x00%t\x00", cmd.Verb, cmd.Scope, cmd.Reason, cmd.For, cmd.LastResort, cmd.Force, cmd.Source, cmd.Folder, cmd.Prune)
 	for _, o := range cmd.Objects {
-		fmt.Fprintf(&b, "%s\x00%s\x00%s\x00", o.Kind, o.Name, o.JSON)
+		fmt.Fprintf(h, "%s\x00%s\x00", o.Kind, o.Name)
+		h.Write(o.JSON) // which may be large: not through a format
+		h.Write([]byte{0})
 	}
 	if cmd.Director != nil {
-		fmt.Fprintf(&b, "%s\x00%x", cmd.Director.Name, cmd.Director.Key)
+		fmt.Fprintf(h, "%s\x00%x", cmd.Director.Name, cmd.Director.Key)
 	}
-	sum := plan.Sum([]byte(b.String()))
-	return sum[:]
+	return h.Sum(nil)
 }
 
 // unavailable turns the store's silence into a clear "no": answers and failover

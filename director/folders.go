@@ -149,6 +149,8 @@ func (f *folders) sync(ctx context.Context) {
 	}
 	if f.doc != cur.doc {
 		f.doc = cur.doc
+		raws = f.reader.Share(core.Raws(cur.doc))
+		f.take(raws, problems)
 		f.apply, f.differs = core.Pending(cur.doc, f.name, raws)
 	}
 	apply, differs := f.apply, f.differs

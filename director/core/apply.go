@@ -6,16 +6,35 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
 
+// cloneDoc copies a document, but not what its resources say, which is replaced and
+// never written to: a zone may have tens of millions of octets.
 func cloneDoc(doc *plan.SpecDoc) *plan.SpecDoc {
+	out := &plan.SpecDoc{}
 	if doc == nil {
-		return &plan.SpecDoc{}
+		return out
 	}
-	return proto.CloneOf(doc)
+	out.ProtoReflect().SetUnknown(doc.ProtoReflect().GetUnknown())
+	for _, o := range doc.GetObjects() {
+		c := &plan.Object{}
+		o.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			if !field.IsList() {
+				c.ProtoReflect().Set(field, v)
+			}
+			return true
+		})
+		for _, a := range o.GetApplied() {
+			c.Applied = append(c.Applied, proto.CloneOf(a))
+		}
+		c.ProtoReflect().SetUnknown(o.ProtoReflect().GetUnknown())
+		out.Objects = append(out.Objects, c)
+	}
+	return out
 }
 
 // resolved makes a whole spec of resources, or refuses with all that is wrong.
@@ -122,7 +141,7 @@ func (w *work) merged() (doc *plan.SpecDoc, removed []string, touched bool) {
 			doc.Objects = append(doc.Objects, o)
 		}
 		if change {
-			o.Json, o.Removed = slices.Clone(r.JSON), false
+			o.Json, o.Removed = r.JSON, false
 		}
 		if w.c.Folder != "" {
 			setApplied(o, w.c.Folder, hashOf(r))

@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -260,5 +262,35 @@ func TestNewFolderStaysNew(t *testing.T) {
 	more := append(mine, only(raws(t, strings.NewReplacer("name: pay", "name: more", "pay.example.org", "more.example.org").Replace(fleetYAML)), "GlobalService/more")...)
 	if n := w.sync("d2", more); n != 0 || w.s.Spec.Service("more") == nil {
 		t.Fatal("a new file in a known folder was not applied")
+	}
+}
+
+// A copy of a document is whole, whatever fields it has, and can be changed without
+// the first; what its resources say is not copied.
+func TestCloneDoc(t *testing.T) {
+	doc := &plan.SpecDoc{Objects: []*plan.Object{
+		{Kind: "Zone", Name: "example.org", Source: "files", Json: []byte(`{}`), Removed: true, Applied: []*plan.Applied{{Director: "d1", Hash: []byte("h")}}},
+	}}
+	doc.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1))
+	doc.Objects[0].ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 98, protowire.VarintType), 1))
+	fields := doc.Objects[0].ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if !doc.Objects[0].ProtoReflect().Has(fields.Get(i)) {
+			t.Errorf("the field %s is not tried", fields.Get(i).Name())
+		}
+	}
+	before := proto.CloneOf(doc)
+	c := cloneDoc(doc)
+	if !proto.Equal(c, doc) {
+		t.Fatalf("got %v, want %v", c, doc)
+	}
+	if &c.Objects[0].Json[0] != &doc.Objects[0].Json[0] {
+		t.Error("what a resource says is copied")
+	}
+	c.Objects[0].Name, c.Objects[0].Json = "other", []byte(`{"a":1}`)
+	c.Objects[0].Applied[0].Director = "d2"
+	c.Objects = append(c.Objects, &plan.Object{})
+	if !proto.Equal(doc, before) {
+		t.Errorf("the first was changed: %v", doc)
 	}
 }

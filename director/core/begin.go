@@ -34,7 +34,7 @@ func Bootstrap(s State, raws []spec.Raw, me Director, fleet string) (Change, err
 	}
 	doc := &plan.SpecDoc{}
 	for _, r := range raws {
-		o := &plan.Object{Kind: r.Kind, Name: r.Name, Source: SourceFiles, Json: slices.Clone(r.JSON)}
+		o := &plan.Object{Kind: r.Kind, Name: r.Name, Source: SourceFiles, Json: r.JSON}
 		setApplied(o, me.Name, hashOf(r))
 		doc.Objects = append(doc.Objects, o)
 	}

@@ -162,7 +162,7 @@ func merge(doc *plan.SpecDoc, raws []spec.Raw) *plan.SpecDoc {
 			o = &plan.Object{Kind: r.Kind, Name: r.Name, Source: SourceFiles}
 			out.Objects = append(out.Objects, o)
 		}
-		o.Json, o.Removed = slices.Clone(r.JSON), false
+		o.Json, o.Removed = r.JSON, false
 	}
 	sortDoc(out)
 	return out

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -69,5 +70,22 @@ spec: {location: {country: DE}}
 		if !reflect.DeepEqual(raws, want) || !reflect.DeepEqual(problems, wantProblems) {
 			t.Errorf("%s: got %v, %v, want %v, %v", tc.name, raws, problems, want, wantProblems)
 		}
+	}
+}
+
+// What is stored as it was read is held once; what is read stays the same.
+func TestReaderShares(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.yaml")
+	if err := os.WriteFile(file, []byte("kind: Cluster\nmetadata: {name: fra}\nspec: {}\n---\nkind: Cluster\nmetadata: {name: nyc}\nspec: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := NewReader([]string{dir}, nil)
+	raws, _, _ := r.Load()
+	stored := []Raw{{Kind: KindCluster, Name: "fra", JSON: slices.Clone(raws[0].JSON)}, {Kind: KindCluster, Name: "nyc", JSON: []byte(`{}`)}}
+	shared := r.Share(stored)
+	again, _, changed := r.Load()
+	if changed || &again[0].JSON[0] != &stored[0].JSON[0] || &again[1].JSON[0] != &raws[1].JSON[0] || !reflect.DeepEqual(again, raws) || !reflect.DeepEqual(shared, again) {
+		t.Errorf("got %s, want %s", again, raws)
 	}
 }
