@@ -142,6 +142,11 @@ func (f *folders) sync(ctx context.Context) {
 	raws, problems, changed := f.reader.Load()
 	if changed {
 		f.doc = nil
+		size := 0
+		for i := range raws {
+			size += len(raws[i].JSON)
+		}
+		defer giveBack(size)
 	}
 	cur := f.horizon.current()
 	if !f.take(raws, problems) || cur == nil || len(cur.sealed.Plan.Director(f.name).GetKey()) == 0 {

@@ -89,6 +89,9 @@ func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, err
 	if err != nil {
 		return nil, err
 	}
+	for _, z := range set.Zones {
+		z.Forget()
+	}
 	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.StandbysOf(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)

@@ -29,6 +29,7 @@ type saver struct {
 	shown    *metrics
 
 	failing bool
+	saved   plan.Identity // the last one written; by run alone
 	told    wake          // something new is on disk
 	acked   plan.Identity // what the store was told; by tellStore alone
 }
@@ -121,6 +122,10 @@ func (s *saver) save(ctx context.Context) bool {
 		s.log.Info("state is written again")
 	}
 	s.failing = false
+	if f.sealed.Identity != s.saved {
+		s.saved = f.sealed.Identity
+		giveBack(len(f.bytes))
+	}
 	s.horizon.savedNow(f.sealed.Identity)
 	s.loop.wakeup.up()
 	return true

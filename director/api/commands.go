@@ -44,7 +44,17 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnsupportedMediaType, "a command is sent as application/json", "")
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if r.ContentLength < 0 || r.ContentLength > largeBody {
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		case <-r.Context().Done():
+			return
+		}
+	}
+	var body bytes.Buffer
+	body.Grow(int(max(0, min(r.ContentLength, maxBody))) + bytes.MinRead)
+	_, err = body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a command has at most %d MiB", maxBody>>20), "")
 		return
@@ -53,7 +63,7 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var c core.Command
-	if err := decodeStrict(body, &c); err != nil {
+	if err := decodeStrict(body.Bytes(), &c); err != nil {
 		fail(w, http.StatusBadRequest, "the command is not what it must be: "+err.Error(), "")
 		return
 	}

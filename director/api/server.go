@@ -21,7 +21,8 @@ const (
 	maxStreams     = 32              // event streams at once, per listener: who may only read never keeps out who may change
 	maxCommands    = 16              // commands under way at once
 	maxHeader      = 16 << 10        // octets
-	maxBody        = 16 << 20        // octets of a command: a spec with its zone files
+	maxBody        = 64 << 20        // octets of a command: the largest spec that the store takes, with its zone files
+	largeBody      = 1 << 20         // octets from which on one command at a time is read
 	headerTimeout  = 5 * time.Second // from the first octet of a request to the last of its header
 	readTimeout    = 20 * time.Second
 	writeTimeout   = 20 * time.Second
@@ -50,6 +51,7 @@ type Server struct {
 
 	streams  map[string]chan struct{} // by listener, a slot for each event stream
 	commands chan struct{}            // a slot for each command
+	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
 	// Fixed by NewServer, shortened by tests.
 	keepAlive time.Duration // between comments on a quiet event stream
@@ -67,6 +69,7 @@ func NewServer(o Options) (*Server, error) {
 		director: o.Director, socket: o.Socket, log: o.Log,
 		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
 		commands:  make(chan struct{}, maxCommands),
+		large:     make(chan struct{}, 1),
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
 	}
 	if s.log == nil {

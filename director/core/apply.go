@@ -48,6 +48,9 @@ func resolved(raws []spec.Raw, check spec.ZoneChecker) (*spec.Set, error) {
 			Problems: bad,
 		}
 	}
+	for _, z := range set.Zones {
+		z.Forget() // it was checked, and nobody reads it again
+	}
 	return set, nil
 }
 

@@ -67,6 +67,7 @@ func (m *zoneMemo) learn(set *spec.Set, standbys *steer.Standbys) {
 		for _, z := range set.Zones {
 			own := *z
 			own.File = "" // where it was read from is not what it says
+			own.Forget()  // the same, whoever has let go of a large text already
 			m.own = append(m.own, sum(own))
 		}
 		for i, svc := range set.Services {

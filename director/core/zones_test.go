@@ -2,6 +2,7 @@ package core
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,5 +105,28 @@ func TestSerialsGrow(t *testing.T) {
 				t.Errorf("%d to %d, want %d", tc.old, got[0].GetSerial(), tc.want)
 			}
 		})
+	}
+}
+
+// The serial of a zone follows its text (S13), of a large one too, whoever has let go
+// of that.
+func TestSerialOfLargeText(t *testing.T) {
+	long := strings.Repeat("a", 1<<20)
+	seen := map[string]bool{}
+	for _, records := range []string{"", "b", long, long + "a", long + "b", "b" + long} {
+		set := &spec.Set{Zones: []*spec.Zone{{Name: "example.org", Records: records}}}
+		hash := func() string {
+			w := &work{set: set, next: &plan.Plan{Revision: 1}}
+			return string(w.serials()[0].GetHash())
+		}
+		first := hash()
+		if seen[first] {
+			t.Errorf("%d octets are taken for others", len(records))
+		}
+		seen[first] = true
+		set.Zones[0].Forget()
+		if hash() != first {
+			t.Errorf("%d octets are others once they are forgotten", len(records))
+		}
 	}
 }

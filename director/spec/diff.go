@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -46,6 +47,7 @@ func Diff(before, after []Raw) []Change {
 			d.add("", "", shownJSON(p.new.JSON))
 		case p.new == nil:
 			d.add("", shownJSON(p.old.JSON), "")
+		case bytes.Equal(p.old.JSON, p.new.JSON):
 		default:
 			x, errX := parseJSON(p.old.JSON)
 			y, errY := parseJSON(p.new.JSON)

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,6 +33,23 @@ func find[T any](sorted []*T, name string, nameOf func(*T) string) *T {
 	}
 	return sorted[i]
 }
+
+// Forget lets go of a large text, and keeps its sum: a zone of a million records is
+// in the plan's document and in the table, and need not be here, too.
+func (z *Zone) Forget() {
+	if len(z.Records) < largeText {
+		return
+	}
+	h := sha256.New()
+	for text := z.Records; text != ""; { // without a copy of it
+		n := min(len(text), 4096)
+		h.Write([]byte(text[:n]))
+		text = text[n:]
+	}
+	z.Records, z.Sum = "", hex.EncodeToString(h.Sum(nil))
+}
+
+const largeText = 1 << 20 // octets
 
 // ZoneOf returns the zone that a host is in, nil for none: the one with the
 // most labels in common, never a match by letters (C6).

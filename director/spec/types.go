@@ -61,7 +61,8 @@ type Zone struct {
 	Nameservers []string
 	Hostmaster  string
 	SOA         SOA
-	Records     string   // zone-file text, `file:` already read in
+	Records     string   // zone-file text, `file:` already read in; "" once Forget has let go of it
+	Sum         string   `json:",omitempty"` // of what Forget has let go of: its SHA-256, in hexadecimal
 	File        string   // where it came from, "" for inline
 	Steered     []string // the hosts of services that are in it, site names included; ordered
 	CNAMEs      []string `json:",omitempty"` // those of Steered whose service has CNAME; ordered
