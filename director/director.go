@@ -307,6 +307,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("loop", d.loop.run)
 	run("geo database", func(ctx context.Context) error { return d.survey.run(ctx, d.resurveyed) })
 	run("api", d.api.Run)
+	run("hostnames", d.resolver.Run)
 	if d.mute != nil {
 		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))
 		run("disk", d.awaitDisk)
@@ -318,7 +319,6 @@ func (d *Director) run(ctx context.Context) error {
 	run("gossip", d.links.Run)
 	run("courier", d.courier.run)
 	run("probes", d.prober.Run)
-	run("hostnames", d.resolver.Run)
 	run("saver", d.saver.run)
 	run("store", d.librarian.run)
 	run("campaign", d.campaign.Run)

@@ -20,31 +20,57 @@ const minFlat = 5 * time.Second
 // only where none of the chosen has an address the rest answers (steer.Set.Rest). A nil
 // flat is that of a service without such hostnames.
 type flat struct {
-	records map[netip.Addr]*resolve.Records // by stand-in; nil = nothing is known
+	names []flatName
+}
+
+type flatName struct {
+	hostname string
+	standIn  netip.Addr
+	records  *resolve.Records // nil = nothing is known
 }
 
 // rename looks up what a group's hostnames resolve to, and tells whether that is
 // other than what its names answer.
-func (d *describer) rename(g *group) bool {
+func (d *describer) rename(g *group) (renamed bool) {
 	def := d.spec.Services[g.members[0]]
 	if !def.Flattened() {
 		return false
 	}
-	now := &flat{records: map[netip.Addr]*resolve.Records{}}
-	same := g.flat != nil
-	for _, name := range flattenedOf(def) {
-		a := spec.StandIn(name)
-		if d.resolved != nil {
-			now.records[a] = d.resolved(name)
-		} else {
-			now.records[a] = nil
+	if g.flat == nil {
+		g.flat = &flat{}
+		for _, name := range flattenedOf(def) {
+			g.flat.names = append(g.flat.names, flatName{hostname: name, standIn: spec.StandIn(name)})
 		}
-		same = same && g.flat.records[a] == now.records[a]
+		renamed = true
 	}
-	if !same {
-		g.flat = now
+	now := g.flat
+	for i := range now.names {
+		n := &now.names[i]
+		var r *resolve.Records
+		if d.resolved != nil {
+			r = d.resolved(n.hostname)
+		}
+		if r == n.records {
+			continue
+		}
+		if now == g.flat { // what the last description was made of may still be looked at
+			now = &flat{names: slices.Clone(g.flat.names)}
+			n = &now.names[i]
+		}
+		n.records, renamed = r, true
 	}
-	return !same
+	g.flat = now
+	return renamed
+}
+
+// of gives what a stand-in resolves to; nil = nothing is known.
+func (fl *flat) of(standIn netip.Addr) *resolve.Records {
+	for i := range fl.names {
+		if fl.names[i].standIn == standIn {
+			return fl.names[i].records
+		}
+	}
+	return nil
 }
 
 // ttl bounds a service's by what the hostnames' own allow.
@@ -52,8 +78,8 @@ func (fl *flat) ttl(ttl time.Duration) time.Duration {
 	if fl == nil {
 		return ttl
 	}
-	for _, r := range fl.records {
-		if r != nil {
+	for i := range fl.names {
+		if r := fl.names[i].records; r != nil {
 			ttl = min(ttl, max(minFlat, r.TTL))
 		}
 	}
@@ -66,8 +92,8 @@ func (fl *flat) shared(f int) bool {
 	if fl == nil {
 		return true
 	}
-	for _, r := range fl.records {
-		if r == nil || len(r.Addrs[f]) == 0 {
+	for i := range fl.names {
+		if r := fl.names[i].records; r == nil || len(r.Addrs[f]) == 0 {
 			return false
 		}
 	}
@@ -84,7 +110,7 @@ func (fl *flat) addrs(svc *steer.Service) func(steer.Family, *steer.Choice) []ne
 		if len(list) != 1 || !spec.IsStandIn(list[0]) {
 			return list
 		}
-		if r := fl.records[list[0]]; r != nil {
+		if r := fl.of(list[0]); r != nil {
 			return r.Addrs[f]
 		}
 		return nil
@@ -97,7 +123,7 @@ func (fl *flat) unknown(svc *steer.Service, f steer.Family, c *steer.Choice) boo
 	if len(list) != 1 || !spec.IsStandIn(list[0]) {
 		return false
 	}
-	r := fl.records[list[0]]
+	r := fl.of(list[0])
 	return r == nil || !r.Known[f]
 }
 

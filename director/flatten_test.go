@@ -466,3 +466,109 @@ func TestHostnamesShown(t *testing.T) {
 		t.Errorf("got %q, want who answers instead", got)
 	}
 }
+
+// BenchmarkRename is one name of ten thousand resolving anew: from the change to the
+// table.
+func BenchmarkRename(b *testing.B) {
+	const services = 10_000
+	var text strings.Builder
+	text.WriteString(strings.Split(flatSpec, "---\nkind: GlobalService")[0])
+	to := known{}
+	for i := range services {
+		name := fmt.Sprintf("lb-%d.example.net", i)
+		fmt.Fprintf(&text, "---\nkind: GlobalService\nmetadata: {name: s%d}\nspec:\n  hosts: [s%d.example.org]\n  endpoints: [{cluster: fra, addresses: [192.0.2.10]}, {cluster: nyc, hostname: %s}]\n  steering: {policy: geo}\n", i, i, name)
+		to[name] = resolvedTo(time.Minute, "198.51.100.1")
+	}
+	raws, problems := spec.Parse("bench.yaml", []byte(text.String()))
+	if spec.Failed(problems) {
+		b.Fatal(problemsError(problems))
+	}
+	set, problems := spec.Resolve(raws)
+	if set == nil {
+		b.Fatal(problemsError(problems))
+	}
+	zones, _, err := new(zoneTexts).static(set, &plan.Plan{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := &inForce{spec: set, zones: zones, standbys: steer.StandbysOf(set, &plan.Plan{})}
+	d, decider := describer{resolved: to.records}, &steer.Decider{}
+	var table *answer.Table
+	for i := 0; b.Loop(); i++ {
+		to[fmt.Sprintf("lb-%d.example.net", i%services)] = resolvedTo(time.Minute, fmt.Sprintf("198.51.100.%d", i%200+2))
+		decision := decider.Decide(steer.Input{Spec: set, Plan: &plan.Plan{}})
+		if table, err = answer.Compile(answer.Options{Zones: d.describe(f, decision), Before: table}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestDirectorsResolveDifferently: directors that resolve a hostname differently, or
+// not at all, decide alike and fail over together by what stands for it (S7, L2); each
+// answers by what it knows, and one that learns more does at once.
+func TestDirectorsResolveDifferently(t *testing.T) {
+	text := strings.Replace(meshSpec, "{cluster: fra, addresses: [192.0.2.1]}", "{cluster: fra, hostname: lb.fra.example.net}", 1)
+	if text == meshSpec {
+		t.Fatal("the mesh has another spec")
+	}
+	inBubble(t, func(t *testing.T, m *mesh) {
+		learn := func(n *node, addr string) {
+			saved := resolve.Write(map[string]resolve.Saved{"lb.fra.example.net": {Records: resolvedTo(time.Minute, addr)}})
+			if err := n.resolver.Restore(saved); err != nil {
+				t.Fatal(err)
+			}
+			n.renamed.Store(true)
+		}
+		want := func(when string, addrs ...string) {
+			t.Helper()
+			var first []steer.Choice
+			for i, n := range m.nodes {
+				var chosen []steer.Choice
+				_ = n.inspect(m.ctx, func(time.Time) { chosen = n.decision.Services[0].V4.For(netip.Prefix{}, 0).Choices })
+				if i == 0 {
+					first = chosen
+				}
+				if !slices.Equal(first, chosen) {
+					t.Errorf("%s: %s decides %v, %s %v", when, m.nodes[0].name, first, n.name, chosen)
+				}
+				if got := asked(t, n.table.Load(), "pay.example.org.", dns.TypeA, "203.0.113.9"); !strings.HasSuffix(got, " "+addrs[i]) {
+					t.Errorf("%s: %s answers %s, want %s", when, n.name, got, addrs[i])
+				}
+			}
+		}
+		learn(m.nodes[0], "198.51.100.1")
+		learn(m.nodes[1], "198.51.100.2")
+		f := m.planOf(text, nil, 2, m.nodes[0])
+		for _, n := range m.nodes {
+			n.horizon.offer(f)
+		}
+		time.Sleep(3 * time.Second)
+		want("at first", "198.51.100.1", "198.51.100.2", "192.0.2.2")
+		standIn := spec.StandIn("lb.fra.example.net").String()
+		m.nodes[0].set(standIn, true)
+		m.nodes[2].set(standIn, true)
+		time.Sleep(time.Second)
+		want("two see it down", "192.0.2.2", "192.0.2.2", "192.0.2.2")
+		m.nodes[0].set(standIn, false)
+		m.nodes[2].set(standIn, false)
+		time.Sleep(15 * time.Second)
+		want("it has returned", "198.51.100.1", "198.51.100.2", "192.0.2.2")
+		learn(m.nodes[2], "198.51.100.3")
+		time.Sleep(2 * loopTick)
+		want("the third has learned", "198.51.100.1", "198.51.100.2", "198.51.100.3")
+		// Names that change all the time cost a table each half second.
+		before := m.nodes[2].table.Load()
+		made := 0
+		for i := range 100 {
+			learn(m.nodes[2], fmt.Sprintf("198.51.100.%d", 100+i))
+			time.Sleep(loopTick)
+			if now := m.nodes[2].table.Load(); now != before {
+				before = now
+				made++
+			}
+		}
+		if made < 3 || made > 6 {
+			t.Errorf("100 changes in 2.5 s made %d tables, want about 5", made)
+		}
+	})
+}

@@ -26,6 +26,7 @@ const (
 	verdictTick   = 5 * time.Second
 	stallLimit    = 100 * time.Millisecond // SEMANTICS, Know thyself
 	batch         = 1024                   // events taken at once before deciding
+	renamePause   = 500 * time.Millisecond // between two tables for other addresses of hostnames: some change with each answer
 )
 
 // loop is the one level-triggered loop: it owns votes, certificates and
@@ -76,6 +77,7 @@ type loop struct {
 	describer describer
 	decision  steer.Decision
 	decided   bool
+	described time.Time                       // when hostnames last had other addresses
 	stale     bool                            // isolated, or behind a known plan
 	dirty     bool                            // something that the answers depend on changed
 	states    map[health.Subject]health.State // as last decided upon
@@ -169,8 +171,8 @@ func (l *loop) step(now time.Time) {
 	if stale := isolated || l.horizon.behind(); stale != l.stale {
 		l.stale, l.dirty, l.decided = stale, true, false // EDE 3 comes and goes with it
 	}
-	if l.renamed.Swap(false) {
-		l.dirty, l.decided = true, false // the same decision, other addresses
+	if now.Sub(l.described) >= renamePause && l.renamed.Swap(false) {
+		l.dirty, l.decided, l.described = true, false, now // the same decision, other addresses
 	}
 	if l.dirty {
 		l.decide()
