@@ -47,7 +47,7 @@ func (w *worker) serve(ctx context.Context) error {
 		case err == nil: // what has been read is answered, whatever ends
 		case ctx.Err() != nil || w.server.leaving():
 			return nil
-		case errors.Is(err, os.ErrClosed):
+		case errors.Is(err, os.ErrClosed), errors.Is(err, net.ErrClosed):
 			return err
 		default:
 			// Trouble of the moment, such as no memory: the next packets may do better.

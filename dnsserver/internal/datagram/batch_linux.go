@@ -2,7 +2,10 @@ package datagram
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"syscall"
 	"unsafe"
 
@@ -90,6 +93,9 @@ func (b *Batch) Receive() (n int, err error) {
 	}
 	b.got, b.put, b.used, b.fault = 0, 0, 0, nil
 	if err := b.idle.Read(b.receive); err != nil {
+		if !errors.Is(err, os.ErrDeadlineExceeded) { // closed, which package os tells by an error that has no name
+			err = fmt.Errorf("%w: %w", os.ErrClosed, err)
+		}
 		return 0, err
 	}
 	return b.got, b.fault

@@ -1,7 +1,9 @@
 package datagram
 
 import (
+	"errors"
 	"net"
+	"os"
 	"testing"
 	"time"
 )
@@ -51,8 +53,8 @@ func TestWaitMissesNothing(t *testing.T) {
 	if err := server.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err == nil {
-		t.Error("Receive ended without an error")
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Receive() ended with %v", err)
 	}
 }
 
@@ -78,7 +80,41 @@ func TestTake(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err == nil {
-		t.Error("Receive gave no error")
+	if err := <-ended; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Receive() ended with %v", err)
+	}
+	if _, err := b.Receive(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a second Receive() ended with %v", err)
+	}
+}
+
+// STYLE 15: neither a read nor a wait allocates.
+func TestReceiveAllocatesNothing(t *testing.T) {
+	server := take(t, listen(t))
+	b, err := New(server, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.DialUDP("udp4", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	packet := []byte{1}
+	if allocs := testing.AllocsPerRun(200, func() {
+		for range many {
+			if _, err := client.Write(packet); err != nil {
+				t.Error(err)
+			}
+		}
+		if n, err := b.Receive(); n != many || err != nil { // which ends the watch
+			t.Errorf("Receive() = %d, %v", n, err)
+		}
+		go func() { _, _ = client.Write(packet) }()
+		if n, err := b.Receive(); n != 1 || err != nil { // which mostly begins one
+			t.Errorf("Receive() = %d, %v", n, err)
+		}
+	}); allocs > 2 { // those of the goroutine
+		t.Errorf("%f allocations", allocs)
 	}
 }
