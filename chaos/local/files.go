@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -122,9 +123,6 @@ func (f *Fleet) settings(i int, name string) string {
 	if f.opts.Geo != nil {
 		more = fmt.Sprintf("geo: {database: %q}\n", f.opts.Geo(i))
 	}
-	if f.opts.Resolver != "" {
-		more += fmt.Sprintf("resolvers: [%q]\n", f.opts.Resolver)
-	}
 	return more + fmt.Sprintf(`name: %s
 site: site-%d
 dataDir: %s
@@ -133,10 +131,10 @@ gossip: {listen: "%s:%d", advertise: %q, join: [%s], keyFile: %s}
 etcd: {endpoints: ["http://%s"]}
 api: {listen: %q}
 probe: {source: %s, allow: ["127.0.0.0/8"]}
-resolvers: [%s]
+resolvers: [%q]
 spec: [%s]
 `, name, i, f.data(i), net.JoinHostPort(host, port), also, f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
-		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.Resolver(), f.SpecDir(i))
+		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), cmp.Or(f.opts.Resolver, f.Resolver().String()), f.SpecDir(i))
 }
 
 func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }

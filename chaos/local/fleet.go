@@ -41,7 +41,7 @@ type Options struct {
 	// Geo gives each director's geo database; nil: they go by the country table.
 	Geo func(i int) string
 	// Resolver is the recursive server that hostnames are resolved by, address:port;
-	// "": the system's.
+	// default: port 53 of Fleet.Resolver, where nobody is unless a test puts it there.
 	Resolver string
 	// API gives each director's API address; default: port 8053 of its own
 	// loopback address.
