@@ -27,6 +27,7 @@ const (
 	stallLimit    = 100 * time.Millisecond // SEMANTICS, Know thyself
 	batch         = 1024                   // events taken at once before deciding
 	renamePause   = 500 * time.Millisecond // between two tables for other addresses of hostnames: some change with each answer
+	maxLines      = 100                    // lines of the log for one turn, beyond which it counts
 )
 
 // loop is the one level-triggered loop: it owns votes, certificates and
@@ -77,13 +78,13 @@ type loop struct {
 	describer describer
 	decision  steer.Decision
 	decided   bool
-	described time.Time                       // when hostnames last had other addresses
-	stale     bool                            // isolated, or behind a known plan
-	dirty     bool                            // something that the answers depend on changed
-	states    map[health.Subject]health.State // as last decided upon
-	readmits  map[string]time.Time            // override ID -> since when on our clock
-	alarms    map[string]string               // by director
-	unfit     *earth                          // that no table could be made by
+	described time.Time // when hostnames last had other addresses
+	flips     flips
+	stale     bool                 // isolated, or behind a known plan
+	dirty     bool                 // something that the answers depend on changed
+	readmits  map[string]time.Time // override ID -> since when on our clock
+	alarms    map[string]string    // by director
+	unfit     *earth               // that no table could be made by
 }
 
 // outbox is what the loop needs of gossip.
@@ -285,10 +286,20 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 	if f := l.horizon.current(); f != nil {
 		set = f.spec
 	}
-	for _, c := range certs {
+	several := map[health.State]int{}
+	for i, c := range certs {
+		several[c.To()]++
+		if i >= maxLines {
+			continue
+		}
 		l.log.Info("transition", slog.String("subject", steer.SubjectText(set, c.Subject)), slog.String("to", c.To().String()),
 			slog.Uint64("n", c.N), slog.String("why", c.Reason), slog.String("how", how))
-		l.shown.certificates.WithLabelValues(c.To().String(), how).Inc()
+	}
+	for to, n := range several {
+		l.shown.certificates.WithLabelValues(to.String(), how).Add(float64(n))
+	}
+	if n := len(certs) - maxLines; n > 0 {
+		l.log.Info("more transitions", slog.Int("subjects", n), slog.String("how", how))
 	}
 	l.dirty = true
 	l.show()
@@ -303,20 +314,50 @@ func (l *loop) decide() {
 	if f == nil {
 		return
 	}
-	states := l.book.States()
-	if l.decided && maps.Equal(states, l.states) {
+	if l.decided && !l.moved() {
 		return
 	}
 	l.decideOn(f, l.earth.Load())
+}
+
+// moved tells whether the state of any subject may be another than as last decided
+// upon.
+func (l *loop) moved() bool {
+	l.flips.take(l.book)
+	return l.flips.all || len(l.flips.subjects) > 0
+}
+
+// flips is what has changed since the last decision.
+type flips struct {
+	subjects []health.Subject
+	all      bool // whatever it be
+}
+
+func (f *flips) take(b *health.Book) {
+	changed := b.Changes()
+	f.all = f.all || changed == nil
+	f.subjects = append(f.subjects, changed...)
+}
+
+// given is what a decider wants to know of it, once.
+func (f *flips) given() []health.Subject {
+	out := f.subjects
+	if f.all {
+		out = nil
+	} else if out == nil {
+		out = []health.Subject{}
+	}
+	*f = flips{}
+	return out
 }
 
 // decideOn puts the table of a decision in place, and with it the earth that it is
 // made by; false: it cannot be made.
 func (l *loop) decideOn(f *inForce, on *earth) bool {
 	start := time.Now()
-	states := maps.Clone(l.book.States())
 	fit := on.fit(f.spec)
-	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: states, Places: fit.places})
+	l.flips.take(l.book)
+	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Changed: l.flips.given(), Places: fit.places})
 	var before *answer.Table
 	if l.describer.spec == f.spec {
 		before = l.table.Load()
@@ -335,7 +376,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	l.earth.Store(on)
 	l.prepared.Store(l.decider.Prepared())
 	l.tellMoves(l.decision, decision)
-	l.decision, l.states, l.decided, l.dirty = decision, states, true, false
+	l.decision, l.decided, l.dirty = decision, true, false
 	l.shown.decided(l, f)
 	l.verdicts = time.Time{} // shown with the next heartbeat
 	l.shown.compile.Observe(time.Since(start).Seconds())
@@ -411,7 +452,7 @@ func (l *loop) tend(now time.Time) {
 	l.shown.observe(l, now)
 	if now.Sub(l.verdicts) >= verdictTick {
 		l.verdicts = now
-		l.shown.verdicts(l, f, l.decision) // what never fell becomes healthy without a decision
+		l.shown.verdicts(l, l.decision) // what never fell becomes healthy without a decision
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/dnsserver/geo"
+	"github.com/divertdns/divert/health"
 )
 
 // metrics are the loop's own. Labels are bounded: directors by the roster,
@@ -114,13 +115,6 @@ func (m *metrics) observe(l *loop, now time.Time) {
 
 // decided shows a new decision.
 func (m *metrics) decided(l *loop, f *inForce) {
-	counts := map[string]int{"up": 0, "down": 0, "unknown": 0}
-	for _, s := range l.states {
-		counts[s.String()]++
-	}
-	for state, n := range counts {
-		m.subjects.WithLabelValues(state).Set(float64(n))
-	}
 	id := f.sealed.Identity
 	m.plan.Reset()
 	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)
@@ -148,26 +142,47 @@ func newGeoMetrics(reg prometheus.Registerer, d *Director) {
 	}, func() float64 { return float64(len(d.placings())) })
 }
 
-// verdicts shows the endpoints as status does.
-func (m *metrics) verdicts(l *loop, f *inForce, d steer.Decision) {
-	type key struct{ service, health string }
-	endpoints := map[key]int{}
+// verdicts shows the endpoints as status does, and the subjects.
+func (m *metrics) verdicts(l *loop, d steer.Decision) {
+	states := [...]health.State{health.Unknown, health.Up, health.Down}
+	var subjects [len(states)]int
+	for _, s := range l.book.Standing() {
+		subjects[s]++
+	}
+	for _, s := range states {
+		m.subjects.WithLabelValues(s.String()).Set(float64(subjects[s]))
+	}
+	healths := [...]steer.Health{steer.HealthUnknown, steer.Healthy, steer.Degraded, steer.Failed}
+	endpoints := map[string]*[len(healths)]int{}
 	now := l.now()
-	for i, s := range d.Services {
+	up := func(s health.Subject) bool { return l.votedUp(s, now) }
+	last, lastCounts := (*steer.Ruling)(nil), [len(healths)]int{}
+	for i := range d.Services {
+		s := &d.Services[i]
 		name := s.Name
 		if i >= topServices {
 			name = "other"
 		}
-		for _, h := range []steer.Health{steer.HealthUnknown, steer.Healthy, steer.Degraded, steer.Failed} {
-			endpoints[key{name, h.String()}] += 0
+		if s.Ruling != last { // services that are decided as one are one after the other, as a rule
+			last, lastCounts = s.Ruling, [len(healths)]int{}
+			for h := range s.Healths(up) {
+				lastCounts[h]++
+			}
 		}
-		for _, site := range s.Sites {
-			endpoints[key{name, l.healthOf(f.spec.Service(s.Name), site, now).String()}]++
+		counts := endpoints[name]
+		if counts == nil {
+			counts = new([len(healths)]int)
+			endpoints[name] = counts
+		}
+		for h, n := range lastCounts {
+			counts[h] += n
 		}
 	}
 	m.endpoints.Reset()
-	for k, n := range endpoints {
-		m.endpoints.WithLabelValues(k.service, k.health).Set(float64(n))
+	for name, counts := range endpoints {
+		for h, n := range counts {
+			m.endpoints.WithLabelValues(name, healths[h].String()).Set(float64(n))
+		}
 	}
 }
 

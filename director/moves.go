@@ -8,28 +8,34 @@ import (
 )
 
 // tellMoves logs one line for each endpoint that begins or ceases to serve. Where
-// services move together that are decided as one, the first speaks for all.
+// services move together that are decided as one, the first speaks for all; of more
+// than maxLines endpoints the rest are counted by what became of them.
 func (l *loop) tellMoves(old, next steer.Decision) {
 	before := byName(old, next)
 	together := make([]int, len(next.Services))
 	for i := range next.Services {
-		if first := next.Alike[i]; identicalSites(before(i), before(int(first))) {
+		if first := next.Alike[i]; before(i) == before(int(first)) {
 			together[first]++
 		}
 	}
+	type fate struct {
+		cluster string
+		health  steer.Health
+		serving bool
+	}
+	lines, rest := 0, map[fate]int{}
 	for i := range next.Services {
 		was, s := before(i), &next.Services[i]
-		if first := int(next.Alike[i]); identicalSites(was, s.Sites) || first != i && identicalSites(was, before(first)) {
+		if first := int(next.Alike[i]); was == s.Ruling || first != i && was == before(first) {
 			continue
 		}
-		for _, site := range s.Sites {
-			at := slices.IndexFunc(was, func(b steer.Site) bool { return b.Cluster == site.Cluster })
-			if at >= 0 && was[at].Serving == site.Serving && was[at].Health == site.Health && was[at].Drained == site.Drained {
+		for _, n := range s.Moved(was) {
+			if lines++; lines > maxLines {
+				cluster, h, serving := s.Glance(n)
+				rest[fate{cluster, h, serving}] += max(1, together[i])
 				continue
 			}
-			if at < 0 && site.Health == steer.Healthy {
-				continue
-			}
+			site := s.Site(n)
 			args := []any{
 				slog.String("service", s.Name), slog.String("cluster", site.Cluster), slog.String("health", site.Health.String()),
 				slog.Bool("serving", site.Serving), slog.String("drain", site.Drained), slog.String("why", site.Why),
@@ -40,26 +46,21 @@ func (l *loop) tellMoves(old, next steer.Decision) {
 			l.log.Info("endpoint", args...)
 		}
 	}
+	for to, n := range rest {
+		l.log.Info("more endpoints", slog.String("cluster", to.cluster), slog.String("health", to.health.String()),
+			slog.Bool("serving", to.serving), slog.Int("services", n))
+	}
 }
 
-// byName gives what the sites of the next decision's services were.
-func byName(old, next steer.Decision) func(i int) []steer.Site {
+// byName gives what was decided for the services of the next decision; nil where
+// nothing was.
+func byName(old, next steer.Decision) func(i int) *steer.Ruling {
 	if slices.EqualFunc(old.Services, next.Services, func(a, b steer.Service) bool { return a.Name == b.Name }) {
-		return func(i int) []steer.Site { return old.Services[i].Sites }
+		return func(i int) *steer.Ruling { return old.Services[i].Ruling }
 	}
-	was := make(map[string]int, len(old.Services))
+	was := make(map[string]*steer.Ruling, len(old.Services))
 	for i := range old.Services {
-		was[old.Services[i].Name] = i
+		was[old.Services[i].Name] = old.Services[i].Ruling
 	}
-	return func(i int) []steer.Site {
-		at, ok := was[next.Services[i].Name]
-		if !ok {
-			return nil
-		}
-		return old.Services[at].Sites
-	}
-}
-
-func identicalSites(a, b []steer.Site) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+	return func(i int) *steer.Ruling { return was[next.Services[i].Name] }
 }

@@ -222,12 +222,12 @@ func cluster(c *spec.Cluster, sites []api.Site) api.Cluster {
 func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service {
 	def := f.spec.Service(s.Name)
 	out := api.Service{Name: s.Name, Hosts: s.Hosts, Policy: def.Steering.Policy.String(), Observing: s.Observing, Alerts: s.Alerts}
-	for _, site := range s.Sites {
+	healths := slices.Collect(s.Healths(func(sub health.Subject) bool { return l.votedUp(sub, now) }))
+	for i, site := range s.Sites() {
 		v := api.Site{
-			Cluster: site.Cluster, Health: site.Health.String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
+			Cluster: site.Cluster, Health: healths[i].String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
 			Addresses: []api.Address{},
 		}
-		v.Health = l.healthOf(def, site, now).String()
 		var returns []string
 		for _, addr := range site.All {
 			a := api.Address{Address: f.spec.NameOf(addr), Live: slices.Contains(site.Live, addr)}
@@ -246,21 +246,6 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 		out.Sites = append(out.Sites, v)
 	}
 	return out
-}
-
-// healthOf is a site's health for people and metrics: one that never fell has no
-// certificate, and is healthy once a quorum sees all of one address up.
-func (l *loop) healthOf(svc *spec.GlobalService, site steer.Site, now time.Time) steer.Health {
-	if site.Health != steer.HealthUnknown {
-		return site.Health
-	}
-	for _, addr := range site.All {
-		of := steer.Subjects(svc, addr)
-		if len(of) > 0 && !slices.ContainsFunc(of, func(s steer.SubjectOf) bool { return !l.votedUp(s.Subject, now) }) {
-			return steer.Healthy
-		}
-	}
-	return steer.HealthUnknown
 }
 
 // waits says for people why a return waits.

@@ -42,6 +42,8 @@ type Book struct {
 	digest     uint64              // of the transitions in force of known subjects
 	moved      []Subject           // transitions since the observer last looked
 	states     map[Subject]State   // nil: to be rebuilt
+	given      bool                // States handed it out
+	changed    []Subject           // see Changes
 	abstaining bool
 	acked      int             // index of the author that the next heartbeat acknowledges first
 	boots      map[string]mark // of directors that are not in the roster, or not yet
@@ -166,7 +168,8 @@ func (b *Book) SetSubjects(subjects []Subject, now time.Time) {
 	}
 	for s, t := range b.topics {
 		if _, ok := want[s]; !ok && t.known {
-			t.known, t.retired, b.states = false, now, nil
+			t.known, t.retired = false, now
+			b.forgetStates()
 			b.digest ^= transitionHash(t.hash, t.chain.N)
 			b.consider(t)
 		}
@@ -177,7 +180,8 @@ func (b *Book) SetSubjects(subjects []Subject, now time.Time) {
 			t = b.open(s)
 		}
 		if !t.known {
-			t.known, b.states = true, nil
+			t.known = true
+			b.forgetStates()
 			b.digest ^= transitionHash(t.hash, t.chain.N)
 			b.moved = append(b.moved, s)
 			b.consider(t)
@@ -282,7 +286,8 @@ func (b *Book) consider(t *topic) {
 // advance puts a transition in force.
 func (b *Book) advance(t *topic, c Certificate, now time.Time) {
 	b.digest ^= transitionHash(t.hash, t.chain.N) ^ transitionHash(t.hash, c.N)
-	t.chain, t.cert, t.disputed, b.states = t.chain.next(c.N, now), c, time.Time{}, nil
+	t.chain, t.cert, t.disputed = t.chain.next(c.N, now), c, time.Time{}
+	b.note(t)
 	b.moved = append(b.moved, t.subject)
 	b.consider(t)
 }
@@ -293,7 +298,8 @@ func (b *Book) takeBack(t *topic, n uint64) {
 	for t.chain.N > n {
 		t.chain = t.chain.back()
 	}
-	t.disputed, b.states = time.Time{}, nil
+	t.disputed = time.Time{}
+	b.note(t)
 	t.cert = Certificate{Subject: t.subject, N: t.chain.N}
 	b.digest ^= transitionHash(t.hash, was) ^ transitionHash(t.hash, t.chain.N)
 	b.moved = append(b.moved, t.subject)

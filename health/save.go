@@ -94,7 +94,7 @@ func (b *Book) Restore(data []byte, now time.Time) error {
 			a.boot, a.seq, a.floor = m.boot, m.seq, mark{seq: m.seq}
 		}
 	}
-	b.states = nil
+	b.forgetStates()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -9,6 +10,15 @@ import (
 // States gives the state by certificate of every subject in the spec. The map
 // is never changed once given; a new one is made after a transition.
 func (b *Book) States() map[Subject]State {
+	b.given = true
+	return b.standing()
+}
+
+// Standing is States for who does not keep the map: it changes with the next
+// transition, instead of being made anew.
+func (b *Book) Standing() map[Subject]State { return b.standing() }
+
+func (b *Book) standing() map[Subject]State {
 	if b.states == nil {
 		b.states = make(map[Subject]State, len(b.topics))
 		for s, t := range b.topics {
@@ -19,6 +29,31 @@ func (b *Book) States() map[Subject]State {
 	}
 	return b.states
 }
+
+// Changes lists the subjects whose state may be another than when it was last asked;
+// nil: any may be.
+func (b *Book) Changes() []Subject {
+	out := b.changed
+	b.changed = []Subject{}
+	return out
+}
+
+// note keeps up with a transition of a topic.
+func (b *Book) note(t *topic) {
+	if b.changed != nil {
+		b.changed = append(b.changed, t.subject)
+	}
+	if b.states == nil || !t.known {
+		return
+	}
+	if b.given {
+		b.states, b.given = maps.Clone(b.states), false
+	}
+	b.states[t.subject] = t.chain.State()
+}
+
+// forgetStates is note for what concerns all.
+func (b *Book) forgetStates() { b.states, b.given, b.changed = nil, false, nil }
 
 // Chain gives the transitions of a subject.
 func (b *Book) Chain(s Subject) Chain {

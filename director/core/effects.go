@@ -78,7 +78,7 @@ func (v *verdict) effects() []Effect {
 		}
 		e := Effect{Service: c.name, From: m.from, To: m.to}
 		if c.after != nil {
-			e.Healthy = healthy(c.after)
+			e.Healthy = c.after.Well()
 		}
 		if c.svc != nil {
 			e.MinWanted = c.svc.MinHealthy
@@ -118,7 +118,7 @@ func (v *verdict) moved(b, a *steer.Service) moves {
 
 func serving(s *steer.Service) []string {
 	clusters := map[string]bool{}
-	for _, site := range s.Sites {
+	for _, site := range s.Sites() {
 		clusters[site.Cluster] = site.Serving
 	}
 	return trueKeys(clusters)
@@ -139,16 +139,6 @@ func (v *verdict) newAlerts() []string {
 		}
 	}
 	return out
-}
-
-func healthy(s *steer.Service) int {
-	n := 0
-	for _, site := range s.Sites {
-		if site.Drained == "" && (site.Health == steer.Healthy || site.Health == steer.HealthUnknown) {
-			n++
-		}
-	}
-	return n
 }
 
 func picked(s *steer.Set, n int) map[string]bool {

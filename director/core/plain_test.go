@@ -119,11 +119,11 @@ func (v *verdict) plainEffects() []Effect {
 		from, to := map[string]bool{}, map[string]bool{}
 		switch {
 		case c.before == nil:
-			for _, s := range c.after.Sites {
+			for _, s := range c.after.Sites() {
 				to[s.Cluster] = s.Serving
 			}
 		case c.after == nil:
-			for _, s := range c.before.Sites {
+			for _, s := range c.before.Sites() {
 				from[s.Cluster] = s.Serving
 			}
 		default:
@@ -142,7 +142,11 @@ func (v *verdict) plainEffects() []Effect {
 			continue
 		}
 		if c.after != nil {
-			e.Healthy = healthy(c.after)
+			for _, site := range c.after.Sites() {
+				if site.Drained == "" && (site.Health == steer.Healthy || site.Health == steer.HealthUnknown) {
+					e.Healthy++
+				}
+			}
 		}
 		if c.svc != nil {
 			e.MinWanted = c.svc.MinHealthy

@@ -267,7 +267,7 @@ func (w *world) serving(service string) string {
 	d := steer.Decide(steer.Input{Spec: w.s.Spec, Plan: w.s.Plan.Plan, States: w.s.States, Places: everywhere()})
 	var out []string
 	for _, s := range d.Services {
-		for _, site := range s.Sites {
+		for _, site := range s.Sites() {
 			if s.Name == service && site.Serving {
 				out = append(out, site.Cluster)
 			}

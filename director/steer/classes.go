@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/divertdns/divert/director/spec"
-	"github.com/divertdns/divert/health"
 )
 
 // site is one endpoint as a service's steering sees it, whatever its health.
@@ -49,7 +48,6 @@ type compiled struct {
 	fleet    *spec.Fleet
 	sites    []site // in spec order
 	byRank   []int  // indices of sites, in the service's order
-	subjects []health.Subject
 	fallback [2][]netip.Addr
 }
 
@@ -111,7 +109,6 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 	svc := c.svc
 	tmpl := template(svc)
 	divisor, biggest := weights(svc)
-	seen := map[health.Subject]bool{}
 	for i := range svc.Endpoints {
 		e := &svc.Endpoints[i]
 		cl := clusters[e.Cluster]
@@ -127,12 +124,6 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 				if Family(f).Has(addr) {
 					s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
 					s.all[f] = append(s.all[f], addr)
-				}
-			}
-			for _, o := range subjects {
-				if !seen[o.Subject] {
-					seen[o.Subject] = true
-					c.subjects = append(c.subjects, o.Subject)
 				}
 			}
 		}

@@ -28,6 +28,7 @@ type decision struct {
 	observing  bool
 	differs    bool // what is observed is not what is used
 	alerts     map[string]struct{}
+	key        []byte // scratch
 }
 
 // inputs is what changes a service's decision without a change of its spec.
@@ -38,21 +39,46 @@ type inputs struct {
 	frozen  source // what the observation stored
 }
 
-func (c *compiled) decide(name string, in inputs, m *memory) *Ruling {
-	d := &decision{c: c, known: m.of(c.layout), name: name, observe: in.observe, alerts: map[string]struct{}{}}
+// decide decides for a service whose sites are observed to be as real says.
+func (c *compiled) decide(name string, in inputs, real []*rolls, m *memory) *Ruling {
+	d := &m.scratch
+	d.begin(c, name, in, m)
 	svc := c.svc
 	// A spec that says `observe` before the plan holds the observation is obeyed
 	// at once, as if born in it.
 	d.observing = !in.acting && (in.observe != nil ||
 		svc.Automation == spec.AutomationObserve || c.fleet.Automation == spec.AutomationObserve)
-	d.takeStock(in)
+	used := d.takeStock(in, real)
 	v := d.verdict()
-	out := &Ruling{
+	return &Ruling{
 		TTL: svc.TTL, Answers: max(1, svc.Steering.Answers), Observing: d.observing,
-		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts, fallback: c.fallback,
+		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts,
+		c: c, real: real, used: used, drained: d.drained(), overBudget: d.overBudget, serving: v.serving,
 	}
-	out.Sites = d.sites(v.serving)
-	out.sites = d.own()
+}
+
+// begin clears what the decision before left, and keeps its room.
+func (d *decision) begin(c *compiled, name string, in inputs, m *memory) {
+	old := *d
+	clear(old.alerts)
+	*d = decision{c: c, known: m.of(c.layout), name: name, observe: in.observe, alerts: old.alerts, stand: old.stand[:0], key: old.key[:0]}
+	for f := range d.targets {
+		d.targets[f] = old.targets[f][:0]
+	}
+	if d.alerts == nil {
+		d.alerts = map[string]struct{}{}
+	}
+}
+
+// drained lists the drain of each site; nil where there is none.
+func (d *decision) drained() []*drain {
+	if !slices.ContainsFunc(d.stand, func(st standing) bool { return st.drain != nil }) {
+		return nil
+	}
+	out := make([]*drain, len(d.stand))
+	for i := range d.stand {
+		out[i] = d.stand[i].drain
+	}
 	return out
 }
 
@@ -91,7 +117,7 @@ func (d *decision) verdict() *verdict {
 // pattern writes all that a verdict depends on besides the layout.
 func (d *decision) pattern() []byte {
 	svc := d.c.svc
-	b := make([]byte, 0, 32+32*len(d.stand))
+	b := d.key
 	number := func(n int64) { b = binary.AppendVarint(b, n) }
 	override := func(o *drain) {
 		if o == nil {
@@ -116,35 +142,21 @@ func (d *decision) pattern() []byte {
 			b = append(b, byte(r.Health), byte(st.real[f].Health), bit(len(r.All) > 0), bit(len(r.Live) > 0), bit(len(r.Alive) > 0), bit(len(r.Live) < len(r.All)))
 		}
 	}
+	d.key = b
 	return b
-}
-
-// own gives what the sets leave to the service, by rank.
-func (d *decision) own() []own {
-	out := make([]own, len(d.stand))
-	for i := range d.stand {
-		for f := range d.stand[i].rolls {
-			r, o := &d.stand[i].rolls[f], &out[d.c.sites[i].rank]
-			o.live[f], o.alive[f], o.all[f] = r.Live, r.Alive, r.All
-			o.health[f] = healthWhy(d.c.sites[i].end, r)
-		}
-	}
-	return out
 }
 
 func (d *decision) alert(s string) { d.alerts[s] = struct{}{} }
 
-// takeStock works out every site's standing.
-func (d *decision) takeStock(in inputs) {
+// takeStock works out every site's standing, and gives what steering sees of each.
+func (d *decision) takeStock(in inputs, real []*rolls) (used []*rolls) {
 	c := d.c
-	used := in.real
+	used = real
 	if d.observing {
-		used = in.frozen
+		used = c.observe(in.frozen)
 	}
-	d.stand = make([]standing, len(c.sites))
 	for i := range c.sites {
-		s, st := &c.sites[i], &d.stand[i]
-		st.last = true
+		s, st := &c.sites[i], standing{last: true, real: real[i], rolls: used[i]}
 		for j := range in.drains {
 			dr := &in.drains[j]
 			if !dr.scope.Covers(d.name, s.cluster) {
@@ -155,21 +167,16 @@ func (d *decision) takeStock(in inputs) {
 				st.drain, st.since = dr, dr.o.GetRevision()
 			}
 		}
-		for f := range s.addrs {
-			st.real[f].All = s.all[f]
-			st.real[f].of(s.addrs[f], in.real)
-			st.rolls[f] = st.real[f]
-			if d.observing {
-				st.rolls[f] = Roll{All: s.all[f]}
-				st.rolls[f].of(s.addrs[f], used)
-				d.differs = d.differs || !sameRoll(&st.real[f], &st.rolls[f])
-			}
+		for f := range st.real {
+			d.differs = d.differs || d.observing && !sameRoll(&st.real[f], &st.rolls[f])
 		}
+		d.stand = append(d.stand, st)
 	}
 	for f := range d.targets {
 		d.takeTargets(Family(f))
 		d.budget(Family(f))
 	}
+	return used
 }
 
 // sameRoll compares what steering would make of two roll-ups.

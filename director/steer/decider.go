@@ -2,6 +2,7 @@ package steer
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/divertdns/divert/director/plan"
@@ -17,18 +18,21 @@ type Decider struct {
 	prepared *Prepared
 	memory   memory
 	kinds    []kind
+	watchers *watchers // made when first asked for
+	soft     map[netip.Addr][]health.Subject
 	acting   bool
 	drains   []drain // last decided by
 	observes []drain
-	single   []string // services that an override names, in order
+	single   []string  // services that an override names, in order
+	services []Service // as last decided
 	alike    []int32
 }
 
 // kind is what is remembered of one of Prepared.
 type kind struct {
-	parts  []part // by the overrides that name single ones
-	states []health.State
-	soft   []health.Subject
+	seen
+	parts []part // by the overrides that name single ones
+	due   bool   // some part is to be decided anew
 }
 
 // part is those of a kind that the same overrides cover.
@@ -43,23 +47,69 @@ func (d *Decider) Decide(in Input) Decision {
 		return Decision{}
 	}
 	d.prepare(in)
-	now := d.memory.inputs(in)
+	began := d.kinds != nil
+	if !began || in.Changed == nil || slices.ContainsFunc(in.Changed, func(s health.Subject) bool { return s.Kind == health.KindSoft }) {
+		d.soft = softOf(in.States)
+	}
+	now := d.memory.facts(in, d.soft)
 	d.account(now)
-	out := Decision{Services: make([]Service, len(in.Spec.Services)), Alike: d.alike}
+	d.look(in, now, began)
+	d.services = slices.Clone(d.services)
 	for i := range d.kinds {
-		k, c := &d.kinds[i], d.prepared.kinds[i].compiled
-		same := k.same(c, now.real)
+		k := &d.kinds[i]
+		if !k.due {
+			continue
+		}
+		k.due = false
 		for j := range k.parts {
 			p := &k.parts[j]
-			if !same || p.ruling == nil {
-				p.ruling = d.rule(c, in.Spec.Services[p.members[0]].Name, now)
+			if p.ruling != nil {
+				continue
 			}
+			p.ruling = d.rule(d.prepared.kinds[i].compiled, in.Spec.Services[p.members[0]].Name, now, k.rolls)
 			for _, m := range p.members {
-				out.Services[m] = Service{Name: in.Spec.Services[m].Name, Hosts: in.Spec.Services[m].Hosts, Ruling: p.ruling}
+				d.services[m].Ruling = p.ruling
 			}
 		}
 	}
-	return out
+	return Decision{Services: d.services, Alike: d.alike}
+}
+
+// look finds what has changed of what is observed, and forgets what was decided by
+// it.
+func (d *Decider) look(in Input, now *facts, began bool) {
+	if !began || in.Changed == nil {
+		for i := range d.kinds {
+			if d.kinds[i].look(d.prepared.kinds[i].compiled, now.real) {
+				d.kinds[i].forget()
+			}
+		}
+		return
+	}
+	if len(in.Changed) == 0 {
+		return
+	}
+	if d.watchers == nil {
+		d.watchers = newWatchers(d.prepared)
+	}
+	fresh := map[int32]bool{} // kinds whose list of rolls is not handed out yet
+	for _, s := range in.Changed {
+		for _, w := range d.watchers.of(s.Addr.Addr()) {
+			k := &d.kinds[w.kind]
+			if k.lookAt(d.prepared.kinds[w.kind].compiled, int(w.site), now.real, fresh[w.kind]) {
+				fresh[w.kind] = true
+				k.forget()
+			}
+		}
+	}
+}
+
+// forget drops what was decided for a kind.
+func (k *kind) forget() {
+	k.due = true
+	for j := range k.parts {
+		k.parts[j].ruling = nil
+	}
 }
 
 // DecideSome decides for some services alone, by their indices in the spec, and
@@ -69,7 +119,7 @@ func (d *Decider) DecideSome(in Input, services []int) []Service {
 		return nil
 	}
 	d.prepare(in)
-	now := d.memory.inputs(in)
+	now := d.memory.facts(in, softOf(in.States))
 	single := named(now.drains, now.observations)
 	shared := map[int32]*Ruling{} // of those of a kind that nothing names
 	out := make([]Service, len(services))
@@ -78,7 +128,8 @@ func (d *Decider) DecideSome(in Input, services []int) []Service {
 		_, alone := slices.BinarySearch(single, svc.Name)
 		r := shared[k]
 		if r == nil || alone {
-			r = d.prepared.kinds[k].decide(svc.Name, now.of(svc.Name), &d.memory)
+			c := d.prepared.kinds[k].compiled
+			r = c.decide(svc.Name, now.of(svc.Name), c.observe(now.real), &d.memory)
 		}
 		if !alone {
 			shared[k] = r
@@ -108,9 +159,9 @@ func (d *Decider) prepare(in Input) {
 }
 
 // rule decides for a service.
-func (d *Decider) rule(c *compiled, name string, now *facts) *Ruling {
+func (d *Decider) rule(c *compiled, name string, now *facts, of []*rolls) *Ruling {
 	in := now.of(name)
-	r := c.decide(name, in, &d.memory)
+	r := c.decide(name, in, of, &d.memory)
 	r.Next = c.next(name, r, in, &d.memory)
 	return r
 }
@@ -118,9 +169,13 @@ func (d *Decider) rule(c *compiled, name string, now *facts) *Ruling {
 // account takes note of overrides: it sets apart the services that some name, and
 // forgets what was decided for those whom a change of them covers.
 func (d *Decider) account(now *facts) {
-	if d.kinds == nil || d.acting != now.acting {
+	if d.kinds == nil {
 		d.kinds = make([]kind, len(d.prepared.kinds))
 		d.alike = make([]int32, len(d.prepared.kindOf))
+		d.services = make([]Service, len(d.prepared.kindOf))
+		for i, svc := range d.prepared.set.Services {
+			d.services[i] = Service{Name: svc.Name, Hosts: svc.Hosts}
+		}
 		d.single = named(now.drains, now.observations)
 		for i := range d.kinds {
 			d.divide(i)
@@ -128,6 +183,11 @@ func (d *Decider) account(now *facts) {
 	} else if moved := slices.Concat(changed(d.drains, now.drains), changed(d.observes, now.observations)); len(moved) > 0 {
 		d.name(named(now.drains, now.observations))
 		d.forget(moved)
+	}
+	if d.acting != now.acting {
+		for i := range d.kinds {
+			d.kinds[i].forget()
+		}
 	}
 	d.acting, d.drains, d.observes = now.acting, now.drains, now.observations
 }
@@ -161,7 +221,7 @@ func (d *Decider) name(single []string) {
 func (d *Decider) divide(i int) {
 	k, p := &d.kinds[i], &d.prepared.kinds[i]
 	before := k.parts
-	k.parts = nil
+	k.parts, k.due = nil, true
 	var rest []int
 	for _, m := range p.members {
 		if _, found := slices.BinarySearch(d.single, d.prepared.set.Services[m].Name); found {
@@ -195,7 +255,7 @@ func (d *Decider) forget(moved []drain) {
 			name := d.prepared.set.Services[p.members[0]].Name
 			for n := range moved {
 				if moved[n].touches(name, c) {
-					p.ruling = nil
+					p.ruling, d.kinds[i].due = nil, true
 				}
 			}
 		}
@@ -239,34 +299,6 @@ func named(lists ...[]drain) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// same tells whether nothing that the kind's decisions depend on has changed, and
-// remembers what they depend on now.
-func (k *kind) same(c *compiled, seen source) bool {
-	same := k.states != nil
-	if !same {
-		k.states = make([]health.State, len(c.subjects))
-	}
-	for i, s := range c.subjects {
-		if st := seen.states[s]; st != k.states[i] {
-			k.states[i], same = st, false
-		}
-	}
-	var soft []health.Subject
-	if len(seen.soft) > 0 {
-		for i := range c.sites {
-			for f := range c.sites[i].addrs {
-				for _, a := range c.sites[i].addrs[f] {
-					soft = append(soft, seen.softAt(a)...)
-				}
-			}
-		}
-	}
-	if !slices.Equal(soft, k.soft) {
-		k.soft, same = soft, false
-	}
-	return same
 }
 
 // overrides parses a plan's drains and observations; what this version does not

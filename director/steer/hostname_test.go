@@ -114,7 +114,7 @@ func TestHostnamesAlikeInBothFamilies(t *testing.T) {
 				t.Fatalf("%s, IPv4:\n%s\nIPv6:\n%s", s.Cluster, a, b)
 			}
 		}
-		for _, s := range d.Sites {
+		for _, s := range d.Sites() {
 			if len(s.All) != 1 || len(s.Live) > 1 {
 				t.Fatalf("%s has %v, of those %v live", s.Cluster, s.All, s.Live)
 			}

@@ -1,6 +1,8 @@
 package steer
 
 import (
+	"net/netip"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/divertdns/divert/director/plan"
@@ -13,6 +15,7 @@ type memory struct {
 	layouts   map[*layout]*remembered
 	overrides map[string]uint32 // numbers, by all that they say
 	last      uint32
+	scratch   decision
 }
 
 // remembered is of the services of one layout.
@@ -104,9 +107,10 @@ func (m *memory) number(o *plan.Override) uint32 {
 	return m.last
 }
 
-// inputs reads what changes decisions without a change of the spec.
-func (m *memory) inputs(in Input) *facts {
-	f := &facts{real: source{states: in.States, soft: softOf(in.States)}, acting: in.Acting, frozen: map[uint32]source{}}
+// facts reads what changes decisions without a change of the spec. Soft is what is
+// soft among the states.
+func (m *memory) facts(in Input, soft map[netip.Addr][]health.Subject) *facts {
+	f := &facts{real: source{states: in.States, soft: soft}, acting: in.Acting, frozen: map[uint32]source{}}
 	f.drains, f.observations = m.read(in.Plan)
 	return f
 }

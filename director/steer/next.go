@@ -22,7 +22,7 @@ func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Tim
 			later.observe = observationOf(name, slices.DeleteFunc(slices.Clone(in.observations), ended))
 			later.frozen = in.stored(later.observe)
 		}
-		if !sameAnswers(now, c.decide(name, later, m)) {
+		if !sameAnswers(now, c.decide(name, later, now.real, m)) {
 			return end
 		}
 	}

@@ -284,7 +284,7 @@ func (s *story) sites(name string) {
 		if d.Services[i].Name != name {
 			continue
 		}
-		for _, x := range d.Services[i].Sites {
+		for _, x := range d.Services[i].Sites() {
 			line := x.Cluster + " " + x.Health.String()
 			if x.Drained != "" {
 				line += ", drained"
@@ -306,7 +306,35 @@ func dump(d Decision) string {
 	out := fmt.Sprintln(d.Alike)
 	for i := range d.Services {
 		s := &d.Services[i]
-		out += fmt.Sprintf("%s %s %+v\n", s.Name, s.Hosts, *s.Ruling)
+		out += fmt.Sprintf("%s %s %s next %s\n", s.Name, s.Hosts, dumpRuling(s.Ruling), s.Next)
+	}
+	return out
+}
+
+// dumpRuling writes all of a ruling but when it ends.
+func dumpRuling(r *Ruling) string {
+	out := fmt.Sprintf("%v %d %t %v %+v\n", r.TTL, r.Answers, r.Observing, r.Alerts, r.Sites())
+	dumpView := func(f Family, v *View) {
+		for i := range v.Sets {
+			s := &v.Sets[i]
+			out += fmt.Sprintf(" %s %d: %v %t %t %q", f, i, s.Tier, s.Weighted, s.FailOpen, r.Why(f, s))
+			for _, list := range [][]Choice{s.Choices, s.Rest} {
+				for j := range list {
+					c := &list[j]
+					out += fmt.Sprintf(" %s/%s*%d%v", c.Cluster, c.Domain, c.Weight, r.Addrs(f, c))
+				}
+				out += ";"
+			}
+			out += "\n"
+		}
+		out += fmt.Sprintf(" %v %v\n", v.ByPlace, v.ByPrefix)
+	}
+	dumpView(IPv4, &r.V4)
+	dumpView(IPv6, &r.V6)
+	for i := range r.SiteViews {
+		out += r.SiteViews[i].Cluster + "\n"
+		dumpView(IPv4, &r.SiteViews[i].V4)
+		dumpView(IPv6, &r.SiteViews[i].V6)
 	}
 	return out
 }

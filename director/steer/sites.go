@@ -2,43 +2,137 @@ package steer
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/divertdns/divert/health"
 )
 
-// sites gives every endpoint's standing: what is observed of it and what people
-// said, side by side.
-func (d *decision) sites(serving []bool) []Site {
-	out := make([]Site, len(d.c.sites))
-	for i := range d.c.sites {
-		s, st := &d.c.sites[i], &d.stand[i]
-		o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: d.worse(i), Serving: serving[i]}
-		var why []string
-		if !s.target {
-			why = append(why, "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+d.c.svc.Environment)
-		}
-		if st.drain != nil {
-			o.Drained = st.drain.o.GetId()
-			why = append(why, DrainWhy(s.end.Cluster, st.drain.o))
-		}
-		for f := range st.real {
-			r := &st.real[f]
-			o.All, o.Live = joined(o.All, r.All), joined(o.Live, r.Live)
-			if w := healthWhy(s.end, r); w != "" && !slices.Contains(why, w) {
-				why = append(why, w)
-			}
-			if d.observing && !sameRoll(r, &st.rolls[f]) {
-				why = append(why, "automation observes: "+Family(f).String()+" answers as if "+d.asIf(i, Family(f)))
-			}
-			if r.Health == Degraded && d.overBudget[f] != "" && !d.observing && s.target && st.drain == nil {
-				why = append(why, "over the budget for the degraded: ranks as healthy")
-			}
-		}
-		o.Why = strings.Join(slices.Compact(why), "; ")
-		out[i] = o
+// Sites gives every endpoint's standing, in the order of the spec: what is observed of
+// it and what people said, side by side. It is worked out for whoever asks.
+func (r *Ruling) Sites() []Site {
+	out := make([]Site, len(r.c.sites))
+	for i := range out {
+		out[i] = r.Site(i)
 	}
 	return out
+}
+
+// Healths gives the health of each site, in the order of the spec, for people and
+// metrics: one that never fell has no certificate, and is healthy once up says so of
+// all that is watched of one of its addresses.
+func (r *Ruling) Healths(up func(health.Subject) bool) iter.Seq[Health] {
+	return func(yield func(Health) bool) {
+		for i := range r.c.sites {
+			h := worse(r.real[i])
+			if h == HealthUnknown && r.c.sites[i].passes(up) {
+				h = Healthy
+			}
+			if !yield(h) {
+				return
+			}
+		}
+	}
+}
+
+// passes tells whether all that is watched of one address passes.
+func (s *site) passes(up func(health.Subject) bool) bool {
+	for f := range s.addrs {
+		for i := range s.addrs[f] {
+			of := s.addrs[f][i].subjects
+			if len(of) > 0 && !slices.ContainsFunc(of, func(o SubjectOf) bool { return !up(o.Subject) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Site is one of Sites.
+func (r *Ruling) Site(i int) Site {
+	s, dr := &r.c.sites[i], r.drainOf(i)
+	o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: worse(r.real[i]), Serving: r.serving[i]}
+	var why []string
+	if !s.target {
+		why = append(why, "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+r.c.svc.Environment)
+	}
+	if dr != nil {
+		o.Drained = dr.o.GetId()
+		why = append(why, DrainWhy(s.end.Cluster, dr.o))
+	}
+	for f := range r.real[i] {
+		seen, used := &r.real[i][f], &r.used[i][f]
+		o.All, o.Live = joined(o.All, seen.All), joined(o.Live, seen.Live)
+		if w := healthWhy(s.end, seen); w != "" && !slices.Contains(why, w) {
+			why = append(why, w)
+		}
+		if r.Observing && !sameRoll(seen, used) {
+			why = append(why, "automation observes: "+Family(f).String()+" answers as if "+asIf(s.end.Cluster, used))
+		}
+		if seen.Health == Degraded && r.overBudget[f] != "" && !r.Observing && s.target && dr == nil {
+			why = append(why, "over the budget for the degraded: ranks as healthy")
+		}
+	}
+	o.Why = strings.Join(slices.Compact(why), "; ")
+	return o
+}
+
+func (r *Ruling) drainOf(i int) *drain {
+	if len(r.drained) == 0 {
+		return nil
+	}
+	return r.drained[i]
+}
+
+// Glance is of a site what costs nothing to tell.
+func (r *Ruling) Glance(i int) (cluster string, h Health, serving bool) {
+	return r.c.sites[i].end.Cluster, worse(r.real[i]), r.serving[i]
+}
+
+// Well counts the undrained sites that are healthy, as far as is known.
+func (r *Ruling) Well() int {
+	n := 0
+	for i := range r.real {
+		if h := worse(r.real[i]); r.drainOf(i) == nil && (h == Healthy || h == HealthUnknown) {
+			n++
+		}
+	}
+	return n
+}
+
+// Moved lists the sites that stand otherwise than in an older ruling: whose health or
+// drain is another, or to whom clients are sent now or no more. One that was not there
+// and is healthy is none.
+func (r *Ruling) Moved(old *Ruling) []int {
+	if r == old {
+		return nil
+	}
+	var out []int
+	for i := range r.c.sites {
+		cluster, h, serving := r.Glance(i)
+		at := -1
+		if old != nil && old.c == r.c {
+			at = i
+		} else if old != nil {
+			at = slices.IndexFunc(old.c.sites, func(s site) bool { return s.end.Cluster == cluster })
+		}
+		switch {
+		case at < 0 && h == Healthy:
+		case at >= 0 && old.serving[at] == serving && worse(old.real[at]) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
+		default:
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func idOf(d *drain) string {
+	if d == nil {
+		return ""
+	}
+	return d.o.GetId()
 }
 
 // joined appends the addresses that a list has not: what stands for a hostname is in
@@ -53,22 +147,21 @@ func joined(list, more []netip.Addr) []netip.Addr {
 }
 
 // asIf says what an observing service takes a site for.
-func (d *decision) asIf(i int, f Family) string {
-	r := &d.stand[i].rolls[f]
+func asIf(cluster string, r *Roll) string {
 	if len(r.Live) < len(r.All) && r.Health != Failed {
-		return d.c.sites[i].end.Cluster + " had some of its addresses"
+		return cluster + " had some of its addresses"
 	}
 	if r.Health == HealthUnknown {
-		return d.c.sites[i].end.Cluster + " were healthy"
+		return cluster + " were healthy"
 	}
-	return d.c.sites[i].end.Cluster + " were " + r.Health.String()
+	return cluster + " were " + r.Health.String()
 }
 
 // worse is the observed health of the worse of the families that a site has.
-func (d *decision) worse(i int) Health {
+func worse(of *rolls) Health {
 	worst, met := HealthUnknown, false
-	for f := range d.stand[i].real {
-		r := &d.stand[i].real[f]
+	for f := range of {
+		r := &of[f]
 		if len(r.All) == 0 {
 			continue
 		}
@@ -98,7 +191,7 @@ func rankOf(h Health) int {
 func (d *decision) alertHealthy() {
 	var left []int
 	for _, i := range d.c.byRank {
-		h := d.worse(i)
+		h := worse(d.stand[i].real)
 		if s := &d.c.sites[i]; s.target && s.present && d.stand[i].drain == nil && (h == Healthy || h == HealthUnknown) {
 			left = append(left, i)
 		}

@@ -31,6 +31,9 @@ type Input struct {
 	// Acting decides as if no automation observed: what would be done, beside
 	// what is done.
 	Acting bool
+	// Changed lists every subject whose state is another than in the decider's last
+	// input, for one that has many; others in it do no harm. nil: the decider compares.
+	Changed []health.Subject
 	// Prepared saves compiling the spec, where it is of this one and these places;
 	// it may be nil.
 	Prepared *Prepared
@@ -57,7 +60,6 @@ type Ruling struct {
 	TTL       time.Duration
 	Answers   int
 	V4, V6    View
-	Sites     []Site   // every endpoint's standing, in spec order; for status and siteNames
 	Alerts    []string // below minHealthy, all down, budget exceeded, drained last …; ordered
 	Observing bool     // automation: observe, by spec or by freeze
 	// Next is when the answers of the hosts change by themselves, as far as it is
@@ -68,15 +70,11 @@ type Ruling struct {
 	// say, to every client that residency lets it serve, and nothing to others.
 	SiteViews []SiteView
 
-	sites    []own           // what its sets leave to it, by the rank of the site
-	fallback [2][]netip.Addr // by family
-}
-
-// own is what is a service's own of a site, by family. Sets name sites and which
-// of their addresses, so that services of other addresses can share them.
-type own struct {
-	live, alive, all [2][]netip.Addr
-	health           [2]string // what is wrong; "" = nothing
+	c          *compiled
+	real, used []*rolls  // of each site: as observed, and as steering sees it
+	drained    []*drain  // of each site; none = nothing is drained
+	overBudget [2]string // by family
+	serving    []bool    // by site
 }
 
 // SiteView is the decision for one site's own names.
@@ -138,49 +136,53 @@ const (
 
 // Addrs gives the addresses of a choice of one of the service's sets, with those that
 // stand for a hostname (spec.StandIn) as such. They must not be written to.
-func (s *Ruling) Addrs(f Family, c *Choice) []netip.Addr {
+func (r *Ruling) Addrs(f Family, c *Choice) []netip.Addr {
 	switch c.which {
 	case whichLive:
-		return s.sites[c.site].live[f]
+		return r.ranked(c.site)[f].Live
 	case whichAlive:
-		return s.sites[c.site].alive[f]
+		return r.ranked(c.site)[f].Alive
 	case whichAll:
-		return s.sites[c.site].all[f]
+		return r.ranked(c.site)[f].All
 	case whichFallback:
-		return s.fallback[f]
+		return r.c.fallback[f]
 	default:
 		return nil
 	}
 }
 
-// SameAddrs tells whether the sites of two decisions have the same addresses.
-func (s *Ruling) SameAddrs(other *Ruling) bool {
-	if len(s.sites) != len(other.sites) {
+// ranked gives what steering sees of a site, by its rank.
+func (r *Ruling) ranked(rank int32) *rolls { return r.used[r.c.byRank[rank]] }
+
+// SameAddrs tells whether the sites of two decisions have the same addresses, by
+// their rank.
+func (r *Ruling) SameAddrs(other *Ruling) bool {
+	if len(r.used) != len(other.used) {
 		return false
 	}
-	if len(s.sites) > 0 && &s.sites[0] == &other.sites[0] {
-		return true
-	}
-	for i := range s.sites {
-		a, b := &s.sites[i], &other.sites[i]
-		for f := range a.all {
-			if !slices.Equal(a.live[f], b.live[f]) || !slices.Equal(a.alive[f], b.alive[f]) || !slices.Equal(a.all[f], b.all[f]) {
+	for i := range r.used {
+		a, b := r.ranked(int32(i)), other.ranked(int32(i))
+		if a == b {
+			continue
+		}
+		for f := range a {
+			if !slices.Equal(a[f].Live, b[f].Live) || !slices.Equal(a[f].Alive, b[f].Alive) || !slices.Equal(a[f].All, b[f].All) {
 				return false
 			}
 		}
 	}
-	return slices.Equal(s.fallback[IPv4], other.fallback[IPv4]) && slices.Equal(s.fallback[IPv6], other.fallback[IPv6])
+	return slices.Equal(r.c.fallback[IPv4], other.c.fallback[IPv4]) && slices.Equal(r.c.fallback[IPv6], other.c.fallback[IPv6])
 }
 
 // Why says how one of the service's sets came about: one sentence per step of the
 // pipeline that changed something.
-func (s *Ruling) Why(f Family, set *Set) []string {
+func (r *Ruling) Why(f Family, set *Set) []string {
 	var out []string
-	for _, r := range set.why {
-		if r.text == "" {
-			r.text = s.sites[r.site].health[f]
+	for _, w := range set.why {
+		if w.text == "" {
+			w.text = healthWhy(r.c.sites[r.c.byRank[w.site]].end, &r.ranked(w.site)[f])
 		}
-		out = append(out, r.text)
+		out = append(out, w.text)
 	}
 	return out
 }

@@ -42,8 +42,8 @@ type standing struct {
 	drain *drain  // the oldest that covers it; nil: undrained
 	last  bool    // every drain that covers it says lastResort
 	since uint64  // revision of the oldest drain
-	rolls [2]Roll // as steering sees it
-	real  [2]Roll // as observed: another thing while automation observes
+	rolls *rolls  // as steering sees it
+	real  *rolls  // as observed: another thing while automation observes
 	soft  [2]bool // degraded, and S9's budget lets it leave the healthy tier
 }
 
