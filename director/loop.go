@@ -377,7 +377,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	l.prepared.Store(l.decider.Prepared())
 	l.tellMoves(l.decision, decision)
 	l.decision, l.decided, l.dirty = decision, true, false
-	l.shown.decided(l, f)
+	l.shown.decided(f)
 	l.verdicts = time.Time{} // shown with the next heartbeat
 	l.shown.compile.Observe(time.Since(start).Seconds())
 	l.ticked = l.now() // this was work; the prober, which ran on, has its own watchdog

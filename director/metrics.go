@@ -113,8 +113,8 @@ func (m *metrics) observe(l *loop, now time.Time) {
 	m.votes.WithLabelValues("down").Set(float64(down))
 }
 
-// decided shows a new decision.
-func (m *metrics) decided(l *loop, f *inForce) {
+// decided shows what is decided by.
+func (m *metrics) decided(f *inForce) {
 	id := f.sealed.Identity
 	m.plan.Reset()
 	m.plan.WithLabelValues(id.Fleet, utoa(id.Epoch), utoa(id.Revision), id.Hash.Short()).Set(1)

@@ -39,8 +39,8 @@ type inputs struct {
 	frozen  source // what the observation stored
 }
 
-// decide decides for a service whose sites are observed to be as real says.
-func (c *compiled) decide(name string, in inputs, real []*rolls, m *memory) *Ruling {
+// decide decides for a service whose sites are observed as given.
+func (c *compiled) decide(name string, in inputs, observed []*rolls, m *memory) *Ruling {
 	d := &m.scratch
 	d.begin(c, name, in, m)
 	svc := c.svc
@@ -48,12 +48,12 @@ func (c *compiled) decide(name string, in inputs, real []*rolls, m *memory) *Rul
 	// at once, as if born in it.
 	d.observing = !in.acting && (in.observe != nil ||
 		svc.Automation == spec.AutomationObserve || c.fleet.Automation == spec.AutomationObserve)
-	used := d.takeStock(in, real)
+	used := d.takeStock(in, observed)
 	v := d.verdict()
 	return &Ruling{
 		TTL: svc.TTL, Answers: max(1, svc.Steering.Answers), Observing: d.observing,
 		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts,
-		c: c, real: real, used: used, drained: d.drained(), overBudget: d.overBudget, serving: v.serving,
+		c: c, real: observed, used: used, drained: d.drained(), overBudget: d.overBudget, serving: v.serving,
 	}
 }
 
@@ -149,14 +149,14 @@ func (d *decision) pattern() []byte {
 func (d *decision) alert(s string) { d.alerts[s] = struct{}{} }
 
 // takeStock works out every site's standing, and gives what steering sees of each.
-func (d *decision) takeStock(in inputs, real []*rolls) (used []*rolls) {
+func (d *decision) takeStock(in inputs, observed []*rolls) (used []*rolls) {
 	c := d.c
-	used = real
+	used = observed
 	if d.observing {
 		used = c.observe(in.frozen)
 	}
 	for i := range c.sites {
-		s, st := &c.sites[i], standing{last: true, real: real[i], rolls: used[i]}
+		s, st := &c.sites[i], standing{last: true, real: observed[i], rolls: used[i]}
 		for j := range in.drains {
 			dr := &in.drains[j]
 			if !dr.scope.Covers(d.name, s.cluster) {

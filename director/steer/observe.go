@@ -122,8 +122,8 @@ func newWatchers(p *Prepared) *watchers {
 		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.kind, b.kind), cmp.Compare(a.site, b.site))
 	})
 	w.first = make(map[[16]byte]int, len(w.sites))
-	for i := len(w.sites) - 1; i >= 0; i-- {
-		w.first[w.sites[i].addr.As16()] = i
+	for i, site := range slices.Backward(w.sites) {
+		w.first[site.addr.As16()] = i
 	}
 	return w
 }
