@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -312,5 +313,50 @@ func TestReferralBehindAliasIsLeftOut(t *testing.T) {
 	}
 	if got := ask1(t, table, "many.example.org.", dns.TypeA, nil); got.Truncated || len(got.Answer) != 1 || len(got.Ns) != 8 || !got.Authoritative {
 		t.Errorf("where it fits: got\n%v\nwant the servers", got)
+	}
+}
+
+// RFC 6672 section 2.2, the table of substitutions.
+func TestDNAMETable(t *testing.T) {
+	zoneWith := func(origin string, records ...string) Zone {
+		z := Zone{Origin: origin, Records: []dns.RR{mustRR(origin + " 300 SOA ns.example.org. h.example.org. 1 2 3 4 5"), mustRR(origin + " 300 NS ns.example.org.")}}
+		for _, r := range records {
+			z.Records = append(z.Records, mustRR(r))
+		}
+		return z
+	}
+	tests := []struct {
+		asked, owner, target string
+		want                 []string // each CNAME's target; none = no match
+	}{
+		{"example.com.", "example.com.", "example.net.", nil},
+		{"a.example.com.", "example.com.", "example.net.", []string{"a.example.net."}},
+		{"a.b.example.com.", "example.com.", "example.net.", []string{"a.b.example.net."}},
+		{"ab.example.com.", "b.example.com.", "example.net.", nil},
+		{"foo.example.com.", "example.com.", "example.net.", []string{"foo.example.net."}},
+		{"a.x.example.com.", "x.example.com.", "example.net.", []string{"a.example.net."}},
+		{"a.example.com.", "example.com.", "y.example.net.", []string{"a.y.example.net."}},
+		{"cyc.example.com.", "example.com.", "example.com.", []string{"cyc.example.com."}},
+		{"shortloop.x.x.", "x.", ".", []string{"shortloop.x.", "shortloop."}},
+		{"shortloop.x.", "x.", ".", []string{"shortloop."}},
+	}
+	for _, tc := range tests {
+		origin := "example.com."
+		if strings.HasSuffix(tc.owner, "x.") {
+			origin = tc.owner
+		}
+		table := compiled(t, func(o *Options) { o.Zones = []Zone{zoneWith(origin, tc.owner+" 300 DNAME "+tc.target)} })
+		got := ask1(t, table, tc.asked, dns.TypeA, nil)
+		var targets []string
+		for i, rr := range got.Answer {
+			if c, ok := rr.(*dns.CNAME); ok {
+				targets = append(targets, c.Target)
+			} else if i > 0 || rr.Header().Rrtype != dns.TypeDNAME || rr.Header().Name != tc.owner {
+				t.Errorf("%s: got %v", tc.asked, rr)
+			}
+		}
+		if !slices.Equal(targets, tc.want) {
+			t.Errorf("%s by %s to %s: got %v, want %v", tc.asked, tc.owner, tc.target, targets, tc.want)
+		}
 	}
 }
