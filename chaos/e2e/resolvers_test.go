@@ -3,11 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +101,27 @@ zone "example.org" { type static-stub; server-addresses { %s; }; };
 `, dir, addr.Port(), addr.Addr(), addr.Addr(), balancers, strings.Join(zone, "; "))), 0o600))
 	run(r.t, filepath.Join(dir, "log"), needs(r.t, "named"), "-g", "-c", conf)
 	return resolver{name: "named", addr: addr.String()}
+}
+
+// port finds one that is free by both transports, below those that the kernel gives
+// to whoever dials meanwhile.
+func port(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		p := strconv.Itoa(15_000 + rand.IntN(15_000))
+		tcp, err := net.Listen("tcp", "127.0.0.1:"+p)
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", "127.0.0.1:"+p)
+		tcp.Close()
+		if err == nil {
+			udp.Close()
+			return p
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // ask sends one query through a resolver.

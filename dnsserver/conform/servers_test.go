@@ -3,11 +3,13 @@ package conform
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,17 +112,33 @@ func find(program string) string {
 	return ""
 }
 
+// freePort finds one that is free by both transports, below those that the kernel
+// gives to whoever dials meanwhile.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.Itoa(15_000 + rand.IntN(15_000))
+		tcp, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		tcp.Close()
+		if err == nil {
+			udp.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // start runs a peer with zones until the test ends.
 func (p *peer) start(t *testing.T, zones []zoneText) (s server, stop func()) {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	port := freePort(t)
+	addr := "127.0.0.1:" + port
 	var conf strings.Builder
 	fmt.Fprintf(&conf, p.head, dir, port)
 	for i, z := range zones {
