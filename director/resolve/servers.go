@@ -51,13 +51,16 @@ func (s *servers) all() ([]string, error) {
 		return s.list, s.err
 	}
 	s.looked = now
-	info, err := os.Stat(s.path)
-	if err == nil && info.ModTime().Equal(s.stamp) {
+	var stamp time.Time // zero: it may be read all the same, if it is being written anew
+	if info, err := os.Stat(s.path); err == nil {
+		stamp = info.ModTime()
+	}
+	if !stamp.IsZero() && stamp.Equal(s.stamp) {
 		return s.list, s.err
 	}
 	list, err := ask.SystemServers(s.path)
 	if err == nil {
-		s.list, s.err, s.stamp = list, nil, info.ModTime()
+		s.list, s.err, s.stamp = list, nil, stamp
 	} else if len(s.list) == 0 {
 		s.err = err
 	}
