@@ -15,9 +15,6 @@ import (
 	"github.com/divertdns/divert/health/probe"
 )
 
-// learnPatience is how long a plan may wait for its new hostnames to resolve.
-const learnPatience = 2 * time.Second
-
 // newResolver makes what keeps the addresses of hostnames. When they change, the loop
 // describes anew what they are in, and the disk gets them.
 func (d *Director) newResolver() *resolve.Resolver {
@@ -51,13 +48,9 @@ func restoreNames(r *resolve.Resolver, saved []byte, log *slog.Logger) {
 // learn asks for the hostnames that a plan would be the first to answer by, before it
 // is in force: what is not known then is answered by the other sites alone.
 func learn(ctx context.Context, r *resolve.Resolver, f *inForce) {
-	names := flattened(f.spec)
-	if len(names) == 0 {
-		return
+	if names := flattened(f.spec); len(names) > 0 {
+		r.Learn(ctx, names)
 	}
-	ctx, cancel := context.WithTimeout(ctx, learnPatience)
-	defer cancel()
-	r.Learn(ctx, names)
 }
 
 // hostnames lists all hostnames of a spec: what is probed needs their addresses,

@@ -4,6 +4,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +28,8 @@ const (
 	// MaxAddrs is how many addresses of a name and family are used: those that come
 	// first by their own order.
 	MaxAddrs = 16
+	// Patience is how long a name may hold up the first plan that needs it (Learn).
+	Patience = 2 * time.Second
 	// Stale is the age from which a last good answer is alarmed.
 	Stale = time.Hour
 
@@ -36,7 +40,9 @@ const (
 	// kept is how long a name that no plan names any more is remembered: a plan that is
 	// taken back must not find its names forgotten.
 	kept = time.Hour
-	tick = time.Minute
+	// learnt is how long a name is asked for whose plan does not come into force.
+	learnt = 10 * time.Minute
+	tick   = time.Minute
 )
 
 // Options of a Resolver. The zero value of each field is safe.
@@ -76,6 +82,7 @@ type entry struct {
 
 	// Under Resolver.mu.
 	wanted   bool
+	learnt   bool      // wanted by Learn alone, until then
 	until    time.Time // remembered so long if not wanted
 	due      time.Time
 	index    int // in the queue, -1 when not there
@@ -133,7 +140,7 @@ func (r *Resolver) Set(names []string) {
 	names = names[:min(len(names), MaxNames)]
 	for _, e := range r.entries {
 		if e.wanted {
-			e.wanted, e.until = false, now.Add(kept)
+			e.wanted, e.learnt, e.until = false, false, now.Add(kept)
 		}
 	}
 	for _, name := range names {
@@ -149,14 +156,17 @@ func (r *Resolver) Set(names []string) {
 }
 
 // Learn has names asked for of which nothing is known, before a plan that needs them
-// is in force, and waits until each was tried or ctx ends.
+// is in force, and waits until each was tried, has been wanted for Patience, or ctx ends:
+// where no server answers, a name holds up one plan and none of those after it.
 func (r *Resolver) Learn(ctx context.Context, names []string) {
 	var wait []chan struct{}
+	var since time.Time
 	r.mu.Lock()
 	now := time.Now()
+	r.room(len(names))
 	for _, name := range names {
 		e := r.entries[name]
-		if e != nil && e.records.Load() != nil {
+		if e != nil && (e.records.Load() != nil || e.wanted && now.Sub(e.since) >= Patience) {
 			continue
 		}
 		if e == nil && len(r.entries) >= 2*MaxNames {
@@ -164,14 +174,20 @@ func (r *Resolver) Learn(ctx context.Context, names []string) {
 		}
 		if e == nil || !e.wanted {
 			e = r.want(name, now)
+			e.learnt, e.until, e.since = true, now.Add(learnt), now
 		}
 		wait = append(wait, e.tried)
+		if e.since.After(since) {
+			since = e.since
+		}
 	}
 	if len(wait) > 0 {
 		r.publish()
 	}
 	r.mu.Unlock()
 	r.poke()
+	ctx, cancel := context.WithDeadline(ctx, since.Add(Patience))
+	defer cancel()
 	for _, tried := range wait {
 		select {
 		case <-tried:
@@ -200,11 +216,37 @@ func (r *Resolver) want(name string, now time.Time) *entry {
 // forget drops what nobody has wanted for long. The caller holds mu.
 func (r *Resolver) forget(now time.Time) {
 	for name, e := range r.entries {
+		if e.learnt && !now.Before(e.until) {
+			e.wanted, e.learnt, e.until = false, false, now.Add(kept)
+			if e.index >= 0 {
+				r.queue.remove(e)
+			}
+		}
 		if !e.wanted && !e.flying && !now.Before(e.until) {
 			delete(r.entries, name)
 		}
 	}
+	r.room(0)
 	r.publish()
+}
+
+// room drops the names that were wanted least recently, so that with some more there
+// are no more than Read takes. The caller holds mu.
+func (r *Resolver) room(more int) {
+	beyond := len(r.entries) + more - 2*MaxNames
+	if beyond <= 0 {
+		return
+	}
+	var idle []*entry
+	for _, e := range r.entries {
+		if !e.wanted {
+			idle = append(idle, e)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Or(a.until.Compare(b.until), strings.Compare(a.name, b.name)) })
+	for _, e := range idle[:min(beyond, len(idle))] {
+		delete(r.entries, e.name)
+	}
 }
 
 // publish shows the names to Records. The caller holds mu.
