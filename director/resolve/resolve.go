@@ -91,6 +91,7 @@ type entry struct {
 	since    time.Time // when it was first wanted
 	at       time.Time // when its records were last confirmed
 	failing  time.Time // since when they are not; zero: they were, the last time
+	told     bool      // of what is wrong
 	problem  string    // what was wrong the last time, of one family or both
 	tried    chan struct{}
 }
@@ -341,8 +342,10 @@ func (r *Resolver) took(ctx context.Context, e *entry, got [2]outcome) {
 		r.metrics.changes.Inc()
 	}
 	r.mu.Lock()
-	first := e.failing.IsZero() && refresh == 0
-	again := !e.failing.IsZero() && refresh > 0
+	// Silence is one line for all of them: see query.
+	fails := refresh == 0 && !e.told && !timedOut(got)
+	again := refresh > 0 && e.told
+	e.told = refresh == 0 && (e.told || fails)
 	e.flying, e.problem = false, problem
 	if refresh > 0 {
 		e.at, e.failing, e.failures = now, time.Time{}, 0
@@ -363,10 +366,8 @@ func (r *Resolver) took(ctx context.Context, e *entry, got [2]outcome) {
 		close(e.tried)
 	}
 	r.mu.Unlock()
-	silent := timedOut(got)
 	switch {
-	case first && silent: // one line for all of them: see query
-	case first:
+	case fails:
 		r.log.Warn("a hostname does not resolve; what is known of it stays", slog.String("hostname", e.name), slog.String("why", problem), slog.Bool("known", records != nil))
 	case again:
 		r.log.Info("a hostname resolves again", slog.String("hostname", e.name))

@@ -3,7 +3,9 @@ package resolve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -78,7 +80,7 @@ func (r *Resolver) query(ctx context.Context, name string, v6 bool) (ask.Address
 	if r.servers.silent.Load() >= silentAfter {
 		tries = 1
 	}
-	var said error
+	var said, deaf error
 	for try := range tries {
 		first, timeouts := int(r.servers.good.Load()), 0
 		for i := range list {
@@ -93,6 +95,8 @@ func (r *Resolver) query(ctx context.Context, name string, v6 bool) (ask.Address
 				return got, err
 			case errors.Is(err, context.DeadlineExceeded):
 				timeouts++
+			case errors.As(err, new(*net.OpError)): // refused, no route: nobody said a word
+				deaf = err
 			default:
 				said = err
 			}
@@ -105,10 +109,14 @@ func (r *Resolver) query(ctx context.Context, name string, v6 bool) (ask.Address
 		r.heard()
 		return ask.Addresses{}, said
 	}
-	if r.servers.silent.Add(1) == silentTold {
-		r.log.Warn("hostnames cannot be resolved; what is known of them stays", slog.String("why", errSilent.Error()), slog.Any("servers", list))
+	silent := errSilent
+	if deaf != nil {
+		silent = fmt.Errorf("%w: %w", errSilent, deaf)
 	}
-	return ask.Addresses{}, errSilent
+	if r.servers.silent.Add(1) == silentTold {
+		r.log.Warn("hostnames cannot be resolved; what is known of them stays", slog.String("why", silent.Error()), slog.Any("servers", list))
+	}
+	return ask.Addresses{}, silent
 }
 
 func (r *Resolver) heard() {
