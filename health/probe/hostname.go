@@ -19,6 +19,7 @@ const (
 type hostname struct {
 	name string
 	last atomic.Pointer[netip.Addr] // that answered last
+	skip atomic.Uint32              // of the others, how many were tried since then
 }
 
 // reach asks the address of a request, or those of its hostname one after the other
@@ -52,6 +53,13 @@ func (s *Scheduler) reach(ctx context.Context, r *request) outcome {
 	begin(tries[0])
 	flying, begun := 1, 1
 	result := func() outcome {
+		if !worst.ok {
+			others := begun
+			if last := h.last.Load(); last != nil && tries[0] == *last {
+				others--
+			}
+			h.skip.Add(uint32(others))
+		}
 		worst.latency = time.Since(start)
 		for ; flying > 0; flying-- { // a probe leaves nothing behind it
 			cancel()
@@ -97,7 +105,8 @@ type attempt struct {
 }
 
 // order gives the addresses to try: the one that answered last, then of each family
-// in turn, IPv6 first (RFC 8305 section 4).
+// in turn, IPv6 first (RFC 8305 section 4). Each probe that fails goes on where the one
+// before ended, so that all are tried before long, however many there are.
 func (h *hostname) order(addrs []netip.Addr) []netip.Addr {
 	var families [2][]netip.Addr // IPv6, IPv4
 	var out []netip.Addr
@@ -116,11 +125,16 @@ func (h *hostname) order(addrs []netip.Addr) []netip.Addr {
 	if len(out) > 0 && out[0].Is6() {
 		families[0], families[1] = families[1], families[0]
 	}
-	for len(out) < maxTried && len(families[0])+len(families[1]) > 0 {
+	var others []netip.Addr
+	for len(families[0])+len(families[1]) > 0 {
 		if len(families[0]) > 0 {
-			out, families[0] = append(out, families[0][0]), families[0][1:]
+			others, families[0] = append(others, families[0][0]), families[0][1:]
 		}
 		families[0], families[1] = families[1], families[0]
+	}
+	skip := h.skip.Load()
+	for i := range uint32(min(len(others), maxTried-len(out))) {
+		out = append(out, others[(skip+i)%uint32(len(others))])
 	}
 	return out
 }

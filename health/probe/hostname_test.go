@@ -119,6 +119,47 @@ func TestHostnameTries(t *testing.T) {
 	}
 }
 
+// TestHostnameTriesAll: where only some of a name's addresses answer they are found,
+// however many do not, and however few a probe has time for.
+func TestHostnameTriesAll(t *testing.T) {
+	var addrs []netip.Addr
+	for i := range 16 {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 15: byte(i + 1)}))
+	}
+	for _, patience := range []time.Duration{100 * time.Millisecond, time.Second} {
+		for _, alive := range addrs {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(Options{Lookup: func(string) []netip.Addr { return addrs }})
+				s.ask = func(ctx context.Context, r *request) outcome {
+					if r.addr.Addr() == alive {
+						return outcome{ok: true}
+					}
+					return hang(ctx, r)
+				}
+				r := s.prepare(named(1))
+				probes := 0
+				for r.hostname.last.Load() == nil {
+					if probes++; probes > 17 {
+						t.Fatalf("%s was not tried in %d probes of %v", alive, probes, patience)
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					s.reach(ctx, r)
+					cancel()
+				}
+				alive = addrs[(slices.Index(addrs, alive)+5)%len(addrs)] // and when that one dies
+				for probes = 0; *r.hostname.last.Load() != alive; probes++ {
+					if probes > 40 {
+						t.Fatalf("%s was not tried in %d probes of %v", alive, probes, patience)
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					s.reach(ctx, r)
+					cancel()
+				}
+			})
+		}
+	}
+}
+
 // after2 connects after one time, unless that is negative, and ends after another.
 func after2(connected, ended time.Duration, out outcome) func(context.Context, *request) outcome {
 	return func(ctx context.Context, r *request) outcome {
