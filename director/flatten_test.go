@@ -361,3 +361,30 @@ func TestRenamedAlone(t *testing.T) {
 		last = now
 	}
 }
+
+// TestRestMoves: where the rest answers, what moves it alone is described as well.
+func TestRestMoves(t *testing.T) {
+	m := &mesh{t: t, ctx: t.Context()}
+	m.nodes = append(m.nodes, &node{loop: &loop{name: "d1"}, mesh: m, key: benchKey(0)})
+	plain := m.planOf(flatSpec, nil, 1, m.nodes[0])
+	kept, decider := &describer{resolved: known{}.records}, &steer.Decider{}
+	var before *answer.Table
+	for i, last := range []string{"fra", "sin", "fra"} { // nyc, the one chosen, is not known
+		f := m.planOf(flatSpec, func(p *plan.Plan) {
+			for _, cluster := range []string{"fra", "sin"} {
+				p.Overrides = append(p.Overrides, &plan.Override{Id: cluster, Kind: plan.Override_DRAIN, Scope: "service/mixed@" + cluster, LastResort: cluster == last, Revision: 1})
+			}
+		}, uint64(i+1), m.nodes[0])
+		f.spec, f.zones = plain.spec, plain.zones
+		decision := decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})
+		table, err := answer.Compile(answer.Options{Zones: kept.describe(f, decision), Before: before})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = table
+		want := map[string]string{"fra": "NOERROR; 60 192.0.2.10", "sin": "NOERROR; 60 192.0.2.30"}[last]
+		if got := asked(t, table, "mixed.example.org.", dns.TypeA, "203.0.113.9"); got != want {
+			t.Errorf("%s is the last resort: got %s, want %s", last, got, want)
+		}
+	}
+}
