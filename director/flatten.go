@@ -127,13 +127,57 @@ func (fl *flat) unknown(svc *steer.Service, f steer.Family, c *steer.Choice) boo
 	return r == nil || !r.Known[f]
 }
 
+// with leaves of some choices those that have an address.
+func (fl *flat) with(svc *steer.Service, f steer.Family) func([]steer.Choice) []steer.Choice {
+	addrs := fl.addrs(svc)
+	return func(list []steer.Choice) []steer.Choice {
+		return slices.DeleteFunc(slices.Clone(list), func(c steer.Choice) bool { return len(addrs(f, &c)) == 0 })
+	}
+}
+
+// instead names, of each service of which the rest answers somebody, the clusters that
+// do, by family: nothing that was decided says that they serve.
+func (d *describer) instead(decision steer.Decision) map[int][2][]string {
+	out := map[int][2][]string{}
+	for i := range d.groups {
+		g := &d.groups[i]
+		var by [2][]string
+		for f := range by {
+			if !g.flat.shared(f) {
+				by[f] = g.flat.instead(&decision.Services[g.first], steer.Family(f))
+			}
+		}
+		if len(by[0])+len(by[1]) == 0 {
+			continue
+		}
+		for _, m := range g.members {
+			out[m] = by
+		}
+	}
+	return out
+}
+
+func (fl *flat) instead(svc *steer.Service, f steer.Family) (clusters []string) {
+	with := fl.with(svc, f)
+	view := viewOf(svc, -1, f)
+	for i := range view.Sets {
+		if len(with(view.Sets[i].Choices)) > 0 {
+			continue
+		}
+		rest := with(view.Sets[i].Rest)
+		for _, c := range rest[:min(len(rest), max(svc.Answers, 1))] {
+			if !slices.Contains(clusters, c.Cluster) {
+				clusters = append(clusters, c.Cluster)
+			}
+		}
+	}
+	return clusters
+}
+
 // view makes a view of which some sites have no address: those are left out, and where
 // none is left the rest answers.
 func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.View {
-	addrs := fl.addrs(svc)
-	with := func(list []steer.Choice) []steer.Choice {
-		return slices.DeleteFunc(slices.Clone(list), func(c steer.Choice) bool { return len(addrs(f, &c)) == 0 })
-	}
+	with := fl.with(svc, f)
 	some, unknown := false, false
 	left := steer.View{Sets: make([]steer.Set, len(v.Sets)), ByPlace: v.ByPlace, ByPrefix: v.ByPrefix}
 	missing := func(list []steer.Choice) bool {
@@ -156,7 +200,7 @@ func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.V
 	case !some:
 		return answer.View{} // to everybody the same: there is none of this family
 	}
-	out := newShape(&left, svc.Answers <= 1).view(f, addrs)
+	out := newShape(&left, svc.Answers <= 1).view(f, fl.addrs(svc))
 	for i := range out.Sets {
 		set := &out.Sets[i]
 		set.Unresolved = len(set.Sites) > 0 && !slices.ContainsFunc(set.Sites, func(s answer.Site) bool { return len(s.Addrs) > 0 })

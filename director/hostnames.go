@@ -124,6 +124,31 @@ func staleNames(svc api.Service, now time.Time) (alerts []string) {
 	return alerts
 }
 
+// markInstead marks the sites that answer since no chosen one has an address, and
+// alarms of those that nobody would expect to (S1, S6).
+func markInstead(svc *api.Service, by [2][]string) (alerts []string) {
+	for f, clusters := range by {
+		for i := range svc.Sites {
+			site := &svc.Sites[i]
+			if !slices.Contains(clusters, site.Cluster) {
+				continue
+			}
+			site.Serving = true
+			what := ""
+			switch {
+			case site.Drained != "":
+				what = "drained "
+			case site.Health == steer.Failed.String():
+				what = "failed "
+			default:
+				continue
+			}
+			alerts = append(alerts, fmt.Sprintf("%s: %s: %s%s serves: no site that was chosen has an address that its hostname resolves to here", svc.Name, steer.Family(f), what, site.Cluster))
+		}
+	}
+	return alerts
+}
+
 // passedOver says which of the chosen sites have no address that is known, so that
 // one after them answers.
 func (d *Director) passedOver(set *spec.Set, svc *steer.Service, chosen *steer.Set, aaaa bool, answered []string) (steps []string) {

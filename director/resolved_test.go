@@ -227,3 +227,36 @@ func TestDirectorsResolveDifferently(t *testing.T) {
 		}
 	})
 }
+
+// TestInsteadIsShown: a drained site that answers since the chosen one has no address
+// of a family is said to serve, and alarms: the drain is not what it seems (S1, S6).
+func TestInsteadIsShown(t *testing.T) {
+	m, n := standing(t)
+	image := resolve.Write(map[string]resolve.Saved{"nyc.example.net": {Records: resolvedTo(time.Minute, "198.51.100.2"), At: time.Now()}})
+	if err := n.resolver.Restore(image); err != nil {
+		t.Fatal(err)
+	}
+	f := m.planOf(flatSpec, func(p *plan.Plan) {
+		p.Overrides = []*plan.Override{{Id: "one", Kind: plan.Override_DRAIN, Scope: "service/mixed@fra", Author: "somebody", Reason: "a test", Revision: 2}}
+	}, 2, n)
+	if !n.takeForce(f, time.Now()) {
+		t.Fatal("the plan makes no table")
+	}
+	if got := asked(t, n.table.Load(), "mixed.example.org.", dns.TypeAAAA, "203.0.113.9"); got != "NOERROR; 60 2001:db8::10" {
+		t.Fatalf("got %s, want the drained site's, which alone has the type (S14)", got)
+	}
+	var out api.Status
+	n.describe(&out, time.Now())
+	serving := map[string]bool{}
+	for _, svc := range out.Services {
+		for _, site := range svc.Sites {
+			serving[svc.Name+"@"+site.Cluster] = site.Serving
+		}
+	}
+	if !serving["mixed@fra"] || !serving["mixed@nyc"] || serving["mixed@sin"] {
+		t.Errorf("got %v, want nyc and fra shown as serving", serving)
+	}
+	if got := strings.Join(out.Alerts, "; "); strings.Count(got, "mixed: IPv6: drained fra serves") != 1 || strings.Contains(got, "sin") {
+		t.Errorf("got alerts %s", got)
+	}
+}

@@ -157,9 +157,14 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 		out.Alerts = append(out.Alerts, l.suspect(f, s))
 	}
 	sites := map[string][]api.Site{}
+	var instead map[int][2][]string
+	if l.describer.spec == f.spec {
+		instead = l.describer.instead(l.decision)
+	}
 	for i := range l.decision.Services {
 		s := &l.decision.Services[i]
 		view := l.service(f, s, now)
+		out.Alerts = append(out.Alerts, markInstead(&view, instead[i])...)
 		out.Alerts = append(out.Alerts, staleNames(view, now)...)
 		out.Services = append(out.Services, view)
 		for _, alert := range s.Alerts {
