@@ -103,21 +103,30 @@ func hostnameView(r *resolve.Resolver, name string) *api.Hostname {
 	if !s.Resolved.IsZero() {
 		out.At = &s.Resolved
 	}
-	out.TTL, out.Problem, out.Stale = uint32(s.TTL/time.Second), s.Problem, s.Stale
+	out.TTL, out.Problem, out.Gone, out.Stale = uint32(s.TTL/time.Second), s.Problem, s.Gone, s.Stale
 	return out
 }
 
-// staleNames alarms of what was not resolved for an hour.
-func staleNames(svc api.Service, now time.Time) (alerts []string) {
+// staleNames alarms of what was not resolved for an hour; and at once of a name that
+// does not exist where clients are sent to it by a CNAME: its site may be up, and they
+// get nothing.
+func staleNames(svc api.Service, cname bool, now time.Time) (alerts []string) {
+	by := "its last good addresses serve"
+	if cname {
+		by = "it is probed by its last good addresses"
+	}
 	for _, site := range svc.Sites {
 		for _, a := range site.Addresses {
 			r := a.Resolved
 			switch {
-			case r == nil || !r.Stale:
+			case r == nil:
+			case cname && r.Gone:
+				alerts = append(alerts, fmt.Sprintf("%s: %s does not exist (NXDOMAIN), and clients are sent there by a CNAME", svc.Name, r.Hostname))
+			case !r.Stale:
 			case r.At == nil:
 				alerts = append(alerts, fmt.Sprintf("%s: %s never resolved: %s", svc.Name, r.Hostname, r.Problem))
 			default:
-				alerts = append(alerts, fmt.Sprintf("%s: %s was last resolved %s ago, and its last good addresses serve: %s", svc.Name, r.Hostname, now.Sub(*r.At).Round(time.Minute), r.Problem))
+				alerts = append(alerts, fmt.Sprintf("%s: %s was last resolved %s ago, and %s: %s", svc.Name, r.Hostname, spec.FormatDuration(now.Sub(*r.At).Round(time.Minute)), by, r.Problem))
 			}
 		}
 	}

@@ -89,9 +89,19 @@ func TestHostnamesShown(t *testing.T) {
 	if got := hostnameView(d.resolver, "fra.example.net"); len(got.Addresses) > 0 || got.At != nil || got.Stale {
 		t.Errorf("got %+v, want nothing known, and no alarm yet", got)
 	}
-	alerts := staleNames(api.Service{Name: "mixed", Sites: []api.Site{{Addresses: []api.Address{{Resolved: known}, {Address: "192.0.2.1"}}}}}, time.Now())
-	if len(alerts) != 1 || !strings.HasPrefix(alerts[0], "mixed: nyc.example.net was last resolved 1h30m0s ago, and its last good addresses serve") {
+	shown := api.Service{Name: "mixed", Sites: []api.Site{{Addresses: []api.Address{{Resolved: known}, {Address: "192.0.2.1"}}}}}
+	for want, cname := range map[string]bool{"its last good addresses serve": false, "it is probed by its last good addresses": true} {
+		alerts := staleNames(shown, cname, time.Now())
+		if len(alerts) != 1 || !strings.HasPrefix(alerts[0], "mixed: nyc.example.net was last resolved 1h30m ago, and "+want) {
+			t.Errorf("got %q", alerts)
+		}
+	}
+	known.Gone, known.Stale = true, false
+	if alerts := staleNames(shown, true, time.Now()); len(alerts) != 1 || !strings.Contains(alerts[0], "nyc.example.net does not exist (NXDOMAIN), and clients are sent there by a CNAME") {
 		t.Errorf("got %q", alerts)
+	}
+	if alerts := staleNames(shown, false, time.Now()); len(alerts) != 0 {
+		t.Errorf("got %q, want none: its last good addresses serve", alerts)
 	}
 
 	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})

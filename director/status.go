@@ -165,7 +165,7 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 		s := &l.decision.Services[i]
 		view := l.service(f, s, now)
 		out.Alerts = append(out.Alerts, markInstead(&view, instead[i])...)
-		out.Alerts = append(out.Alerts, staleNames(view, now)...)
+		out.Alerts = append(out.Alerts, staleNames(view, f.spec.Service(s.Name).CNAME, now)...)
 		out.Services = append(out.Services, view)
 		for _, alert := range s.Alerts {
 			out.Alerts = append(out.Alerts, s.Name+": "+alert)

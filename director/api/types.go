@@ -159,6 +159,7 @@ type Hostname struct {
 	At        *time.Time `json:"at,omitempty"`      // when they were last confirmed
 	TTL       uint32     `json:"ttl,omitempty"`     // seconds
 	Problem   string     `json:"problem,omitempty"` // what was wrong the last time
+	Gone      bool       `json:"gone,omitempty"`    // the last time the name did not exist (NXDOMAIN)
 	Stale     bool       `json:"stale,omitempty"`   // not confirmed for an hour
 }
 

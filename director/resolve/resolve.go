@@ -92,6 +92,7 @@ type entry struct {
 	at       time.Time // when its records were last confirmed
 	failing  time.Time // since when they are not; zero: they were, the last time
 	told     bool      // of what is wrong
+	gone     bool      // the name does not exist, the last time
 	problem  string    // what was wrong the last time, of one family or both
 	tried    chan struct{}
 }
@@ -347,6 +348,7 @@ func (r *Resolver) took(ctx context.Context, e *entry, got [2]outcome) {
 	again := refresh > 0 && e.told
 	e.told = refresh == 0 && (e.told || fails)
 	e.flying, e.problem = false, problem
+	e.gone = errors.Is(got[0].err, ask.ErrNoName) && errors.Is(got[1].err, ask.ErrNoName)
 	if refresh > 0 {
 		e.at, e.failing, e.failures = now, time.Time{}, 0
 		e.due = now.Add(spread(refresh))

@@ -191,7 +191,7 @@ func TestLastGoodForever(t *testing.T) {
 		if got := r.first("lb.example.net"); got != "192.0.2.1" || changes != 1 {
 			t.Fatalf("got %q, %d changes", got, changes)
 		}
-		for _, wrong := range []func(string, string, bool) outcome{
+		for i, wrong := range []func(string, string, bool) outcome{
 			nil,
 			func(string, string, bool) outcome { return outcome{err: ask.ErrNoName} },
 			func(string, string, bool) outcome { return no("SERVFAIL") },
@@ -207,7 +207,7 @@ func TestLastGoodForever(t *testing.T) {
 				t.Errorf("asked %d times in ten hours of failures, want about once a minute", n)
 			}
 			s, _ := r.Status("lb.example.net")
-			if !s.Stale || s.Problem == "" || s.Since.IsZero() {
+			if !s.Stale || s.Problem == "" || s.Since.IsZero() || s.Gone != (i == 1) {
 				t.Errorf("got %+v, want it stale and why", s)
 			}
 		}

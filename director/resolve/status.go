@@ -13,6 +13,7 @@ type Status struct {
 	Resolved  time.Time // last confirmed; zero = never
 	Problem   string    // what was wrong the last time; "" = nothing
 	Since     time.Time // since when it is not confirmed; zero = it was
+	Gone      bool      // the last time the name did not exist
 	Stale     bool      // not confirmed for an hour
 }
 
@@ -25,7 +26,7 @@ func (r *Resolver) Status(name string) (Status, bool) {
 		return Status{}, false
 	}
 	s := Status{
-		Hostname: name, Resolved: e.at, Problem: e.problem, Since: e.failing,
+		Hostname: name, Resolved: e.at, Problem: e.problem, Since: e.failing, Gone: e.gone,
 		Stale: e.wanted && e.age(time.Now()) >= Stale,
 	}
 	if records := e.records.Load(); records != nil {
