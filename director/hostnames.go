@@ -19,7 +19,7 @@ import (
 // describes anew what they are in, and the disk gets them.
 func (d *Director) newResolver() *resolve.Resolver {
 	return resolve.New(resolve.Options{
-		Servers: d.settings.Resolvers, Permit: probe.Permit(d.settings.Probe.Allow), Log: d.log, Registerer: d.registry,
+		Servers: d.settings.Resolvers, Permit: permitted(d.settings.Probe.Allow), Log: d.log, Registerer: d.registry,
 		Changed: func(first bool) {
 			d.loop.renamed.Store(true)
 			d.loop.wakeup.up()
@@ -27,6 +27,19 @@ func (d *Director) newResolver() *resolve.Resolver {
 			d.changes.tell()
 		},
 	})
+}
+
+// permitted says why what a hostname resolves to may not be used: as the prober does,
+// and besides where it would be the stand-in of some hostname, which nobody may be sent
+// to. Whoever owns a name could work out another's.
+func permitted(allow []netip.Prefix) func(netip.Addr) error {
+	permit := probe.Permit(allow)
+	return func(a netip.Addr) error {
+		if spec.IsStandIn(a) {
+			return fmt.Errorf("%s is in 100::/64, the prefix for discarding (RFC 6666)", a)
+		}
+		return permit(a)
+	}
 }
 
 // lookup gives the prober the addresses of a hostname.

@@ -72,6 +72,21 @@ func TestHostnameLimits(t *testing.T) {
 	}
 }
 
+// TestStandInRefused: whoever owns the name of a load balancer can work out what stands
+// for another, and nobody is sent there, whatever probe.allow says.
+func TestStandInRefused(t *testing.T) {
+	permit := permitted([]netip.Prefix{netip.MustParsePrefix("100::/16")})
+	if err := permit(spec.StandIn("victim.example.net")); err == nil {
+		t.Error("a stand-in: got permitted, want refused")
+	}
+	if err := permit(netip.MustParseAddr("100:0:0:1::1")); err != nil {
+		t.Errorf("beside them: got %v", err)
+	}
+	if err := permit(netip.MustParseAddr("127.0.0.1")); err == nil {
+		t.Error("loopback: got permitted, want refused")
+	}
+}
+
 // TestHostnamesShown: people see what is not resolved, for how long, and who answers
 // instead.
 func TestHostnamesShown(t *testing.T) {
