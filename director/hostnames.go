@@ -120,9 +120,9 @@ func hostnameView(r *resolve.Resolver, name string) *api.Hostname {
 	return out
 }
 
-// staleNames alarms of what was not resolved for an hour; and at once of a name that
-// does not exist where clients are sent to it by a CNAME: its site may be up, and they
-// get nothing.
+// staleNames alarms of what was not resolved for an hour; and at once where clients get
+// nothing of a site that may be up: by a CNAME to a name that does not exist, or since
+// no address of a name to flatten was ever known, as where it is mistyped.
 func staleNames(svc api.Service, cname bool, now time.Time) (alerts []string) {
 	by := "its last good addresses serve"
 	if cname {
@@ -135,6 +135,8 @@ func staleNames(svc api.Service, cname bool, now time.Time) (alerts []string) {
 			case r == nil:
 			case cname && r.Gone:
 				alerts = append(alerts, fmt.Sprintf("%s: %s does not exist (NXDOMAIN), and clients are sent there by a CNAME", svc.Name, r.Hostname))
+			case !cname && nowhere(r) && r.Problem != "":
+				alerts = append(alerts, fmt.Sprintf("%s: no address of %s is known, so %s serves nobody: %s", svc.Name, r.Hostname, site.Cluster, r.Problem))
 			case !r.Stale:
 			case r.At == nil:
 				alerts = append(alerts, fmt.Sprintf("%s: %s never resolved: %s", svc.Name, r.Hostname, r.Problem))
@@ -144,6 +146,17 @@ func staleNames(svc api.Service, cname bool, now time.Time) (alerts []string) {
 		}
 	}
 	return alerts
+}
+
+// nowhere tells that no address of a hostname is known.
+func nowhere(r *api.Hostname) bool { return len(r.Addresses) == 0 }
+
+// markAbsent marks the sites that nobody is sent to since no address of them is known.
+func markAbsent(svc *api.Service) {
+	for i := range svc.Sites {
+		site := &svc.Sites[i]
+		site.Serving = site.Serving && !slices.ContainsFunc(site.Addresses, func(a api.Address) bool { return a.Resolved != nil && nowhere(a.Resolved) })
+	}
 }
 
 // markInstead marks the sites that answer since no chosen one has an address, and

@@ -119,6 +119,22 @@ func TestHostnamesShown(t *testing.T) {
 		t.Errorf("got %q, want none: its last good addresses serve", alerts)
 	}
 
+	typo := api.Service{Name: "mixed", Sites: []api.Site{
+		{Cluster: "fra", Serving: true, Addresses: []api.Address{{Resolved: &api.Hostname{Hostname: "tpyo.example.net", Problem: "the name does not exist (NXDOMAIN)"}}}},
+		{Cluster: "nyc", Serving: true, Addresses: []api.Address{{Resolved: known}}},
+		{Cluster: "sin", Serving: true, Addresses: []api.Address{{Resolved: &api.Hostname{Hostname: "new.example.net"}}}},
+	}}
+	if alerts := staleNames(typo, false, time.Now()); !slices.Equal(alerts, []string{"mixed: no address of tpyo.example.net is known, so fra serves nobody: the name does not exist (NXDOMAIN)"}) {
+		t.Errorf("got %q, want an alarm of the one that was asked for in vain", alerts)
+	}
+	if alerts := staleNames(typo, true, time.Now()); len(alerts) != 1 || !strings.Contains(alerts[0], "nyc.example.net does not exist") {
+		t.Errorf("got %q: by a CNAME clients look for themselves", alerts)
+	}
+	markAbsent(&typo)
+	if typo.Sites[0].Serving || !typo.Sites[1].Serving || typo.Sites[2].Serving {
+		t.Errorf("got %+v, want nyc alone to serve", typo.Sites)
+	}
+
 	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})
 	for _, tc := range []struct {
 		service  string

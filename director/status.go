@@ -164,8 +164,12 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	for i := range l.decision.Services {
 		s := &l.decision.Services[i]
 		view := l.service(f, s, now)
+		cname := f.spec.Service(s.Name).CNAME
+		if !cname {
+			markAbsent(&view)
+		}
 		out.Alerts = append(out.Alerts, markInstead(&view, instead[i])...)
-		out.Alerts = append(out.Alerts, staleNames(view, f.spec.Service(s.Name).CNAME, now)...)
+		out.Alerts = append(out.Alerts, staleNames(view, cname, now)...)
 		out.Services = append(out.Services, view)
 		for _, alert := range s.Alerts {
 			out.Alerts = append(out.Alerts, s.Name+": "+alert)
