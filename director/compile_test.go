@@ -159,6 +159,11 @@ func TestZoneTextsAreReadOnce(t *testing.T) {
 	if err != nil || zones[0].Static != read || zones[0].Serial != 7 {
 		t.Errorf("got %+v, %v", zones, err)
 	}
+	// Only what is in force is kept then.
+	texts.settle(zones)
+	if len(texts.kept) != 1 || texts.kept[0].static != read {
+		t.Errorf("%d texts are kept", len(texts.kept))
+	}
 	sum := 0
 	for i := range 10 {
 		k := keptText{size: keptTexts / 4}

@@ -249,6 +249,7 @@ func (h *horizon) swap(f *inForce) {
 	}
 	h.force = f
 	h.raiseLocked(f.sealed.Identity)
+	h.texts.settle(f.zones)
 }
 
 func (h *horizon) savedNow(id plan.Identity) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -44,6 +45,7 @@ type zoneText struct {
 const (
 	largeText = 64 << 10 // octets; smaller ones are read in less time than a page is drawn
 	keptTexts = 64 << 20 // octets that the texts may have had whose records are kept
+	largeDoc  = 4 << 20  // octets from which on the garbage of reading is worth a collection of its own
 )
 
 func (t *zoneTexts) read(z *spec.Zone) zoneText {
@@ -58,6 +60,9 @@ func (t *zoneTexts) read(z *spec.Zone) zoneText {
 	defer t.reading.Unlock()
 	if found, ok := t.recall(sum); ok { // it was being read
 		return found
+	}
+	if len(z.Records) >= largeDoc {
+		runtime.GC() // of how the text came here, a hundred million octets: before as many are made again
 	}
 	text := readText(z)
 	if text.static != nil {
@@ -120,6 +125,19 @@ func (t *zoneTexts) remember(k keptText) {
 	}
 }
 
+// settle keeps what a plan in force is made of, and no more: what was before it, or was
+// tried and not taken, is not needed again soon.
+func (t *zoneTexts) settle(zones []answer.Zone) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = slices.DeleteFunc(t.kept, func(k keptText) bool {
+		return !slices.ContainsFunc(zones, func(z answer.Zone) bool { return z.Static == k.static })
+	})
+}
+
 // check holds a zone's static records against the rules of DNS: what the spec package
 // cannot, since it knows no record types.
 func (t *zoneTexts) check(z *spec.Zone) []spec.Problem {
@@ -164,7 +182,7 @@ func (t *zoneTexts) static(set *spec.Set, p *plan.Plan) (out []answer.Zone, doub
 // document takes many times its size for some seconds, seldom; Go would keep that for
 // minutes, and more of it with each change.
 func giveBack(octets int) {
-	if octets >= 4<<20 {
+	if octets >= largeDoc {
 		debug.FreeOSMemory()
 	}
 }

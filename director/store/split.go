@@ -40,7 +40,7 @@ func Join(ref *plan.SpecRef, chunks map[plan.Hash][]byte) ([]byte, error) {
 	if ref.GetSize() > MaxChunks*MaxChunk {
 		return nil, fmt.Errorf("spec of %d octets: %w", ref.GetSize(), ErrTooLarge)
 	}
-	var doc []byte
+	doc := make([]byte, 0, ref.GetSize()) // which is bounded
 	for i, h := range hashes {
 		chunk, ok := chunks[h]
 		if !ok {
