@@ -141,12 +141,7 @@ func (a *app) load(ctx context.Context, client *api.Client, paths []string, whol
 	}
 	_, files, problems := spec.LoadWith(paths, director.CheckZone)
 	if spec.Failed(problems) && !whole {
-		part, bad := spec.Read(paths)
-		if spec.Failed(bad) {
-			return nil, nil, refuse(problems)
-		}
-		_, problems = spec.ResolveWith(merged(fleet, part), director.CheckZone)
-		files = part
+		files, problems = spec.LoadOver(paths, fleet, director.CheckZone)
 	}
 	if spec.Failed(problems) {
 		return nil, nil, refuse(problems)

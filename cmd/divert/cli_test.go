@@ -350,7 +350,8 @@ func TestApplyAndDiff(t *testing.T) {
 	t.Run("errors send nothing", func(t *testing.T) {
 		term := newTerminal("")
 		bad := write(t, "shop.yaml", strings.Replace(service, "cluster: fra,", "cluster: fro,", 1))
-		if code := term.run(t.Context(), []string{"apply", "--server", server, "-f", bad}); code != exitRefused || !strings.Contains(term.stderr.String(), "nothing is applied") {
+		if code := term.run(t.Context(), []string{"apply", "--server", server, "-f", bad}); code != exitRefused || !strings.Contains(term.stderr.String(), "nothing is applied") ||
+			!strings.Contains(term.stderr.String(), bad+":") {
 			t.Errorf("got exit %d: %s", code, term.stderr.String())
 		}
 		if got := f.sent(); len(got) != 0 {

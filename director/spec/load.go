@@ -40,13 +40,22 @@ func load(paths []string, check ZoneChecker, from *source) (*Set, []Raw, []Probl
 	return set, raws(objects), problems
 }
 
-// Read is Load without the checks of resources against each other, for who
-// brings only a part of a fleet's spec. The resources are nil if Failed.
-func Read(paths []string) ([]Raw, []Problem) {
+// LoadOver is LoadWith for files that bring a part of a fleet's spec: they are checked
+// together with what is stored and they do not replace, so that each problem has its
+// file and line. The resources are those of the files alone.
+func LoadOver(paths []string, stored []Raw, check ZoneChecker) ([]Raw, []Problem) {
 	docs, problems := readAll(paths, newSource())
 	objects, more := decodeAll(docs, true)
-	objects, twice := unique(objects)
-	problems = tidy(slices.Concat(problems, more, twice))
+	problems = append(problems, more...)
+	brought := make(map[string]bool, len(objects))
+	for _, o := range objects {
+		brought[o.id()] = true
+	}
+	stored = slices.DeleteFunc(slices.Clone(stored), func(r Raw) bool { return brought[r.Kind+"/"+r.Name] })
+	around, more := decodeStored(stored)
+	problems = append(problems, more...)
+	_, more = assemble(slices.Concat(objects, around), check)
+	problems = tidy(append(problems, more...))
 	if Failed(problems) {
 		return nil, problems
 	}

@@ -21,6 +21,18 @@ func Resolve(stored []Raw) (*Set, []Problem) { return ResolveWith(stored, nil) }
 
 // ResolveWith is Resolve with a checker of zone text.
 func ResolveWith(stored []Raw, check ZoneChecker) (*Set, []Problem) {
+	objects, problems := decodeStored(stored)
+	readable := !Failed(problems)
+	set, more := assemble(objects, check)
+	problems = tidy(append(problems, more...))
+	if !readable {
+		return nil, problems
+	}
+	return set, problems
+}
+
+// decodeStored reads stored objects, each by itself.
+func decodeStored(stored []Raw) ([]*object, []Problem) {
 	var problems []Problem
 	var docs []document
 	for _, raw := range stored {
@@ -42,13 +54,7 @@ func ResolveWith(stored []Raw, check ZoneChecker) (*Set, []Problem) {
 			problems = append(problems, Problem{Path: o.id(), Message: "is stored under another name", Remedy: "apply it again"})
 		}
 	}
-	readable := !Failed(problems)
-	set, more := assemble(objects, check)
-	problems = tidy(append(problems, more...))
-	if !readable {
-		return nil, problems
-	}
-	return set, problems
+	return objects, problems
 }
 
 // checker checks objects against each other.

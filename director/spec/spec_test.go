@@ -278,16 +278,36 @@ func TestJSONFile(t *testing.T) {
 	}
 }
 
-// TestReadAlone: a part of a spec can be read without the rest.
-func TestReadAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "shop.yaml")
-	write(t, path, "kind: GlobalService\nmetadata: {name: shop}\nspec: {hosts: [shop.example.org], endpoints: [{cluster: fra, addresses: [192.0.2.10]}]}\n")
-	raws, problems := Read([]string{path})
-	if len(raws) != 1 || len(problems) != 0 {
-		t.Errorf("got %v, %v", raws, problems)
+// TestLoadOver: a part of a spec is checked together with what is stored, and what is
+// wrong with it has its file and line, in a zone's own file, too.
+func TestLoadOver(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "shop.yaml")
+	_, stored, problems := Load([]string{filepath.Join("testdata", "good", "small")})
+	if Failed(problems) {
+		t.Fatal(problems)
 	}
+	cluster, zone := stored[0].Name, stored[slices.IndexFunc(stored, func(r Raw) bool { return r.Kind == KindZone })].Name
+	service := "kind: GlobalService\nmetadata: {name: a-part}\nspec:\n  hosts: [a-part." + zone + "]\n  endpoints:\n  - {cluster: " + cluster + ", addresses: [192.0.2.10]}\n"
+	write(t, path, service)
 	if _, raws, problems := Load([]string{path}); raws != nil || !Failed(problems) {
 		t.Errorf("whole: got %v, %v", raws, problems)
+	}
+	if raws, problems := LoadOver([]string{path}, stored, nil); len(raws) != 1 || raws[0].Name != "a-part" || Failed(problems) {
+		t.Errorf("got %v, %v", raws, problems)
+	}
+	write(t, path, service+"  - {cluster: nowhere, addresses: [192.0.2.11]}\n---\nkind: Zone\nmetadata: {name: part.example}\nspec:\n  nameservers: [ns1.part.example]\n  hostmaster: ops@part.example\n  file: part.zone\n")
+	write(t, filepath.Join(dir, "part.zone"), "ns1 A 192.0.2.53\nwww A 1.2.3\n")
+	check := func(z *Zone) []Problem {
+		if z.Name != "part.example" {
+			return nil
+		}
+		return []Problem{{Line: 2, Message: "no address"}}
+	}
+	raws, problems := LoadOver([]string{path}, stored, check)
+	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.Warning })
+	if raws != nil || len(problems) != 2 || problems[0].File != filepath.Join(dir, "part.zone") || problems[0].Line != 2 || problems[1].File != path || problems[1].Line != 7 {
+		t.Errorf("got %v, %v", raws, problems)
 	}
 }
 
