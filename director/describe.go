@@ -21,6 +21,8 @@ type describer struct {
 	alike    []int32
 	groups   []group
 	shapes   map[shapeKey]*shape
+	made     [][2]answer.View // scratch
+	steps    map[[2]*shape][]int32
 }
 
 // zoned is a host with the index of its zone in the spec.
@@ -36,8 +38,10 @@ type group struct {
 	from     steer.Service // the decision that it is made from
 	standby  steer.Standby
 	standbys *steer.Standbys // that standby is of
+	plain    bool            // none of its hostnames are flattened; false until looked at
 	flat     *flat           // what its hostnames resolve to; nil = they stand in no answer
-	names    []names
+	shapes   []*shape        // of the hosts\' views, then of each site\'s, by family; nil where a view was not made of one
+	names    []names         // copied into each description, so that they can be written to
 }
 
 // names are those that answer alike in one zone: the hosts, or one site's own.
@@ -80,6 +84,7 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 		}
 	}
 	d.shapes = used
+	clear(d.steps)
 	zones := slices.Clone(f.zones)
 	for i := range zones {
 		zones[i].Steered = make([]answer.Steered, 0, count[i])
@@ -173,28 +178,64 @@ func (d *describer) zoneOf(host string) int {
 // views makes anew what a group's names answer.
 func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[shapeKey]*shape) {
 	alias := set.Services[g.first].CNAME
-	var made [][2]answer.View // the hosts', then each site's
+	if len(g.shapes) != 2*(1+len(svc.SiteViews)) {
+		g.shapes = make([]*shape, 2*(1+len(svc.SiteViews)))
+	}
+	made := d.made[:0] // the hosts', then each site's
 	for site := range 1 + len(svc.SiteViews) {
 		var v [2]answer.View
+		old := g.viewsOf(site - 1)
 		for f := range v {
 			from := viewOf(svc, site-1, steer.Family(f))
 			switch {
 			case !g.flat.shared(f):
+				g.shapes[2*site+f] = nil
 				v[f] = g.flat.view(svc, from, steer.Family(f))
 			case !alias:
-				v[f] = d.shape(svc, from, used).view(steer.Family(f), g.flat.addrs(svc))
+				now := d.shape(svc, from, used)
+				var step []int32
+				if was := g.shapes[2*site+f]; was != nil && old[f] != nil {
+					step = d.step(now, was)
+				}
+				v[f] = now.view(steer.Family(f), g.flat.addrs(svc), old[f], step)
+				g.shapes[2*site+f] = now
 			case steer.Family(f) == steer.IPv4: // a hostname is of both families: one view does
 				v[f] = d.shape(svc, from, used).targets(svc, set)
 			}
 		}
 		made = append(made, v)
 	}
-	g.names = slices.Clone(g.names)
+	d.made = made
 	for i := range g.names {
 		n := &g.names[i]
 		n.TTL, n.Answers, n.CNAME = uint32(g.flat.ttl(svc.TTL).Seconds()), svc.Answers, alias
 		n.A, n.AAAA = made[n.site+1][steer.IPv4], made[n.site+1][steer.IPv6]
 	}
+}
+
+// step is shape.from, worked out once for all that step alike.
+func (d *describer) step(now, old *shape) []int32 {
+	key := [2]*shape{now, old}
+	from, ok := d.steps[key]
+	if !ok {
+		if d.steps == nil {
+			d.steps = map[[2]*shape][]int32{}
+		}
+		from = now.from(old)
+		d.steps[key] = from
+	}
+	return from
+}
+
+// viewsOf gives what the names of a site, or the hosts, answer as yet, by family; nil
+// where there are none.
+func (g *group) viewsOf(site int) (old [2]*answer.View) {
+	for i := range g.names {
+		if n := &g.names[i]; n.site == site {
+			return [2]*answer.View{&n.A, &n.AAAA}
+		}
+	}
+	return old
 }
 
 // keep holds on to the shapes of a service that is answered as before.
@@ -223,7 +264,6 @@ func viewOf(svc *steer.Service, site int, f steer.Family) *steer.View {
 
 // schedule gives the hosts the instant of their next change; single sites have none.
 func (g *group) schedule(svc *steer.Service) {
-	g.names = slices.Clone(g.names)
 	for i := range g.names {
 		if g.names[i].site < 0 {
 			g.names[i].Next = svc.Next
@@ -234,7 +274,6 @@ func (g *group) schedule(svc *steer.Service) {
 // standBy gives the names what transfers say of them. The views stay the very same,
 // so that nothing is compiled for it.
 func (g *group) standBy(standby *steer.Standby) {
-	g.names = slices.Clone(g.names)
 	for i := range g.names {
 		n := &g.names[i]
 		n.Standby = answer.Standby{}
@@ -354,15 +393,24 @@ func newShape(v *steer.View, one bool) *shape {
 		return out
 	}
 	s.byPlace = row(v.ByPlace)
+	rows := map[*uint16][]uint16{} // most prefixes share theirs
 	for _, p := range v.ByPrefix {
-		s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: row(p.ByPlace)})
+		if len(p.ByPlace) == 0 {
+			s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix})
+			continue
+		}
+		id := &p.ByPlace[0]
+		if rows[id] == nil {
+			rows[id] = row(p.ByPlace)
+		}
+		s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: rows[id]})
 	}
 	return s
 }
 
 // targets puts the hostnames of a service's sites into a shape.
 func (s *shape) targets(svc *steer.Service, set *spec.Set) answer.View {
-	out := s.view(steer.IPv4, svc.Addrs)
+	out := s.view(steer.IPv4, svc.Addrs, nil, nil) // it is written to
 	for i := range out.Sets {
 		for j := range out.Sets[i].Sites {
 			site := &out.Sets[i].Sites[j]
@@ -383,17 +431,29 @@ func rooted(name string) string {
 	return name + "."
 }
 
-// view puts a service's addresses into a shape.
-func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr) answer.View {
-	out := answer.View{ByPlace: s.byPlace, ByPrefix: s.byPrefix}
-	total := 0
-	for i := range s.sets {
-		total += len(s.sets[i].Choices)
-	}
-	sites := make([]answer.Site, 0, total)
-	out.Sets = make([]answer.Set, len(s.sets))
+// view puts a service's addresses into a shape. The sets that the view before has
+// already are taken from it; from says which those may be, -1 for none, and is nil
+// where there is no such view.
+func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr, old *answer.View, from []int32) answer.View {
+	out := answer.View{ByPlace: s.byPlace, ByPrefix: s.byPrefix, Sets: make([]answer.Set, len(s.sets))}
+	var sites []answer.Site // room for all that are new
 	for i := range s.sets {
 		set := &s.sets[i]
+		if from != nil && from[i] >= 0 {
+			if was := &old.Sets[from[i]]; sameAddrs(was.Sites, set.Choices, f, addrs) {
+				out.Sets[i] = *was
+				continue
+			}
+		}
+		if cap(sites)-len(sites) < len(set.Choices) {
+			room := len(set.Choices)
+			if from == nil {
+				for j := range s.sets[i+1:] {
+					room += len(s.sets[i+1+j].Choices)
+				}
+			}
+			sites = make([]answer.Site, 0, room)
+		}
 		first := len(sites)
 		for j := range set.Choices {
 			c := &set.Choices[j]
@@ -402,4 +462,31 @@ func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []n
 		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
 	}
 	return out
+}
+
+// sameAddrs tells whether sites have the very addresses of the choices that they were
+// made of, or of equal ones.
+func sameAddrs(sites []answer.Site, choices []steer.Choice, f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr) bool {
+	for i := range choices {
+		if !identical(sites[i].Addrs, addrs(f, &choices[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// from gives for each set of a shape the one of another that comes to the same; -1 for
+// none.
+func (s *shape) from(old *shape) []int32 {
+	out := make([]int32, len(s.sets))
+	for i := range s.sets {
+		out[i] = int32(slices.IndexFunc(old.sets, func(other steer.Set) bool {
+			return s.sets[i].Weighted == other.Weighted && s.sets[i].FailOpen == other.FailOpen && slices.Equal(s.sets[i].Choices, other.Choices)
+		}))
+	}
+	return out
+}
+
+func identical[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

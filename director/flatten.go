@@ -32,8 +32,11 @@ type flatName struct {
 // rename looks up what a group's hostnames resolve to, and tells whether that is
 // other than what its names answer.
 func (d *describer) rename(g *group) (renamed bool) {
+	if g.plain {
+		return false
+	}
 	def := d.spec.Services[g.members[0]]
-	if !def.Flattened() {
+	if g.plain = !def.Flattened(); g.plain {
 		return false
 	}
 	if g.flat == nil {
@@ -200,7 +203,7 @@ func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.V
 	case !some:
 		return answer.View{} // to everybody the same: there is none of this family
 	}
-	out := newShape(&left, svc.Answers <= 1).view(f, fl.addrs(svc))
+	out := newShape(&left, svc.Answers <= 1).view(f, fl.addrs(svc), nil, nil)
 	for i := range out.Sets {
 		set := &out.Sets[i]
 		set.Unresolved = len(set.Sites) > 0 && !slices.ContainsFunc(set.Sites, func(s answer.Site) bool { return len(s.Addrs) > 0 })

@@ -55,7 +55,7 @@ func TestServicesShare(t *testing.T) {
 				decision := l.decider.Decide(steer.Input{Spec: l.f.spec, Plan: l.f.sealed.Plan, States: l.states, Places: l.places})
 				zones := l.describer.describe(l.f, decision)
 				got := count(&zones[0])
-				want := distinct{steered: tc.steered, names: tc.services * tc.hosts, rows: 1, places: 201}
+				want := distinct{steered: tc.steered, names: tc.services * tc.hosts, rows: 1, places: 3}
 				if got != want {
 					t.Errorf("step %d: got %+v, want %+v", i, got, want)
 				}

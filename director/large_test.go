@@ -36,7 +36,7 @@ type large struct {
 	places    []steer.Place
 	table     *answer.Table
 	watched   [10][]health.Subject // by cluster
-	changed   []health.Subject     // since the last decision; nil = not told
+	changed   []health.Change      // since the last decision; nil = not told
 }
 
 // newLarge makes so many services of so many hosts. The gateways of a cluster are
@@ -114,7 +114,7 @@ func newLarge(services, hosts int, shared bool) *large {
 func (l *large) compile(t testing.TB) {
 	t.Helper()
 	decision := l.decider.Decide(steer.Input{Spec: l.f.spec, Plan: l.f.sealed.Plan, States: l.states, Changed: l.changed, Places: l.places})
-	l.changed = []health.Subject{}
+	l.changed = []health.Change{}
 	table, err := answer.Compile(answer.Options{Zones: l.describer.describe(l.f, decision), Geo: l.geo, Before: l.table})
 	if err != nil {
 		t.Fatal(err)
@@ -126,9 +126,9 @@ func (l *large) compile(t testing.TB) {
 func (l *large) flip(cluster int, st health.State) {
 	for _, subject := range l.watched[cluster] {
 		l.states[subject] = st
-	}
-	if l.changed != nil {
-		l.changed = append(l.changed, l.watched[cluster]...)
+		if l.changed != nil {
+			l.changed = append(l.changed, health.Change{Subject: subject, State: st})
+		}
 	}
 }
 

@@ -324,28 +324,32 @@ func (l *loop) decide() {
 // upon.
 func (l *loop) moved() bool {
 	l.flips.take(l.book)
-	return l.flips.all || len(l.flips.subjects) > 0
+	return l.flips.all || len(l.flips.changes) > 0
 }
 
 // flips is what has changed since the last decision.
 type flips struct {
-	subjects []health.Subject
-	all      bool // whatever it be
+	changes []health.Change
+	all     bool // anything may have
 }
 
 func (f *flips) take(b *health.Book) {
 	changed := b.Changes()
 	f.all = f.all || changed == nil
-	f.subjects = append(f.subjects, changed...)
+	if f.changes == nil {
+		f.changes = changed
+	} else {
+		f.changes = append(f.changes, changed...)
+	}
 }
 
 // given is what a decider wants to know of it, once.
-func (f *flips) given() []health.Subject {
-	out := f.subjects
+func (f *flips) given() []health.Change {
+	out := f.changes
 	if f.all {
 		out = nil
 	} else if out == nil {
-		out = []health.Subject{}
+		out = []health.Change{}
 	}
 	*f = flips{}
 	return out

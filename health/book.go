@@ -43,7 +43,7 @@ type Book struct {
 	moved      []Subject           // transitions since the observer last looked
 	states     map[Subject]State   // nil: to be rebuilt
 	given      bool                // States handed it out
-	changed    []Subject           // see Changes
+	changed    []Change            // see Changes
 	abstaining bool
 	acked      int             // index of the author that the next heartbeat acknowledges first
 	boots      map[string]mark // of directors that are not in the roster, or not yet

@@ -42,10 +42,8 @@ func TestChangesTellAll(t *testing.T) {
 				if changed := b.Changes(); changed == nil {
 					mirror = maps.Clone(b.Standing())
 				} else {
-					for _, s := range changed {
-						if st, ok := b.Standing()[s]; ok {
-							mirror[s] = st
-						}
+					for _, c := range changed {
+						mirror[c.Subject] = c.State
 					}
 				}
 				want := map[Subject]State{}

@@ -30,20 +30,29 @@ func (b *Book) standing() map[Subject]State {
 	return b.states
 }
 
-// Changes lists the subjects whose state may be another than when it was last asked;
-// nil: any may be.
-func (b *Book) Changes() []Subject {
+// Change is what became of a subject.
+type Change struct {
+	Subject Subject
+	State   State
+}
+
+// Changes lists what became of subjects since it was last asked, the latest last; nil:
+// anything may have.
+func (b *Book) Changes() []Change {
 	out := b.changed
-	b.changed = []Subject{}
+	b.changed = []Change{}
 	return out
 }
 
 // note keeps up with a transition of a topic.
 func (b *Book) note(t *topic) {
-	if b.changed != nil {
-		b.changed = append(b.changed, t.subject)
+	if !t.known {
+		return // it has no state, and forgetStates is called before it has
 	}
-	if b.states == nil || !t.known {
+	if b.changed != nil {
+		b.changed = append(b.changed, Change{t.subject, t.chain.State()})
+	}
+	if b.states == nil {
 		return
 	}
 	if b.given {

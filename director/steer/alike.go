@@ -12,9 +12,10 @@ import (
 // keyer writes what services are made of, so that those that are alike are found:
 // of 100,000 hosts most share everything but their names.
 type keyer struct {
-	known map[any]int    // by the identity of a list, its number
-	texts map[string]int // by its content
-	b     []byte
+	known    map[any]int    // by the identity of a list, its number
+	texts    map[string]int // by its content
+	verdicts map[string]int // see verdict
+	b        []byte
 }
 
 func (k *keyer) number(n int64) { k.b = binary.AppendVarint(k.b, n) }
@@ -105,6 +106,26 @@ func (k *keyer) layout(c *compiled) string {
 		k.text(c.sites[i].end.Cluster)
 	}
 	return string(k.b)
+}
+
+// verdict numbers all that a service's verdict depends on in the spec besides its
+// layout.
+func (k *keyer) verdict(c *compiled) int {
+	k.b = k.b[:0]
+	svc := c.svc
+	k.number(int64(svc.Steering.Answers))
+	k.number(int64(svc.MinHealthy))
+	k.b = append(k.b, byte(svc.AllDown), bit(svc.SiteNames), bit(svc.Flattened()), bit(len(c.fallback[IPv4]) > 0), bit(len(c.fallback[IPv6]) > 0))
+	for i := range c.sites {
+		k.number(int64(c.sites[i].weight))
+		k.number(c.sites[i].capacity)
+	}
+	n, ok := k.verdicts[string(k.b)]
+	if !ok {
+		n = len(k.verdicts)
+		k.verdicts[string(k.b)] = n
+	}
+	return n
 }
 
 // service writes all that a service's decision depends on but its name, its hosts

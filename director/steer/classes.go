@@ -49,6 +49,9 @@ type compiled struct {
 	sites    []site // in spec order
 	byRank   []int  // indices of sites, in the service's order
 	fallback [2][]netip.Addr
+	targets  [2][]int    // sites of the service's environment with an address of the family, by rank
+	envWhy   [2][]string // of the others
+	fixed    int         // the same for all whose verdicts depend on the same of the spec, layout apart
 }
 
 // layout is the classes of clients, which services share that have the same
@@ -83,6 +86,7 @@ func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.C
 		f := FamilyOf(addr)
 		c.fallback[f] = append(c.fallback[f], addr)
 	}
+	c.fixed = a.keys.verdict(c)
 	key := a.keys.layout(c)
 	if c.layout = a.layouts[key]; c.layout != nil {
 		return c
@@ -140,6 +144,24 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
 	})
 	for rank, i := range c.byRank {
 		c.sites[i].rank = rank
+	}
+	for f := range c.targets {
+		c.addTargets(Family(f))
+	}
+}
+
+// addTargets lists the family's possible sites: a cluster of another environment is
+// never one, whatever else is down.
+func (c *compiled) addTargets(f Family) {
+	for _, i := range c.byRank {
+		s := &c.sites[i]
+		switch {
+		case len(s.addrs[f]) == 0:
+		case s.target:
+			c.targets[f] = append(c.targets[f], i)
+		default:
+			c.envWhy[f] = append(c.envWhy[f], "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+c.svc.Environment)
+		}
 	}
 }
 

@@ -19,9 +19,7 @@ type decision struct {
 	known      *remembered
 	name       string // of the service
 	stand      []standing
-	targets    [2][]int // sites of the service's environment with an address of the family, by rank
 	overBudget [2]string
-	envWhy     [2][]string
 	fenceWhys  [2][][]string // of each fence, once made
 	standWhys  [2][][]reason // of each fence, once made
 	observe    *drain        // whose set of the down is used; nil: certificates
@@ -62,9 +60,6 @@ func (d *decision) begin(c *compiled, name string, in inputs, m *memory) {
 	old := *d
 	clear(old.alerts)
 	*d = decision{c: c, known: m.of(c.layout), name: name, observe: in.observe, alerts: old.alerts, stand: old.stand[:0], key: old.key[:0]}
-	for f := range d.targets {
-		d.targets[f] = old.targets[f][:0]
-	}
 	if d.alerts == nil {
 		d.alerts = map[string]struct{}{}
 	}
@@ -116,30 +111,20 @@ func (d *decision) verdict() *verdict {
 
 // pattern writes all that a verdict depends on besides the layout.
 func (d *decision) pattern() []byte {
-	svc := d.c.svc
-	b := d.key
-	number := func(n int64) { b = binary.AppendVarint(b, n) }
-	override := func(o *drain) {
+	override := func(b []byte, o *drain) []byte {
 		if o == nil {
-			number(0)
-		} else {
-			number(int64(o.number))
+			return append(b, 0)
 		}
+		return binary.AppendUvarint(b, uint64(o.number))
 	}
-	number(int64(svc.Steering.Answers))
-	number(int64(svc.MinHealthy))
-	b = append(b, byte(svc.AllDown), bit(svc.SiteNames), bit(svc.Flattened()), bit(d.observing), bit(d.differs),
-		bit(len(d.c.fallback[IPv4]) > 0), bit(len(d.c.fallback[IPv6]) > 0))
-	override(d.observe)
+	b := binary.AppendUvarint(d.key, uint64(d.c.fixed))
+	b = override(append(b, bit(d.observing), bit(d.differs)), d.observe)
 	for i := range d.stand {
-		s, st := &d.c.sites[i], &d.stand[i]
-		number(int64(s.weight))
-		number(s.capacity)
-		override(st.drain)
-		b = append(b, bit(st.last))
+		st := &d.stand[i]
+		b = append(override(b, st.drain), bit(st.last))
 		for f := range st.rolls {
 			r := &st.rolls[f]
-			b = append(b, byte(r.Health), byte(st.real[f].Health), bit(len(r.All) > 0), bit(len(r.Live) > 0), bit(len(r.Alive) > 0), bit(len(r.Live) < len(r.All)))
+			b = append(b, byte(r.Health)<<4|byte(st.real[f].Health), bit(len(r.All) > 0)|bit(len(r.Live) > 0)<<1|bit(len(r.Alive) > 0)<<2|bit(len(r.Live) < len(r.All))<<3)
 		}
 	}
 	d.key = b
@@ -172,8 +157,7 @@ func (d *decision) takeStock(in inputs, observed []*rolls) (used []*rolls) {
 		}
 		d.stand = append(d.stand, st)
 	}
-	for f := range d.targets {
-		d.takeTargets(Family(f))
+	for f := range c.targets {
 		d.budget(Family(f))
 	}
 	return used
@@ -182,21 +166,6 @@ func (d *decision) takeStock(in inputs, observed []*rolls) (used []*rolls) {
 // sameRoll compares what steering would make of two roll-ups.
 func sameRoll(a, b *Roll) bool {
 	return slices.Equal(a.Live, b.Live) && slices.Equal(a.Alive, b.Alive) && (a.Health == Degraded) == (b.Health == Degraded)
-}
-
-// takeTargets lists the family's possible sites: a cluster of another
-// environment is never one, whatever else is down.
-func (d *decision) takeTargets(f Family) {
-	for _, i := range d.c.byRank {
-		s := &d.c.sites[i]
-		switch {
-		case len(s.addrs[f]) == 0:
-		case s.target:
-			d.targets[f] = append(d.targets[f], i)
-		default:
-			d.envWhy[f] = append(d.envWhy[f], "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+d.c.svc.Environment)
-		}
-	}
 }
 
 // configured tells whether the family has an address at all.

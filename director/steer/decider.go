@@ -48,7 +48,7 @@ func (d *Decider) Decide(in Input) Decision {
 	}
 	d.prepare(in)
 	began := d.kinds != nil
-	if !began || in.Changed == nil || slices.ContainsFunc(in.Changed, func(s health.Subject) bool { return s.Kind == health.KindSoft }) {
+	if !began || in.Changed == nil || slices.ContainsFunc(in.Changed, func(c health.Change) bool { return c.Subject.Kind == health.KindSoft }) {
 		d.soft = softOf(in.States)
 	}
 	now := d.memory.facts(in, d.soft)
@@ -60,7 +60,7 @@ func (d *Decider) Decide(in Input) Decision {
 		if !k.due {
 			continue
 		}
-		k.due = false
+		k.due, k.fresh = false, false
 		for j := range k.parts {
 			p := &k.parts[j]
 			if p.ruling != nil {
@@ -92,15 +92,22 @@ func (d *Decider) look(in Input, now *facts, began bool) {
 	if d.watchers == nil {
 		d.watchers = newWatchers(d.prepared)
 	}
-	fresh := map[int32]bool{} // kinds whose list of rolls is not handed out yet
-	for _, s := range in.Changed {
-		for _, w := range d.watchers.of(s.Addr.Addr()) {
-			k := &d.kinds[w.kind]
-			if k.lookAt(d.prepared.kinds[w.kind].compiled, int(w.site), now.real, fresh[w.kind]) {
-				fresh[w.kind] = true
-				k.forget()
+	var at netip.Addr
+	var there, moved []watcher
+	for i := range in.Changed {
+		c := &in.Changed[i]
+		if a := c.Subject.Addr.Addr(); i == 0 || a != at {
+			at, there = a, d.watchers.of(a)
+		}
+		for _, w := range there {
+			if d.kinds[w.kind].tell(&d.prepared.kinds[w.kind].sites[w.site], int(w.site), c, now.real) {
+				moved = append(moved, w)
 			}
 		}
+	}
+	for _, w := range moved {
+		d.kinds[w.kind].rollUp(&d.prepared.kinds[w.kind].sites[w.site], int(w.site), now.real)
+		d.kinds[w.kind].forget()
 	}
 }
 

@@ -77,7 +77,7 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 				tell.Changed = differing(last, in.States)
 				for s := range in.States {
 					if rapid.IntRange(0, 9).Draw(t, "told for nothing") == 0 {
-						tell.Changed = append(tell.Changed, s)
+						tell.Changed = append(tell.Changed, health.Change{Subject: s, State: in.States[s]})
 					}
 				}
 			}
@@ -97,13 +97,13 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 	})
 }
 
-// differing lists the subjects whose states differ; it is never nil.
-func differing(a, b map[health.Subject]health.State) []health.Subject {
-	out := []health.Subject{}
+// differing lists what became of the subjects whose states differ; it is never nil.
+func differing(a, b map[health.Subject]health.State) []health.Change {
+	out := []health.Change{}
 	for _, m := range []map[health.Subject]health.State{a, b} {
 		for s := range m {
 			if a[s] != b[s] {
-				out = append(out, s)
+				out = append(out, health.Change{Subject: s, State: b[s]})
 			}
 		}
 	}

@@ -22,17 +22,36 @@ func (c *compiled) observe(src source) []*rolls {
 }
 
 func (s *site) observe(src source) *rolls {
+	var states [8]health.State
+	return s.rollUp(s.states(states[:0], src), src)
+}
+
+// states reads the state of each subject of a site, in order.
+func (s *site) states(out []health.State, src source) []health.State {
+	for f := range s.addrs {
+		for i := range s.addrs[f] {
+			for j := range s.addrs[f][i].subjects {
+				out = append(out, src.states[s.addrs[f][i].subjects[j].Subject])
+			}
+		}
+	}
+	return out
+}
+
+// rollUp is observe where the states have been read.
+func (s *site) rollUp(states []health.State, src source) *rolls {
 	r := new(rolls)
 	for f := range r {
 		r[f].All = s.all[f]
-		r[f].of(s.addrs[f], src)
+		states = r[f].of(s.addrs[f], states, src)
 	}
 	return r
 }
 
 // seen is what a decider has seen of a kind of service.
 type seen struct {
-	rolls  []*rolls         // of each site; handed out, so that a change makes another list
+	rolls  []*rolls         // of each site
+	fresh  bool             // rolls is handed out to nobody yet
 	states [][]health.State // of each site's subjects, in order
 	soft   [][]health.Subject
 }
@@ -40,58 +59,81 @@ type seen struct {
 // look looks at all sites, and tells whether anything has changed.
 func (k *seen) look(c *compiled, src source) bool {
 	if k.rolls == nil {
-		k.rolls = c.observe(src)
+		k.rolls, k.fresh = make([]*rolls, len(c.sites)), true
 		k.states, k.soft = make([][]health.State, len(c.sites)), make([][]health.Subject, len(c.sites))
-		for i := range c.sites {
-			k.note(&c.sites[i], i, src)
-		}
-		return true
 	}
 	moved := false
 	for i := range c.sites {
-		moved = k.lookAt(c, i, src, moved) || moved
+		moved = k.lookAt(&c.sites[i], i, src) || moved
 	}
 	return moved
 }
 
-// lookAt looks at one site, and tells whether it has changed. Own says that the list
-// of rolls is not handed out yet.
-func (k *seen) lookAt(c *compiled, i int, src source, own bool) bool {
-	s := &c.sites[i]
-	if !k.note(s, i, src) {
+// lookAt looks at one site, and tells whether it has changed.
+func (k *seen) lookAt(s *site, i int, src source) bool {
+	var room [8]health.State
+	states := s.states(room[:0], src)
+	soft := s.soft(src)
+	if k.rolls[i] != nil && slices.Equal(states, k.states[i]) && slices.Equal(soft, k.soft[i]) {
 		return false
 	}
-	if !own {
-		k.rolls = slices.Clone(k.rolls)
-	}
-	k.rolls[i] = s.observe(src)
+	k.states[i], k.soft[i] = append(k.states[i][:0], states...), soft
+	k.rollUp(s, i, src)
 	return true
 }
 
-// note remembers the states of a site's subjects, and tells whether they are others.
-func (k *seen) note(s *site, i int, src source) (moved bool) {
-	n := 0
-	var soft []health.Subject
-	for f := range s.addrs {
-		for a := range s.addrs[f] {
-			for j := range s.addrs[f][a].subjects {
-				st := src.states[s.addrs[f][a].subjects[j].Subject]
-				if n == len(k.states[i]) {
-					k.states[i], moved = append(k.states[i], st), true
-				} else if k.states[i][n] != st {
-					k.states[i][n], moved = st, true
+// tell takes note of a change at a site, and tells whether the site is to be rolled up
+// for it, once however much changes.
+func (k *seen) tell(s *site, i int, c *health.Change, src source) (moved bool) {
+	if c.Subject.Kind == health.KindSoft {
+		soft := s.soft(src)
+		moved = !slices.Equal(soft, k.soft[i])
+		k.soft[i] = soft
+	} else {
+		n := 0
+		for f := range s.addrs {
+			for a := range s.addrs[f] {
+				for j := range s.addrs[f][a].subjects {
+					if k.states[i][n] != c.State && s.addrs[f][a].subjects[j].Subject == c.Subject {
+						k.states[i][n], moved = c.State, true
+					}
+					n++
 				}
-				n++
-			}
-			if len(src.soft) > 0 {
-				soft = append(soft, src.softAt(s.addrs[f][a])...)
 			}
 		}
 	}
-	if !slices.Equal(soft, k.soft[i]) {
-		k.soft[i], moved = soft, true
+	if !moved || k.rolls[i] == nil {
+		return false
 	}
-	return moved
+	k.own()
+	k.rolls[i] = nil
+	return true
+}
+
+// rollUp rolls a site up by the states that are remembered.
+func (k *seen) rollUp(s *site, i int, src source) {
+	k.own()
+	k.rolls[i] = s.rollUp(k.states[i], src)
+}
+
+// own makes the list of rolls one that nobody else has.
+func (k *seen) own() {
+	if !k.fresh {
+		k.rolls, k.fresh = slices.Clone(k.rolls), true
+	}
+}
+
+// soft lists the soft subjects down at a site.
+func (s *site) soft(src source) (out []health.Subject) {
+	if len(src.soft) == 0 {
+		return nil
+	}
+	for f := range s.addrs {
+		for i := range s.addrs[f] {
+			out = append(out, src.softAt(s.addrs[f][i])...)
+		}
+	}
+	return out
 }
 
 // watchers finds the sites that have an address, of whatever kind of service.

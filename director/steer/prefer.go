@@ -13,9 +13,9 @@ import (
 // set runs the pipeline for one class of clients.
 func (d *decision) set(f Family, k class) Set {
 	fe := &d.c.fences[k.fence]
-	why := sentences(slices.Concat(d.envWhy[f], d.fenceWhy(f, k.fence), d.observeWhy())...)
+	why := sentences(slices.Concat(d.c.envWhy[f], d.fenceWhy(f, k.fence), d.observeWhy())...)
 	var allowed, present []int
-	for _, i := range d.targets[f] {
+	for _, i := range d.c.targets[f] {
 		if !fe.allowed[i] {
 			continue
 		}

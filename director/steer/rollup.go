@@ -208,21 +208,33 @@ func roll(addrs []address, src source) Roll {
 	for i := range addrs {
 		r.All[i] = addrs[i].addr
 	}
-	r.of(addrs, src)
+	var states []health.State
+	for i := range addrs {
+		for j := range addrs[i].subjects {
+			states = append(states, src.states[addrs[i].subjects[j].Subject])
+		}
+	}
+	r.of(addrs, states, src)
 	return r
 }
 
-// of works out all but All, with which it shares what is the same.
-func (r *Roll) of(addrs []address, src source) {
+// of works out all but All, with which it shares what is the same, from the states of
+// the addresses' subjects. It gives the states that follow.
+func (r *Roll) of(addrs []address, states []health.State, src source) []health.State {
 	sound, up := 0, 0
 	alives, lives := 0, 0
 	for i := range addrs {
 		a := &addrs[i]
 		down, known, alive := false, len(a.subjects) > 0, false
-		for _, s := range a.subjects {
-			st := src.states[s.Subject]
+		of := states[:len(a.subjects)]
+		states = states[len(of):]
+		for j, st := range of {
+			s := &a.subjects[j]
 			if st == health.Down {
 				down = true
+				if r.Down == nil {
+					r.Down = make([]health.Subject, 0, countDown(of)+countDown(states))
+				}
 				r.Down = append(r.Down, s.Subject)
 			} else if s.Fast {
 				alive = true
@@ -257,6 +269,16 @@ func (r *Roll) of(addrs []address, src source) {
 	default:
 		r.Health = Healthy
 	}
+	return states
+}
+
+func countDown(states []health.State) (n int) {
+	for _, st := range states {
+		if st == health.Down {
+			n++
+		}
+	}
+	return n
 }
 
 // note adds the i-th of all as the n-th of a list, which is the front of all as

@@ -219,7 +219,7 @@ func (d *decision) alertTier(f Family, t *tiered) {
 
 // nothing says why some clients get no address of a family.
 func (d *decision) nothing(f Family, fence int) string {
-	if len(d.targets[f]) == 0 {
+	if len(d.c.targets[f]) == 0 {
 		return "environment: no cluster of " + d.c.svc.Environment + " has an address for these clients"
 	}
 	if d.c.fences[fence].unknown {

@@ -32,8 +32,9 @@ type Input struct {
 	// what is done.
 	Acting bool
 	// Changed lists every subject whose state is another than in the decider's last
-	// input, for one that has many; others in it do no harm. nil: the decider compares.
-	Changed []health.Subject
+	// input, for one that has many, with its state in States; others in it do no harm.
+	// nil: the decider compares.
+	Changed []health.Change
 	// Prepared saves compiling the spec, where it is of this one and these places;
 	// it may be nil.
 	Prepared *Prepared

@@ -170,27 +170,28 @@ func (d *decision) drainedLast(f Family, in []int) tiered {
 // the capacity of all targets of the family; past that all of them rank as healthy
 // again. It is a function of the set of verdicts, never of who came first.
 func (d *decision) budget(f Family) {
+	// What is drained has left for another reason.
+	leaves := func(i int) bool { return d.stand[i].drain == nil && d.stand[i].rolls[f].Health == Degraded }
+	if !slices.ContainsFunc(d.c.targets[f], leaves) {
+		return
+	}
 	var degraded []int
 	var capacity, all int64
 	domains := map[string]bool{}
-	for _, i := range d.targets[f] {
+	for _, i := range d.c.targets[f] {
 		s := &d.c.sites[i]
 		share := s.capacity
 		if !s.present {
 			share = 0 // weight 0 is absent: it can take over from nobody
 		}
 		all += share
-		// What is drained has left for another reason.
-		if d.stand[i].drain == nil && d.stand[i].rolls[f].Health == Degraded {
+		if leaves(i) {
 			degraded = append(degraded, i)
 			capacity += share
 			if share > 0 {
 				domains[s.cluster.FaultDomain] = true
 			}
 		}
-	}
-	if len(degraded) == 0 {
-		return
 	}
 	share := int64(d.c.fleet.DegradedEjected)
 	// Divided, not multiplied, so that no capacity overflows.

@@ -113,7 +113,7 @@ func (d *decision) leftOut(f Family, n int) []string {
 	for _, r := range fe.rules {
 		rule := &d.c.svc.Residency[r]
 		var left []int
-		for _, i := range d.targets[f] {
+		for _, i := range d.c.targets[f] {
 			if !selected(d.c.sites[i].cluster.Labels, rule.Clusters) {
 				left = append(left, i)
 			}

@@ -61,7 +61,7 @@ func (t *Table) choose(s *steered, o *own, v *view, from *address, d *decision) 
 		length = from.shift + leaf
 	}
 	d.set = which.at(d.place)
-	chosen := &v.sets[d.set]
+	chosen := v.sets[d.set]
 	if !chosen.hashed {
 		d.n = len(chosen.picks)
 		return length

@@ -127,7 +127,7 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 	d := &r.d
 	r.table.decide(s, r.own, v, &r.who, d)
 	r.scope = d.scope
-	chosen := &v.sets[d.set]
+	chosen := v.sets[d.set]
 	continent := r.table.continent(d.place)
 	if d.n == 0 {
 		// Residency leaves nothing. This NODATA does depend on the client, so it

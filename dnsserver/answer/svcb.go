@@ -115,7 +115,7 @@ func (r *reply) hints(octets []byte, s *steered, v *view) []byte {
 	d := &r.d
 	r.table.decide(s, r.own, v, &r.who, d)
 	r.scope = max(r.scope, d.scope)
-	chosen := &v.sets[d.set]
+	chosen := v.sets[d.set]
 	picks := chosen.picks
 	if chosen.hashed {
 		picks = d.picks[:d.n]

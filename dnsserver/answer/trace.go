@@ -90,7 +90,7 @@ func (r *reply) trace() Trace {
 		out.Prefix = source.ByPrefix[d.prefix].Prefix
 	}
 	picks := d.picks[:d.n]
-	if chosen := &v.sets[d.set]; !chosen.hashed {
+	if chosen := v.sets[d.set]; !chosen.hashed {
 		picks = chosen.picks
 	}
 	for _, p := range picks {

@@ -35,10 +35,11 @@ type own struct {
 
 // view is a compiled View.
 type view struct {
-	sets     []set
+	sets     []*set // some are of the table before
 	clients  *clients
 	size     int  // of a record
 	constant bool // the client does not matter at all
+	hashed   bool // a client's unit matters in some set
 }
 
 // clients is which set clients get. It is shared by the views that have the same
@@ -108,26 +109,32 @@ func (v *View) same(other *View) bool {
 // where nothing is known of that.
 func (c *compiler) compileSteered(source *Steered, before *steered) (*steered, error) {
 	s := &steered{source: *source, ttl: min(source.TTL, maxTTL), answers: min(max(source.Answers, 1), maxAnswers)}
+	if source.CNAME {
+		s.answers = 1 // RFC 2181 section 10.1
+	}
 	s.schedule(source.Next)
+	var oldA, oldAAAA oldView
 	if before != nil {
 		s.clusters = slices.Clip(before.clusters)
+		if before.ttl == s.ttl && before.answers == s.answers && before.source.CNAME == source.CNAME {
+			oldA, oldAAAA = oldView{&before.source.A, &before.a}, oldView{&before.source.AAAA, &before.aaaa}
+		}
 	}
 	var err error
 	switch {
 	case source.CNAME && len(source.AAAA.Sets) > 0:
 		err = errors.New("an alias has one view for both families")
 	case source.CNAME:
-		s.answers = 1                                                    // RFC 2181 section 10.1
-		err = c.compileView(s, &source.A, &s.a, nil, recordHead+maxWire) // as much for each as the longest may need
+		err = c.compileView(s, &source.A, &s.a, nil, recordHead+maxWire, oldA) // as much for each as the longest may need
 	default:
-		errA := c.compileView(s, &source.A, &s.a, netip.Addr.Is4, recordHead+4)
-		errAAAA := c.compileView(s, &source.AAAA, &s.aaaa, netip.Addr.Is6, recordHead+16)
+		errA := c.compileView(s, &source.A, &s.a, netip.Addr.Is4, recordHead+4, oldA)
+		errAAAA := c.compileView(s, &source.AAAA, &s.aaaa, netip.Addr.Is6, recordHead+16, oldAAAA)
 		err = errors.Join(errA, errAAAA)
 	}
 	if err != nil {
 		return nil, err
 	}
-	hashed := s.a.hashed() || s.aaaa.hashed()
+	hashed := s.a.hashed || s.aaaa.hashed
 	if before != nil && identical(before.clusters, s.clusters) && (!hashed || before.own[0].keys != nil) {
 		s.own = before.own
 	} else {
@@ -170,17 +177,54 @@ func (c *compiler) ownOf(s *steered, hashed bool) {
 	}
 }
 
-func (v *view) hashed() bool {
-	return slices.ContainsFunc(v.sets, func(s set) bool { return s.hashed })
+// oldView is a view of the table before, with what it was made of; the zero oldView
+// is none.
+type oldView struct {
+	source *View
+	view   *view
 }
 
-func (c *compiler) compileView(s *steered, source *View, v *view, family func(netip.Addr) bool, size int) error {
+// find gives the compiled set of the same sites, by the identity of their slice, and
+// where it is; nil for none. It looks first where it is expected.
+func (o oldView) find(source *Set, next int) (*set, int) {
+	if o.source == nil || len(source.Sites) == 0 {
+		return nil, next
+	}
+	for n := range o.source.Sets {
+		at := next + n
+		if at >= len(o.source.Sets) {
+			at -= len(o.source.Sets)
+		}
+		if old := &o.source.Sets[at]; identical(old.Sites, source.Sites) &&
+			old.Weighted == source.Weighted && old.FailOpen == source.FailOpen && old.Unresolved == source.Unresolved {
+			return o.view.sets[at], at
+		}
+	}
+	return nil, next
+}
+
+func (c *compiler) compileView(s *steered, source *View, v *view, family func(netip.Addr) bool, size int, old oldView) error {
 	v.size = size
-	v.sets = make([]set, len(source.Sets))
+	v.sets = make([]*set, len(source.Sets))
+	var fresh []set // room for those that are new
+	next := 0
 	for i := range source.Sets {
-		if err := c.compileSet(s, v, &source.Sets[i], &v.sets[i], family); err != nil {
+		if known, at := old.find(&source.Sets[i], next); known != nil {
+			v.sets[i], next = known, at+1
+			v.hashed = v.hashed || known.hashed
+			continue
+		}
+		if len(fresh) == 0 {
+			fresh = make([]set, 1)
+			if old.source == nil {
+				fresh = make([]set, len(source.Sets)-i)
+			}
+		}
+		v.sets[i], fresh = &fresh[0], fresh[1:]
+		if err := c.compileSet(s, v, &source.Sets[i], v.sets[i], family); err != nil {
 			return fmt.Errorf("set %d: %w", i, err)
 		}
+		v.hashed = v.hashed || v.sets[i].hashed
 	}
 	if len(v.sets) == 0 {
 		v.constant = true
@@ -193,7 +237,7 @@ func (c *compiler) compileView(s *steered, source *View, v *view, family func(ne
 	if int(v.clients.top) >= len(v.sets) {
 		return fmt.Errorf("a place has set %d of %d", v.clients.top, len(v.sets))
 	}
-	v.constant = len(v.clients.prefixes) == 0 && !v.clients.differ && !v.hashed()
+	v.constant = len(v.clients.prefixes) == 0 && !v.clients.differ && !v.hashed
 	return nil
 }
 
