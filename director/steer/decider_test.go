@@ -54,15 +54,28 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 		f := drawMany(t)
 		var d, some, told Decider
 		var last map[health.Subject]health.State // as told was told
+		moved := slices.Clone(places) // as another geo table has them
+		slices.Reverse(moved[1:])
 		prepared := Prepare(f.set, places)
+		var before Decision
+		said := dump(before)
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			in := f.input()
 			in.Acting = rapid.IntRange(0, 3).Draw(t, "acting") == 0
 			if rapid.Bool().Draw(t, "prepared") {
 				in.Prepared = prepared
 			}
-			want := Decide(in)
+			if rapid.IntRange(0, 3).Draw(t, "moved") == 0 {
+				in.Places = moved
+			}
+			fresh := in
+			fresh.Prepared = nil
+			want := Decide(fresh)
 			got := d.Decide(in)
+			if dump(before) != said {
+				t.Fatalf("an earlier decision was\n%s\nand is now\n%s", said, dump(before))
+			}
+			before, said = got, dump(got)
 			if dump(got) != dump(want) {
 				t.Fatalf("remembered:\n%s\nanew:\n%s", dump(got), dump(want))
 			}

@@ -33,6 +33,15 @@ func TestNext(t *testing.T) {
 			f.mark("fra", health.KindUnknown, health.Down)
 		}, time.Time{}},
 		{"of another service", func(f *fleet) { drain(f, "service/other", soon) }, time.Time{}},
+		{"of two observations the older ends, and the other holds another site down", func(f *fleet) {
+			for i, cluster := range []string{"nyc", "fra"} {
+				o := f.override(plan.Override_OBSERVE, "fleet", "bob", false)
+				o.End = timestamppb.New([]time.Time{soon, later}[i])
+				for _, s := range Subjects(f.set.Services[0], f.set.Services[0].Endpoint(cluster).Addresses[0]) {
+					o.Down = append(o.Down, s.Subject.String())
+				}
+			}
+		}, soon},
 		{"without an end", func(f *fleet) { f.override(plan.Override_DRAIN, "cluster/fra", "alice", false).End = nil }, time.Time{}},
 	}
 	for _, tc := range tests {
