@@ -25,6 +25,7 @@ import (
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/tap"
 	"github.com/divertdns/divert/health"
+	"github.com/divertdns/divert/health/probe"
 )
 
 // front is what clients see of a director: the DNS sockets, and the table that
@@ -139,7 +140,7 @@ func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger
 		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
 	fit := survey.latest.Load().fit(f.spec)
-	names := resolve.New(resolve.Options{})
+	names := resolve.New(resolve.Options{Permit: probe.Permit(s.Probe.Allow)})
 	restoreNames(names, g.Resolved, log)
 	describe := describer{resolved: names.Records}
 	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: fit.places})

@@ -375,6 +375,20 @@ func TestRestore(t *testing.T) {
 	if err := r.Restore(nil); err != nil {
 		t.Errorf("an older director's, without the field: %v", err)
 	}
+	// What may not be used any more (C12).
+	strict := New(Options{Permit: func(a netip.Addr) error {
+		if a.Is4() || a == netip.MustParseAddr("2001:db8::2") {
+			return errors.New("refused")
+		}
+		return nil
+	}})
+	if err := strict.Restore(image); err != nil || !slices.Equal(strict.Records("a.example.net").All(), addrs("2001:db8::1")) || strict.Records("a.example.net").Known != [2]bool{false, true} {
+		t.Errorf("got %v and %+v, want 2001:db8::1 alone", err, strict.Records("a.example.net"))
+	}
+	none := New(Options{Permit: func(netip.Addr) error { return errors.New("refused") }})
+	if err := none.Restore(image); err != nil || none.Records("a.example.net") != nil {
+		t.Errorf("got %v and %+v, want nothing known", err, none.Records("a.example.net"))
+	}
 	// What a later version adds is skipped.
 	if err := r.Restore(append(slices.Clone(image), 0x7a, 1, 0)); err != nil || r.first("a.example.net") == "" {
 		t.Errorf("with a later field: got %v", err)

@@ -74,8 +74,9 @@ func Write(saved map[string]Saved) []byte {
 	return out
 }
 
-// Restore takes what Save wrote into a new resolver. The names are wanted only once
-// Set names them; what cannot be read leaves it as it is.
+// Restore takes what Save wrote into a new resolver, but for addresses that may not be
+// used any more (C12). The names are wanted only once Set names them; what cannot be
+// read leaves it as it is.
 func (r *Resolver) Restore(data []byte) error {
 	saved, err := Read(data)
 	if err != nil {
@@ -85,6 +86,14 @@ func (r *Resolver) Restore(data []byte) error {
 	defer r.mu.Unlock()
 	now := time.Now()
 	for name, s := range saved {
+		for f, list := range s.Records.Addrs {
+			if s.Records.Addrs[f], _ = usable(list, r.opts.Permit); len(list) > len(s.Records.Addrs[f]) {
+				s.Records.Known[f] = len(s.Records.Addrs[f]) > 0
+			}
+		}
+		if s.Records.Known == [2]bool{} {
+			continue
+		}
 		e := &entry{name: name, index: -1, until: now.Add(kept), since: now, at: s.At, tried: make(chan struct{})}
 		e.records.Store(s.Records)
 		r.entries[name] = e
