@@ -283,34 +283,6 @@ func TestFlattenedNeverEmpty(t *testing.T) {
 	})
 }
 
-// TestOtherRest: what answers where no chosen site has an address changes with the
-// drains of the others, though the chosen stay the same (L2).
-func TestOtherRest(t *testing.T) {
-	m := &mesh{t: t, ctx: t.Context()}
-	m.nodes = append(m.nodes, &node{loop: &loop{name: "d1"}, mesh: m, key: benchKey(0)})
-	plain := m.planOf(flatSpec, nil, 1, m.nodes[0])
-	kept, decider := &describer{resolved: known{}.records}, &steer.Decider{}
-	for i, tc := range []struct {
-		last bool // fra is drained as a last resort
-		want string
-	}{{false, "192.0.2.30"}, {true, "192.0.2.10"}, {false, "192.0.2.30"}} {
-		f := m.planOf(flatSpec, func(p *plan.Plan) {
-			for i, scope := range []string{"cluster/fra", "cluster/sin"} {
-				p.Overrides = append(p.Overrides, &plan.Override{Id: scope, Kind: plan.Override_DRAIN, Scope: scope, LastResort: i == 0 && tc.last, Revision: uint64(i + 1)})
-			}
-		}, uint64(i+1), m.nodes[0])
-		f.spec = plain.spec
-		decision := decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan})
-		table, err := answer.Compile(answer.Options{Zones: kept.describe(f, decision)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := asked(t, table, "mixed.example.org.", dns.TypeA, "203.0.113.9"); !strings.Contains(got, tc.want) {
-			t.Errorf("fra a last resort: %t: %s, want %s", tc.last, got, tc.want)
-		}
-	}
-}
-
 // slowFlat gives the addresses of the site that answers, without shapes or shares.
 func slowFlat(svc *steer.Service, v *steer.View, to known, set *spec.Set, f steer.Family, from netip.Addr) []netip.Addr {
 	if len(v.Sets) == 0 {

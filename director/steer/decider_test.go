@@ -54,7 +54,7 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 		f := drawMany(t)
 		var d, some, told Decider
 		var last map[health.Subject]health.State // as told was told
-		moved := slices.Clone(places) // as another geo table has them
+		moved := slices.Clone(places)            // as another geo table has them
 		slices.Reverse(moved[1:])
 		prepared := Prepare(f.set, places)
 		var before Decision
