@@ -57,8 +57,8 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 		moved := slices.Clone(places)            // as another geo table has them
 		slices.Reverse(moved[1:])
 		prepared := Prepare(f.set, places)
-		var before Decision
-		said := dump(before)
+		var before, toldBefore Decision
+		said, toldSaid := dump(before), dump(before)
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			in := f.input()
 			in.Acting = rapid.IntRange(0, 3).Draw(t, "acting") == 0
@@ -95,9 +95,14 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 				}
 			}
 			last = maps.Clone(in.States)
-			if got := dump(told.Decide(tell)); got != dump(want) {
-				t.Fatalf("told:\n%s\nanew:\n%s", got, dump(want))
+			got = told.Decide(tell)
+			if dump(got) != dump(want) {
+				t.Fatalf("told:\n%s\nanew:\n%s", dump(got), dump(want))
 			}
+			if dump(toldBefore) != toldSaid {
+				t.Fatalf("an earlier decision was\n%s\nand is now\n%s", toldSaid, dump(toldBefore))
+			}
+			toldBefore, toldSaid = got, dump(got)
 			chosen := rapid.SliceOfDistinct(rapid.IntRange(0, len(f.set.Services)-1), rapid.ID[int]).Draw(t, "chosen")
 			for i, s := range some.DecideSome(in, chosen) {
 				w := want.Services[chosen[i]]
@@ -126,12 +131,15 @@ func differing(a, b map[health.Subject]health.State) []health.Change {
 // step changes what decisions depend on.
 func (f *fleet) step(t *rapid.T) {
 	f.plan = proto.CloneOf(f.plan)
-	switch rapid.IntRange(0, 5).Draw(t, "step") {
+	switch rapid.IntRange(0, 7).Draw(t, "step") {
 	case 0:
 		svc := rapid.SampledFrom(f.set.Services).Draw(t, "flips")
 		e := rapid.SampledFrom(svc.Endpoints).Draw(t, "where")
 		kind := rapid.SampledFrom([]health.Kind{health.KindUnknown, health.KindUnknown, health.KindSignal, health.KindSoft}).Draw(t, "watched")
 		f.mark(svc.Name+"@"+e.Cluster, kind, rapid.SampledFrom([]health.State{health.Unknown, health.Up, health.Down, health.Down}).Draw(t, "to"))
+	case 6, 7:
+		to := rapid.SampledFrom([]health.State{health.Up, health.Down}).Draw(t, "degraded")
+		f.mark(rapid.SampledFrom(f.set.Clusters[:min(2, len(f.set.Clusters))]).Draw(t, "where").Name, health.KindSoft, to)
 	case 1:
 		f.plan.Overrides = nil
 		drawOverrides(t, f)
