@@ -374,6 +374,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 		// The checks let through what cannot be compiled: keep what serves.
 		l.log.Error("table refused, the old one stays in force", slog.Any("err", err))
 		l.shown.compileErrors.Inc()
+		l.decided = false // the decider was told what has changed, and the table does not hold it
 		return false
 	}
 	l.table.Store(table)

@@ -78,6 +78,26 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
+// What falls while no table can be made by what the survey has found, or of a plan, is
+// out of the answers all the same (L1).
+func TestFlipBesideRefusedTable(t *testing.T) {
+	m, n := standing(t)
+	if !n.takeForce(m.planOf(nearest, nil, 2, n), time.Now()) {
+		t.Fatal("the plan makes no table")
+	}
+	n.step(time.Now())
+	before := n.table.Load()
+	f := n.horizon.current()
+	n.book.SetSubjects(nil, time.Now()) // anything may have changed
+	n.book.SetSubjects(subjects(f.spec), time.Now())
+	n.dirty = true
+	n.surveyed.Store(&earth{table: n.earth.Load().table, places: []steer.Place{{}}})
+	n.step(time.Now())
+	if n.table.Load() == before {
+		t.Error("the change is lost")
+	}
+}
+
 // subnet asks a director by UDP as a resolver does for a client of a subnet.
 func subnet(t *testing.T, server, client string) (*dns.Msg, *dns.EDNS0_SUBNET) {
 	t.Helper()
