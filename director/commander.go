@@ -45,6 +45,7 @@ type commander struct {
 	now       func() time.Time
 	prepared  *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
 
+	turn     chan struct{} // capacity 1: a slot for a large command of a person, or this director's files
 	deciding sync.Mutex
 	memo     core.Memo // what decisions have in common
 }

@@ -179,6 +179,7 @@ func (d *Director) setup() error {
 	}
 	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
+		turn: make(chan struct{}, 1),
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
@@ -214,7 +215,7 @@ func (d *Director) setup() error {
 			return fmt.Errorf("the data folder cannot be written, and it holds no plan to answer from: %w", d.mute)
 		}
 	}
-	d.api, err = api.NewServer(api.Options{Director: d, Listen: s.API.Listen, Socket: socket, Registry: d.registry, Log: d.log})
+	d.api, err = api.NewServer(api.Options{Director: d, Listen: s.API.Listen, Socket: socket, Registry: d.registry, Log: d.log, Large: d.commander.turn})
 	return err
 }
 

@@ -25,6 +25,11 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	start := time.Now()
 	d.fill(&cmd)
 	change, id, err := d.commander.commit(ctx, cmd, nil)
+	size := 0
+	for i := range cmd.Objects {
+		size += len(cmd.Objects[i].JSON)
+	}
+	giveBack(size)
 	if err != nil {
 		return refused(cmd.ID, err), nil
 	}

@@ -137,8 +137,16 @@ func (f *folders) take(raws []spec.Raw, problems []spec.Problem) bool {
 	return !bad && len(raws) > 0
 }
 
-// sync commits what the files newly bring over what they last brought.
+// sync commits what the files newly bring over what they last brought; not while a
+// large command is under way, often of the same files, which together would take twice
+// the memory: the next tick does.
 func (f *folders) sync(ctx context.Context) {
+	select {
+	case f.commander.turn <- struct{}{}:
+		defer func() { <-f.commander.turn }()
+	default:
+		return
+	}
 	raws, problems, changed := f.reader.Load()
 	if changed {
 		f.doc = nil

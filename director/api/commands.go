@@ -48,9 +48,16 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 		select {
 		case s.large <- struct{}{}:
 			defer func() { <-s.large }()
+		case <-time.After(wait):
+			w.Header().Set("Retry-After", "1")
+			fail(w, http.StatusServiceUnavailable, "another large change is still under way", "wait a moment and repeat it")
+			return
 		case <-r.Context().Done():
 			return
 		}
+		rc := http.NewResponseController(w)
+		now := time.Now() // the wait was ours
+		_, _ = rc.SetReadDeadline(now.Add(readTimeout)), rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
 	var body bytes.Buffer
 	body.Grow(int(max(0, min(r.ContentLength, maxBody))) + bytes.MinRead)

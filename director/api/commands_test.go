@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/spec"
 )
 
 func me(t *testing.T) string {
@@ -67,6 +68,46 @@ func TestCommandIsStrict(t *testing.T) {
 	}
 	if got := f.sent(); len(got) != 0 {
 		t.Errorf("the director was given %d commands, want none", len(got))
+	}
+}
+
+// TestLargeWaits: a large command waits for what else takes much memory, a small one
+// does not.
+func TestLargeWaits(t *testing.T) {
+	f := newFake()
+	large := make(chan struct{}, 1)
+	c := client(t, "unix:"+serve(t, f, func(s *Server) { s.large = large }).socket)
+	large <- struct{}{}
+	object := spec.Raw{Kind: spec.KindZone, Name: "a", JSON: []byte(`{"a":"` + strings.Repeat("x", largeBody) + `"}`)}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Do(t.Context(), core.Command{ID: "large", Verb: core.Apply, Objects: []spec.Raw{object}}, time.Second, nil)
+		done <- err
+	}()
+	if _, err := c.Do(t.Context(), core.Command{ID: "small", Verb: core.Thaw}, time.Second, nil); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("got %v while the slot was taken, want it to wait", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	<-large
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := f.sent(); len(got) != 2 || got[1].ID != "large" {
+		t.Errorf("got %d commands, want the small one, then the large one", len(got))
+	}
+	select {
+	case large <- struct{}{}:
+	case <-time.After(5 * time.Second):
+		t.Error("the slot is still taken")
+	}
+	if out, err := c.Do(t.Context(), core.Command{ID: "late", Verb: core.Apply, Objects: []spec.Raw{object}}, 50*time.Millisecond, nil); err == nil && out.Code == 0 || len(f.sent()) != 2 {
+		t.Errorf("got %+v, %v while the slot stays taken, want a refusal", out, err)
+	} else if said := fmt.Sprint(out, err); !strings.Contains(said, "another large change") {
+		t.Errorf("got %q", said)
 	}
 }
 

@@ -37,6 +37,7 @@ type Options struct {
 	Socket   string               // path of the unix socket, mode 0600: reads and changes; "" = none
 	Registry *prometheus.Registry // shown at /metrics; the server adds its own; nil = a private one
 	Log      *slog.Logger         // nil = silent
+	Large    chan struct{}        // a slot for a command that is large, shared with what else takes much memory; nil = one of its own
 }
 
 // Server serves the API on its two listeners.
@@ -69,11 +70,14 @@ func NewServer(o Options) (*Server, error) {
 		director: o.Director, socket: o.Socket, log: o.Log,
 		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
 		commands:  make(chan struct{}, maxCommands),
-		large:     make(chan struct{}, 1),
+		large:     o.Large,
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.large == nil {
+		s.large = make(chan struct{}, 1)
 	}
 	registry := o.Registry
 	if registry == nil {
