@@ -120,14 +120,16 @@ func (fl *flat) addrs(svc *steer.Service) func(steer.Family, *steer.Choice) []ne
 	}
 }
 
-// unknown tells whether the family of a choice is not known yet, unlike none.
+// unknown tells whether nothing at all is known of a choice's hostname yet. Where one
+// family is, the other is taken to have none: servers that fail for AAAA alone are
+// common, and a client that is told SERVFAIL for that may give up the other.
 func (fl *flat) unknown(svc *steer.Service, f steer.Family, c *steer.Choice) bool {
 	list := svc.Addrs(f, c)
 	if len(list) != 1 || !spec.IsStandIn(list[0]) {
 		return false
 	}
 	r := fl.of(list[0])
-	return r == nil || !r.Known[f]
+	return r == nil || r.Known == [2]bool{}
 }
 
 // with leaves of some choices those that have an address.

@@ -140,7 +140,7 @@ func asked(t *testing.T, table *answer.Table, name string, qtype uint16, from st
 
 // TestFlattened: hostnames stand in answers as what they resolve to; where the chosen
 // site has no address the next that residency allows answers, and where none has,
-// NODATA and EDE 22, never anything worse.
+// SERVFAIL and EDE 22, so that another director is asked.
 func TestFlattened(t *testing.T) {
 	m := &mesh{t: t, ctx: t.Context()}
 	m.nodes = append(m.nodes, &node{loop: &loop{name: "d1"}, mesh: m, key: benchKey(0)})
@@ -170,7 +170,7 @@ func TestFlattened(t *testing.T) {
 		{"apex, the first is down", both, downAt(f, "apex", "fra"), nil, "example.org.", a, somewhere, "NOERROR; 30 198.51.100.2"},
 		{"apex, all down", both, downAt(f, "apex", "fra", "nyc"), nil, "example.org.", a, somewhere, "NOERROR; 30 198.51.100.1; EDE 0"},
 		{"apex, the first is not known", nyc, nil, nil, "example.org.", a, somewhere, "NOERROR; 45 198.51.100.2"},
-		{"apex, nothing is known", nil, nil, nil, "example.org.", a, somewhere, "NOERROR; EDE 22"},
+		{"apex, nothing is known", nil, nil, nil, "example.org.", a, somewhere, "SERVFAIL; EDE 22"},
 		{"apex, nothing is known, another type", nil, nil, nil, "example.org.", dns.TypeMX, somewhere, "NOERROR; 3600 10 mail.example.net."},
 		{"apex, the only one that is known is down", nyc, downAt(f, "apex", "nyc"), nil, "example.org.", a, somewhere, "NOERROR; 45 198.51.100.2"},
 		{"mixed", both, nil, nil, "mixed.example.org.", a, somewhere, "NOERROR; 45 198.51.100.2"},
@@ -182,9 +182,9 @@ func TestFlattened(t *testing.T) {
 		{"mixed, down, by what stands for it", both, downAt(f, "mixed", "nyc"), nil, "mixed.example.org.", a, somewhere, "NOERROR; 45 192.0.2.10"},
 		{"mixed, hints", both, nil, nil, "mixed.example.org.", https, somewhere, `NOERROR; 45 1 . alpn="h2" ipv4hint="198.51.100.2" ipv6hint="2001:db8::2"`},
 		{"a site's own name", both, nil, nil, "nyc.mixed.example.org.", a, somewhere, "NOERROR; 45 198.51.100.2"},
-		{"a site's own name, not known", nil, nil, nil, "nyc.mixed.example.org.", a, somewhere, "NOERROR; EDE 22"},
+		{"a site's own name, not known", nil, nil, nil, "nyc.mixed.example.org.", a, somewhere, "SERVFAIL; EDE 22"},
 		{"a site's own name, a family that it has not", v4, nil, nil, "nyc.mixed.example.org.", aaaa, somewhere, "NOERROR"},
-		{"residency (S11): what is not known is not another's", nil, nil, nil, "fenced.example.org.", a, "198.51.100.7", "NOERROR; EDE 22"},
+		{"residency (S11): what is not known is not another's", nil, nil, nil, "fenced.example.org.", a, "198.51.100.7", "SERVFAIL; EDE 22"},
 		{"residency, known", both, nil, nil, "fenced.example.org.", a, "198.51.100.7", "NOERROR; 45 198.51.100.2"},
 		{"residency, everybody else", nil, nil, nil, "fenced.example.org.", a, somewhere, "NOERROR; 60 192.0.2.10"},
 		{"a TTL of less than 5 s", known{"nyc.example.net": resolvedTo(time.Second, "198.51.100.2")}, nil, nil, "mixed.example.org.", a, somewhere, "NOERROR; 5 198.51.100.2"},

@@ -33,7 +33,7 @@ const (
 	// Stale is the age from which a last good answer is alarmed.
 	Stale = time.Hour
 
-	atOnce     = 4 // names, each with a query for either family
+	atOnce     = 32 // names, each with a query for either family: 10,000 take 7 s of a server 20 ms away
 	minRefresh = 5 * time.Second
 	maxRefresh = time.Hour
 	maxBackoff = time.Minute

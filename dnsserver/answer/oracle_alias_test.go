@@ -34,7 +34,8 @@ func (o *oracle) alias(v *verdict, z *Zone, s *Steered, name string, resolver, s
 	}
 	if len(picks) == 0 {
 		if set.Unresolved {
-			v.ede = int(dns.ExtendedErrorCodeNoReachableAuthority)
+			v.rcode, v.ede = dns.RcodeServerFailure, int(dns.ExtendedErrorCodeNoReachableAuthority)
+			return
 		}
 		v.ns = o.negative(z)
 		return

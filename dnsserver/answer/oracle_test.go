@@ -300,10 +300,11 @@ func (o *oracle) steer(v *verdict, z *Zone, s *Steered, name string, qtype uint1
 		v.ede = int(dns.ExtendedErrorCodeOther)
 	}
 	if len(addrs) == 0 {
-		v.ns = o.negative(z)
 		if set.Unresolved {
-			v.ede = int(dns.ExtendedErrorCodeNoReachableAuthority)
+			v.rcode, v.ede = dns.RcodeServerFailure, int(dns.ExtendedErrorCodeNoReachableAuthority)
+			return
 		}
+		v.ns = o.negative(z)
 	}
 	for _, addr := range addrs {
 		h := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: o.ttl(s)}

@@ -32,13 +32,14 @@ const (
 	optionPadding   = 12
 	optionEDE       = 15
 
-	rcodeFormat   = 1
-	rcodeName     = 3
-	rcodeNotImpl  = 4
-	rcodeRefused  = 5
-	rcodeNameLong = 6 // YXDOMAIN
-	rcodeVersion  = 16
-	rcodeCookie   = 23
+	rcodeFormat        = 1
+	rcodeServerFailure = 2
+	rcodeName          = 3
+	rcodeNotImpl       = 4
+	rcodeRefused       = 5
+	rcodeNameLong      = 6 // YXDOMAIN
+	rcodeVersion       = 16
+	rcodeCookie        = 23
 
 	flagDO = 0x8000
 )

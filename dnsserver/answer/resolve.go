@@ -129,13 +129,15 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 	r.scope = d.scope
 	chosen := v.sets[d.set]
 	continent := r.table.continent(d.place)
+	if d.n == 0 && chosen.unresolved {
+		r.rcode, r.ede = rcodeServerFailure, edeUnreachable
+		r.label += continent
+		return
+	}
 	if d.n == 0 {
 		// Residency leaves nothing. This NODATA does depend on the client, so it
 		// carries its scope, unlike all others: else it would be cached for the world.
 		r.label += continent
-		if chosen.unresolved {
-			r.ede = edeUnreachable
-		}
 		r.negative(z, at, position, 0)
 		return
 	}

@@ -8,8 +8,9 @@ import (
 )
 
 // TestUnresolved: of a name whose addresses could not be found out yet, the answer is
-// NODATA with EDE 22 (RFC 8914 section 4.23): never SERVFAIL or NXDOMAIN (S14), and not
-// where there is something to answer.
+// SERVFAIL with EDE 22 (RFC 8914 section 4.23): a resolver asks another director, and
+// remembers no denial, as it would of NODATA (RFC 2308 section 5; S14). Not where there is
+// something to answer, and not for another type.
 func TestUnresolved(t *testing.T) {
 	site := Site{Cluster: "fra", Domain: "fra", Weight: 1, Addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}}
 	table := compiled(t, func(o *Options) {
@@ -20,16 +21,22 @@ func TestUnresolved(t *testing.T) {
 	})
 	for _, tc := range []struct {
 		qtype   uint16
+		rcode   int
 		answers int
+		soa     int
 		ede     bool
-	}{{dns.TypeA, 0, true}, {dns.TypeAAAA, 1, false}, {dns.TypeTXT, 0, false}} {
+	}{
+		{dns.TypeA, dns.RcodeServerFailure, 0, 0, true},
+		{dns.TypeAAAA, dns.RcodeSuccess, 1, 0, false},
+		{dns.TypeTXT, dns.RcodeSuccess, 0, 1, false},
+	} {
 		got := ask1(t, table, "lb.example.org.", tc.qtype, nil)
 		found := false
 		for _, o := range got.IsEdns0().Option {
 			e, ok := o.(*dns.EDNS0_EDE)
 			found = found || ok && e.InfoCode == dns.ExtendedErrorCodeNoReachableAuthority
 		}
-		if got.Rcode != dns.RcodeSuccess || len(got.Answer) != tc.answers || found != tc.ede || (len(got.Ns) == 1) != (tc.answers == 0) {
+		if got.Rcode != tc.rcode || len(got.Answer) != tc.answers || found != tc.ede || len(got.Ns) != tc.soa {
 			t.Errorf("%s: got %v", dns.TypeToString[tc.qtype], got)
 		}
 	}

@@ -90,7 +90,8 @@ type Set struct {
 	Weighted bool // order by rendezvous hashing of the client's /24 or /48, by Weight
 	FailOpen bool // all down: EDE 0 with text
 	// Unresolved says of one without addresses that they could not be found out yet:
-	// EDE 22 (RFC 8914 section 4.23), so that nobody takes it for what was meant.
+	// SERVFAIL and EDE 22 (RFC 8914 section 4.23), so that a resolver asks another
+	// director, which may know them, and remembers no denial.
 	Unresolved bool
 }
 
