@@ -174,6 +174,25 @@ spec:
   hosts: [shop.example.org]
   endpoints: [{cluster: fra, addresses: [127.0.0.10]}, {cluster: nyc, addresses: [127.1.0.10]}]
   probes: [{http: {scheme: https, port: 443, host: shop.example.org}}]
+---
+kind: GlobalService
+metadata: {name: flat}
+spec:
+  hosts: [flat.example.org]
+  alias: true
+  endpoints: [{cluster: fra, hostname: lb.fra.example.net}]
+---
+kind: GlobalService
+metadata: {name: mixed}
+spec:
+  hosts: [mixed.example.org]
+  endpoints: [{cluster: fra, hostname: lb.fra.example.net}, {cluster: nyc, addresses: [192.0.2.10]}]
+---
+kind: GlobalService
+metadata: {name: cname}
+spec:
+  hosts: [cname.example.org]
+  endpoints: [{cluster: fra, hostname: lb.fra.example.net}]
 `)
 	tests := []struct {
 		name, settings string
@@ -207,6 +226,13 @@ probe: {allow: [127.0.0.0/16]}
 			"2: warning: name: \"d9\" is not in the roster",
 			"3: warning: probe.allow: 127.1.0.10 of shop in nyc is loopback or link-local, which probes refuse",
 		}},
+		{"secondary", `
+name: d1
+site: fra-dc1
+etcd: {endpoints: ["http://127.0.0.1:2379"]}
+dns: {transfers: {allow: [192.0.2.0/24]}}
+probe: {allow: [127.0.0.0/8]}
+`, []string{"5: warning: dns.transfers: secondaries have no address of flat.example.org (service flat)"}},
 		{"site", `
 name: d1
 site: ams-dc1

@@ -15,6 +15,7 @@ func CheckTogether(s Settings, set *Set) []Problem {
 	t.names()
 	t.roster()
 	t.probed()
+	t.transferred()
 	return tidy(t.problems)
 }
 
@@ -111,6 +112,20 @@ func (t *together) probed() {
 				t.report("probe.allow", fmt.Sprintf("%s of %s in %s is loopback or link-local, which probes refuse", a, g.Name, e.Cluster),
 					"add its prefix to probe: {allow: [...]} if that is meant", true)
 			}
+		}
+	}
+}
+
+// transferred warns of services that no secondary has an address of, since all their
+// endpoints are flattened: whoever asks it is told that there is none.
+func (t *together) transferred() {
+	if len(t.s.DNS.Transfers.Allow)+len(t.s.DNS.Transfers.Keys) == 0 {
+		return
+	}
+	for _, svc := range t.set.Services {
+		if svc.Flattened() && !slices.ContainsFunc(svc.Endpoints, func(e Endpoint) bool { return e.Hostname == "" }) {
+			t.report("dns.transfers", fmt.Sprintf("secondaries have no address of %s (service %s): all its endpoints are hostnames, whose addresses no serial could follow", svc.Hosts[0], svc.Name),
+				"name no secondary in the zone's NS, or write addresses for one endpoint", true)
 		}
 	}
 }
