@@ -110,7 +110,9 @@ func share(doc *plan.SpecDoc, octets []byte) {
 			continue
 		}
 		if i := bytes.Index(octets, o.GetJson()); i >= 0 {
-			o.Json = octets[i : i+len(o.GetJson()) : i+len(o.GetJson())]
+			end := i + len(o.GetJson())
+			o.Json = octets[i:end:end]
+			octets = octets[end:] // the next one comes after it
 		}
 	}
 }
