@@ -30,7 +30,7 @@ func (v *verdict) lastSites() []string {
 			}
 		}
 		if lost != [2]int{} {
-			out = append(out, c.name+whose(up, lost))
+			out = append(out, c.name+whose(c.svc, up, lost))
 		}
 	}
 	return out
@@ -50,12 +50,18 @@ func (v *verdict) tier(svc *spec.GlobalService, f steer.Family, s *steer.Set) st
 	return steer.TierDegraded
 }
 
-// whose says which of a service's clients lose something, "" for all of them.
-func whose(up, lost [2]int) string {
+// whose says which of a service's clients lose something, "" for all of them. A person
+// is to know where that is of a family which a hostname may not have at all.
+func whose(svc *spec.GlobalService, up, lost [2]int) string {
 	var parts []string
 	for f := range up {
 		if other := 1 - f; lost[f] > 0 && up[other] > 0 && lost[other] == 0 {
-			parts = append(parts, steer.Family(f).String())
+			family := steer.Family(f)
+			part := family.String()
+			if svc != nil && !slices.ContainsFunc(svc.Endpoints, func(e spec.Endpoint) bool { return slices.ContainsFunc(e.Addresses, family.Has) }) {
+				part += ", which its hostname is taken to have"
+			}
+			parts = append(parts, part)
 		}
 	}
 	if lost[0] > 0 && lost[0] < up[0] || lost[1] > 0 && lost[1] < up[1] {

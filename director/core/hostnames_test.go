@@ -87,6 +87,14 @@ func TestHostnameLosses(t *testing.T) {
 	w.refused(Command{Verb: Apply, Objects: raws(t, fleetYAML)}, "service shop loses its last IPv6 address")
 }
 
+// TestAssumedFamily: beside sites with IPv4 alone, a hostname's drain takes the IPv6 that
+// it may have (S1); the refusal says that it is taken to have it.
+func TestAssumedFamily(t *testing.T) {
+	w := newWorld(t)
+	w.do(Command{Verb: Apply, Objects: edit(t, raws(t, fleetYAML), "GlobalService/shop", `"addresses":["192.0.2.10"]`, `"hostname":"fra.example.com"`)})
+	w.refused(w.drain("service/shop@fra"), "the last healthy site of shop (IPv6, which its hostname is taken to have)")
+}
+
 // TestHostnamesObserved: a freeze keeps a hostname's subjects, and a readmission ends
 // the waits of them.
 func TestHostnamesObserved(t *testing.T) {

@@ -107,7 +107,7 @@ func (v *verdict) plainLastSites() []string {
 			}
 		})
 		if lost != [2]int{} {
-			out = append(out, c.name+whose(up, lost))
+			out = append(out, c.name+whose(c.svc, up, lost))
 		}
 	}
 	return out
