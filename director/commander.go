@@ -90,7 +90,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	case err != nil:
 		return core.Change{}, plan.Identity{}, unavailable(err)
 	}
-	base, err := c.base(readCtx, known, snap)
+	base, err := c.base(ctx, known, snap)
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}

@@ -45,6 +45,9 @@ const (
 	storeTick    = 5 * time.Second
 	fetchTick    = time.Second
 	storeTimeout = 4 * time.Second
+	// A document may have 60 MiB: that takes its time over a thin line. A store that
+	// falls silent meanwhile is found out by the chunk at hand.
+	documentTimeout = time.Minute
 )
 
 // run reads the store and serves peers until ctx ends, each at its own pace: a
@@ -105,7 +108,9 @@ func (l *librarian) readStore(ctx context.Context) {
 		}
 		return
 	}
-	l.learn(readCtx, known, snap)
+	documentCtx, cancelDocument := context.WithTimeout(ctx, documentTimeout)
+	defer cancelDocument()
+	l.learn(documentCtx, known, snap)
 }
 
 // readSpace asks the store for its room: one that is full is read as ever, and
@@ -212,13 +217,18 @@ func (l *librarian) state(s storeState) {
 // else chunk by chunk from the store.
 func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error) {
 	ref := s.Plan.GetSpec()
-	if cur := l.horizon.current(); cur != nil && cur.holds(ref) {
-		return cur.bytes, nil
+	chunks := map[plan.Hash][]byte{}
+	if cur := l.horizon.current(); cur != nil {
+		if cur.holds(ref) {
+			return cur.bytes, nil
+		}
+		maps.Copy(chunks, cur.chunks())
 	}
-	chunks, err := l.store.Chunks(ctx, ref.GetChunks())
+	read, err := l.store.Chunks(ctx, lacking(ref.GetChunks(), chunks))
 	if err != nil {
 		return nil, fmt.Errorf("reading the chunks of plan %d.%d: %w", s.Identity.Epoch, s.Identity.Revision, err)
 	}
+	maps.Copy(chunks, read)
 	return store.Join(ref, chunks)
 }
 
@@ -276,9 +286,16 @@ func (l *librarian) fetch() {
 }
 
 func (l *librarian) missing() [][]byte {
+	return lacking(l.wanted.Plan.GetSpec().GetChunks(), l.chunks)
+}
+
+// lacking gives the hashes that none of the chunks at hand has.
+func lacking(hashes [][]byte, chunks map[plan.Hash][]byte) [][]byte {
 	var out [][]byte
-	for _, h := range l.wanted.Plan.GetSpec().GetChunks() {
-		if _, ok := l.chunks[plan.Hash(h)]; !ok {
+	for _, h := range hashes {
+		if len(h) != len(plan.Hash{}) { // the store says what is wrong with it
+			out = append(out, h)
+		} else if _, ok := chunks[plan.Hash(h)]; !ok {
 			out = append(out, h)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // a director reloads it while it serves.
 const (
 	maxFile       = 16 << 20 // octets of one YAML or JSON file
-	maxZoneText   = 40 << 20 // octets of one zone's records
+	maxZoneText   = 52 << 20 // octets of one zone's records: a million, each with its whole name
 	maxMarks      = 1 << 19  // of one file, see marks
 	maxMarksOfAll = 1 << 20  // of all files of one run
 	maxDepth      = 32       // nesting of values; the deepest real one is 8

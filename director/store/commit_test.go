@@ -389,3 +389,24 @@ func TestAckRemembered(t *testing.T) {
 		t.Errorf("the store has %d, want 6", got)
 	}
 }
+
+// The largest document is within what etcd takes of operations in a transaction, for
+// the leader too.
+func TestLargestCommit(t *testing.T) {
+	c := commitOf(t, 1, 2, "c1", "doc")
+	c.Leader = &election.Term{Key: "leader", CreateRevision: 1}
+	c.Next.Plan.Spec.Chunks = nil
+	for i := range MaxChunks {
+		sum := plan.Sum([]byte{byte(i)})
+		c.Next.Plan.Spec.Chunks = append(c.Next.Plan.Spec.Chunks, sum[:])
+	}
+	tx, err := new(Store).prepare(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 128 // etcd's --max-txn-ops
+	k := keys{}
+	if a, b := len(tx.compares(k)), len(tx.questions(k)); a > most || b > most || len(tx.blobs) != MaxChunks {
+		t.Errorf("%d compares, %d questions about %d blobs", a, b, len(tx.blobs))
+	}
+}

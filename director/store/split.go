@@ -13,7 +13,7 @@ const (
 	MaxChunk = 512 << 10
 	// MaxChunks keeps the transaction that compares each blob's existence
 	// below etcd's 128 operations.
-	MaxChunks = 100
+	MaxChunks = 120
 	// MaxPlan is the largest plan, as sealed.
 	MaxPlan = 256 << 10
 )

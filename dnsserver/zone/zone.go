@@ -16,7 +16,7 @@ import (
 
 // Bounds on one zone's text. A zone that needs more wants a file-backed server.
 const (
-	MaxText    = 40 << 20       // octets
+	MaxText    = 52 << 20       // octets
 	MaxRecords = 1 << 20        // $GENERATE included
 	MaxTTL     = records.MaxTTL // seconds; resolvers cap there (RFC 8767)
 	DefaultTTL = 60 * 60        // seconds, where the text says none
