@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -74,11 +72,10 @@ func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, err
 	if ref := sealed.Plan.GetSpec(); plan.Sum(docBytes) != plan.Hash(ref.GetHash()) {
 		return nil, fmt.Errorf("plan %d.%d: the spec document at hand is not the one it names", sealed.Identity.Epoch, sealed.Identity.Revision)
 	}
-	doc := &plan.SpecDoc{}
-	if err := proto.Unmarshal(docBytes, doc); err != nil {
+	doc, err := plan.ReadDoc(docBytes)
+	if err != nil {
 		return nil, fmt.Errorf("reading the spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, err)
 	}
-	share(doc, docBytes)
 	// What was committed was checked then, by the rules of its writer. A rule that
 	// is new here must not take answers away (S12): only what cannot be read does.
 	set, problems := spec.ResolveWith(core.Raws(doc), nil)
@@ -100,21 +97,6 @@ func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, err
 		}
 		return out
 	})}, nil
-}
-
-// share lets the large objects of a document lie in the octets that it was read from:
-// a million records are not to be held twice.
-func share(doc *plan.SpecDoc, octets []byte) {
-	for _, o := range doc.GetObjects() {
-		if len(o.GetJson()) < largeText {
-			continue
-		}
-		if i := bytes.Index(octets, o.GetJson()); i >= 0 {
-			end := i + len(o.GetJson())
-			o.Json = octets[i:end:end]
-			octets = octets[end:] // the next one comes after it
-		}
-	}
 }
 
 // problemsError joins what is wrong into one error, warnings left out.

@@ -1,14 +1,11 @@
 package director
 
 import (
-	"bytes"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/divertdns/divert/director/plan"
 )
@@ -75,33 +72,5 @@ spec: {location: {country: SG}}
 	other.sealed.Plan.Spec.Hash[0]++
 	if _, err := (*zoneTexts)(nil).prepareAfter(old, other.sealed, other.bytes); err == nil {
 		t.Error("a document that the plan does not name was taken")
-	}
-}
-
-// TestShare: the large objects of a document lie in its octets, equal ones and many of
-// them too, and to find them takes one look at these.
-func TestShare(t *testing.T) {
-	doc := &plan.SpecDoc{}
-	for i := range 300 {
-		text := append(bytes.Repeat([]byte(`{"a":"x"},`), largeText/10+1), byte('0'+i/2%10))
-		doc.Objects = append(doc.Objects, &plan.Object{Kind: "Zone", Json: text}, &plan.Object{Kind: "Zone", Json: []byte(`{"a":"x"}`)})
-	}
-	octets, err := proto.Marshal(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begun := time.Now()
-	share(doc, octets)
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	own := doc.GetObjects()[0].GetJson()[0]
-	for i := range octets {
-		octets[i] = 'y'
-	}
-	for i, o := range doc.GetObjects() {
-		if want := map[bool]byte{true: 'y', false: own}[i%2 == 0]; o.GetJson()[0] != want {
-			t.Fatalf("object %d begins with %c", i, o.GetJson()[0])
-		}
 	}
 }

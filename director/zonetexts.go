@@ -62,7 +62,10 @@ func (t *zoneTexts) read(z *spec.Zone) zoneText {
 		return found
 	}
 	if len(z.Records) >= largeDoc {
-		runtime.GC() // of how the text came here, a hundred million octets: before as many are made again
+		// Of how the text came here, and then of how it was read, there are a hundred
+		// million octets: they go before as many come.
+		runtime.GC()
+		defer runtime.GC()
 	}
 	text := readText(z)
 	if text.static != nil {
