@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -57,7 +58,7 @@ func without(message []byte, field protowire.Number, take func(value []byte) err
 		}
 		if num == field && kind == protowire.BytesType {
 			value, _ := protowire.ConsumeBytes(message[n:])
-			if err := take(value[:len(value):len(value)]); err != nil {
+			if err := take(slices.Clip(value)); err != nil {
 				return nil, err
 			}
 		} else {

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -156,8 +157,8 @@ func (z *parser) judgePlace(n node, above []node) {
 	for i := n.first; i < n.end; i++ {
 		rrtype, line := z.out.Type(i), z.out.Line(i)
 		glue := rrtype == dns.TypeA || rrtype == dns.TypeAAAA
-		for j := len(above) - 1; j >= 0; j-- {
-			switch up := above[j]; {
+		for _, up := range slices.Backward(above) {
+			switch {
 			case up.cut && !glue:
 				// RFC 5936 section 3.5: it may be there, and goes to who transfers the zone.
 				z.warn(line, "%s %s is below the delegation of %s, which hides all but addresses (glue)", name, dns.Type(rrtype), show(up.key))

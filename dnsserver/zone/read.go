@@ -31,14 +31,14 @@ func (z *parser) read(text string) {
 			continue
 		}
 		fields := strings.Fields(e.text)
-		switch directive := strings.ToUpper(first); {
-		case directive == "$ORIGIN":
+		switch strings.ToUpper(first) {
+		case "$ORIGIN":
 			z.readOrigin(&state, e, fields)
-		case directive == "$TTL":
+		case "$TTL":
 			z.readTTL(&state, e, fields)
-		case directive == "$INCLUDE":
+		case "$INCLUDE":
 			z.problem(e.line, "$INCLUDE is refused: a zone is one text")
-		case directive == "$GENERATE":
+		case "$GENERATE":
 			z.readGenerate(&state, e, fields)
 		default:
 			z.problem(e.line, "unknown directive %s", first)
