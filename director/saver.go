@@ -84,19 +84,25 @@ func (s *saver) resolved(first bool) {
 	}
 }
 
-// tellStore acknowledges at its own pace: a store that hangs must not hold up
-// the disk.
+// tellStore acknowledges at its own pace, at once but not twice in saveRetry: a store
+// that hangs must not hold up the disk, and nobody waits for the store's word.
 func (s *saver) tellStore(ctx context.Context) error {
 	retry := time.NewTicker(saveRetry)
 	defer retry.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.told:
+			if time.Since(last) < saveRetry {
+				continue // retry is not far
+			}
 		case <-retry.C:
 		}
-		s.acknowledge(ctx)
+		if s.acknowledge(ctx) {
+			last = time.Now()
+		}
 	}
 }
 
@@ -147,11 +153,12 @@ func (s *saver) last() {
 	}
 }
 
-// acknowledge tells the store which plan this director holds (S6).
-func (s *saver) acknowledge(ctx context.Context) {
+// acknowledge tells the store which plan this director holds (S6); false: there is
+// nothing new to tell, or it could not.
+func (s *saver) acknowledge(ctx context.Context) bool {
 	id := s.horizon.acked()
 	if id.IsZero() || id == s.acked || s.horizon.storeNow().problem != "" {
-		return
+		return false
 	}
 	ackCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -161,4 +168,5 @@ func (s *saver) acknowledge(ctx context.Context) {
 	if err == nil {
 		s.acked = id
 	}
+	return err == nil
 }

@@ -37,6 +37,7 @@ type Disk struct {
 	mu   sync.Mutex // one Save at a time; nothing else takes it
 	next uint64     // number of the next generation
 	good []uint64   // known to be whole, ascending
+	bare uint64     // nothing is left of those below; 0 = not known
 }
 
 // OpenDisk makes the folder where it is absent, and clears what an interrupted
@@ -210,16 +211,27 @@ func (d *Disk) prune() {
 	if len(d.good) < Keep {
 		return
 	}
-	numbers, err := d.list()
-	if err != nil {
-		return // the next Save tries again
-	}
-	for _, n := range numbers {
-		if n >= d.good[0] {
-			continue
+	var old []uint64
+	if d.bare > 0 {
+		for n := d.bare; n < d.good[0]; n++ {
+			old = append(old, n)
 		}
+	} else {
+		numbers, err := d.list()
+		if err != nil {
+			return // the next Save tries again
+		}
+		for _, n := range numbers {
+			if n < d.good[0] {
+				old = append(old, n)
+			}
+		}
+	}
+	d.bare = d.good[0]
+	for _, n := range old {
 		if err := os.Remove(d.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("old generation stays", slog.Any("error", err))
+			d.bare = 0
 		}
 	}
 }
