@@ -20,9 +20,10 @@ type Memo struct {
 // verdict compares what is answered before and after a change.
 type verdict struct {
 	services []compared // in the order of their names
-	states   map[health.Subject]health.State
+	roller   *steer.Roller
 	soft     bool              // something is degraded
 	moves    map[answers]moves // found already
+	losses   map[answers]loss  // found already
 }
 
 // compared is one service, as it is, and as if no automation observed: a last site
@@ -39,10 +40,14 @@ type moves struct {
 	from, to []string // clusters that lose clients, and that may have them
 }
 
+// loss is what of a service's clients lose the last site that is up, by family, in
+// classes of them.
+type loss struct{ up, lost [2]int }
+
 // compare decides for the plan in force and for the next one. With a scope, only
 // the services that have a site in it are looked at.
 func (w *work) compare(scope ...steer.Scope) *verdict {
-	v := &verdict{states: w.s.States, moves: map[answers]moves{}}
+	v := &verdict{roller: steer.NewRoller(w.s.States), moves: map[answers]moves{}, losses: map[answers]loss{}}
 	for s, st := range w.s.States {
 		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
 	}
@@ -54,7 +59,7 @@ func (w *work) compare(scope ...steer.Scope) *verdict {
 	if w.s.Places != nil {
 		places = w.s.Places(w.s.Spec, w.set) // what they tell apart, a part of them does not tell better
 	}
-	old := decided{d: &w.memo().decider, in: steer.Input{Spec: w.s.Spec, Plan: now, States: w.s.States, Places: places, Prepared: w.s.Prepared}}
+	old := decided{d: &w.memo().decider, observed: new(steer.Observed), in: steer.Input{Spec: w.s.Spec, Plan: now, States: w.s.States, Places: places, Prepared: w.s.Prepared}}
 	next := old
 	next.in.Plan = w.next
 	if w.set != w.s.Spec {
@@ -105,18 +110,19 @@ func (w *work) memo() *Memo {
 // decided is what some services' answers are decided from.
 type decided struct {
 	d        *steer.Decider
+	observed *steer.Observed // by both
 	in       steer.Input
 	services []int // by name, as the spec's
 }
 
 // decide gives the decisions as they are, and as if no automation observed.
 func (d decided) decide() (plain, acting []steer.Service) {
-	plain = d.d.DecideSome(d.in, d.services)
+	plain = d.d.DecideSome(d.in, d.services, d.observed)
 	if !slices.ContainsFunc(plain, func(s steer.Service) bool { return s.Observing }) {
 		return plain, plain
 	}
 	d.in.Acting = true
-	return plain, d.d.DecideSome(d.in, d.services)
+	return plain, d.d.DecideSome(d.in, d.services, d.observed)
 }
 
 func all(set *spec.Set) []int {

@@ -12,7 +12,6 @@ import (
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
-	"github.com/divertdns/divert/health"
 )
 
 // SpecAuthor is the author of what the spec itself says: observations without
@@ -38,7 +37,7 @@ type work struct {
 	done   string // for the summary
 	prev   Preview
 
-	wellKnown map[health.Subject]health.State // see known
+	wellKnown *steer.Roller // see known
 }
 
 // Decide says what the next plan is under a command, or refuses with a

@@ -19,21 +19,30 @@ func (v *verdict) lastSites() []string {
 		if b == nil || a == nil {
 			continue
 		}
-		var up, lost [2]int // classes of clients, by family
-		for p := range pairs(b, a) {
-			switch tier := v.tier(c.svc, p.family, p.from); tier {
-			case steer.TierHealthy, steer.TierDegraded, steer.TierLastResort:
-				up[p.family]++
-				if v.tier(c.svc, p.family, p.to) > tier {
-					lost[p.family]++
-				}
-			}
+		key := answersOf(b, a)
+		l, known := v.losses[key]
+		if !known || v.soft { // what is degraded is each service's own
+			l = v.loses(c.svc, b, a)
+			v.losses[key] = l
 		}
-		if lost != [2]int{} {
-			out = append(out, c.name+whose(c.svc, up, lost))
+		if l.lost != [2]int{} {
+			out = append(out, c.name+whose(c.svc, l.up, l.lost))
 		}
 	}
 	return out
+}
+
+func (v *verdict) loses(svc *spec.GlobalService, b, a *steer.Service) (l loss) {
+	for p := range pairs(b, a) {
+		switch tier := v.tier(svc, p.family, p.from); tier {
+		case steer.TierHealthy, steer.TierDegraded, steer.TierLastResort:
+			l.up[p.family]++
+			if v.tier(svc, p.family, p.to) > tier {
+				l.lost[p.family]++
+			}
+		}
+	}
+	return l
 }
 
 // tier is a set's tier; where only degraded sites rank as healthy, since they are
@@ -43,7 +52,7 @@ func (v *verdict) tier(svc *spec.GlobalService, f steer.Family, s *steer.Set) st
 		return s.Tier
 	}
 	for _, c := range s.Choices {
-		if e := svc.Endpoint(c.Cluster); e != nil && steer.Rollup(svc, e, v.states, f).Health != steer.Degraded {
+		if e := svc.Endpoint(c.Cluster); e != nil && v.roller.Rollup(svc, e, f).Health != steer.Degraded {
 			return steer.TierHealthy
 		}
 	}

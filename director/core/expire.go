@@ -111,9 +111,8 @@ func (w *work) waitsFor(s site) string {
 	if len(s.service.Probes) == 0 {
 		return ""
 	}
-	states := w.known()
 	for _, f := range []steer.Family{steer.IPv4, steer.IPv6} {
-		r := steer.Rollup(s.service, s.end, states, f)
+		r := w.known().Rollup(s.service, s.end, f)
 		switch {
 		case len(r.All) == 0:
 		case r.Health == steer.Failed:
@@ -126,15 +125,16 @@ func (w *work) waitsFor(s site) string {
 }
 
 // known is what certificates say, and fresh votes where no certificate exists.
-func (w *work) known() map[health.Subject]health.State {
+func (w *work) known() *steer.Roller {
 	if w.wellKnown == nil {
-		w.wellKnown = make(map[health.Subject]health.State, len(w.s.States)+len(w.s.Observed))
-		maps.Copy(w.wellKnown, w.s.Observed)
+		states := make(map[health.Subject]health.State, len(w.s.States)+len(w.s.Observed))
+		maps.Copy(states, w.s.Observed)
 		for s, st := range w.s.States {
 			if st != health.Unknown {
-				w.wellKnown[s] = st
+				states[s] = st
 			}
 		}
+		w.wellKnown = steer.NewRoller(states)
 	}
 	return w.wellKnown
 }

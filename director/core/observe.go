@@ -80,6 +80,7 @@ func (w *work) thaw() error {
 // fleet too, only what the spec now watches is kept.
 func down(set *spec.Set, scope steer.Scope, states map[health.Subject]health.State) []string {
 	watched := map[string]bool{}
+	roller := steer.NewRoller(states)
 	for _, svc := range set.Services {
 		if scope.Kind == steer.ScopeService && scope.Service != svc.Name {
 			continue
@@ -87,7 +88,7 @@ func down(set *spec.Set, scope steer.Scope, states map[health.Subject]health.Sta
 		for i := range svc.Endpoints {
 			e := &svc.Endpoints[i]
 			for _, f := range []steer.Family{steer.IPv4, steer.IPv6} {
-				r := steer.Rollup(svc, e, states, f)
+				r := roller.Rollup(svc, e, f)
 				for _, s := range slices.Concat(r.Down, r.Soft) {
 					watched[s.String()] = true
 				}

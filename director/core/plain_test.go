@@ -42,7 +42,7 @@ func plainCompare(s State, set *spec.Set, next *plan.Plan) *verdict {
 			names[list[i].Name] = true
 		}
 	}
-	v := &verdict{states: s.States}
+	v := &verdict{roller: steer.NewRoller(s.States)}
 	for s, st := range s.States {
 		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
 	}

@@ -119,14 +119,24 @@ func (k *kind) forget() {
 	}
 }
 
+// Observed keeps what is observed of services, for whoever decides several times by
+// the same states. The zero Observed is ready.
+type Observed struct {
+	soft  map[netip.Addr][]health.Subject
+	rolls map[*compiled][]*rolls
+}
+
 // DecideSome decides for some services alone, by their indices in the spec, and
 // gives them in that order. Next is not asked for, and is zero.
-func (d *Decider) DecideSome(in Input, services []int) []Service {
+func (d *Decider) DecideSome(in Input, services []int, observed *Observed) []Service {
 	if in.Spec == nil {
 		return nil
 	}
 	d.prepare(in)
-	now := d.memory.facts(in, softOf(in.States))
+	if observed.rolls == nil {
+		observed.soft, observed.rolls = softOf(in.States), map[*compiled][]*rolls{}
+	}
+	now := d.memory.facts(in, observed.soft)
 	single := named(now.drains, now.observations)
 	shared := map[int32]*Ruling{} // of those of a kind that nothing names
 	out := make([]Service, len(services))
@@ -136,7 +146,10 @@ func (d *Decider) DecideSome(in Input, services []int) []Service {
 		r := shared[k]
 		if r == nil || alone {
 			c := d.prepared.kinds[k].compiled
-			r = c.decide(svc.Name, now.of(svc.Name), c.observe(now.real), &d.memory)
+			if observed.rolls[c] == nil {
+				observed.rolls[c] = c.observe(now.real)
+			}
+			r = c.decide(svc.Name, now.of(svc.Name), observed.rolls[c], &d.memory)
 		}
 		if !alone {
 			shared[k] = r

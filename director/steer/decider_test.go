@@ -104,7 +104,7 @@ func TestDeciderForgetsNothingOfMany(t *testing.T) {
 			}
 			toldBefore, toldSaid = got, dump(got)
 			chosen := rapid.SliceOfDistinct(rapid.IntRange(0, len(f.set.Services)-1), rapid.ID[int]).Draw(t, "chosen")
-			for i, s := range some.DecideSome(in, chosen) {
+			for i, s := range some.DecideSome(in, chosen, new(Observed)) {
 				w := want.Services[chosen[i]]
 				if s.Name != w.Name || !slices.Equal(s.Hosts, w.Hosts) || dumpRuling(s.Ruling) != dumpRuling(w.Ruling) {
 					t.Fatalf("some:\n%s\nof all:\n%s", dumpRuling(s.Ruling), dumpRuling(w.Ruling))

@@ -16,6 +16,7 @@ type memory struct {
 	overrides map[string]uint32 // numbers, by all that they say
 	last      uint32
 	scratch   decision
+	same      map[[4]*Set]bool // see sameAnswers
 }
 
 // remembered is of the services of one layout.

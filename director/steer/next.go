@@ -22,7 +22,7 @@ func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Tim
 			later.observe = observationOf(name, slices.DeleteFunc(slices.Clone(in.observations), ended))
 			later.frozen = in.stored(later.observe)
 		}
-		if !sameAnswers(now, c.decide(name, later, now.real, m)) {
+		if !m.sameAnswers(now, c.decide(name, later, now.real, m)) {
 			return end
 		}
 	}
@@ -50,23 +50,42 @@ func endsBy(o *plan.Override, at time.Time) bool {
 
 // sameAnswers tells whether all clients get from two decisions the same; why may
 // differ.
-func sameAnswers(a, b *Ruling) bool {
-	return sameRows(a, b, &a.V4, &b.V4, IPv4) && sameRows(a, b, &a.V6, &b.V6, IPv6)
+func (m *memory) sameAnswers(a, b *Ruling) bool {
+	var key [4]*Set
+	for i, v := range []*View{&a.V4, &a.V6, &b.V4, &b.V6} {
+		if len(v.Sets) > 0 {
+			key[i] = &v.Sets[0]
+		}
+	}
+	// Services share sets that differ in their addresses alone.
+	shared := len(a.used) == len(b.used) && (len(a.used) == 0 || &a.used[0] == &b.used[0])
+	if same, known := m.same[key]; known && shared && a.Answers == b.Answers {
+		return same
+	}
+	same := sameRows(a, b, &a.V4, &b.V4, IPv4, &shared) && sameRows(a, b, &a.V6, &b.V6, IPv6, &shared)
+	if shared {
+		if m.same == nil || len(m.same) >= maxKept {
+			m.same = map[[4]*Set]bool{}
+		}
+		m.same[key] = same
+	}
+	return same
 }
 
-func sameRows(x, y *Ruling, a, b *View, f Family) bool {
+// sameRows clears shared where it had to look at addresses.
+func sameRows(x, y *Ruling, a, b *View, f Family, shared *bool) bool {
 	if len(a.Sets) == 0 || len(b.Sets) == 0 {
 		return len(a.Sets) == len(b.Sets)
 	}
 	for p, q := range Pairs(a, b) {
-		if !sameSet(x, y, &a.Sets[p], &b.Sets[q], f) {
+		if !sameSet(x, y, &a.Sets[p], &b.Sets[q], f, shared) {
 			return false
 		}
 	}
 	return true
 }
 
-func sameSet(x, y *Ruling, a, b *Set, f Family) bool {
+func sameSet(x, y *Ruling, a, b *Set, f Family, shared *bool) bool {
 	used := func(s *Set) []Choice {
 		if x.Answers == 1 && !s.Weighted && len(s.Choices) > 1 {
 			return s.Choices[:1]
@@ -74,6 +93,13 @@ func sameSet(x, y *Ruling, a, b *Set, f Family) bool {
 		return s.Choices
 	}
 	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.EqualFunc(used(a), used(b), func(p, q Choice) bool {
-		return p.Cluster == q.Cluster && p.Weight == q.Weight && slices.Equal(x.Addrs(f, &p), y.Addrs(f, &q))
+		if p.Cluster != q.Cluster || p.Weight != q.Weight {
+			return false
+		}
+		if *shared && p.site == q.site && p.which == q.which && p.which != whichFallback {
+			return true // of the very same sites
+		}
+		*shared = false
+		return slices.Equal(x.Addrs(f, &p), y.Addrs(f, &q))
 	})
 }

@@ -135,15 +135,34 @@ type Roll struct {
 // that is unknown counts as up for steering (S1): it only keeps the roll-up
 // from saying Healthy.
 func Rollup(svc *spec.GlobalService, e *spec.Endpoint, states map[health.Subject]health.State, f Family) Roll {
-	tmpl := template(svc)
-	soft := softOf(states)
+	return NewRoller(states).Rollup(svc, e, f)
+}
+
+// Roller gives the standings of many endpoints by the same states, which must not
+// change meanwhile.
+type Roller struct {
+	src  source
+	svc  *spec.GlobalService // of tmpl
+	tmpl []SubjectOf
+}
+
+// NewRoller goes through the states once.
+func NewRoller(states map[health.Subject]health.State) *Roller {
+	return &Roller{src: source{states: states, soft: softOf(states)}}
+}
+
+// Rollup is the function of that name.
+func (r *Roller) Rollup(svc *spec.GlobalService, e *spec.Endpoint, f Family) Roll {
+	if r.svc != svc {
+		r.svc, r.tmpl = svc, template(svc)
+	}
 	var addrs []address
 	for _, a := range sorted(e.Watched()) {
 		if f.Has(a) {
-			addrs = append(addrs, address{addr: a, subjects: at(tmpl, a)})
+			addrs = append(addrs, address{addr: a, subjects: at(r.tmpl, a)})
 		}
 	}
-	return roll(addrs, source{states: states, soft: soft})
+	return roll(addrs, r.src)
 }
 
 // address is one configured address with what is watched for it.
