@@ -1,7 +1,6 @@
 package director
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/divertdns/divert/director/resolve"
@@ -23,6 +22,8 @@ type describer struct {
 	shapes   map[shapeKey]*shape
 	made     [][2]answer.View // scratch
 	steps    map[[2]*shape][]int32
+	lastStep [2]*shape // of steps, with lastFrom
+	lastFrom []int32
 }
 
 // zoned is a host with the index of its zone in the spec.
@@ -85,6 +86,7 @@ func (d *describer) describe(f *inForce, decision steer.Decision) []answer.Zone 
 	}
 	d.shapes = used
 	clear(d.steps)
+	d.lastStep, d.lastFrom = [2]*shape{}, nil
 	zones := slices.Clone(f.zones)
 	for i := range zones {
 		zones[i].Steered = make([]answer.Steered, 0, count[i])
@@ -197,7 +199,7 @@ func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[
 				if was := g.shapes[2*site+f]; was != nil && old[f] != nil {
 					step = d.step(now, was)
 				}
-				v[f] = now.view(steer.Family(f), g.flat.addrs(svc), old[f], step)
+				v[f] = now.view(steer.Family(f), g.flat.addrs(svc), old[f], step, g.kept(svc))
 				g.shapes[2*site+f] = now
 			case steer.Family(f) == steer.IPv4: // a hostname is of both families: one view does
 				v[f] = d.shape(svc, from, used).targets(svc, set)
@@ -216,6 +218,9 @@ func (d *describer) views(g *group, svc *steer.Service, set *spec.Set, used map[
 // step is shape.from, worked out once for all that step alike.
 func (d *describer) step(now, old *shape) []int32 {
 	key := [2]*shape{now, old}
+	if key == d.lastStep {
+		return d.lastFrom
+	}
 	from, ok := d.steps[key]
 	if !ok {
 		if d.steps == nil {
@@ -224,7 +229,17 @@ func (d *describer) step(now, old *shape) []int32 {
 		from = now.from(old)
 		d.steps[key] = from
 	}
+	d.lastStep, d.lastFrom = key, from
 	return from
+}
+
+// kept tells of a choice that it has the addresses that it had, at a glance; nil: that
+// takes a look at them.
+func (g *group) kept(svc *steer.Service) func(*steer.Choice) bool {
+	if g.flat != nil || g.from.Ruling == nil {
+		return nil
+	}
+	return func(c *steer.Choice) bool { return svc.Kept(g.from.Ruling, c) }
 }
 
 // viewsOf gives what the names of a site, or the hosts, answer as yet, by family; nil
@@ -328,165 +343,3 @@ func same[T any](a, b []T, eq func(a, b T) bool) bool {
 }
 
 func equal[T comparable](a, b T) bool { return a == b }
-
-// shape is a view without its addresses: which places and prefixes get which of
-// the answers that differ. Reasons differ more than answers do: of ten clusters and
-// one address a reply, hundreds of orders come to ten answers. Services that steer
-// alike share it.
-type shape struct {
-	sets     []steer.Set // one of those that answer alike, with no more choices than are used
-	byPlace  []uint16
-	byPrefix []answer.PrefixPlaces
-}
-
-// shapeKey is the identity of a view, and how many of the first choices count.
-type shapeKey struct {
-	set    *steer.Set
-	place  *uint16
-	prefix *steer.PrefixPlaces
-	one    bool
-}
-
-func (d *describer) shape(svc *steer.Service, v *steer.View, used map[shapeKey]*shape) *shape {
-	if len(v.Sets) == 0 {
-		return &shape{}
-	}
-	key := shapeKey{set: &v.Sets[0], one: svc.Answers <= 1}
-	if len(v.ByPlace) > 0 {
-		key.place = &v.ByPlace[0]
-	}
-	if len(v.ByPrefix) > 0 {
-		key.prefix = &v.ByPrefix[0]
-	}
-	s := used[key]
-	if s == nil {
-		if s = d.shapes[key]; s == nil {
-			s = newShape(v, key.one)
-		}
-		used[key] = s
-	}
-	return s
-}
-
-func newShape(v *steer.View, one bool) *shape {
-	s := &shape{}
-	index := make([]uint16, len(v.Sets))
-	for i, set := range v.Sets {
-		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, FailOpen: set.FailOpen}
-		if one && !set.Weighted && len(set.Choices) > 1 {
-			set.Choices = set.Choices[:1] // none after it is ever picked
-		}
-		at := slices.IndexFunc(s.sets, func(other steer.Set) bool {
-			return set.Weighted == other.Weighted && set.FailOpen == other.FailOpen && slices.Equal(set.Choices, other.Choices)
-		})
-		if at < 0 {
-			at = len(s.sets)
-			s.sets = append(s.sets, set)
-		}
-		index[i] = uint16(at)
-	}
-	row := func(from []uint16) []uint16 {
-		out := make([]uint16, len(from))
-		for i, set := range from {
-			out[i] = index[set]
-		}
-		return out
-	}
-	s.byPlace = row(v.ByPlace)
-	rows := map[*uint16][]uint16{} // most prefixes share theirs
-	for _, p := range v.ByPrefix {
-		if len(p.ByPlace) == 0 {
-			s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix})
-			continue
-		}
-		id := &p.ByPlace[0]
-		if rows[id] == nil {
-			rows[id] = row(p.ByPlace)
-		}
-		s.byPrefix = append(s.byPrefix, answer.PrefixPlaces{Prefix: p.Prefix, ByPlace: rows[id]})
-	}
-	return s
-}
-
-// targets puts the hostnames of a service's sites into a shape.
-func (s *shape) targets(svc *steer.Service, set *spec.Set) answer.View {
-	out := s.view(steer.IPv4, svc.Addrs, nil, nil) // it is written to
-	for i := range out.Sets {
-		for j := range out.Sets[i].Sites {
-			site := &out.Sets[i].Sites[j]
-			if len(site.Addrs) > 0 {
-				site.Target = rooted(set.Hostname(site.Addrs[0]))
-			}
-			site.Addrs = nil
-		}
-	}
-	return out
-}
-
-// rooted is a name of the spec as it is written in a zone; "" stays so.
-func rooted(name string) string {
-	if name == "" {
-		return ""
-	}
-	return name + "."
-}
-
-// view puts a service's addresses into a shape. The sets that the view before has
-// already are taken from it; from says which those may be, -1 for none, and is nil
-// where there is no such view.
-func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr, old *answer.View, from []int32) answer.View {
-	out := answer.View{ByPlace: s.byPlace, ByPrefix: s.byPrefix, Sets: make([]answer.Set, len(s.sets))}
-	var sites []answer.Site // room for all that are new
-	for i := range s.sets {
-		set := &s.sets[i]
-		if from != nil && from[i] >= 0 {
-			if was := &old.Sets[from[i]]; sameAddrs(was.Sites, set.Choices, f, addrs) {
-				out.Sets[i] = *was
-				continue
-			}
-		}
-		if cap(sites)-len(sites) < len(set.Choices) {
-			room := len(set.Choices)
-			if from == nil {
-				for j := range s.sets[i+1:] {
-					room += len(s.sets[i+1+j].Choices)
-				}
-			}
-			sites = make([]answer.Site, 0, room)
-		}
-		first := len(sites)
-		for j := range set.Choices {
-			c := &set.Choices[j]
-			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: addrs(f, c)})
-		}
-		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
-	}
-	return out
-}
-
-// sameAddrs tells whether sites have the very addresses of the choices that they were
-// made of, or of equal ones.
-func sameAddrs(sites []answer.Site, choices []steer.Choice, f steer.Family, addrs func(steer.Family, *steer.Choice) []netip.Addr) bool {
-	for i := range choices {
-		if !identical(sites[i].Addrs, addrs(f, &choices[i])) {
-			return false
-		}
-	}
-	return true
-}
-
-// from gives for each set of a shape the one of another that comes to the same; -1 for
-// none.
-func (s *shape) from(old *shape) []int32 {
-	out := make([]int32, len(s.sets))
-	for i := range s.sets {
-		out[i] = int32(slices.IndexFunc(old.sets, func(other steer.Set) bool {
-			return s.sets[i].Weighted == other.Weighted && s.sets[i].FailOpen == other.FailOpen && slices.Equal(s.sets[i].Choices, other.Choices)
-		}))
-	}
-	return out
-}
-
-func identical[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}

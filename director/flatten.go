@@ -205,7 +205,7 @@ func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.V
 	case !some:
 		return answer.View{} // to everybody the same: there is none of this family
 	}
-	out := newShape(&left, svc.Answers <= 1).view(f, fl.addrs(svc), nil, nil)
+	out := newShape(&left, svc.Answers <= 1).view(f, fl.addrs(svc), nil, nil, nil)
 	for i := range out.Sets {
 		set := &out.Sets[i]
 		set.Unresolved = len(set.Sites) > 0 && !slices.ContainsFunc(set.Sites, func(s answer.Site) bool { return len(s.Addrs) > 0 })

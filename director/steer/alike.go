@@ -15,7 +15,17 @@ type keyer struct {
 	known    map[any]int    // by the identity of a list, its number
 	texts    map[string]int // by its content
 	verdicts map[string]int // see verdict
+	strings  map[string]string
 	b        []byte
+}
+
+// intern gives one string for all that are equal: comparing it is cheap then.
+func (k *keyer) intern(s string) string {
+	if known, ok := k.strings[s]; ok {
+		return known
+	}
+	k.strings[s] = s
+	return s
 }
 
 func (k *keyer) number(n int64) { k.b = binary.AppendVarint(k.b, n) }

@@ -81,7 +81,7 @@ type prefixed struct {
 // compile works out what there is to know of a service before its health.
 func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.Cluster, a *atlas) *compiled {
 	c := &compiled{svc: svc, fleet: &set.Fleet}
-	c.addSites(clusters)
+	c.addSites(clusters, a.keys)
 	for _, addr := range sorted(svc.Fallback) {
 		f := FamilyOf(addr)
 		c.fallback[f] = append(c.fallback[f], addr)
@@ -109,9 +109,12 @@ func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.C
 	return c
 }
 
-func (c *compiled) addSites(clusters map[string]*spec.Cluster) {
+func (c *compiled) addSites(clusters map[string]*spec.Cluster, k *keyer) {
 	svc := c.svc
 	tmpl := template(svc)
+	for i := range tmpl {
+		tmpl[i].Subject.Def = k.intern(tmpl[i].Subject.Def)
+	}
 	divisor, biggest := weights(svc)
 	for i := range svc.Endpoints {
 		e := &svc.Endpoints[i]

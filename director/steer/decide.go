@@ -47,11 +47,9 @@ func (c *compiled) decide(name string, in inputs, observed []*rolls, m *memory) 
 	d.observing = !in.acting && (in.observe != nil ||
 		svc.Automation == spec.AutomationObserve || c.fleet.Automation == spec.AutomationObserve)
 	used := d.takeStock(in, observed)
-	v := d.verdict()
 	return &Ruling{
-		TTL: svc.TTL, Answers: max(1, svc.Steering.Answers), Observing: d.observing,
-		V4: v.views[IPv4], V6: v.views[IPv6], SiteViews: v.sites, Alerts: v.alerts,
-		c: c, real: observed, used: used, drained: d.drained(), overBudget: d.overBudget, serving: v.serving,
+		Verdict: d.verdict(), TTL: svc.TTL, Observing: d.observing,
+		c: c, real: observed, used: used, drained: d.drained(), overBudget: d.overBudget,
 	}
 }
 
@@ -77,34 +75,23 @@ func (d *decision) drained() []*drain {
 	return out
 }
 
-// verdict is what services that differ in their addresses alone share.
-type verdict struct {
-	views   [2]View
-	sites   []SiteView
-	alerts  []string
-	serving []bool
-}
-
 // verdict works out who answers, or finds that done for a service of which all is
 // the same but its addresses.
-func (d *decision) verdict() *verdict {
+func (d *decision) verdict() *Verdict {
 	key := d.pattern()
 	if v := d.known.verdicts.get(key); v != nil {
 		return v
 	}
-	v := &verdict{serving: make([]bool, len(d.c.sites))}
-	answers := max(1, d.c.svc.Steering.Answers)
-	for f := range v.views {
-		v.views[f] = d.view(Family(f), answers, v.serving)
-	}
+	v := &Verdict{Answers: max(1, d.c.svc.Steering.Answers), serving: make([]bool, len(d.c.sites))}
+	v.V4, v.V6 = d.view(IPv4, v.Answers, v.serving), d.view(IPv6, v.Answers, v.serving)
 	if d.c.svc.SiteNames {
-		v.sites = d.siteViews()
+		v.SiteViews = d.siteViews()
 	}
 	d.alertHealthy()
 	for a := range d.alerts {
-		v.alerts = append(v.alerts, a)
+		v.Alerts = append(v.Alerts, a)
 	}
-	slices.Sort(v.alerts)
+	slices.Sort(v.Alerts)
 	d.known.verdicts.put(string(key), v)
 	return v
 }
@@ -124,7 +111,7 @@ func (d *decision) pattern() []byte {
 		b = append(override(b, st.drain), bit(st.last))
 		for f := range st.rolls {
 			r := &st.rolls[f]
-			b = append(b, byte(r.Health)<<4|byte(st.real[f].Health), bit(len(r.All) > 0)|bit(len(r.Live) > 0)<<1|bit(len(r.Alive) > 0)<<2|bit(len(r.Live) < len(r.All))<<3)
+			b = append(b, byte(r.Health)<<4|byte(st.real[f].Health), r.brief)
 		}
 	}
 	d.key = b

@@ -21,7 +21,7 @@ type memory struct {
 
 // remembered is of the services of one layout.
 type remembered struct {
-	verdicts kept[verdict]
+	verdicts kept[Verdict]
 	spreads  kept[View] // rows of views, by the set of each class
 }
 

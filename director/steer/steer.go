@@ -58,24 +58,30 @@ type Service struct {
 // Ruling is all of a decision but whose it is: services that are decided as one
 // share it.
 type Ruling struct {
+	*Verdict
 	TTL       time.Duration
-	Answers   int
-	V4, V6    View
-	Alerts    []string // below minHealthy, all down, budget exceeded, drained last …; ordered
-	Observing bool     // automation: observe, by spec or by freeze
+	Observing bool // automation: observe, by spec or by freeze
 	// Next is when the answers of the hosts change by themselves, as far as it is
 	// known now: the end of a drain, or of an observation. Zero = never.
 	Next time.Time
-	// SiteViews is what the names of single sites answer (siteNames: true), in
-	// spec order: that site alone whatever its health, its drains and the policy
-	// say, to every client that residency lets it serve, and nothing to others.
-	SiteViews []SiteView
 
 	c          *compiled
 	real, used []*rolls  // of each site: as observed, and as steering sees it
 	drained    []*drain  // of each site; none = nothing is drained
 	overBudget [2]string // by family
-	serving    []bool    // by site
+}
+
+// Verdict is what services share that differ in their addresses alone.
+type Verdict struct {
+	Answers int
+	V4, V6  View
+	Alerts  []string // below minHealthy, all down, budget exceeded, drained last …; ordered
+	// SiteViews is what the names of single sites answer (siteNames: true), in
+	// spec order: that site alone whatever its health, its drains and the policy
+	// say, to every client that residency lets it serve, and nothing to others.
+	SiteViews []SiteView
+
+	serving []bool // by site
 }
 
 // SiteView is the decision for one site's own names.
@@ -154,6 +160,13 @@ func (r *Ruling) Addrs(f Family, c *Choice) []netip.Addr {
 
 // ranked gives what steering sees of a site, by its rank.
 func (r *Ruling) ranked(rank int32) *rolls { return r.used[r.c.byRank[rank]] }
+
+// Kept tells, at a glance, whether a choice has the addresses that an equal one of an
+// older ruling had.
+func (r *Ruling) Kept(old *Ruling, c *Choice) bool {
+	i := r.c.byRank[max(c.site, 0)]
+	return old.c == r.c && r.used[i] == old.used[i]
+}
 
 // SameAddrs tells whether the sites of two decisions have the same addresses, by
 // their rank.
