@@ -91,7 +91,11 @@ func (s *survey) begin() {
 // run looks at the file until ctx ends. changed is called where there is another
 // earth, or another trouble.
 func (s *survey) run(ctx context.Context, changed func()) error {
-	<-s.begun
+	select {
+	case <-s.begun:
+	case <-ctx.Done():
+		return nil // a file system that hangs holds up no stop
+	}
 	changed()
 	if s.path == "" {
 		<-ctx.Done()
