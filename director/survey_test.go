@@ -67,7 +67,7 @@ func TestSurveyBegins(t *testing.T) {
 	}
 }
 
-// S12: one that takes long to read does not hold up the answers.
+// S12: one that takes long to read holds up neither the answers nor a stop.
 func TestSurveyIsNotWaitedFor(t *testing.T) {
 	s, _ := surveyOf(t, "cities.mmdb")
 	read := make(chan struct{})
@@ -79,6 +79,11 @@ func TestSurveyIsNotWaitedFor(t *testing.T) {
 	s.begin()
 	if !strings.HasPrefix(s.name(), "country table") || s.problem() != "it is still being read" {
 		t.Errorf("by %s, problem %q", s.name(), s.problem())
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := s.run(ended, func() { t.Error("told of a file that is still being read") }); err != nil {
+		t.Error(err) // and it came back: a file system that hangs holds up no stop
 	}
 	close(read)
 	ctx, cancel := context.WithCancel(t.Context())
