@@ -113,14 +113,46 @@ func After(n uint64) State {
 	}
 }
 
-// Report is the outcome of one probe.
+// Report is the outcome of one probe, or that it is late.
 type Report struct {
 	Subject Subject
 	OK      bool
 	Void    bool // says nothing: no route to the family, or a stall of our own
+	// Late and not OK: there is no answer when there usually is one, and there may
+	// still be one; a reason to look harder, no evidence yet. Late and OK: the answer
+	// to a probe that was reported as missed. It is alive, and no probe of its own.
+	Late    bool
 	At      time.Time
-	Latency time.Duration
-	Reason  string // "connection refused", "status 503", …; "" when OK
+	Latency time.Duration // At less this is when the probe was sent
+	Sign    Sign          // of a failure: what it met
+	Reason  string        // "connection refused", "status 503", …; "" when OK
+}
+
+// Sign is what a failed probe met. How likely a live target shows it is what the
+// failure weighs.
+type Sign uint8
+
+// The signs of failure.
+const (
+	SignSilent  Sign = iota // nothing came back, as when packets are lost
+	SignRefused             // refused, reset, or unreachable as somebody on the way says
+	SignMute                // connected, and then no whole answer in time, though TCP repeats what is lost
+	SignWrong               // an answer, and not the wanted one
+)
+
+func (s Sign) String() string {
+	switch s {
+	case SignSilent:
+		return "silent"
+	case SignRefused:
+		return "refused"
+	case SignMute:
+		return "mute"
+	case SignWrong:
+		return "wrong"
+	default:
+		return "unknown"
+	}
 }
 
 // Vote is one director's opinion of one subject. N is the number of the
