@@ -71,30 +71,33 @@ func eachSubject(set *spec.Set, yield func(*spec.GlobalService, netip.Addr, stee
 // hostname is never dialled: the prober tries what the name resolves to.
 func targetOf(set *spec.Set, s steer.SubjectOf) probe.Target {
 	t := probe.Target{Subject: s.Subject, Hostname: set.Hostname(s.Subject.Addr.Addr()), Fast: s.Fast, Interval: s.Probe.Interval, Timeout: s.Probe.Timeout}
-	switch {
-	case s.Fast:
-		t.Interval, t.Timeout = s.Probe.Fast, s.Probe.Timeout
+	if s.Fast {
+		t.Interval = s.Probe.Fast
 		t.TCP = &probe.TCP{Addr: s.Subject.Addr}
-	case s.Probe.HTTP != nil:
-		h := s.Probe.HTTP
-		t.HTTP = &probe.HTTP{
-			Scheme: h.Scheme, Addr: s.Subject.Addr, Method: h.Method, Path: h.Path, Host: h.Host,
-			Statuses: h.Statuses, Body: h.Body,
-		}
-	default:
-		t.TCP = &probe.TCP{Addr: s.Subject.Addr}
+		return t
 	}
+	askFor(&t, s.Probe)
 	return t
+}
+
+// askFor fills in what a deep probe asks: a case for each kind that goes over the network.
+func askFor(t *probe.Target, p *spec.Probe) {
+	addr := t.Subject.Addr
+	switch {
+	case p.HTTP != nil:
+		t.HTTP = &probe.HTTP{
+			Scheme: p.HTTP.Scheme, Addr: addr, Method: p.HTTP.Method, Path: p.HTTP.Path, Host: p.HTTP.Host,
+			Statuses: p.HTTP.Statuses, Body: p.HTTP.Body,
+		}
+	case p.TCP != nil:
+		t.TCP = &probe.TCP{Addr: addr}
+	}
 }
 
 // describeProbe names a probe for people: "http :8080/healthz", "fast :8080".
 func describeProbe(s steer.SubjectOf) string {
-	switch {
-	case s.Fast:
+	if s.Fast {
 		return fmt.Sprintf("fast :%d", s.Subject.Addr.Port())
-	case s.Probe.HTTP != nil:
-		return fmt.Sprintf("%s :%d%s", s.Probe.HTTP.Scheme, s.Subject.Addr.Port(), s.Probe.HTTP.Path)
-	default:
-		return fmt.Sprintf("tcp :%d", s.Subject.Addr.Port())
 	}
+	return s.Probe.String()
 }

@@ -1,7 +1,7 @@
 package spec
 
 import (
-	"net/netip"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,29 +17,83 @@ const (
 	leastTimeout  = 10 * time.Millisecond
 	leastFast     = 20 * time.Millisecond
 	mostFast      = 10 * time.Second
-
-	maxBodyMatch = 1024
-	maxPath      = 2048
 )
+
+// asked is what each kind of probe tells of itself.
+type asked interface {
+	port() uint16 // of the probe and of its fast signal
+	Definition() string
+	String() string
+}
+
+// kinds are the keys of which a probe has exactly one.
+func (p *Probe) kinds() fields {
+	return fields{
+		"http":       func(c cursor) { p.HTTP = readHTTP(c) },
+		"tcp":        func(c cursor) { p.TCP = readTCP(c) },
+		"tls":        nil,
+		"grpc":       nil,
+		"dns":        nil,
+		"icmp":       nil,
+		"exec":       nil,
+		"kube":       nil,
+		"readiness":  nil,
+		"prometheus": nil,
+	}
+}
+
+// asked is the kind that a probe is of, nil for none.
+func (p *Probe) asked() asked {
+	switch {
+	case p.HTTP != nil:
+		return p.HTTP
+	case p.TCP != nil:
+		return p.TCP
+	default:
+		return nil
+	}
+}
+
+// Port is the port that the probe and its fast signal ask.
+func (p *Probe) Port() uint16 {
+	if k := p.asked(); k != nil {
+		return k.port()
+	}
+	return 0
+}
+
+// Definition is the canonical text of what is asked, without how often: two
+// probes with equal definitions are one check. Votes, certificates and the waits
+// of S10 go by it, so what an older version wrote for a probe must stay what it is:
+// an option that is not given adds nothing.
+func (p *Probe) Definition() string {
+	if k := p.asked(); k != nil {
+		return k.Definition()
+	}
+	return unknown
+}
+
+// String names a probe for people: "http :8080/healthz".
+func (p *Probe) String() string {
+	if k := p.asked(); k != nil {
+		return k.String()
+	}
+	return unknown
+}
 
 func readProbe(c cursor) Probe {
 	p := Probe{Interval: defaultInterval, Timeout: defaultTimeout, Fast: defaultFast}
-	kinds := []string{"http", "tcp"}
+	kinds := p.kinds()
 	known := fields{
-		"http":     func(c cursor) { p.HTTP = readHTTP(c) },
-		"tcp":      func(c cursor) { p.TCP = readTCP(c) },
 		"interval": func(c cursor) { p.Interval = c.duration(leastInterval, mostInterval) },
 		"timeout":  func(c cursor) { p.Timeout = c.duration(leastTimeout, mostInterval) },
 		"fast":     func(c cursor) { p.Fast = readFast(c) },
 	}
-	for _, k := range []string{"tls", "grpc", "dns", "icmp", "kube", "readiness", "prometheus", "exec"} {
-		known[k] = nil
-		kinds = append(kinds, k)
-	}
+	maps.Copy(known, kinds)
 	if !c.object(known) {
 		return p
 	}
-	given := slices.DeleteFunc(kinds, func(k string) bool { return c.v.get(k) == nil })
+	given := slices.DeleteFunc(slices.Sorted(maps.Keys(kinds)), func(k string) bool { return c.v.get(k) == nil })
 	switch len(given) {
 	case 0:
 		c.fail("asks nothing", "add http: {port: …} or tcp: {port: …}")
@@ -76,52 +130,6 @@ func (c cursor) portMissing() {
 	}
 }
 
-func readTCP(c cursor) *TCPProbe {
-	t := &TCPProbe{}
-	if c.object(fields{
-		"port":   func(c cursor) { t.Port = c.port() },
-		"send":   nil,
-		"expect": nil,
-	}) {
-		c.portMissing()
-	}
-	return t
-}
-
-func readHTTP(c cursor) *HTTPProbe {
-	h := &HTTPProbe{Scheme: "http", Method: "GET", Path: "/", Statuses: []int{200}}
-	if !c.object(fields{
-		"scheme": func(c cursor) { h.Scheme = c.choice("http", "https") },
-		"port":   func(c cursor) { h.Port = c.port() },
-		"method": func(c cursor) { h.Method = c.choice("GET", "HEAD") },
-		"path":   func(c cursor) { h.Path = readPath(c) },
-		"host":   func(c cursor) { h.Host = readProbeHost(c) },
-		"statuses": func(c cursor) {
-			h.Statuses = nil
-			c.nonEmpty(func(c cursor) { h.Statuses = append(h.Statuses, int(c.integer(100, 599))) })
-			slices.Sort(h.Statuses)
-			h.Statuses = slices.Compact(h.Statuses)
-		},
-		"body": func(c cursor) {
-			if h.Body = c.text(); len(h.Body) > maxBodyMatch {
-				c.fail("is longer than 1024 octets", "look for a shorter part")
-			}
-		},
-		"headers":     nil,
-		"sni":         nil,
-		"bodyRegexp":  nil,
-		"certificate": nil,
-		"insecure":    nil,
-	}) {
-		return h
-	}
-	c.portMissing()
-	if h.Method == "HEAD" && h.Body != "" {
-		cursor{c.d, c.v.get("body"), child(c.path, "body")}.fail("is looked for in the answer to HEAD, which has none", "use method: GET")
-	}
-	return h
-}
-
 func (c cursor) choice(words ...string) string {
 	if !c.is(kindString, strings.Join(words, " or ")) {
 		return words[0]
@@ -131,24 +139,4 @@ func (c cursor) choice(words ...string) string {
 		return words[0]
 	}
 	return c.v.text
-}
-
-func readPath(c cursor) string {
-	s := c.text()
-	if s != "" && (s[0] != '/' || len(s) > maxPath || !isPrintable(s) || strings.Contains(s, "#")) {
-		c.fail(quote(s)+" is no path", "write one such as /healthz, percent-encoded")
-		return "/"
-	}
-	return s
-}
-
-// readProbeHost reads what goes into the Host header and SNI; it is never
-// resolved, so it may lie in a zone of the fleet.
-func readProbeHost(c cursor) string {
-	if c.v.kind == kindString {
-		if a, err := netip.ParseAddr(c.v.text); err == nil && a.Zone() == "" {
-			return a.String()
-		}
-	}
-	return c.host()
 }

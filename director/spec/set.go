@@ -3,10 +3,8 @@ package spec
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -97,48 +95,6 @@ func (r *ResidencyRule) Allows(c *Cluster) bool {
 		}
 	}
 	return true
-}
-
-// Port is the port that the probe and its fast signal ask.
-func (p Probe) Port() uint16 {
-	switch {
-	case p.HTTP != nil:
-		return p.HTTP.Port
-	case p.TCP != nil:
-		return p.TCP.Port
-	default:
-		return 0
-	}
-}
-
-// Definition is the canonical text of what is asked, without how often: two
-// probes with equal definitions are one check.
-func (p Probe) Definition() string {
-	switch {
-	case p.HTTP != nil:
-		return p.HTTP.Definition()
-	case p.TCP != nil:
-		return p.TCP.Definition()
-	default:
-		return unknown
-	}
-}
-
-// Definition is the canonical text of what is asked.
-func (h HTTPProbe) Definition() string {
-	statuses := slices.Clone(h.Statuses)
-	slices.Sort(statuses)
-	words := make([]string, 0, len(statuses))
-	for _, s := range slices.Compact(statuses) {
-		words = append(words, strconv.Itoa(s))
-	}
-	return fmt.Sprintf("%s port=%d method=%s host=%q path=%q statuses=%s body=%q",
-		h.Scheme, h.Port, h.Method, h.Host, h.Path, strings.Join(words, ","), h.Body)
-}
-
-// Definition is the canonical text of what is asked.
-func (t TCPProbe) Definition() string {
-	return fmt.Sprintf("tcp port=%d", t.Port)
 }
 
 // String names the clients, as in "continents EU or countries TR".

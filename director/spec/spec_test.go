@@ -325,7 +325,7 @@ func TestDefinition(t *testing.T) {
 	if tcp.Definition() != "tcp port=25" || tcp.Port() != 25 || probe.Port() != 443 {
 		t.Errorf("got %s, %d, %d", tcp.Definition(), tcp.Port(), probe.Port())
 	}
-	if (Probe{}).Port() != 0 || (Probe{}).Definition() != "unknown" {
+	if (&Probe{}).Port() != 0 || (&Probe{}).Definition() != "unknown" {
 		t.Error("the zero probe asks something")
 	}
 }

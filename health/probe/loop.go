@@ -146,7 +146,7 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 		switch {
 		case r.refused != "":
 			l.finish(e, outcome{void: true, reason: r.refused})
-		case l.sockets && r.kind != kindHTTPS && r.hostname == nil:
+		case l.sockets && r.plain && r.hostname == nil:
 			if !e.Fast || e.group.inDoubt {
 				l.reap = 0
 			}

@@ -43,6 +43,7 @@ func (k kind) String() string {
 type request struct {
 	kind     kind
 	addr     netip.AddrPort
+	plain    bool   // the loop's own sockets can carry it: a connect, or HTTP/1.1 without TLS
 	send     []byte // the HTTP request, byte for byte
 	head     bool
 	statuses []int
@@ -86,6 +87,7 @@ func (s *Scheduler) prepare(t Target) *request {
 		r.addr = t.TCP.Addr
 	}
 	r.addr = unmap(r.addr)
+	r.plain = r.kind == kindFast || r.kind == kindTCP || r.kind == kindHTTP
 	if r.refused == "" && r.addr.Port() == 0 {
 		r.refused = "probe without a port"
 	}
