@@ -76,12 +76,12 @@ func targetOf(set *spec.Set, s steer.SubjectOf) probe.Target {
 		t.TCP = &probe.TCP{Addr: s.Subject.Addr}
 		return t
 	}
-	askFor(&t, s.Probe)
+	deepProbe(&t, s.Probe)
 	return t
 }
 
-// askFor fills in what a deep probe asks: a case for each kind that goes over the network.
-func askFor(t *probe.Target, p *spec.Probe) {
+// deepProbe fills in what a deep probe asks: a case for each kind that goes over the network.
+func deepProbe(t *probe.Target, p *spec.Probe) {
 	addr := t.Subject.Addr
 	switch {
 	case p.HTTP != nil:
