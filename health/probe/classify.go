@@ -10,6 +10,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/divertdns/divert/health"
 )
 
 // A local failure says nothing about the target. An error that the kernel
@@ -38,16 +40,22 @@ func dialFailure(err error) outcome {
 	case isLocal(err):
 		return outcome{void: true, reason: "our own side: " + errnoText(err)}
 	default:
-		return outcome{reason: errnoText(err)}
+		return brokenOff(err)
 	}
+}
+
+// brokenOff is a refusal, a reset, or an end before a whole answer: what a server that is
+// being restarted shows, too, so it weighs no more than a lost packet.
+func brokenOff(err error) outcome {
+	return outcome{reason: errnoText(err), sign: health.SignRefused}
 }
 
 // ioFailure judges why an exchange broke off, at the stage given.
 func ioFailure(err error, stage string) outcome {
 	if isTimeout(err) {
-		return outcome{reason: stage}
+		return outcome{reason: stage, sign: health.SignMute}
 	}
-	return outcome{reason: errnoText(err)}
+	return brokenOff(err)
 }
 
 func isTimeout(err error) bool {
@@ -87,27 +95,30 @@ func tlsFailure(err error, r *request) outcome {
 	)
 	switch {
 	case isTimeout(err):
-		return outcome{reason: "timeout in the TLS handshake"}
+		return outcome{reason: "timeout in the TLS handshake", sign: health.SignMute}
 	case errors.As(err, &roots):
 		return outcome{void: true, reason: "our own side: no system roots"}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return outcome{reason: validity(invalid.Cert, time.Now())}
+		return wrong(validity(invalid.Cert, time.Now()))
 	case errors.As(err, &hostname):
-		return outcome{reason: "certificate is not for " + r.tls.ServerName}
+		return wrong("certificate is not for " + r.tls.ServerName)
 	case errors.As(err, &authority):
-		return outcome{reason: "certificate signed by an unknown authority"}
+		return wrong("certificate signed by an unknown authority")
 	case errors.As(err, &invalid), errors.As(err, &other):
-		return outcome{reason: "certificate not valid"}
+		return wrong("certificate not valid")
 	case errors.As(err, &record):
-		return outcome{reason: "not TLS"}
+		return wrong("not TLS")
 	case errors.As(err, &alert):
-		return outcome{reason: "TLS alert: " + alert.Error()}
+		return wrong("TLS alert: " + alert.Error())
 	case errors.As(err, &errno), errors.Is(err, io.EOF), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
-		return outcome{reason: errnoText(err) + " in the TLS handshake"}
+		return outcome{reason: errnoText(err) + " in the TLS handshake", sign: health.SignRefused}
 	default:
-		return outcome{reason: "TLS handshake failed"}
+		return wrong("TLS handshake failed")
 	}
 }
+
+// wrong is an answer that is not the wanted one.
+func wrong(reason string) outcome { return outcome{reason: reason, sign: health.SignWrong} }
 
 func validity(cert *x509.Certificate, now time.Time) string {
 	switch {

@@ -58,12 +58,13 @@ type request struct {
 type outcome struct {
 	ok, void bool
 	timeout  bool // not ok, and nothing was heard
+	sign     health.Sign
 	latency  time.Duration
 	reason   string
 }
 
 func (o outcome) report(subject health.Subject, at time.Time) health.Report {
-	return health.Report{Subject: subject, OK: o.ok && !o.void, Void: o.void, At: at, Latency: o.latency, Reason: o.reason}
+	return health.Report{Subject: subject, OK: o.ok && !o.void, Void: o.void, At: at, Latency: o.latency, Sign: o.sign, Reason: o.reason}
 }
 
 // prepare never fails: a target that cannot be sent is reported void each

@@ -9,6 +9,8 @@ import (
 	"net/http/httputil"
 	"slices"
 	"strconv"
+
+	"github.com/divertdns/divert/health"
 )
 
 // Bounds of an answer. What lies behind them is not read.
@@ -57,9 +59,9 @@ func (r *response) add(n int, end bool) (done bool) {
 		}
 		switch {
 		case i < 0 && end && len(r.buf) == 0:
-			return r.fail("closed without an answer")
+			return r.cut("closed without an answer")
 		case i < 0 && end:
-			return r.fail("answer cut off in the header")
+			return r.cut("answer cut off in the header")
 		case i < 0 && len(r.buf) > maxHeader, i > maxHeader:
 			return r.fail("header too long")
 		case i < 0:
@@ -74,7 +76,13 @@ func (r *response) add(n int, end bool) (done bool) {
 }
 
 func (r *response) fail(reason string) bool {
-	r.out = outcome{reason: reason}
+	r.out = wrong(reason)
+	return true
+}
+
+// cut is fail where the peer has ended too early.
+func (r *response) cut(reason string) bool {
+	r.out = outcome{reason: reason, sign: health.SignRefused}
 	return true
 }
 
@@ -135,7 +143,7 @@ func (r *response) content(end bool) (done bool) {
 	case len(raw) >= maxBody:
 		return r.match(raw)
 	case end && r.length >= 0:
-		return r.fail("body cut off")
+		return r.cut("body cut off")
 	case end:
 		return r.match(raw)
 	}
@@ -162,7 +170,7 @@ func (r *response) chunks(raw []byte, end bool) (done bool) {
 	case !errors.Is(err, io.ErrUnexpectedEOF) || full:
 		return r.fail("malformed HTTP answer")
 	case end:
-		return r.fail("body cut off")
+		return r.cut("body cut off")
 	}
 	return false
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/divertdns/divert/health"
 )
 
 // haveSockets: here the loop drives plain TCP and HTTP itself.
@@ -62,7 +64,9 @@ func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func
 			sysClose(fd)
 		}
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
-			finish(e, outcome{reason: errnoText(err), latency: time.Since(now)})
+			o := brokenOff(err)
+			o.latency = time.Since(now)
+			finish(e, o)
 			return
 		}
 		finish(e, outcome{void: true, reason: "our own side: " + errnoText(err)})
@@ -204,7 +208,9 @@ func (f *flights) step(fl *flight, now time.Time) (outcome, bool) {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
 		case err != nil:
-			return outcome{reason: errnoText(err), latency: now.Sub(fl.start)}, true
+			o := brokenOff(err)
+			o.latency = now.Sub(fl.start)
+			return o, true
 		}
 		fl.sent += n
 	}
@@ -218,7 +224,9 @@ func (f *flights) read(fl *flight, now time.Time) (outcome, bool) {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
 		case err != nil:
-			return outcome{reason: errnoText(err), latency: now.Sub(fl.start)}, true
+			o := brokenOff(err)
+			o.latency = now.Sub(fl.start)
+			return o, true
 		}
 		if fl.answer.add(n, n == 0) {
 			out := fl.answer.out
@@ -229,11 +237,11 @@ func (f *flights) read(fl *flight, now time.Time) (outcome, bool) {
 }
 
 func (fl *flight) timeout() outcome {
-	reason := "timeout connecting"
+	o := outcome{reason: "timeout connecting", timeout: true, latency: fl.deadline.Sub(fl.start)}
 	if fl.open {
-		reason = fl.answer.stage()
+		o.reason, o.sign = fl.answer.stage(), health.SignMute
 	}
-	return outcome{reason: reason, timeout: true, latency: fl.deadline.Sub(fl.start)}
+	return o
 }
 
 // connectFailure judges an error that came back for a SYN: from the target, or
@@ -245,7 +253,7 @@ func connectFailure(errno syscall.Errno, took time.Duration) outcome {
 	case errno != syscall.ENETUNREACH && isLocal(errno):
 		return outcome{void: true, reason: "our own side: " + errnoText(errno)}
 	}
-	return outcome{reason: errnoText(errno), latency: took}
+	return outcome{reason: errnoText(errno), sign: health.SignRefused, latency: took}
 }
 
 // roundTrip is the handshake's as the kernel measured it, whenever we look.

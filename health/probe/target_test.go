@@ -214,35 +214,36 @@ func TestTargetsF23(t *testing.T) {
 		scheme string
 		serve  func(net.Conn) // nil: nobody listens
 		reason string         // its beginning; "" = passes
+		sign   health.Sign
 	}{
-		{"passes", "http", say(answer), ""},
-		{"keeps the connection", "http", after(func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }), ""},
-		{"answers unasked", "http", func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }, ""},
-		{"refuses", "http", nil, "connection refused"},
-		{"refuses TLS", "https", nil, "connection refused"},
-		{"503", "http", say("HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n"), "status 503"},
-		{"wrong page", "http", say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), `body lacks "all ok"`},
-		{"302", "http", say("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), "status 302"},
-		{"says nothing", "http", silent, "timeout waiting for the answer"},
+		{"passes", "http", say(answer), "", 0},
+		{"keeps the connection", "http", after(func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }), "", 0},
+		{"answers unasked", "http", func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }, "", 0},
+		{"refuses", "http", nil, "connection refused", health.SignRefused},
+		{"refuses TLS", "https", nil, "connection refused", health.SignRefused},
+		{"503", "http", say("HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n"), "status 503", health.SignWrong},
+		{"wrong page", "http", say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), `body lacks "all ok"`, health.SignWrong},
+		{"302", "http", say("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), "status 302", health.SignWrong},
+		{"says nothing", "http", silent, "timeout waiting for the answer", health.SignMute},
 		{"hangs in the body", "http", after(func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall")
 			silent(c)
-		}), "timeout in the body"},
-		{"endless body", "http", drip(strings.Repeat("x", 16<<10), 0), `body lacks "all ok"`},
-		{"endless drip", "http", drip("x", time.Millisecond), "timeout in the body"},
-		{"endless body over TLS", "https", secured(good, drip(strings.Repeat("x", 16<<10), 0)), `body lacks "all ok"`},
+		}), "timeout in the body", health.SignMute},
+		{"endless body", "http", drip(strings.Repeat("x", 16<<10), 0), `body lacks "all ok"`, health.SignWrong},
+		{"endless drip", "http", drip("x", time.Millisecond), "timeout in the body", health.SignMute},
+		{"endless body over TLS", "https", secured(good, drip(strings.Repeat("x", 16<<10), 0)), `body lacks "all ok"`, health.SignWrong},
 		{"hangs in the body over TLS", "https", secured(good, after(func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall")
 			silent(c)
-		})), "timeout in the body"},
-		{"passes TLS", "https", secured(good, say(answer)), ""},
-		{"expired", "https", secured(ca.issue(t, "shop.example.org", -2*time.Hour, -time.Hour), say(answer)), "certificate expired at "},
-		{"not yet", "https", secured(ca.issue(t, "shop.example.org", time.Hour, 2*time.Hour), say(answer)), "certificate not valid before "},
-		{"of another name", "https", secured(ca.issue(t, "pay.example.org", -time.Hour, time.Hour), say(answer)), "certificate is not for shop.example.org"},
-		{"of an unknown authority", "https", secured(other.issue(t, "shop.example.org", -time.Hour, time.Hour), say(answer)), "certificate signed by an unknown authority"},
-		{"no TLS", "https", func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }, "not TLS"},
-		{"hangs in the handshake", "https", silent, "timeout in the TLS handshake"},
-		{"closes in the handshake", "https", func(net.Conn) {}, ""},
+		})), "timeout in the body", health.SignMute},
+		{"passes TLS", "https", secured(good, say(answer)), "", 0},
+		{"expired", "https", secured(ca.issue(t, "shop.example.org", -2*time.Hour, -time.Hour), say(answer)), "certificate expired at ", health.SignWrong},
+		{"not yet", "https", secured(ca.issue(t, "shop.example.org", time.Hour, 2*time.Hour), say(answer)), "certificate not valid before ", health.SignWrong},
+		{"of another name", "https", secured(ca.issue(t, "pay.example.org", -time.Hour, time.Hour), say(answer)), "certificate is not for shop.example.org", health.SignWrong},
+		{"of an unknown authority", "https", secured(other.issue(t, "shop.example.org", -time.Hour, time.Hour), say(answer)), "certificate signed by an unknown authority", health.SignWrong},
+		{"no TLS", "https", func(c net.Conn) { _, _ = io.WriteString(c, answer); silent(c) }, "not TLS", health.SignWrong},
+		{"hangs in the handshake", "https", silent, "timeout in the TLS handshake", health.SignMute},
+		{"closes in the handshake", "https", func(net.Conn) {}, "", health.SignRefused},
 	}
 	for _, tc := range tests {
 		addr := closedPort(t)
@@ -262,13 +263,13 @@ func TestTargetsF23(t *testing.T) {
 					HTTP: &HTTP{Scheme: tc.scheme, Addr: addr, Path: "/healthz", Host: "shop.example.org", Body: "all ok"},
 				})
 				if tc.name == "closes in the handshake" {
-					if got.OK || got.Void || !strings.HasSuffix(got.Reason, "in the TLS handshake") {
+					if got.OK || got.Void || got.Sign != tc.sign || !strings.HasSuffix(got.Reason, "in the TLS handshake") {
 						t.Errorf("got %+v, want a failure in the handshake", got)
 					}
 					return
 				}
-				if got.OK != (tc.reason == "") || got.Void || !strings.HasPrefix(got.Reason, tc.reason) || got.Subject != subject {
-					t.Errorf("got %+v, want ok %t, reason %q", got, tc.reason == "", tc.reason)
+				if got.OK != (tc.reason == "") || got.Void || got.Sign != tc.sign || !strings.HasPrefix(got.Reason, tc.reason) || got.Subject != subject {
+					t.Errorf("got %+v, want ok %t, %v, reason %q", got, tc.reason == "", tc.sign, tc.reason)
 				}
 			})
 		}
@@ -301,7 +302,7 @@ func TestConnects(t *testing.T) {
 				t.Errorf("from an address that is not ours: got %+v, want void", got)
 			}
 			refused := Target{Subject: health.Subject{Kind: health.KindSignal, Addr: closedPort(t)}, Fast: true}
-			if got := probe(t, Options{Allow: loopback()}, refused); got.OK || got.Void || got.Reason != "connection refused" {
+			if got := probe(t, Options{Allow: loopback()}, refused); got.OK || got.Void || got.Sign != health.SignRefused || got.Reason != "connection refused" {
 				t.Errorf("nobody listening: got %+v, want refused", got)
 			}
 			f.mu.Lock()
