@@ -3,7 +3,6 @@ package director
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -18,8 +17,14 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 	wanted := map[health.Subject]*probe.Target{}
 	signal := map[health.Subject]health.Subject{}
 	var order []health.Subject
+	assignment, mine := health.NewAssignment(roster), map[netip.AddrPort]bool{}
 	eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) {
-		if len(roster) > 0 && !slices.Contains(health.Assign(roster, s.Subject.Addr), me) {
+		is, known := mine[s.Subject.Addr]
+		if !known {
+			is = len(roster) == 0 || assignment.Observes(me, s.Subject.Addr)
+			mine[s.Subject.Addr] = is
+		}
+		if !is {
 			return
 		}
 		t := targetOf(set, s)

@@ -33,6 +33,7 @@ type Book struct {
 	roster     []Director
 	observers  int
 	quorum     Quorum
+	assignment *Assignment
 	authors    []*author // by name
 	byName     map[string]*author
 	topics     map[Subject]*topic
@@ -126,6 +127,7 @@ func (b *Book) SetRoster(roster []Director, observers int) {
 	}
 	old := b.byName
 	b.roster, b.observers, b.quorum = roster, observers, QuorumOf(roster, observers)
+	b.assignment = NewAssignment(roster)
 	b.authors, b.byName = make([]*author, len(roster)), make(map[string]*author, len(roster))
 	from := make([]int, len(roster)) // new index -> old index
 	for i, d := range roster {

@@ -2,6 +2,7 @@ package health
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -37,36 +38,101 @@ func (q Quorum) majority() int { return q.Directors/2 + 1 }
 
 func (d Director) domain() string { return cmp.Or(d.Site, d.Name) }
 
-// Assign names the directors that probe an address: min(N, 5) by rendezvous
-// hashing, distinct fault domains first, ordered by name. All subjects of one
-// address and port have the same observers, because a signal is judged beside
-// the deep probes of its port.
-func Assign(roster []Director, addr netip.AddrPort) []string {
-	k := min(len(roster), maxObservers)
-	type bid struct {
-		director Director
-		score    uint64
-	}
-	target := subjectHash(Subject{Kind: KindSignal, Addr: addr})
-	bids := make([]bid, 0, len(roster))
+// Assignment says who probes what in one roster: min(N, 5) directors an address,
+// by rendezvous hashing, spread over the fault domains as evenly as these allow.
+// Each domain gives its first, then each its second, and so on; where the places
+// left are fewer than the domains, the higher bids have them. So a director that
+// comes or goes changes at most one observer of an address, and none of those
+// that it has no part in.
+//
+// All subjects of one address and port have the same observers, because a signal
+// is judged beside the deep probes of its port. It does not change once made, and
+// may be used by several goroutines.
+type Assignment struct {
+	names   []string // in order
+	salts   []uint64 // hashes of the names
+	domains []int    // indices of the fault domains
+	count   int      // of the domains
+	k       int
+}
+
+// NewAssignment prepares the assignment of a roster. Only the first entry of a
+// name counts.
+func NewAssignment(roster []Director) *Assignment {
+	roster = slices.Clone(roster)
+	slices.SortStableFunc(roster, func(x, y Director) int { return cmp.Compare(x.Name, y.Name) })
+	roster = slices.CompactFunc(roster, func(x, y Director) bool { return x.Name == y.Name })
+	a := &Assignment{k: min(len(roster), maxObservers)}
+	index := map[string]int{}
 	for _, d := range roster {
-		bids = append(bids, bid{d, mix(target ^ mix(fnv([]byte(d.Name))))})
-	}
-	slices.SortFunc(bids, func(a, b bid) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.director.Name, b.director.Name))
-	})
-	out := make([]string, 0, k)
-	seen := map[string]struct{}{}
-	rest := make([]string, 0, len(bids))
-	for _, b := range bids {
-		if _, again := seen[b.director.domain()]; again {
-			rest = append(rest, b.director.Name)
-			continue
+		i, ok := index[d.domain()]
+		if !ok {
+			i = len(index)
+			index[d.domain()] = i
 		}
-		seen[b.director.domain()] = struct{}{}
-		out = append(out, b.director.Name)
+		a.names, a.salts, a.domains = append(a.names, d.Name), append(a.salts, mix(fnv([]byte(d.Name)))), append(a.domains, i)
 	}
-	out = append(out, rest...)[:k]
+	a.count = len(index)
+	return a
+}
+
+// Observers names the directors that probe an address, in order.
+func (a *Assignment) Observers(addr netip.AddrPort) []string {
+	out := make([]string, 0, a.k)
+	for i := range a.chosen(addr) {
+		out = append(out, a.names[i])
+	}
 	slices.Sort(out)
 	return out
+}
+
+// Observes tells whether a director probes an address.
+func (a *Assignment) Observes(name string, addr netip.AddrPort) bool {
+	me, ok := slices.BinarySearch(a.names, name)
+	if !ok || a.k == len(a.names) {
+		return ok
+	}
+	for i := range a.chosen(addr) {
+		if i == me {
+			return true
+		}
+	}
+	return false
+}
+
+// bid is what one director offers for one address.
+type bid struct {
+	score    uint64
+	director int
+	round    int // how many of its own fault domain bid more
+}
+
+// chosen gives the indices of an address's observers, in no order.
+func (a *Assignment) chosen(addr netip.AddrPort) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		target := subjectHash(Subject{Kind: KindSignal, Addr: addr})
+		var room [64]bid
+		bids := room[:0]
+		for i, salt := range a.salts {
+			bids = append(bids, bid{score: mix(target ^ salt), director: i})
+		}
+		if a.k < len(bids) {
+			slices.SortFunc(bids, func(x, y bid) int {
+				return cmp.Or(cmp.Compare(y.score, x.score), cmp.Compare(x.director, y.director))
+			})
+			var space [64]int
+			rounds := append(space[:0], make([]int, a.count)...)
+			for i := range bids {
+				in := a.domains[bids[i].director]
+				bids[i].round = rounds[in]
+				rounds[in]++
+			}
+			slices.SortStableFunc(bids, func(x, y bid) int { return cmp.Compare(x.round, y.round) })
+		}
+		for _, b := range bids[:a.k] {
+			if !yield(b.director) {
+				return
+			}
+		}
+	}
 }

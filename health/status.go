@@ -103,7 +103,7 @@ func (b *Book) Pending() []Subject {
 }
 
 // Assigned names the directors that probe the subject.
-func (b *Book) Assigned(s Subject) []string { return Assign(b.roster, s.Addr) }
+func (b *Book) Assigned(s Subject) []string { return b.assignment.Observers(s.Addr) }
 
 // Peer gives a director's latest heartbeat and when it arrived. False: none
 // since its last boot or ours.
