@@ -97,7 +97,7 @@ func BenchmarkMassFailure(b *testing.B) {
 		_, book, _, subjects := busy(b)
 		var votes []Vote
 		for _, s := range subjects {
-			votes = append(votes, Vote{s, 1, Down})
+			votes = append(votes, Vote{Subject: s, N: 1, To: Down})
 		}
 		for i, out := range pack(nil, "", votes) {
 			for _, d := range book.roster {

@@ -8,7 +8,7 @@ import (
 
 func TestS7JudgeTable(t *testing.T) {
 	const s = time.Second
-	down, up := Vote{signal(1), 1, Down}, Vote{signal(1), 1, Up}
+	down, up := Vote{Subject: signal(1), N: 1, To: Down}, Vote{Subject: signal(1), N: 1, To: Up}
 	tests := []struct {
 		name   string
 		roster []Director
@@ -29,9 +29,9 @@ func TestS7JudgeTable(t *testing.T) {
 		{"fresh is up to a second", rosterOf(3), map[string]Vote{"d2": down, "d3": down}, map[string]time.Duration{"d3": s}, true},
 		{"one fault domain is not two", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "b"}}, map[string]Vote{"d1": down, "d2": down, "d3": up}, nil, false},
 		{"one site has only one domain", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "a"}}, map[string]Vote{"d1": down, "d2": down}, nil, true},
-		{"a vote on another transition", rosterOf(3), map[string]Vote{"d1": down, "d2": {signal(1), 3, Up}}, nil, false},
-		{"a return nobody fell for", rosterOf(3), map[string]Vote{"d1": {signal(1), 2, Up}, "d2": {signal(1), 2, Up}}, nil, false},
-		{"withdrawn", rosterOf(3), map[string]Vote{"d1": down, "d2": {signal(1), 1, Unknown}}, nil, false},
+		{"a vote on another transition", rosterOf(3), map[string]Vote{"d1": down, "d2": {Subject: signal(1), N: 3, To: Up}}, nil, false},
+		{"a return nobody fell for", rosterOf(3), map[string]Vote{"d1": {Subject: signal(1), N: 2, To: Up}, "d2": {Subject: signal(1), N: 2, To: Up}}, nil, false},
+		{"withdrawn", rosterOf(3), map[string]Vote{"d1": down, "d2": {Subject: signal(1), N: 1, To: Unknown}}, nil, false},
 		{"a stranger has no vote", rosterOf(3), map[string]Vote{"d1": down, "d9": down}, nil, false},
 	}
 	for _, tc := range tests {
@@ -67,7 +67,7 @@ func TestS7JudgeTable(t *testing.T) {
 }
 
 func TestBallotOrder(t *testing.T) {
-	down, up := Vote{signal(1), 1, Down}, Vote{signal(1), 1, Up}
+	down, up := Vote{Subject: signal(1), N: 1, To: Down}, Vote{Subject: signal(1), N: 1, To: Up}
 	tests := []struct {
 		name   string
 		feed   func(b *Book) error
@@ -91,23 +91,23 @@ func TestBallotOrder(t *testing.T) {
 		}, true, Up},
 		{"a withdrawn vote is not brought back", func(b *Book) error {
 			_, _ = b.Ballot(sign("d2", 1, 6, down), epoch)
-			_, _ = b.Ballot(sign("d2", 1, 7, Vote{signal(1), 1, Unknown}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 7, Vote{Subject: signal(1), N: 1, To: Unknown}), epoch)
 			_, err := b.Ballot(sign("d2", 1, 6, down), epoch)
 			return err
 		}, true, Unknown},
 		{"reordered within a second, other subjects count", func(b *Book) error {
-			_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(2), 1, Down}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(2), N: 1, To: Down}), epoch)
 			_, err := b.Ballot(sign("d2", 1, 5, down), at(900*ms))
 			return err
 		}, false, Down},
 		{"later than a second they do not", func(b *Book) error {
-			_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(2), 1, Down}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(2), N: 1, To: Down}), epoch)
 			_, err := b.Ballot(sign("d2", 1, 5, down), at(time.Second))
 			return err
 		}, true, Unknown},
 		{"another boot knows nothing of the one before", func(b *Book) error {
 			_, _ = b.Ballot(sign("d2", 1, 6, down), epoch)
-			_, err := b.Ballot(sign("d2", 2, 1, Vote{signal(2), 1, Down}), epoch)
+			_, err := b.Ballot(sign("d2", 2, 1, Vote{Subject: signal(2), N: 1, To: Down}), epoch)
 			return err
 		}, false, Unknown},
 		{"an earlier boot is stale", func(b *Book) error {
@@ -156,10 +156,10 @@ func TestHeartbeatRenewsOnlyWhatIsHeld(t *testing.T) {
 		}
 		return n
 	}
-	_, _ = b.Ballot(d2.cast(Vote{signal(1), 1, Down}), epoch)
-	_, _ = b.Ballot(d3.cast(Vote{signal(1), 1, Up}), epoch)
+	_, _ = b.Ballot(d2.cast(Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	_, _ = b.Ballot(d3.cast(Vote{Subject: signal(1), N: 1, To: Up}), epoch)
 	_ = b.Heartbeat(d2.beat(), at(900*ms))
-	lost := d3.cast(Vote{signal(2), 1, Up})
+	lost := d3.cast(Vote{Subject: signal(2), N: 1, To: Up})
 	_ = b.Heartbeat(d3.beat(), at(900*ms))
 	if got := counted(time.Second); got != 2 {
 		t.Errorf("%d votes fresh at 1 s, want both", got)
@@ -179,8 +179,8 @@ func TestHeartbeatRenewsOnlyWhatIsHeld(t *testing.T) {
 func TestAbstainersVotesDoNotCount(t *testing.T) {
 	b := newTestBook(3, 1)
 	d2, d3 := newVoice("d2"), newVoice("d3")
-	_, _ = b.Ballot(d2.cast(Vote{signal(1), 1, Down}), epoch)
-	_, _ = b.Ballot(d3.cast(Vote{signal(1), 1, Down}), epoch)
+	_, _ = b.Ballot(d2.cast(Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	_, _ = b.Ballot(d3.cast(Vote{Subject: signal(1), N: 1, To: Down}), epoch)
 	beat := d3.beat()
 	beat.Abstaining = true
 	_ = b.Heartbeat(beat, epoch)
@@ -223,7 +223,7 @@ func TestS8Isolated(t *testing.T) {
 	seven := NewBook("d1", rosterOf(7), 0)
 	seven.SetSubjects(subjectsOf(1), epoch)
 	for _, d := range []string{"d1", "d2", "d3"} {
-		_, _ = seven.Ballot(sign(d, 1, 1, Vote{signal(1), 1, Down}), epoch)
+		_, _ = seven.Ballot(sign(d, 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
 	}
 	if got := seven.Judge(epoch); len(got) != 0 {
 		t.Errorf("one that hears three of seven judged: %v", got)
@@ -235,9 +235,9 @@ func TestS8Isolated(t *testing.T) {
 
 	b := NewBook("d1", rosterOf(5), 0)
 	b.SetSubjects(subjectsOf(1), epoch)
-	_, _ = b.Ballot(sign("d1", 1, 1, Vote{signal(1), 1, Down}), epoch)
-	_, _ = b.Ballot(sign("d2", 1, 1, Vote{signal(1), 1, Down}), epoch)
-	if _, _ = b.Ballot(sign("d3", 1, 1, Vote{signal(1), 1, Down}), epoch); b.Isolated(epoch) {
+	_, _ = b.Ballot(sign("d1", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	_, _ = b.Ballot(sign("d2", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	if _, _ = b.Ballot(sign("d3", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch); b.Isolated(epoch) {
 		t.Fatal("isolated though it hears three")
 	}
 	late := at(1100 * ms)
@@ -257,7 +257,7 @@ func TestS8ReplayIsNotHearing(t *testing.T) {
 	_ = b.Heartbeat(beat, epoch)
 	for d := 250 * ms; d < 3*time.Second; d += 250 * ms {
 		_ = b.Heartbeat(beat, at(d))
-		_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(1), 1, Up}), at(d))
+		_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(1), N: 1, To: Up}), at(d))
 		if alone := d > time.Second; b.Isolated(at(d)) != alone {
 			t.Errorf("at %s isolated %v: replays count as company", d, !alone)
 		}
@@ -267,11 +267,11 @@ func TestS8ReplayIsNotHearing(t *testing.T) {
 func TestUnknownSubjectsAreHeldNotCounted(t *testing.T) {
 	b := newTestBook(3, 1)
 	d2 := newVoice("d2")
-	unknown, err := b.Ballot(d2.cast(Vote{signal(1), 1, Up}, Vote{signal(9), 1, Down}), epoch)
+	unknown, err := b.Ballot(d2.cast(Vote{Subject: signal(1), N: 1, To: Up}, Vote{Subject: signal(9), N: 1, To: Down}), epoch)
 	if unknown != 1 || err != nil {
 		t.Errorf("Ballot = %d, %v", unknown, err)
 	}
-	_, _ = b.Ballot(sign("d3", 1, 1, Vote{signal(9), 1, Down}), epoch)
+	_, _ = b.Ballot(sign("d3", 1, 1, Vote{Subject: signal(9), N: 1, To: Down}), epoch)
 	if got := b.Judge(epoch); len(got) != 0 {
 		t.Errorf("judged what is not in the spec: %v", got)
 	}
@@ -296,7 +296,7 @@ func TestL5BookIsBounded(t *testing.T) {
 			for j := range 30 {
 				s := signal(1)
 				s.Addr = at4(i*30+j, uint16(boot))
-				votes = append(votes, Vote{s, 1, Down})
+				votes = append(votes, Vote{Subject: s, N: 1, To: Down})
 			}
 			seq++
 			_, _ = b.Ballot(sign("d2", boot, seq, votes...), epoch)
@@ -340,8 +340,8 @@ func TestRetiredChainsComeBackAndAreForgotten(t *testing.T) {
 func TestRosterChangeKeepsWhatStays(t *testing.T) {
 	b := newTestBook(3, 2)
 	b.advance(b.topics[signal(2)], Certificate{Subject: signal(2), N: 1}, epoch)
-	_, _ = b.Ballot(sign("d2", 1, 1, Vote{signal(1), 1, Down}), epoch)
-	_, _ = b.Ballot(sign("d3", 1, 5, Vote{signal(1), 1, Down}), epoch)
+	_, _ = b.Ballot(sign("d2", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	_, _ = b.Ballot(sign("d3", 1, 5, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
 	b.SetRoster([]Director{{"d0", "dc0"}, {"d1", "dc1"}, {"d3", "dc3"}}, 0)
 	if b.States()[signal(2)] != Down {
 		t.Error("a certificate in force survives changes of the roster")
@@ -353,19 +353,19 @@ func TestRosterChangeKeepsWhatStays(t *testing.T) {
 		t.Errorf("votes after the change: %+v", got)
 	}
 	b.SetRoster(rosterOf(3), 0)
-	if _, err := b.Ballot(sign("d2", 1, 1, Vote{signal(1), 1, Down}), at(1)); !errors.Is(err, ErrStale) {
+	if _, err := b.Ballot(sign("d2", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), at(1)); !errors.Is(err, ErrStale) {
 		t.Errorf("a replay begins where a removed name comes back: %v", err)
 	}
 }
 
 func TestOwnVoteFollowsOwnOpinion(t *testing.T) {
 	b := newTestBook(1, 1)
-	_, _ = b.Ballot(sign("d1", 1, 1, Vote{signal(1), 1, Down}), epoch)
-	b.think(Vote{signal(1), 1, Up}, "")
+	_, _ = b.Ballot(sign("d1", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
+	b.think(Vote{Subject: signal(1), N: 1, To: Up}, "")
 	if got := b.Judge(epoch); len(got) != 0 {
 		t.Errorf("judged by a ballot that it no longer stands by: %v", got)
 	}
-	b.think(Vote{signal(1), 1, Down}, "status 503")
+	b.think(Vote{Subject: signal(1), N: 1, To: Down}, "status 503")
 	got := b.Judge(epoch)
 	if len(got) != 1 || got[0].Reason != "down for 1 of 1 observers (d1): status 503" {
 		t.Errorf("Judge = %+v", got)

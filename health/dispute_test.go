@@ -126,13 +126,13 @@ func TestL2WhatAQuorumHasGoneOnFrom(t *testing.T) {
 		later time.Duration
 		want  uint64
 	}{
-		{"a quorum stands by it", map[string]Vote{"d2": {s, 2, Down}, "d3": {s, 2, Down}}, 0, 1},
-		{"or wants the next one already", map[string]Vote{"d2": {s, 2, Up}, "d3": {s, 2, Down}}, 0, 1},
-		{"the latest that all of it has", map[string]Vote{"d2": {s, 4, Down}, "d3": {s, 3, Up}}, 0, 2},
-		{"one alone", map[string]Vote{"d2": {s, 2, Down}}, 0, 0},
-		{"one alone, by any other vote", map[string]Vote{"d2": {s, 4, Down}, "d3": {s, 1, Up}}, 0, 0},
-		{"stale", map[string]Vote{"d2": {s, 2, Down}, "d3": {s, 2, Down}}, fresh + ms, 0},
-		{"its own word is no report", map[string]Vote{"d1": {s, 2, Down}, "d2": {s, 2, Down}}, 0, 0},
+		{"a quorum stands by it", map[string]Vote{"d2": {Subject: s, N: 2, To: Down}, "d3": {Subject: s, N: 2, To: Down}}, 0, 1},
+		{"or wants the next one already", map[string]Vote{"d2": {Subject: s, N: 2, To: Up}, "d3": {Subject: s, N: 2, To: Down}}, 0, 1},
+		{"the latest that all of it has", map[string]Vote{"d2": {Subject: s, N: 4, To: Down}, "d3": {Subject: s, N: 3, To: Up}}, 0, 2},
+		{"one alone", map[string]Vote{"d2": {Subject: s, N: 2, To: Down}}, 0, 0},
+		{"one alone, by any other vote", map[string]Vote{"d2": {Subject: s, N: 4, To: Down}, "d3": {Subject: s, N: 1, To: Up}}, 0, 0},
+		{"stale", map[string]Vote{"d2": {Subject: s, N: 2, To: Down}, "d3": {Subject: s, N: 2, To: Down}}, fresh + ms, 0},
+		{"its own word is no report", map[string]Vote{"d1": {Subject: s, N: 2, To: Down}, "d2": {Subject: s, N: 2, To: Down}}, 0, 0},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -189,17 +189,17 @@ func TestL2TooFewHaveIt(t *testing.T) {
 		votes  map[string]Vote // d1's own too
 		want   uint64          // of d1
 	}{
-		{"half have it, all say up", rosterOf(4), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 4, Up}, "d3": {s, 3, Up}, "d4": {s, 3, Up}}, 2},
-		{"half have it, all say down", rosterOf(4), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 3, Down}, "d4": {s, 3, Down}}, 3},
-		{"half have it, half say up", rosterOf(4), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 3, Up}, "d4": {s, 3, Up}}, 3},
-		{"its holder and another say up, one is silent", rosterOf(3), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 3, Up}}, 2},
-		{"two have it, in one fault domain", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "b"}}, map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 4, Up}, "d3": {s, 3, Up}}, 2},
-		{"two say up, in one fault domain", []Director{{"d1", "a"}, {"d2", "b"}, {"d3", "b"}}, map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 3, Up}, "d3": {s, 3, Up}}, 3},
-		{"nobody else has even the one before", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 2, Down}, "d3": {s, 2, Down}}, 1},
-		{"the others are far behind", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 1, Up}, "d3": {s, 1, Up}}, 2},
-		{"a liar would keep it", rosterOf(3), map[string]Vote{"d1": {s, 4, Up}, "d2": {s, 99, Down}, "d3": {s, 3, Up}}, 2},
-		{"a quorum says up, one of it far behind", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Up}, "d3": {s, 1, Up}}, 2},
-		{"the one who lies about it", rosterOf(3), map[string]Vote{"d1": {s, 4, Down}, "d2": {s, 4, Down}, "d3": {s, 1, Up}}, 3},
+		{"half have it, all say up", rosterOf(4), map[string]Vote{"d1": {Subject: s, N: 4, To: Up}, "d2": {Subject: s, N: 4, To: Up}, "d3": {Subject: s, N: 3, To: Up}, "d4": {Subject: s, N: 3, To: Up}}, 2},
+		{"half have it, all say down", rosterOf(4), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 4, To: Down}, "d3": {Subject: s, N: 3, To: Down}, "d4": {Subject: s, N: 3, To: Down}}, 3},
+		{"half have it, half say up", rosterOf(4), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 4, To: Down}, "d3": {Subject: s, N: 3, To: Up}, "d4": {Subject: s, N: 3, To: Up}}, 3},
+		{"its holder and another say up, one is silent", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Up}, "d2": {Subject: s, N: 3, To: Up}}, 2},
+		{"two have it, in one fault domain", []Director{{"d1", "a"}, {"d2", "a"}, {"d3", "b"}}, map[string]Vote{"d1": {Subject: s, N: 4, To: Up}, "d2": {Subject: s, N: 4, To: Up}, "d3": {Subject: s, N: 3, To: Up}}, 2},
+		{"two say up, in one fault domain", []Director{{"d1", "a"}, {"d2", "b"}, {"d3", "b"}}, map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 3, To: Up}, "d3": {Subject: s, N: 3, To: Up}}, 3},
+		{"nobody else has even the one before", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 2, To: Down}, "d3": {Subject: s, N: 2, To: Down}}, 1},
+		{"the others are far behind", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 1, To: Up}, "d3": {Subject: s, N: 1, To: Up}}, 2},
+		{"a liar would keep it", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Up}, "d2": {Subject: s, N: 99, To: Down}, "d3": {Subject: s, N: 3, To: Up}}, 2},
+		{"a quorum says up, one of it far behind", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 4, To: Up}, "d3": {Subject: s, N: 1, To: Up}}, 2},
+		{"the one who lies about it", rosterOf(3), map[string]Vote{"d1": {Subject: s, N: 4, To: Down}, "d2": {Subject: s, N: 4, To: Down}, "d3": {Subject: s, N: 1, To: Up}}, 3},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -160,9 +160,10 @@ func (s Sign) String() string {
 // equal to After(N) is a vote for that transition, the opposite state one
 // against it, and Unknown withdraws the director's vote (abstains).
 type Vote struct {
-	Subject Subject
-	N       uint64
-	To      State
+	Subject   Subject
+	N         uint64
+	To        State
+	Suspicion uint16 // on a fall: what its author holds against the subject, in hundredths; see Quorum.Weight
 }
 
 // Ballot is what a director sends: some votes, new or repeated, under one

@@ -125,7 +125,7 @@ func (v *voice) beat() Heartbeat {
 func certify(s Subject, n uint64, boot, seq uint64, directors ...string) Certificate {
 	c := Certificate{Subject: s, N: n}
 	for _, d := range directors {
-		c.Proof = append(c.Proof, sign(d, boot, seq, Vote{s, n, After(n)}).Raw)
+		c.Proof = append(c.Proof, sign(d, boot, seq, Vote{Subject: s, N: n, To: After(n)}).Raw)
 	}
 	return c
 }

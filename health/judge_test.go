@@ -225,7 +225,7 @@ func TestS7JudgeAgreesWithItsTwin(t *testing.T) {
 				clear(v.votes)
 			default:
 				s := rapid.SampledFrom(subjects).Draw(t, "subject")
-				vote := Vote{s, w.n[s] + uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2}).Draw(t, "n")), State(rapid.SampledFrom([]int{0, 1, 2, 2}).Draw(t, "to"))}
+				vote := Vote{Subject: s, N: w.n[s] + uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2}).Draw(t, "n")), To: State(rapid.SampledFrom([]int{0, 1, 2, 2}).Draw(t, "to"))}
 				if vote.N == 0 {
 					vote.N = 1
 				}
@@ -312,9 +312,9 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 		for _, s := range subjects { // each doubts once, alone, and takes it back
 			for _, v := range honest {
 				if rapid.Bool().Draw(t, "doubts") {
-					say(v, now, Vote{s, 1, Down})
+					say(v, now, Vote{Subject: s, N: 1, To: Down})
 				}
-				say(v, now, Vote{s, 1, Up})
+				say(v, now, Vote{Subject: s, N: 1, To: Up})
 			}
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -326,7 +326,7 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 			n := uint64(rapid.IntRange(1, 3).Draw(t, "n"))
 			switch rapid.IntRange(0, 5).Draw(t, "lie") {
 			case 0:
-				ballot := liar.cast(Vote{s, n, After(n)})
+				ballot := liar.cast(Vote{Subject: s, N: n, To: After(n)})
 				ballot.Boot = uint64(rapid.IntRange(1, 3).Draw(t, "boot"))
 				_, _ = b.Ballot(ballot, at(now))
 			case 1:
@@ -341,7 +341,7 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 					_, _ = b.Ballot(old, at(now))
 				}
 			default: // a certificate of its own and others' old votes
-				c := Certificate{Subject: s, N: n, Proof: [][]byte{sign("d2", 9, 9, Vote{s, n, After(n)}).Raw}}
+				c := Certificate{Subject: s, N: n, Proof: [][]byte{sign("d2", 9, 9, Vote{Subject: s, N: n, To: After(n)}).Raw}}
 				c.Proof = append(c.Proof, rapid.SliceOfN(rapid.SampledFrom(tape), 0, 8).Draw(t, "proof")...)
 				b.Merge([]Certificate{c}, verifyFor(roster), at(now))
 			}
@@ -375,7 +375,7 @@ func TestS7FewerThanAQuorumChangeNothing(t *testing.T) {
 		for seq := range uint64(4) {
 			for _, name := range bad {
 				s := signal(rapid.IntRange(1, 2).Draw(t, "subject"))
-				_, _ = b.Ballot(sign(name, 1, seq+1, Vote{s, 1, Down}, Vote{signal(3), 1, Down}), epoch)
+				_, _ = b.Ballot(sign(name, 1, seq+1, Vote{Subject: s, N: 1, To: Down}, Vote{Subject: signal(3), N: 1, To: Down}), epoch)
 				b.MergeSummary(name, []Standing{{s, uint64(rapid.IntRange(1, 9).Draw(t, "n"))}}, epoch)
 				b.Merge([]Certificate{certify(s, 1, 1, 9, bad...), certify(s, 1, 1, 9, append(bad, bad...)...)}, verifyFor(roster), epoch)
 			}

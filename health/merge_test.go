@@ -101,7 +101,7 @@ func TestS7ProofTable(t *testing.T) {
 		{"no proof", with(func(c *Certificate) { c.Proof = nil }), nil, false},
 		{"votes on another transition", with(func(c *Certificate) { c.N = 3 }), nil, false},
 		{"votes for the opposite", with(func(c *Certificate) {
-			c.Proof = [][]byte{sign("d2", 1, 5, Vote{signal(1), 1, Up}).Raw, good.Proof[1]}
+			c.Proof = [][]byte{sign("d2", 1, 5, Vote{Subject: signal(1), N: 1, To: Up}).Raw, good.Proof[1]}
 		}), nil, false},
 		{"votes on another subject", with(func(c *Certificate) { c.Subject = signal(2) }), nil, false},
 		{"a subject not in the spec", certify(signal(7), 1, 1, 5, "d2", "d3"), nil, false},
@@ -113,16 +113,16 @@ func TestS7ProofTable(t *testing.T) {
 			}
 		}), nil, false},
 		{"a voter has withdrawn since", good, func(b *Book) {
-			_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(1), 1, Unknown}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(1), N: 1, To: Unknown}), epoch)
 		}, false},
 		{"a voter says the opposite since", good, func(b *Book) {
-			_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(1), 1, Up}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(1), N: 1, To: Up}), epoch)
 		}, false},
 		{"a voter said the opposite before", good, func(b *Book) {
-			_, _ = b.Ballot(sign("d2", 1, 4, Vote{signal(1), 1, Up}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 4, Vote{Subject: signal(1), N: 1, To: Up}), epoch)
 		}, true},
 		{"a voter has seen it in force since", good, func(b *Book) {
-			_, _ = b.Ballot(sign("d2", 1, 6, Vote{signal(1), 2, Down}), epoch)
+			_, _ = b.Ballot(sign("d2", 1, 6, Vote{Subject: signal(1), N: 2, To: Down}), epoch)
 		}, true},
 		{"a voter has restarted since", good, func(b *Book) {
 			_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 2, Seq: 1}, epoch)
@@ -155,7 +155,7 @@ func TestMergeVerifiesOnlyWhatIsNew(t *testing.T) {
 	b := newTestBook(3, 2)
 	calls := 0
 	verify := func(raw []byte) (Ballot, error) { calls++; return openBallot(raw) }
-	ballot2, ballot3 := sign("d2", 1, 5, Vote{signal(1), 1, Down}, Vote{signal(2), 1, Down}), sign("d3", 1, 5, Vote{signal(1), 1, Down}, Vote{signal(2), 1, Down})
+	ballot2, ballot3 := sign("d2", 1, 5, Vote{Subject: signal(1), N: 1, To: Down}, Vote{Subject: signal(2), N: 1, To: Down}), sign("d3", 1, 5, Vote{Subject: signal(1), N: 1, To: Down}, Vote{Subject: signal(2), N: 1, To: Down})
 	proof := [][]byte{ballot2.Raw, ballot3.Raw}
 	certs := []Certificate{{Subject: signal(1), N: 1, Proof: proof}, {Subject: signal(2), N: 1, Proof: proof}}
 	if applied, _ := b.Merge(certs, verify, epoch); len(applied) != 2 || calls != 2 {
@@ -280,7 +280,7 @@ func TestSaveRestore(t *testing.T) {
 	}
 	b.MergeSummary("d2", []Standing{{signal(2), 2}}, at(5*time.Minute))
 	b.MergeSummary("d3", []Standing{{signal(2), 2}}, at(5*time.Minute))
-	_, _ = b.Ballot(sign("d2", 7, 70, Vote{signal(1), 6, Up}), at(5*time.Minute))
+	_, _ = b.Ballot(sign("d2", 7, 70, Vote{Subject: signal(1), N: 6, To: Up}), at(5*time.Minute))
 	data := b.Save(at(6 * time.Minute))
 	if again := b.Save(at(6 * time.Minute)); !slices.Equal(data, again) {
 		t.Error("equal books give different bytes")
@@ -312,7 +312,7 @@ func TestSaveRestore(t *testing.T) {
 	if until := restored.Chain(signal(1)).Damped(back); !until.Equal(back.Add(6 * time.Minute)) {
 		t.Errorf("damped until %s after the restart, want 6 min more", until)
 	}
-	for _, old := range []Ballot{sign("d2", 7, 70, Vote{signal(1), 6, Up}), sign("d2", 6, 99, Vote{signal(1), 6, Up})} {
+	for _, old := range []Ballot{sign("d2", 7, 70, Vote{Subject: signal(1), N: 6, To: Up}), sign("d2", 6, 99, Vote{Subject: signal(1), N: 6, To: Up})} {
 		if _, err := restored.Ballot(old, back); err == nil {
 			t.Errorf("a message of boot %d from before the restart is taken", old.Boot)
 		}

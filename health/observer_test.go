@@ -159,7 +159,7 @@ func TestKnownTransitionClearsSuspicion(t *testing.T) {
 	p.miss(check(1), time.Second, 2*time.Second)
 	p.miss(check(2), time.Second, 2*time.Second)
 	got := o.Votes(b, at(2*time.Second))
-	want := []Vote{{check(1), 2, Down}, {check(2), 1, Down}}
+	want := []Vote{{Subject: check(1), N: 2, To: Down}, {Subject: check(2), N: 1, To: Down}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("Votes = %v, want %v", got, want)
 	}
@@ -189,7 +189,7 @@ func TestFirstRoundHoldsEverything(t *testing.T) {
 	}
 	o.Report(Report{Subject: signal(2), Void: true, At: at(400 * ms)}) // no route: probed all the same
 	p.want(signal(1), 400*ms, Down)
-	if votes := o.Votes(b, at(400*ms)); len(votes) != 1 || votes[0] != (Vote{signal(1), 1, Down}) {
+	if votes := o.Votes(b, at(400*ms)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 1, To: Down}) {
 		t.Errorf("votes after it: %v", votes)
 	}
 }
@@ -200,7 +200,7 @@ func TestFirstRoundEndsWithoutTheLastTarget(t *testing.T) {
 	p := &probed{t, o, b}
 	p.ok(signal(1), 9*time.Second)
 	o.Votes(b, at(9*time.Second))
-	if votes := o.Votes(b, at(10*time.Second)); len(votes) != 1 || votes[0] != (Vote{signal(1), 1, Up}) {
+	if votes := o.Votes(b, at(10*time.Second)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 1, To: Up}) {
 		t.Errorf("votes when the round is given up: %v", votes)
 	}
 }
@@ -293,7 +293,7 @@ func TestVotesFollowTime(t *testing.T) {
 		t.Fatalf("votes said twice: %v", votes)
 	}
 	p.fell(signal(1), s)
-	if votes := p.o.Votes(p.b, at(s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Down}) {
+	if votes := p.o.Votes(p.b, at(s)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 2, To: Down}) {
 		t.Fatalf("votes after a transition: %v", votes)
 	}
 	for d := s; d <= 9*s; d += s {
@@ -304,7 +304,7 @@ func TestVotesFollowTime(t *testing.T) {
 	if votes := p.o.Votes(p.b, at(11*s-1)); len(votes) != 0 {
 		t.Fatalf("votes while the hold lasts: %v", votes)
 	}
-	if votes := p.o.Votes(p.b, at(11*s)); len(votes) != 1 || votes[0] != (Vote{signal(1), 2, Up}) {
+	if votes := p.o.Votes(p.b, at(11*s)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 2, To: Up}) {
 		t.Fatalf("votes when the hold ends: %v", votes)
 	}
 	votes := p.o.Votes(p.b, at(30*s))

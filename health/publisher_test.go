@@ -29,7 +29,7 @@ func sends(p *Publisher, before func(time.Duration)) (out []string) {
 }
 
 func TestPublisherRepeatsUntilAcknowledged(t *testing.T) {
-	cast := func(p *Publisher) { p.Cast([]Vote{{signal(1), 1, Down}}, epoch) }
+	cast := func(p *Publisher) { p.Cast([]Vote{{Subject: signal(1), N: 1, To: Down}}, epoch) }
 	tests := []struct {
 		name  string
 		peers []string
@@ -81,13 +81,13 @@ func TestPublisherRepeatsUntilAcknowledged(t *testing.T) {
 func TestPublisherSaysNothingTwice(t *testing.T) {
 	p := NewPublisher("d1", 1, []string{"d2"})
 	p.Acknowledged(hb("d2", 1, 1, 0), epoch)
-	p.Cast([]Vote{{signal(1), 1, Up}, {signal(2), 1, Unknown}}, epoch)
+	p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up}, {Subject: signal(2), N: 1, To: Unknown}}, epoch)
 	out := p.Due(epoch)
 	if len(out) != 1 || len(out[0].Votes) != 1 {
 		t.Fatalf("Due = %+v", out)
 	}
 	p.Acknowledged(hb("d2", 1, 2, p.Digest()), epoch)
-	p.Cast([]Vote{{signal(1), 1, Up}}, epoch)
+	p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up}}, epoch)
 	if out := p.Due(at(time.Second)); len(out) != 0 || !p.Next(at(time.Second)).IsZero() {
 		t.Errorf("Due = %+v", out)
 	}
@@ -98,7 +98,7 @@ func TestPublisherFitsADatagram(t *testing.T) {
 	var votes []Vote
 	for i := range 700 {
 		s := Subject{Kind: KindCheck, Addr: netipFrom([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(i >> 8), 15: byte(i)}, 443), Def: "0123456789abcdef"}
-		votes = append(votes, Vote{s, 1 << 40, Up})
+		votes = append(votes, Vote{Subject: s, N: 1 << 40, To: Up})
 	}
 	p.Cast(votes, epoch)
 	seen := 0
@@ -122,7 +122,7 @@ func TestPublisherFitsADatagram(t *testing.T) {
 func TestPublisherFillsARestartedPeer(t *testing.T) {
 	for _, holds := range []uint64{0, 12345} {
 		p := NewPublisher("d1", 1, []string{"d2"})
-		p.Cast([]Vote{{signal(1), 1, Up}, {signal(2), 1, Up}}, epoch)
+		p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up}, {Subject: signal(2), N: 1, To: Up}}, epoch)
 		p.Due(epoch)
 		p.Acknowledged(hb("d2", 1, 1, p.Digest()), epoch)
 		if out := p.Due(at(time.Second)); len(out) != 0 {
@@ -196,7 +196,7 @@ func TestPublisherAndBookAgree(t *testing.T) {
 				peerBoot, peerSeq = peerBoot+1, 0
 			default:
 				s := signal(rapid.IntRange(1, 5).Draw(t, "subject")) // 5 is not in the peer's spec
-				v := Vote{s, uint64(rapid.IntRange(1, 3).Draw(t, "n")), State(rapid.IntRange(0, 2).Draw(t, "to"))}
+				v := Vote{Subject: s, N: uint64(rapid.IntRange(1, 3).Draw(t, "n")), To: State(rapid.IntRange(0, 2).Draw(t, "to"))}
 				p.Cast([]Vote{v}, at(now))
 				if want[s] = v; v.To == Unknown {
 					delete(want, s)
@@ -268,7 +268,7 @@ func TestLiarIsNotSentAllEachTime(t *testing.T) {
 		p := NewPublisher("d1", 1, []string{"d1", "d2"})
 		var votes []Vote
 		for i := range 200 {
-			votes = append(votes, Vote{Subject{Kind: KindSignal, Addr: at4(i, 443)}, 1, Up})
+			votes = append(votes, Vote{Subject: Subject{Kind: KindSignal, Addr: at4(i, 443)}, N: 1, To: Up})
 		}
 		p.Cast(votes, at(0))
 		p.Due(at(0))

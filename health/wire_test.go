@@ -55,7 +55,7 @@ func TestWireRoundTrip(t *testing.T) {
 		var certs []Certificate
 		var summary []Standing
 		for range rapid.IntRange(0, 20).Draw(t, "size") {
-			v := Vote{drawSubject(t), rapid.Uint64Range(1, 1<<40).Draw(t, "n"), State(rapid.IntRange(0, 2).Draw(t, "to"))}
+			v := Vote{Subject: drawSubject(t), N: rapid.Uint64Range(1, 1<<40).Draw(t, "n"), To: State(rapid.IntRange(0, 2).Draw(t, "to"))}
 			votes = append(votes, v)
 			summary = append(summary, Standing{v.Subject, v.N})
 			c := Certificate{Subject: v.Subject, N: v.N, Reason: rapid.SampledFrom([]string{"", "status 503"}).Draw(t, "reason")}
@@ -134,7 +134,7 @@ func TestUnknownFieldsAreTolerated(t *testing.T) {
 		b = protowire.AppendTag(b, 98, protowire.Fixed32Type)
 		return protowire.AppendFixed32(b, 7)
 	}
-	if b, err := DecodeVotes(extra(EncodeVotes([]Vote{{signal(1), 1, Down}}, nil))); err != nil || len(b.Votes) != 1 {
+	if b, err := DecodeVotes(extra(EncodeVotes([]Vote{{Subject: signal(1), N: 1, To: Down}}, nil))); err != nil || len(b.Votes) != 1 {
 		t.Errorf("votes: %v", err)
 	}
 	if _, err := DecodeHeartbeat(extra(EncodeHeartbeat(Heartbeat{Votes: 3}))); err != nil {
@@ -152,7 +152,7 @@ func TestF13MalformedIsRefused(t *testing.T) {
 	vote := func(v Vote) []byte { return appendBytes(appendVarint(nil, 1, wireFormat), 2, appendVote(nil, v)) }
 	many := appendVarint(nil, 1, wireFormat)
 	for range maxBallotVotes + 1 {
-		many = appendBytes(many, 2, appendVote(nil, Vote{signal(1), 1, Up}))
+		many = appendBytes(many, 2, appendVote(nil, Vote{Subject: signal(1), N: 1, To: Up}))
 	}
 	tests := []struct {
 		name    string
@@ -161,11 +161,11 @@ func TestF13MalformedIsRefused(t *testing.T) {
 		{"empty", nil},
 		{"no format", EncodeVotes(nil, nil)[2:]},
 		{"a later format", appendVarint(nil, 1, wireFormat+1)},
-		{"truncated", EncodeVotes([]Vote{{signal(1), 1, Up}}, nil)[:8]},
+		{"truncated", EncodeVotes([]Vote{{Subject: signal(1), N: 1, To: Up}}, nil)[:8]},
 		{"too many votes", many},
 		{"a vote without subject", appendBytes(appendVarint(nil, 1, wireFormat), 2, []byte{})},
-		{"a vote on no transition", vote(Vote{signal(1), 0, Down})},
-		{"a state that is none", vote(Vote{signal(1), 1, Down + 1})},
+		{"a vote on no transition", vote(Vote{Subject: signal(1), N: 0, To: Down})},
+		{"a state that is none", vote(Vote{Subject: signal(1), N: 1, To: Down + 1})},
 		{"half a cover", appendFixed(appendVarint(nil, 1, wireFormat), 3, 1)},
 		{"an empty cover", EncodeVotes(nil, &Range{Low: 2, High: 1})},
 	}
@@ -187,7 +187,7 @@ func TestReasonsArePrintable(t *testing.T) {
 }
 
 func FuzzDecodeVotes(f *testing.F) {
-	f.Add(EncodeVotes([]Vote{{signal(1), 1, Down}, {check(2), 7, Unknown}}, &Range{1, 2}))
+	f.Add(EncodeVotes([]Vote{{Subject: signal(1), N: 1, To: Down}, {Subject: check(2), N: 7, To: Unknown}}, &Range{1, 2}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := DecodeVotes(data)
 		if err != nil {
@@ -220,7 +220,7 @@ func FuzzDecodeHeartbeat(f *testing.F) {
 		got.Director, got.Boot, got.Seq = "d2", 1, 1
 		_ = newTestBook(3, 1).Heartbeat(got, epoch)
 		p := NewPublisher("d1", 1, []string{"d2"})
-		p.Cast([]Vote{{signal(1), 1, Up}}, epoch)
+		p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up}}, epoch)
 		p.Acknowledged(got, epoch)
 		p.Due(epoch)
 	})
