@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -43,11 +44,15 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 	for _, s := range order {
 		out = append(out, *wanted[s])
 		watched = append(watched, health.Watched{Subject: s, Signal: signal[s], Interval: wanted[s].Interval})
+		if probe.KeepsWarm && wanted[s].Fast && wanted[s].Hostname == "" {
+			watched = append(watched, health.Watched{Subject: health.Gray(s.Addr), Interval: max(wanted[s].Interval, time.Second)})
+		}
 	}
 	return out, watched
 }
 
-// subjects lists every subject of the spec, assigned to this director or not.
+// subjects lists every subject of the spec, assigned to this director or not. The prober
+// reports about gray failures beside the signals that show them.
 func subjects(set *spec.Set) []health.Subject {
 	var out []health.Subject
 	seen := map[health.Subject]bool{}
@@ -55,6 +60,9 @@ func subjects(set *spec.Set) []health.Subject {
 		if !seen[s.Subject] {
 			seen[s.Subject] = true
 			out = append(out, s.Subject)
+			if s.Fast && set.Hostname(s.Subject.Addr.Addr()) == "" {
+				out = append(out, health.Gray(s.Subject.Addr))
+			}
 		}
 	})
 	return out

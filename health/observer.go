@@ -176,7 +176,7 @@ func (o *Observer) relate() {
 // void ones, neither help nor hurt.
 func (o *Observer) Report(r Report) {
 	e := o.entries[r.Subject]
-	if e == nil {
+	if e == nil || r.Late && !r.OK { // not an outcome yet
 		return
 	}
 	if !e.seen {

@@ -27,6 +27,15 @@ func (s Subject) Valid() bool {
 	}
 }
 
+// grayDefinition is the first 16 hexadecimal digits of the SHA-256 of "gray".
+const grayDefinition = "0e92d69f9b951b18"
+
+// Gray is the subject that says whether new connections to an address and port and one
+// that stands there disagree: soft, so that it degrades and never fails.
+func Gray(at netip.AddrPort) Subject {
+	return Subject{Kind: KindSoft, Addr: at, Def: grayDefinition}
+}
+
 func isDefinition(def string) bool {
 	if len(def) != 16 {
 		return false

@@ -188,6 +188,9 @@ func Readmitted(p *plan.Plan, set *spec.Set) map[health.Subject]*plan.Override {
 			for _, a := range s.end.Watched() {
 				for _, sub := range steer.Subjects(s.service, a) {
 					out[sub.Subject] = o
+					if sub.Fast {
+						out[health.Gray(sub.Subject.Addr)] = o
+					}
 				}
 			}
 		}

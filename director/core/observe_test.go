@@ -129,7 +129,7 @@ func TestReadmit(t *testing.T) {
 	w.refused(Command{Verb: Readmit, Scope: "cluster/fra", For: 2 * time.Hour}, "too long")
 	w.do(Command{Verb: Readmit, Scope: "service/shop@fra"})
 	got := Readmitted(w.s.Plan.Plan, w.s.Spec)
-	if len(got) != 2 {
+	if len(got) != 3 { // signal, check, and the gray failure beside them
 		t.Fatalf("readmitted %v", got)
 	}
 	for s := range got {

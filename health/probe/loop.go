@@ -4,9 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/divertdns/divert/health"
 )
 
 // loop is the state of one Run; only its goroutine touches it.
@@ -14,16 +15,31 @@ type loop struct {
 	*Scheduler
 	schedule *schedule
 	flights  *flights // probes that our own sockets carry
-	flying   map[*entry]*request
+	flying   []*probing
+	spare    []*probing     // ended, to be used again
 	wg       sync.WaitGroup // probes in goroutines
 	planned  time.Time      // when the loop wanted to be awake; zero before the first time
 	reap     time.Duration  // how long to leave the sockets alone
+	verdict  time.Duration  // until one that is out is late, or missed
+	gray     int            // addresses and ports in gray failure
+}
+
+// probing is one probe that is out. Of a target there may be several: a fast signal
+// leaves whether or not the one before was answered.
+type probing struct {
+	entry  *entry
+	req    *request
+	at     time.Time
+	index  int  // in loop.flying
+	void   bool // in flight during a stall
+	late   bool // looked at for lateness
+	missed bool // reported as missed; an answer may still come
 }
 
 // result is what a probe in a goroutine brings home.
 type result struct {
-	entry *entry
-	out   outcome
+	probing *probing
+	out     outcome
 }
 
 // Run probes until ctx ends, and leaves nothing in flight behind it.
@@ -32,7 +48,6 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		Scheduler: s,
 		schedule:  newSchedule(),
 		flights:   newFlights(s.opts.Source, s.policy),
-		flying:    make(map[*entry]*request),
 	}
 	s.mu.Lock()
 	s.changed, s.done = s.wanted != nil, nil
@@ -42,6 +57,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer l.wg.Wait()
 	defer cancel()
 	defer l.flights.close()
+	defer l.dismissAll()
 	defer s.metrics.inFlight.Set(0)
 
 	timer := time.NewTimer(0)
@@ -59,15 +75,23 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		now := time.Now()
 		l.stalled(now)
 		l.inputs(now)
+		l.settle(now) // a peer's doubt takes effect now
 		l.launch(inner, now)
+		// Answers are read before lateness is judged: a director that gets little time
+		// sees no misses (F12).
 		l.flights.poll(time.Now(), l.finish)
-		if l.schedule.settle(now) {
-			l.setStretch(l.schedule.stretch)
-			l.metrics.interval.Set(l.schedule.longest().Seconds())
-		}
+		l.judge(now)
+		l.settle(now)
 		l.metrics.inFlight.Set(float64(len(l.flying)))
 		l.planned = now.Add(l.sleep(now))
 		timer.Reset(time.Until(l.planned))
+	}
+}
+
+func (l *loop) settle(now time.Time) {
+	if l.schedule.settle(now) {
+		l.setStretch(l.schedule.limits.fast.calm)
+		l.metrics.limits(l.schedule)
 	}
 }
 
@@ -80,9 +104,10 @@ func (l *loop) stalled(now time.Time) {
 		return
 	}
 	l.metrics.stalls.Inc()
-	for e := range l.flying {
-		e.void = true
+	for _, p := range l.flying {
+		p.void = true
 	}
+	l.schedule.spread(now)
 	l.opts.Stalled(now, late)
 }
 
@@ -94,70 +119,102 @@ func (l *loop) inputs(now time.Time) {
 	if changed {
 		targets, l.changed = l.wanted, false
 	}
-	var doubts map[netip.AddrPort]struct{}
+	var doubts map[health.Subject]struct{}
 	if len(l.doubts) > 0 {
-		doubts, l.doubts = l.doubts, make(map[netip.AddrPort]struct{})
+		doubts, l.doubts = l.doubts, make(map[health.Subject]struct{})
 	}
 	done := l.done
 	l.done = nil
 	l.mu.Unlock()
 
 	for _, r := range done {
-		l.finish(r.entry, r.out)
+		l.finish(r.probing, r.out)
 	}
 	if changed {
 		l.adopt(targets, now)
 	}
-	for addr := range doubts {
-		if g := l.schedule.groups[addr]; g != nil && l.schedule.doubt(g, now) {
-			l.metrics.bursts.Inc()
+	for subject := range doubts {
+		e := l.schedule.entries[subject]
+		g := l.schedule.groups[unmap(subject.Addr)]
+		if e != nil {
+			g = e.group
+		}
+		if g != nil {
+			l.doubt(g, now, e.doubting())
 		}
 	}
 }
 
+func (l *loop) dismissAll() {
+	for _, g := range l.schedule.groups {
+		l.dismiss(g)
+	}
+}
+
+func (l *loop) doubt(g *group, now time.Time, lasts time.Duration) {
+	if l.schedule.doubt(g, now, lasts) {
+		l.metrics.bursts.Inc()
+	}
+}
+
 func (l *loop) adopt(targets []Target, now time.Time) {
-	for _, e := range l.schedule.set(targets, l.prepare, now) {
+	added, left := l.schedule.set(targets, l.prepare, now)
+	for _, g := range left {
+		l.dismiss(g)
+	}
+	for _, e := range added {
 		if e.req.refused != "" {
 			l.log.Warn("probe is never sent", slog.String("subject", e.Subject.String()), slog.String("why", e.req.refused))
 		}
 	}
 	refused, count := 0, [kinds]int{}
-	for _, e := range l.schedule.entries {
+	paces := make(map[health.Subject]*pace, len(l.schedule.entries))
+	l.settle(now) // else the first paces would be those of before
+	for subject, e := range l.schedule.entries {
 		count[e.req.kind]++
 		if e.req.refused != "" {
 			refused++
 		}
+		e.pace.tell(l.schedule, e)
+		paces[subject] = e.pace
 	}
 	for k := kindFast; k < kinds; k++ {
 		l.metrics.targets[k].Set(float64(count[k]))
 	}
 	l.metrics.refused.Set(float64(refused))
+	l.mu.Lock()
+	l.paces = paces
+	l.mu.Unlock()
 }
 
 // launch starts all that is due. Each probe has its own socket or goroutine;
-// how many there are is bounded by the spec, one for each target.
+// how many there are is bounded by the spec and the limits.
 func (l *loop) launch(ctx context.Context, now time.Time) {
 	for e := l.schedule.next(now); e != nil; e = l.schedule.next(now) {
-		r, timeout := e.req, e.Timeout
+		r := e.req
+		p := l.begin(e, now)
+		timeout := e.Timeout
 		if e.Fast {
-			timeout = e.patience.wait(e.Interval, e.ceiling())
+			timeout = signalLife
 		}
-		l.flying[e] = r
 		switch {
 		case r.refused != "":
-			l.finish(e, outcome{void: true, reason: r.refused})
+			l.finish(p, outcome{void: true, reason: r.refused})
 		case l.sockets && r.plain && r.hostname == nil:
 			if !e.Fast || e.group.inDoubt {
 				l.reap = 0
 			}
-			l.flights.start(e, r, timeout, l.finish)
+			l.flights.start(p, timeout, l.finish)
+			if e.Fast {
+				l.stand(e, now)
+			}
 		default:
 			l.wg.Go(func() {
 				deadline, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
 				out := l.reach(deadline, r)
 				l.mu.Lock()
-				l.done = append(l.done, result{e, out})
+				l.done = append(l.done, result{p, out})
 				l.mu.Unlock()
 				l.poke()
 			})
@@ -165,42 +222,113 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 	}
 }
 
-// finish books an outcome and reports it. It is the only caller of Report.
-func (l *loop) finish(e *entry, o outcome) {
-	r := l.flying[e]
-	delete(l.flying, e)
+func (l *loop) begin(e *entry, now time.Time) *probing {
+	p := &probing{}
+	if n := len(l.spare); n > 0 {
+		p, l.spare = l.spare[n-1], l.spare[:n-1]
+	}
+	*p = probing{entry: e, req: e.req, at: now, index: len(l.flying)}
+	l.flying = append(l.flying, p)
+	e.out++
+	return p
+}
+
+func (l *loop) end(p *probing) {
+	last := len(l.flying) - 1
+	l.flying[p.index] = l.flying[last]
+	l.flying[p.index].index = p.index
+	l.flying[last] = nil
+	l.flying = l.flying[:last]
+	if len(l.spare) < 128 {
+		l.spare = append(l.spare, p)
+	}
+}
+
+// finish books an outcome and reports it, unless it was missed before.
+func (l *loop) finish(p *probing, o outcome) {
+	l.end(p)
+	e, now := p.entry, time.Now()
+	l.schedule.ended(e, now)
 	if e.gone {
 		return
 	}
-	now := time.Now()
-	if e.void && r.refused == "" {
+	if p.void && p.req.refused == "" {
 		o = outcome{void: true, reason: "we stalled ourselves"}
 	}
-	l.metrics.ended(r.kind, o)
-	if !o.void {
-		l.learn(e, o, now)
+	if p.missed && !o.ok {
+		return // that is known
 	}
-	l.schedule.back(e, now)
-	l.opts.Report(o.report(e.Subject, now))
+	l.metrics.ended(p.req.kind, o, p.missed)
+	if !o.void {
+		l.learn(p, o, now)
+	}
+	r := o.report(e.Subject, now)
+	r.Late = p.missed
+	l.opts.Report(r)
 }
 
-func (l *loop) learn(e *entry, o outcome, now time.Time) {
+// learn takes an outcome that says something of the target. A signal that was missed and
+// then answered says how slow the path has become, which is all it says now.
+func (l *loop) learn(p *probing, o outcome, now time.Time) {
+	e, g := p.entry, p.entry.group
 	if e.Fast {
-		if o.timeout {
-			e.patience.silence()
-		} else {
-			e.patience.heard(o.latency)
-		}
+		g.signal(o.ok, p.at)
+	}
+	if o.ok || e.Fast && !o.timeout {
+		e.patience.heard(o.latency)
 	}
 	if !e.judge(o.ok) {
 		return
 	}
-	if l.schedule.doubt(e.group, now) {
-		l.metrics.bursts.Inc()
-	}
+	l.doubt(g, now, e.doubting())
 	if !e.Fast {
-		e.again = true // confirm at once, whoever was in doubt already
+		l.schedule.soon(e, now) // confirm at once, whoever was in doubt already
 	}
+}
+
+// judge looks at those that are out and have had no answer by now: late ones are reason
+// for doubt, fast signals past their deadline are missed. It says nothing of a target
+// that is known to fail, nor twice of one that has not answered since.
+func (l *loop) judge(now time.Time) {
+	l.verdict = time.Hour
+	for _, p := range l.flying {
+		e, age := p.entry, now.Sub(p.at)
+		if p.void || e.gone || p.req.refused != "" {
+			continue
+		}
+		if !p.late {
+			if wait := e.late() - age; wait > 0 {
+				l.verdict = min(l.verdict, wait)
+			} else {
+				p.late = true
+				l.tardy(e, age, now)
+			}
+		}
+		if e.Fast && !p.missed {
+			if wait := e.patience.deadline() - age; wait > 0 {
+				l.verdict = min(l.verdict, wait)
+			} else {
+				p.missed = true
+				o := outcome{reason: "timeout connecting", timeout: true, latency: age}
+				l.metrics.ended(p.req.kind, o, false)
+				l.learn(p, o, now)
+				l.opts.Report(o.report(e.Subject, now))
+			}
+		}
+	}
+}
+
+func (l *loop) tardy(e *entry, age time.Duration, now time.Time) {
+	if e.failing || e.tardy {
+		return
+	}
+	e.tardy = true
+	l.doubt(e.group, now, e.doubting())
+	if !e.Fast {
+		l.schedule.soon(e, now)
+	}
+	l.metrics.late.Inc()
+	l.opts.Report(health.Report{Subject: e.Subject, Late: true, At: now, Latency: age, Reason: "no answer yet"})
 }
 
 // sleep says how long nothing needs to be done. Sockets of ours are looked at
@@ -208,12 +336,9 @@ func (l *loop) learn(e *entry, o outcome, now time.Time) {
 // out, and otherwise with whatever wakes us next. The round trip of a signal
 // is the kernel's own measure and does not suffer from it.
 func (l *loop) sleep(now time.Time) time.Duration {
-	d := time.Hour
-	if len(l.schedule.queue) > 0 {
-		d = l.schedule.queue[0].due.Sub(now)
-	}
+	d := l.schedule.wait(now)
 	if len(l.flying) == 0 {
-		return max(d, 0)
+		return d
 	}
 	switch {
 	case l.flights.urgent():
@@ -222,14 +347,25 @@ func (l *loop) sleep(now time.Time) time.Duration {
 	case l.flights.count() > 0:
 		d = min(d, maxSlack)
 	}
-	return max(min(d, tick), 0)
+	return max(min(d, l.verdict, tick), 0)
 }
 
 // Stretch gives the factor by which fast intervals are now stretched to keep
-// within the limit: 1 when they are not.
+// within the limit, where there is no doubt: 1 when they are not.
 func (s *Scheduler) Stretch() float64 { return math.Float64frombits(s.stretch.Load()) }
 
 func (s *Scheduler) setStretch(f float64) {
 	s.stretch.Store(math.Float64bits(f))
 	s.metrics.stretch.Set(f)
+}
+
+// Pace says how a target is probed now. False: it is not.
+func (s *Scheduler) Pace(subject health.Subject) (Pace, bool) {
+	s.mu.Lock()
+	p := s.paces[subject]
+	s.mu.Unlock()
+	if p == nil {
+		return Pace{}, false
+	}
+	return p.load(), true
 }

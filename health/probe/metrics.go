@@ -14,8 +14,13 @@ type metrics struct {
 	refused  prometheus.Gauge
 	bursts   prometheus.Counter
 	stalls   prometheus.Counter
+	late     prometheus.Counter
+	gray     prometheus.Gauge
+	answers  prometheus.Counter
 	interval prometheus.Gauge
 	stretch  prometheus.Gauge
+	deep     prometheus.Gauge
+	host     prometheus.Gauge
 }
 
 const (
@@ -49,7 +54,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		bursts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "divert_probe_bursts_total",
-			Help: "Bursts begun after a first failure or a peer's vote.",
+			Help: "Times that doubt began about an address and port: something was late, failed, or doubted by a peer.",
 		}),
 		stalls: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "divert_probe_stalls_total",
@@ -61,7 +66,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		stretch: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "divert_probe_fast_stretch_ratio",
-			Help: "Factor by which fast intervals are stretched to keep within 500 signals a second.",
+			Help: "Factor by which fast intervals are stretched, where there is no doubt, to keep within 500 signals a second.",
+		}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "divert_probe_late_total",
+			Help: "Probes without an answer when there usually is one, the first since the last answer.",
+		}),
+		gray: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "divert_probe_gray_failures",
+			Help: "Addresses and ports where the warm connection and new ones disagree.",
+		}),
+		answers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "divert_probe_late_answers_total",
+			Help: "Answers to fast signals that had been counted as missed.",
+		}),
+		deep: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "divert_probe_deep_stretch_ratio",
+			Help: "Factor by which the intervals of deep probes are stretched, where there is no doubt, to keep within 5,000 a second.",
+		}),
+		host: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "divert_probe_host_stretch_ratio",
+			Help: "Longest factor by which the intervals of deep probes to one address are stretched to keep within 200 a second.",
 		}),
 	}
 	for k := kindFast; k < kinds; k++ {
@@ -74,13 +99,28 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.targets[k] = targets.WithLabelValues(k.String())
 	}
 	if r != nil {
-		r.MustRegister(probes, latency, targets, m.inFlight, m.refused, m.bursts, m.stalls, m.interval, m.stretch)
+		r.MustRegister(probes, latency, targets, m.inFlight, m.refused, m.bursts, m.stalls, m.late, m.gray, m.answers, m.interval, m.stretch, m.deep, m.host)
 	}
 	return m
 }
 
-func (m *metrics) ended(k kind, o outcome) {
+// limits shows by how much intervals are stretched, and the longest there is.
+func (m *metrics) limits(s *schedule) {
+	m.deep.Set(s.limits.deep.calm)
+	host := 1.0
+	for _, h := range s.hosts {
+		host = max(host, h.stretch())
+	}
+	m.host.Set(host)
+	m.interval.Set(s.limits.fast.calm * s.longest.Seconds())
+}
+
+// ended counts a probe when its outcome is known, and not again if it was missed then
+// and is answered now.
+func (m *metrics) ended(k kind, o outcome, missed bool) {
 	switch {
+	case missed:
+		m.answers.Inc()
 	case o.void:
 		m.probes[k][labelVoid].Inc()
 	case o.ok:

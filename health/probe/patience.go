@@ -2,31 +2,45 @@ package probe
 
 import "time"
 
-// patience is how long a fast signal waits for its answer. The interval alone
-// would do in one building; but a path of 250 ms would then never answer, and
-// a path whose delay suddenly grows would look dead. So it follows the slowest
-// recent answer, and each silence in a row doubles it, as TCP's own timer
-// does: a blackhole is still three misses in 0.7 s at 100 ms, while added
-// delay of 300 ms or a burst of loss of 200 ms is not.
-type patience struct {
-	peak   time.Duration // slowest answer, decaying
-	silent uint          // in a row
-}
+const (
+	// signalLife is how long a fast signal's socket stays open. A second later the kernel
+	// would repeat the SYN, and a signal be no longer one packet each way.
+	signalLife = time.Second
+	// leastPatience: a delay that grows to 300 ms (F14), or a burst of loss of 200 ms
+	// (F5), is no miss.
+	leastPatience  = 300 * time.Millisecond
+	leastLate      = 30 * time.Millisecond
+	leastLateProbe = 150 * time.Millisecond // of a deep probe
+)
 
-// wait gives the time to allow, never under the interval nor over the ceiling.
-func (p *patience) wait(interval, ceiling time.Duration) time.Duration {
-	wait := max(interval, 2*p.peak)
-	for range min(p.silent, 8) {
-		wait *= 2
-	}
-	return min(wait, max(ceiling, interval))
+// patience is what the answers to one probe say of how long to wait for the next. The
+// zero value knows of none.
+type patience struct {
+	usual time.Duration // smoothed as TCP smooths its round trip, RFC 6298 section 2
+	peak  time.Duration // slowest answer, decaying
 }
 
 // heard takes any answer, a refusal too: the path is known to be open.
 func (p *patience) heard(latency time.Duration) {
+	if p.usual == 0 {
+		p.usual = latency
+	}
+	p.usual += (latency - p.usual) / 8
 	p.peak = max(latency, p.peak-p.peak/64)
-	p.silent = 0
 }
 
-// silence takes a timeout.
-func (p *patience) silence() { p.silent = min(p.silent+1, 8) }
+// deadline is when a fast signal without an answer counts as missed. Silence does not
+// lengthen it: an answer that comes later does.
+func (p *patience) deadline() time.Duration {
+	return min(max(leastPatience, 2*p.peak), signalLife)
+}
+
+// late is when a fast signal without an answer is reason for doubt.
+func (p *patience) late() time.Duration {
+	return min(max(leastLate, 2*p.usual), p.deadline())
+}
+
+// lateProbe is the same of a deep probe, which a busy server may answer slowly.
+func (p *patience) lateProbe(timeout time.Duration) time.Duration {
+	return min(max(leastLateProbe, 3*p.peak), timeout*4/5)
+}

@@ -27,7 +27,7 @@ type Target struct {
 	Hostname string
 	Fast     bool          // a fast signal: TCP connect only, halved interval in doubt, counted against the limit
 	Interval time.Duration // between starts, in the mean; default 1 s, of a fast signal 100 ms
-	Timeout  time.Duration // of a deep probe at most Interval; a fast signal finds its own (see patience), at most max(Timeout, 1 s)
+	Timeout  time.Duration // of a deep probe, at most Interval; a fast signal finds its own (see patience)
 	HTTP     *HTTP
 	TCP      *TCP
 }
@@ -85,8 +85,9 @@ type Scheduler struct {
 	mu      sync.Mutex // guards what follows
 	wanted  []Target
 	changed bool
-	doubts  map[netip.AddrPort]struct{}
+	doubts  map[health.Subject]struct{}
 	done    []result
+	paces   map[health.Subject]*pace
 }
 
 // New makes a scheduler that probes nothing until it is given targets.
@@ -110,7 +111,7 @@ func New(o Options) *Scheduler {
 		metrics: newMetrics(o.Registerer),
 		wake:    make(chan struct{}, 1),
 		sockets: haveSockets,
-		doubts:  make(map[netip.AddrPort]struct{}),
+		doubts:  make(map[health.Subject]struct{}),
 	}
 	s.ask = s.exchange
 	s.setStretch(1)
@@ -133,16 +134,16 @@ func (s *Scheduler) Set(targets []Target) {
 	}
 }
 
-// Doubt starts, or prolongs, a burst at the addresses of the subjects: fast
-// signals at half the interval, and, where one starts, each deep probe at once.
-// Subjects at no address that is probed here are ignored.
+// Doubt starts, or prolongs, doubt about the addresses and ports of the subjects: fast
+// signals at half the interval and deep probes at a quarter, and, where it begins, the
+// next ones at once. Subjects at no address that is probed here are ignored.
 func (s *Scheduler) Doubt(subjects ...health.Subject) {
 	if len(subjects) == 0 {
 		return
 	}
 	s.mu.Lock()
 	for _, subject := range subjects {
-		s.doubts[unmap(subject.Addr)] = struct{}{}
+		s.doubts[subject] = struct{}{}
 	}
 	s.mu.Unlock()
 	s.poke()
@@ -156,7 +157,7 @@ func (s *Scheduler) Now(ctx context.Context, t Target) health.Report {
 	if r.refused == "" {
 		timeout := t.Timeout
 		if t.Fast {
-			timeout = t.ceiling()
+			timeout = signalLife
 		}
 		deadline, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -207,6 +208,3 @@ func (t Target) defaulted() Target {
 	}
 	return t
 }
-
-// ceiling is the longest that a fast signal may wait.
-func (t Target) ceiling() time.Duration { return max(t.Timeout, time.Second) }

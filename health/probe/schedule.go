@@ -11,13 +11,12 @@ import (
 
 // The rhythm. Constants and not settings: SEMANTICS section 1 fixes them.
 const (
-	fastLimit   = 500                    // fast signals a second, of one director
 	jitter      = 0.2                    // of an interval, either way
-	doubtFor    = 2 * time.Second        // a burst lasts so long after its last cause
 	minInterval = 10 * time.Millisecond  // of anything
 	maxSlack    = 20 * time.Millisecond  // how far ahead of its time a probe may share another's wake-up
 	stallAfter  = 100 * time.Millisecond // see loop.stalled
 	tick        = 25 * time.Millisecond  // longest sleep with a probe in flight
+	atOnce      = 4                      // deep probes of one target out at once, in doubt
 )
 
 // schedule says what is due when. It does no I/O and has no clock. Only the
@@ -25,10 +24,13 @@ const (
 type schedule struct {
 	entries map[health.Subject]*entry
 	groups  map[netip.AddrPort]*group
-	queue   queue    // entries not in flight, by time
-	doubted []*group // groups in doubt
-	stretch float64
-	stale   bool // stretch must be computed again
+	hosts   map[netip.Addr]*host
+	fast    queue // by time
+	deep    queue
+	limits  limits
+	longest time.Duration // interval of any fast signal
+	doubted []*group      // groups in doubt
+	hurried []*group      // of them, those for which it has just begun
 }
 
 // entry is one target and where it is in its rhythm.
@@ -37,33 +39,49 @@ type entry struct {
 	req      *request
 	group    *group
 	due      time.Time
-	index    int // in the queue, -1 while in flight or gone
+	index    int  // in its queue, -1 while held or gone
+	out      int  // probes of it that are out
+	held     bool // due, and waiting for one that is out
 	gone     bool
-	void     bool // in flight during a stall
-	again    bool // in flight, and wanted at once when back
 	failing  bool // the last outcome that was not void
-	started  time.Time
+	tardy    bool // reported as late since the last answer
 	patience patience
+	pace     *pace
 }
 
 // group is the targets at one address and port: doubt about one of them is
 // doubt about all.
 type group struct {
 	members []*entry
+	host    *host
+	rates   rates
 	until   time.Time // in doubt until then
 	inDoubt bool
+	signals int // fast ones among the members
+	warm    standing
+
+	answered bool      // a fast signal, at any time
+	missed   int       // fast signals since the last that was answered
+	since    time.Time // when the first of them was sent
 }
 
 func newSchedule() *schedule {
 	return &schedule{
 		entries: make(map[health.Subject]*entry),
 		groups:  make(map[netip.AddrPort]*group),
-		stretch: 1,
+		hosts:   make(map[netip.Addr]*host),
+		limits:  newLimits(),
 	}
 }
 
 // set makes the targets the wanted ones. Those that stay keep their place.
-func (s *schedule) set(targets []Target, prepare func(Target) *request, now time.Time) (added []*entry) {
+func (s *schedule) set(targets []Target, prepare func(Target) *request, now time.Time) (added []*entry, left []*group) {
+	remove := func(e *entry) {
+		s.remove(e)
+		if e.group.signals == 0 { // nothing tells when to look at its warm connection
+			left = append(left, e.group)
+		}
+	}
 	wanted := make(map[health.Subject]Target, len(targets))
 	for _, t := range targets {
 		t = t.defaulted()
@@ -74,7 +92,7 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 	}
 	for subject, e := range s.entries {
 		if _, ok := wanted[subject]; !ok {
-			s.remove(e)
+			remove(e)
 		}
 	}
 	for _, t := range targets { // in the order given, so that nothing hangs on a map's
@@ -89,20 +107,27 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 			continue
 		}
 		req := prepare(t)
-		if e == nil || e.req.addr != req.addr {
+		if e == nil || e.req.addr != req.addr || e.Fast != t.Fast {
 			if e != nil {
-				s.remove(e)
+				remove(e)
 			}
 			added = append(added, s.add(t, req, now))
 			continue
 		}
+		s.count(e, -1)
 		e.Target, e.req = t, req
+		s.count(e, 1)
 		if first := now.Add(t.Interval); e.index >= 0 && e.due.After(first) {
 			s.move(e, first)
 		}
 	}
-	s.stale = true
-	return added
+	s.longest = 0
+	for _, e := range s.entries {
+		if e.Fast {
+			s.longest = max(s.longest, e.Interval)
+		}
+	}
+	return added, left
 }
 
 // add starts a target somewhere in its first interval, so that a director that
@@ -110,170 +135,203 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 func (s *schedule) add(t Target, req *request, now time.Time) *entry {
 	g := s.groups[req.addr]
 	if g == nil {
-		g = &group{}
+		h := s.hosts[req.addr.Addr()]
+		if h == nil {
+			h = &host{}
+			s.hosts[req.addr.Addr()] = h
+		}
+		h.groups++
+		g = &group{host: h, warm: noStanding()}
 		s.groups[req.addr] = g
 	}
-	e := &entry{Target: t, req: req, group: g, due: now.Add(rand.N(t.Interval)), index: -1}
+	e := &entry{Target: t, req: req, group: g, due: now.Add(rand.N(t.Interval)), index: -1, pace: &pace{}}
 	g.members = append(g.members, e)
 	s.entries[t.Subject] = e
-	heap.Push(&s.queue, e)
+	s.count(e, 1)
+	s.push(e)
 	return e
 }
 
 func (s *schedule) remove(e *entry) {
+	s.count(e, -1)
 	e.gone = true
 	if e.index >= 0 {
-		heap.Remove(&s.queue, e.index)
+		heap.Remove(s.queue(e), e.index)
 	}
 	delete(s.entries, e.Subject)
-	members := e.group.members[:0]
-	for _, m := range e.group.members {
+	g := e.group
+	members := g.members[:0]
+	for _, m := range g.members {
 		if m != e {
 			members = append(members, m)
 		}
 	}
-	clear(e.group.members[len(members):])
-	if e.group.members = members; len(members) == 0 {
-		delete(s.groups, e.req.addr)
+	clear(g.members[len(members):])
+	if g.members = members; len(members) > 0 {
+		return
+	}
+	delete(s.groups, e.req.addr)
+	if g.host.groups--; g.host.groups == 0 {
+		delete(s.hosts, e.req.addr.Addr())
 	}
 }
 
+// signal notes how a fast signal ended.
+func (g *group) signal(ok bool, sent time.Time) {
+	switch {
+	case ok:
+		g.missed, g.answered = 0, true
+	case g.missed == 0:
+		g.missed, g.since = 1, sent
+	default:
+		g.missed++
+	}
+}
+
+// count adds what a target asks for to what all ask for, or takes it away.
+func (s *schedule) count(e *entry, sign int) {
+	if e.Fast {
+		e.group.signals += sign
+	}
+	if e.req.refused != "" {
+		return // nothing is sent
+	}
+	s.limits.count(e.group, &e.group.rates, -1)
+	e.group.rates.add(e, int64(sign))
+	s.limits.count(e.group, &e.group.rates, 1)
+}
+
+func (s *schedule) queue(e *entry) *queue {
+	if e.Fast {
+		return &s.fast
+	}
+	return &s.deep
+}
+
+func (s *schedule) push(e *entry) { heap.Push(s.queue(e), e) }
+
 func (s *schedule) move(e *entry, due time.Time) {
 	e.due = due
-	heap.Fix(&s.queue, e.index)
+	heap.Fix(s.queue(e), e.index)
 }
 
 // interval is the mean time between two starts of a target, as things are.
 func (s *schedule) interval(e *entry) time.Duration {
-	switch {
-	case e.req.refused != "":
+	if e.req.refused != "" {
 		return max(e.Interval, time.Second) // nothing is sent; the reminder need not be frequent
-	case !e.Fast:
-		return e.Interval
 	}
-	d := float64(e.Interval) * s.stretch
-	if e.group.inDoubt {
-		d /= 2
-	}
-	return time.Duration(d)
+	return s.limits.interval(e, e.group.inDoubt)
 }
 
-// next takes a due target out of the queue, or gives nil. One that is due a
-// little later goes along with those that are due now: on most machines waking
-// up costs more than a probe.
+// next takes a due target and gives it its next time, or gives nil. One that is due a
+// little later goes along with those that are due now: on most machines waking up costs
+// more than a probe.
 func (s *schedule) next(now time.Time) *entry {
-	if len(s.queue) == 0 {
+	if e := s.first(&s.fast, now); e != nil {
+		s.advance(e, now)
+		return e
+	}
+	for {
+		e := s.first(&s.deep, now)
+		if e == nil {
+			return nil
+		}
+		if e.out >= e.room() {
+			heap.Pop(&s.deep)
+			e.held = true
+			continue
+		}
+		if !s.limits.start(now) {
+			return nil
+		}
+		s.advance(e, now)
+		return e
+	}
+}
+
+func (s *schedule) first(q *queue, now time.Time) *entry {
+	if len(*q) == 0 {
 		return nil
 	}
-	e := s.queue[0]
+	e := (*q)[0]
 	if e.due.Sub(now) > min(maxSlack, s.interval(e)/5) {
 		return nil
 	}
-	heap.Pop(&s.queue)
-	e.started, e.void, e.again = now, false, false
 	return e
 }
 
-// back puts a target that has ended into the queue again. Times are counted
-// from when it should have started, so that sharing wake-ups does not make it
-// more frequent; never from further back than it did start, so that one held
-// up does not catch up in a volley.
-func (s *schedule) back(e *entry, now time.Time) {
-	if e.gone || e.index >= 0 {
-		return
+// room is how many deep probes of a target may be out. SEMANTICS section 1 has never two;
+// then a hang would be seen once a timeout, and F3 not within 2 s (see DESIGN.md).
+func (e *entry) room() int {
+	if e.group.inDoubt {
+		return atOnce
 	}
-	if e.due.Before(e.started) {
-		e.due = e.started
-	}
-	e.due = e.due.Add(time.Duration(float64(s.interval(e)) * (1 - jitter + 2*jitter*rand.Float64())))
-	if e.again || e.due.Before(now) {
+	return 1
+}
+
+// advance counts the next time from when a target should have started, so that sharing
+// wake-ups does not make it more frequent; never from further back than it does start, so
+// that one held up does not catch up in a volley.
+func (s *schedule) advance(e *entry, now time.Time) {
+	if e.due.Before(now) {
 		e.due = now
 	}
-	heap.Push(&s.queue, e)
+	s.move(e, e.due.Add(time.Duration(float64(s.interval(e))*(1-jitter+2*jitter*rand.Float64()))))
+	e.pace.tell(s, e)
 }
 
-// judge takes an outcome that is not void and says whether it is the first
-// failure after success, or ever.
-func (e *entry) judge(ok bool) (first bool) {
-	first = !ok && !e.failing
-	e.failing = !ok
-	return first
+// ended lets a target that waited for one of its own go.
+func (s *schedule) ended(e *entry, now time.Time) {
+	e.out--
+	s.release(e, now)
 }
 
-// doubt starts or prolongs a burst and says whether it started one.
-func (s *schedule) doubt(g *group, now time.Time) (began bool) {
-	g.until = now.Add(doubtFor)
-	if g.inDoubt {
-		return false
+func (s *schedule) release(e *entry, now time.Time) {
+	if !e.held || e.gone || e.out >= e.room() {
+		return
 	}
-	g.inDoubt = true
-	s.doubted = append(s.doubted, g)
-	s.stale = true
-	for _, e := range g.members {
-		if !e.Fast {
-			s.soon(e, now)
-		} else if e.index >= 0 {
-			// Halve what is left of the wait, and thereby its mean.
-			if left := e.due.Sub(now); left > 0 {
-				s.move(e, now.Add(left/2))
-			}
-		}
-	}
-	return true
+	e.held, e.due = false, now
+	s.push(e)
 }
 
-// soon makes a target due at once; in flight, once more when it is back.
+// soon makes a target due at once, if it has room.
 func (s *schedule) soon(e *entry, now time.Time) {
 	switch {
 	case e.gone:
-	case e.index < 0:
-		e.again = true
+	case e.held:
+		s.release(e, now)
 	case e.due.After(now):
 		s.move(e, now)
 	}
 }
 
-// settle ends the bursts that are over, and computes the stretch again if
-// anything has changed.
-func (s *schedule) settle(now time.Time) (changed bool) {
-	kept := s.doubted[:0]
-	for _, g := range s.doubted {
-		if now.Before(g.until) && len(g.members) > 0 {
-			kept = append(kept, g)
-			continue
+// spread gives all that became due while the loop did not run a time anew, so that no
+// volley follows a stall.
+func (s *schedule) spread(now time.Time) {
+	for _, q := range []*queue{&s.fast, &s.deep} {
+		for _, e := range *q {
+			if e.due.Before(now) {
+				e.due = now.Add(rand.N(s.interval(e)))
+			}
 		}
-		g.inDoubt, s.stale = false, true
+		heap.Init(q)
 	}
-	clear(s.doubted[len(kept):])
-	s.doubted = kept
-	if !s.stale {
-		return false
-	}
-	s.stale = false
-	demand := 0.0 // fast signals a second, unstretched
-	for _, e := range s.entries {
-		if !e.Fast || e.req.refused != "" {
-			continue
-		}
-		rate := float64(time.Second) / float64(e.Interval)
-		if e.group.inDoubt {
-			rate *= 2
-		}
-		demand += rate
-	}
-	s.stretch = max(1, demand/fastLimit)
-	return true
 }
 
-// longest gives the longest interval of any fast signal, 0 without any.
-func (s *schedule) longest() time.Duration {
-	longest := time.Duration(0)
-	for _, e := range s.entries {
-		if e.Fast {
-			longest = max(longest, s.interval(e))
-		}
+// wait says how long nothing is due.
+func (s *schedule) wait(now time.Time) time.Duration {
+	d := time.Hour
+	if len(s.fast) > 0 {
+		d = s.fast[0].due.Sub(now)
 	}
-	return longest
+	if len(s.deep) > 0 {
+		deep := s.deep[0].due.Sub(now)
+		if deep <= 0 && s.limits.spent() {
+			deep = maxSlack / 2
+		}
+		d = min(d, deep)
+	}
+	return max(d, 0)
 }
 
 // queue is a heap of entries by due time.

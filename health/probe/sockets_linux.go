@@ -26,10 +26,13 @@ type flights struct {
 	free    []*flight // landed, to be used again
 	pressed int       // how many of all are urgent
 	info    unix.TCPInfo
+
+	standing     int // warm connections
+	mostStanding int
 }
 
 type flight struct {
-	entry    *entry
+	probing  *probing
 	req      *request
 	fd       int
 	start    time.Time
@@ -41,7 +44,7 @@ type flight struct {
 }
 
 func newFlights(source netip.Addr, p policy) *flights {
-	return &flights{source: source.Unmap(), policy: p}
+	return &flights{source: source.Unmap(), policy: p, mostStanding: min(descriptors()/4, mostWarm)}
 }
 
 func (f *flights) count() int { return len(f.all) }
@@ -51,11 +54,11 @@ func (f *flights) count() int { return len(f.all) }
 func (f *flights) urgent() bool { return f.pressed > 0 }
 
 // start connects. What fails before a packet could leave is our own fault.
-func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func(*entry, outcome)) {
-	now := time.Now()
+func (f *flights) start(p *probing, timeout time.Duration, finish func(*probing, outcome)) {
+	now, r := time.Now(), p.req
 	// At the last moment, as the goroutines' dialer does it in its hook.
 	if err := f.policy.check(r.addr.Addr()); err != nil {
-		finish(e, outcome{void: true, reason: err.Error()})
+		finish(p, outcome{void: true, reason: err.Error()})
 		return
 	}
 	fd, err := f.connect(r.addr)
@@ -66,17 +69,17 @@ func (f *flights) start(e *entry, r *request, timeout time.Duration, finish func
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
 			o := brokenOff(err)
 			o.latency = time.Since(now)
-			finish(e, o)
+			finish(p, o)
 			return
 		}
-		finish(e, outcome{void: true, reason: "our own side: " + errnoText(err)})
+		finish(p, outcome{void: true, reason: "our own side: " + errnoText(err)})
 		return
 	}
 	fl := f.take()
 	buf := fl.answer.buf
 	*fl = flight{
-		entry: e, req: r, fd: fd, start: now, deadline: now.Add(timeout),
-		urgent: !e.Fast || e.group.inDoubt, answer: response{req: r, buf: buf},
+		probing: p, req: r, fd: fd, start: now, deadline: now.Add(timeout),
+		urgent: !p.entry.Fast || p.entry.group.inDoubt, answer: response{req: r, buf: buf},
 	}
 	if fl.urgent {
 		f.pressed++
@@ -111,7 +114,7 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 
 // poll looks at all at once and finishes those that have ended or run out of
 // time. An answer that is there counts even if it is looked at late.
-func (f *flights) poll(now time.Time, finish func(*entry, outcome)) {
+func (f *flights) poll(now time.Time, finish func(*probing, outcome)) {
 	if len(f.all) == 0 {
 		return
 	}
@@ -146,9 +149,9 @@ func (f *flights) poll(now time.Time, finish func(*entry, outcome)) {
 	clear(f.all[len(kept):])
 	f.all = kept
 	for _, fl := range ended { // finish may start others; the list is whole again
-		e, out := fl.entry, fl.answer.out
+		p, out := fl.probing, fl.answer.out
 		f.land(fl)
-		finish(e, out)
+		finish(p, out)
 	}
 	clear(ended)
 	f.ended = ended[:0]

@@ -16,7 +16,7 @@ func TestDialC12(t *testing.T) {
 	e := &entry{Target: Target{Fast: true, Subject: health.Subject{Kind: health.KindSignal, Addr: addr}}, group: &group{}}
 	var got outcome
 	f := newFlights(netip.Addr{}, policy{})
-	f.start(e, &request{kind: kindFast, addr: addr}, time.Second, func(_ *entry, o outcome) { got = o })
+	f.start(&probing{entry: e, req: &request{kind: kindFast, addr: addr}}, time.Second, func(_ *probing, o outcome) { got = o })
 	if !got.void || f.count() != 0 {
 		t.Errorf("by socket: got %+v and %d in flight, want void and none", got, f.count())
 	}

@@ -153,7 +153,7 @@ func ways() map[string]func(t *testing.T, o Options, target Target) health.Repor
 	scheduled := func(sockets bool) func(t *testing.T, o Options, target Target) health.Report {
 		return func(t *testing.T, o Options, target Target) health.Report {
 			t.Helper()
-			reports := make(chan health.Report, 1)
+			reports := make(chan health.Report, 16)
 			o.Report = func(r health.Report) {
 				select {
 				case reports <- r:
@@ -172,6 +172,9 @@ func ways() map[string]func(t *testing.T, o Options, target Target) health.Repor
 				r := <-reports
 				if r.Void && strings.Contains(r.Reason, "stalled") {
 					continue // this machine is busy; the next one will do
+				}
+				if r.Subject != target.Subject || r.Late {
+					continue // of the warm connection; not an outcome yet
 				}
 				cancel()
 				if err := <-ended; err != nil {
