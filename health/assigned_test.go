@@ -52,12 +52,17 @@ func TestS17RosterChangeMovesNothing(t *testing.T) {
 
 		taken := 0
 		for _, n := range f.nodes {
+			f.assign(n, after)
 			for i := range targets {
-				if NewAssignment(after).Observes(n.name, site(i+1)) && !NewAssignment(before).Observes(n.name, site(i+1)) {
-					taken++
+				if !NewAssignment(after).Observes(n.name, site(i+1)) || NewAssignment(before).Observes(n.name, site(i+1)) {
+					continue
+				}
+				taken++
+				s := signal(i + 1)
+				if got, why := n.o.Opinion(s, n.b.Chain(s), at(f.now)); got != Unknown {
+					t.Errorf("%s holds %s %s before it has probed it: %s", n.name, s, got, why)
 				}
 			}
-			f.assign(n, after)
 			f.advance(170 * ms)
 		}
 		if taken == 0 {
