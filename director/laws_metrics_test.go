@@ -21,6 +21,7 @@ var bounded = map[string]string{
 	"cluster":   "the clusters of the spec",
 	"code":      "status codes that the API gives",
 	"continent": "seven, and unknown",
+	"direction": "two",
 	"director":  "the roster",
 	"epoch":     "one at a time",
 	"fault":     "a list in the code",

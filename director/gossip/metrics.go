@@ -1,6 +1,10 @@
 package gossip
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // reason says why something was dropped, as a label.
 type reason string
@@ -38,6 +42,11 @@ type metrics struct {
 	kinds    map[uint8]string
 	sent     *prometheus.CounterVec
 	failed   prometheus.Counter
+	octets   *prometheus.CounterVec
+	udpOut   prometheus.Counter // of octets
+	udpIn    prometheus.Counter
+	tcpOut   prometheus.Counter
+	tcpIn    prometheus.Counter
 	received *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
 	redials  *prometheus.CounterVec
@@ -54,6 +63,9 @@ func newMetrics(reg prometheus.Registerer, kinds map[uint8]string) (*metrics, er
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "divert_gossip_send_failures_total", Help: "Messages that could not be sent to a peer.",
 		}),
+		octets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_gossip_bytes_total", Help: "Octets of all gossip, membership included, by transport and direction; of UDP with the headers of IP and UDP.",
+		}, []string{"transport", "direction"}),
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "divert_gossip_received_total", Help: "Verified messages delivered, by kind.",
 		}, []string{"kind"}),
@@ -70,6 +82,8 @@ func newMetrics(reg prometheus.Registerer, kinds map[uint8]string) (*metrics, er
 			Name: "divert_gossip_alarms", Help: "Directors whose identity is in doubt.",
 		}),
 	}
+	m.udpOut, m.udpIn = m.octets.WithLabelValues("udp", "out"), m.octets.WithLabelValues("udp", "in")
+	m.tcpOut, m.tcpIn = m.octets.WithLabelValues("tcp", "out"), m.octets.WithLabelValues("tcp", "in")
 	for _, r := range reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
@@ -79,7 +93,7 @@ func newMetrics(reg prometheus.Registerer, kinds map[uint8]string) (*metrics, er
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.sent, m.failed, m.received, m.dropped, m.redials, m.members, m.alarms} {
+	for _, c := range []prometheus.Collector{m.sent, m.failed, m.octets, m.received, m.dropped, m.redials, m.members, m.alarms} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -95,3 +109,11 @@ func (m *metrics) kind(k uint8) string {
 }
 
 func (m *metrics) drop(r reason) { m.dropped.WithLabelValues(string(r)).Inc() }
+
+// datagram is what one of n octets takes on the wire.
+func datagram(n int, peer netip.Addr) float64 {
+	if peer.Unmap().Is4() {
+		return float64(n + 20 + 8)
+	}
+	return float64(n + 40 + 8)
+}

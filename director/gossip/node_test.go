@@ -64,6 +64,12 @@ func TestThreeDirectors(t *testing.T) {
 	if got := testutil.ToFloat64(d2.metrics.received.WithLabelValues("test")); got != 2 {
 		t.Errorf("received: counted %v, want 2", got)
 	}
+	if in, out := testutil.ToFloat64(d2.metrics.tcpIn), testutil.ToFloat64(d1.metrics.tcpOut); in < MaxReliable || out < MaxReliable {
+		t.Errorf("by TCP: counted %v octets in and %v out, want %d or more", in, out, MaxReliable)
+	}
+	if in, out := testutil.ToFloat64(d3.metrics.udpIn), testutil.ToFloat64(d1.metrics.udpOut); in < float64(len(own.Raw)+28) || out < 2*float64(len(own.Raw)+28) {
+		t.Errorf("by UDP: counted %v octets in and %v out, of a message of %d", in, out, len(own.Raw))
+	}
 }
 
 // What is larger than allowed never leaves.

@@ -33,7 +33,11 @@ func TestStalledNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &transport{udp: conn}
+	m, err := newMetrics(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &transport{udp: conn, metrics: m}
 	done := make(chan int, 1)
 	go func() {
 		lost := 0

@@ -117,7 +117,9 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	if err = t.udp.SetWriteDeadline(now.Add(sendPatience)); err != nil {
 		return now, err
 	}
-	_, err = t.udp.WriteToUDPAddrPort(b, to)
+	if _, err = t.udp.WriteToUDPAddrPort(b, to); err == nil {
+		t.metrics.udpOut.Add(datagram(len(b), to.Addr()))
+	}
 	return time.Now(), err
 }
 
@@ -142,7 +144,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	if err := conn.SetDeadline(time.Now().Add(timeout + streamGrace)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	s := &streamConn{Conn: conn, left: maxStream}
+	s := &streamConn{Conn: conn, left: maxStream, metrics: t.metrics}
 	s.closed = func() { t.release(conn, netip.Addr{}) }
 	if !t.hold(conn) {
 		return nil, errors.Join(net.ErrClosed, conn.Close())
@@ -233,7 +235,7 @@ func (t *transport) accept() {
 			_ = conn.Close()
 			continue
 		}
-		s := &streamConn{Conn: conn, left: maxStream, closed: func() { t.release(conn, from) }}
+		s := &streamConn{Conn: conn, left: maxStream, metrics: t.metrics, closed: func() { t.release(conn, from) }}
 		select {
 		case t.streams <- s:
 		case <-t.ctx.Done():
@@ -267,6 +269,9 @@ func (t *transport) read() {
 				return
 			}
 			continue
+		}
+		t.metrics.udpIn.Add(datagram(n, from.Addr()))
+		switch {
 		case n > maxPacket:
 			t.metrics.drop(oversized)
 			continue
@@ -287,9 +292,10 @@ func (t *transport) read() {
 // closed.
 type streamConn struct {
 	net.Conn
-	left   int
-	once   sync.Once
-	closed func()
+	left    int
+	metrics *metrics
+	once    sync.Once
+	closed  func()
 }
 
 var errStreamTooLong = errors.New("gossip stream is longer than allowed")
@@ -301,6 +307,7 @@ func (c *streamConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p[:min(len(p), c.left)])
 	c.left -= n
+	c.metrics.tcpIn.Add(float64(n))
 	return n, err
 }
 
@@ -308,6 +315,7 @@ func (c *streamConn) Read(p []byte) (int, error) {
 // forgets a fresh connection whose label it could not send.
 func (c *streamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
+	c.metrics.tcpOut.Add(float64(n))
 	if err != nil {
 		_ = c.Close()
 	}

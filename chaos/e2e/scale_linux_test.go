@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/divertdns/divert/chaos/local"
+)
+
+// What is measured at scale: scaleServices endpoints a cluster, each an address
+// and port of its own.
+const (
+	scaleServices = 5
+	scaleInterval = 20 * time.Second // between deep probes; all directors share the cores of this machine
+	scaleWindow   = 30 * time.Second
+	scalePort     = 8101        // of the first service
+	scaleGossip   = 50 << 10    // octets a second that an idle director of five may send, or be sent
+	scaleSettling = time.Minute // for votes to be known to all
+)
+
+// TestScale runs five directors, and then ten, over 1,000 clusters of five
+// services, all well, and prints what an idle one costs. Votes and membership of
+// five stay within their bound, and where there are twice the directors each has
+// less to probe:
+//
+//	make lab-scale
+//
+// DIVERT_SCALE is of how many clusters; the bounds are for 1,000.
+func TestScale(t *testing.T) {
+	asked := os.Getenv("DIVERT_SCALE")
+	if asked == "" {
+		t.Skip("make lab-scale: it takes some minutes of two cores")
+	}
+	clusters, err := strconv.Atoi(asked)
+	if err != nil {
+		t.Fatalf("DIVERT_SCALE: %v", err)
+	}
+	var costs []scaleCost
+	for _, directors := range []int{5, 10} {
+		t.Run(fmt.Sprintf("%d directors", directors), func(t *testing.T) {
+			costs = append(costs, scale(t, directors, clusters))
+		})
+	}
+	if t.Failed() || len(costs) < 2 {
+		return
+	}
+	five, ten := costs[0], costs[1]
+	t.Logf("a director of ten costs, of what one of five costs: targets %.2f, deep probes %.2f, CPU %.2f, memory %.2f, gossip sent %.2f",
+		ten.targets/five.targets, ten.deep/five.deep, ten.cpu/five.cpu, ten.rss/five.rss, ten.out/five.out)
+	if five.out > scaleGossip || five.in > scaleGossip {
+		t.Errorf("an idle director of five sends %.1f and is sent %.1f kB/s, want at most %d", five.out/1024, five.in/1024, scaleGossip>>10)
+	}
+	if ten.deep > 0.65*five.deep || ten.targets > 0.65*five.targets {
+		t.Errorf("a director of ten probes %.0f targets %.0f times a second, one of five %.0f, %.0f times: want about half", ten.targets, ten.deep, five.targets, five.deep)
+	}
+	if ten.cpu > five.cpu {
+		t.Errorf("a director of ten takes %.1f %% of a core and one of five %.1f %%", 100*ten.cpu, 100*five.cpu)
+	}
+}
+
+// scaleCost is what a director costs, in the mean of a fleet's.
+type scaleCost struct {
+	targets   float64 // fast signals and checks of its own
+	fast      float64 // a second
+	deep      float64
+	cpu       float64 // of a core
+	rss       float64 // MB
+	out, in   float64 // octets of gossip a second
+	votes     float64 // ballots sent a second
+	falls     float64 // transitions made, which there should be none of
+	heartbeat float64 // heartbeats sent a second
+}
+
+// scale runs a fleet and measures its directors.
+func scale(t *testing.T, directors, clusters int) scaleCost {
+	// Loopback is one device, so one socket a port serves every address of it.
+	for i := range scaleServices {
+		serveLoopback(t, scalePort+i)
+	}
+	r := start(t, local.Options{Directors: directors, Clusters: local.DefaultSites()[:1], Spec: func(f *local.Fleet) string { return scaleSpec(f, clusters) }})
+	r.until(5*time.Minute, "every director probes", func() error {
+		for i := 1; i <= directors; i++ {
+			s, err := r.status(i)
+			if err != nil {
+				return err
+			}
+			if s.Plan == nil || s.Plan.Revision < uint64(2*directors-1) {
+				return fmt.Errorf("%s waits for plans", local.Name(i))
+			}
+		}
+		return nil
+	})
+	<-time.After(scaleSettling)
+
+	look := func(i int) (c scaleCost) {
+		m := r.metrics(i)
+		c.fast, c.deep = r.probed(i)
+		user, system := cpuSeconds(t, r.pid(i))
+		c.cpu, c.rss = user+system, resident(t, r.pid(i))
+		for name, v := range m {
+			switch {
+			case strings.HasPrefix(name, "divert_gossip_bytes_total{") && strings.Contains(name, `direction="out"`):
+				c.out += v
+			case strings.HasPrefix(name, "divert_gossip_bytes_total{"):
+				c.in += v
+			case strings.HasPrefix(name, "divert_gossip_sent_total{") && strings.Contains(name, `"ballot"`):
+				c.votes += v
+			case strings.HasPrefix(name, "divert_gossip_sent_total{") && strings.Contains(name, `"heartbeat"`):
+				c.heartbeat += v
+			case strings.HasPrefix(name, "divert_certificates_total{"):
+				c.falls += v
+			case strings.HasPrefix(name, "divert_probe_targets"):
+				c.targets += v
+			}
+		}
+		return c
+	}
+	before := make([]scaleCost, directors)
+	for i := range before {
+		before[i] = look(i + 1)
+	}
+	began := time.Now()
+	<-time.After(scaleWindow)
+	took := time.Since(began).Seconds()
+	var mean scaleCost
+	for i, b := range before {
+		a := look(i + 1)
+		c := scaleCost{
+			targets: a.targets, fast: (a.fast - b.fast) / took, deep: (a.deep - b.deep) / took, cpu: (a.cpu - b.cpu) / took, rss: a.rss,
+			out: (a.out - b.out) / took, in: (a.in - b.in) / took, votes: (a.votes - b.votes) / took, heartbeat: (a.heartbeat - b.heartbeat) / took, falls: a.falls,
+		}
+		t.Logf("%s: %5.0f targets, %4.0f fast and %4.0f deep probes a second, %4.1f %% of a core, %5.1f MB, gossip %5.1f kB/s out and %5.1f in (%.1f heartbeats and %.1f ballots a second)",
+			local.Name(i+1), c.targets, c.fast, c.deep, 100*c.cpu, c.rss, c.out/1024, c.in/1024, c.heartbeat, c.votes)
+		if c.falls > 0 {
+			t.Errorf("%s made or took %.0f transitions, though all is well", local.Name(i+1), c.falls)
+		}
+		n := float64(directors)
+		mean.targets, mean.fast, mean.deep, mean.cpu, mean.rss = mean.targets+c.targets/n, mean.fast+c.fast/n, mean.deep+c.deep/n, mean.cpu+c.cpu/n, mean.rss+c.rss/n
+		mean.out, mean.in, mean.votes, mean.heartbeat = mean.out+c.out/n, mean.in+c.in/n, mean.votes+c.votes/n, mean.heartbeat+c.heartbeat/n
+	}
+	return mean
+}
+
+// scaleSpec is services on clusters that have an address each.
+func scaleSpec(f *local.Fleet, clusters int) string {
+	var b strings.Builder
+	b.WriteString(local.FleetSpec(f))
+	addr := func(i int) string {
+		a := f.Director(1).As4()
+		return fmt.Sprintf("127.%d.%d.%d", a[1], 100+i/250, 1+i%250)
+	}
+	for i := range clusters {
+		fmt.Fprintf(&b, "---\napiVersion: divert.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c%04d}\nspec: {location: {country: DE}, capacity: 10}\n", i)
+	}
+	for n := range scaleServices {
+		fmt.Fprintf(&b, `---
+apiVersion: divert.dev/v1alpha1
+kind: GlobalService
+metadata: {name: s%[1]d}
+spec:
+  hosts: [s%[1]d.example.org]
+  ttl: 5s
+  steering: {policy: geo}
+  probes:
+  - http: {scheme: http, port: %[2]d, path: /healthz}
+    interval: %[3]s
+    timeout: 1s
+    fast: 100ms
+  endpoints:
+`, n, scalePort+n, scaleInterval)
+		for i := range clusters {
+			fmt.Fprintf(&b, "  - {cluster: c%04d, addresses: [%s]}\n", i, addr(i))
+		}
+	}
+	return b.String()
+}
+
+// serveLoopback answers whoever comes by loopback, at whatever address of it.
+func serveLoopback(t *testing.T, port int) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) { err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo") })
+		return errors.Join(err, failed)
+	}}
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := lc.Listen(ctx, "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+	if err != nil {
+		t.Skipf("no listener for all of loopback: %v", err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { cancel(); l.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends with the connection, which has a deadline
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				var buf [1024]byte
+				if n, err := c.Read(buf[:]); err != nil || n == 0 {
+					return // a fast signal
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+			}()
+		}
+	}()
+}
