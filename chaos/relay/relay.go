@@ -1,6 +1,7 @@
 // Package relay owns the wire between two parties of a demo or a test: TCP and
 // UDP links that can be cut, healed, delayed and made lossy while they run,
-// without privileges. It never looks into what passes and is never part of a
+// without privileges, and the same for the packets of a device. It never looks
+// into what passes, but for the addresses of packets, and is never part of a
 // director.
 package relay
 
@@ -8,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -53,8 +55,12 @@ type Link struct {
 type Options struct {
 	Links   []Link
 	Sources map[netip.Addr]string // who speaks from an address; others are called by their address
-	Seed    uint64                // of loss, duplication and jitter
-	Log     *slog.Logger
+	// Device gives IP packets, one with each Read, and takes back those that pass, one
+	// with each Write: a TUN device that routes lead to. Rules befall them by their
+	// two addresses. Run closes it. nil: there is none.
+	Device io.ReadWriteCloser
+	Seed   uint64 // of loss, duplication and jitter
+	Log    *slog.Logger
 }
 
 // Rule names a link's two ends, either of which may be Any.
@@ -164,6 +170,9 @@ func (r *Relay) unbind() error {
 	for _, d := range r.udp {
 		errs = errors.Join(errs, d.conn.Close())
 	}
+	if r.opts.Device != nil {
+		errs = errors.Join(errs, r.opts.Device.Close())
+	}
 	return errs
 }
 
@@ -188,6 +197,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { r.post.run(ctx) })
+	if r.opts.Device != nil {
+		wg.Go(func() { r.carry(ctx) })
+	}
 	for _, s := range r.tcp {
 		wg.Go(func() { s.run(ctx, &wg) })
 	}
@@ -313,10 +325,7 @@ func (r *Relay) name(l Link, source netip.Addr) string {
 	if l.From != "" {
 		return l.From
 	}
-	if name, ok := r.opts.Sources[source]; ok {
-		return name
-	}
-	return source.String()
+	return r.party(source)
 }
 
 // dialer speaks to a target from the source's own address where that is one of
