@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,12 +34,16 @@ func (f *Fleet) layOut() error {
 	if err := write(filepath.Join(f.opts.Dir, "gossip.key"), base64.StdEncoding.EncodeToString(key[:])+"\n"); err != nil {
 		return err
 	}
-	ca, err := f.certificate()
+	var servers []netip.Addr
+	for _, s := range f.opts.Clusters {
+		servers = append(servers, f.Cluster(s.Name))
+	}
+	ca, err := Certificate(f.certFile(), f.keyFile(), servers...)
 	if err != nil {
 		return fmt.Errorf("certificate of the stand-in API servers: %w", err)
 	}
 	for _, s := range f.opts.Clusters {
-		if err := write(filepath.Join(f.opts.Dir, s.Name+".kubeconfig"), f.kubeconfig(s, ca)); err != nil {
+		if err := write(filepath.Join(f.opts.Dir, s.Name+".kubeconfig"), Kubeconfig(s.Name, f.Cluster(s.Name), ca)); err != nil {
 			return err
 		}
 	}
@@ -140,9 +145,8 @@ spec: [%s]
 func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }
 func (f *Fleet) keyFile() string  { return filepath.Join(f.opts.Dir, "server.key") }
 
-// certificate makes the one that all stand-in API servers of this fleet show,
-// and gives it as PEM.
-func (f *Fleet) certificate() ([]byte, error) {
+// Certificate makes one for addresses, writes it and its key as PEM files, and gives it.
+func Certificate(certFile, keyFile string, addresses ...netip.Addr) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -153,8 +157,8 @@ func (f *Fleet) certificate() ([]byte, error) {
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA: true, BasicConstraintsValid: true,
 	}
-	for _, s := range f.opts.Clusters {
-		template.IPAddresses = append(template.IPAddresses, f.Cluster(s.Name).AsSlice())
+	for _, a := range addresses {
+		template.IPAddresses = append(template.IPAddresses, a.AsSlice())
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -165,21 +169,21 @@ func (f *Fleet) certificate() ([]byte, error) {
 		return nil, err
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := write(f.certFile(), string(cert)); err != nil {
+	if err := write(certFile, string(cert)); err != nil {
 		return nil, err
 	}
-	return cert, write(f.keyFile(), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
+	return cert, write(keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})))
 }
 
-// kubeconfig leads to a cluster's stand-in API server.
-func (f *Fleet) kubeconfig(s Site, ca []byte) string {
+// Kubeconfig leads to a cluster's stand-in API server.
+func Kubeconfig(name string, address netip.Addr, ca []byte) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: %[1]s
 contexts: [{name: %[1]s, context: {cluster: %[1]s, user: divert}}]
 clusters: [{name: %[1]s, cluster: {server: "https://%[2]s:%[3]d", certificate-authority-data: %[4]s}}]
 users: [{name: divert, user: {}}]
-`, s.Name, f.Cluster(s.Name), ServerPort, base64.StdEncoding.EncodeToString(ca))
+`, name, address, ServerPort, base64.StdEncoding.EncodeToString(ca))
 }
 
 // FleetSpec is the part of a spec that every fleet needs: roster, clusters and
