@@ -13,7 +13,8 @@ import (
 
 // targets lists what this director probes: the subjects of every address of
 // every service that are assigned to it, each once whatever the number of
-// services behind it, at the shortest interval that one of them asks for.
+// services behind it, at the shortest interval that one of them asks for. Soft subjects
+// are watched, and others than the prober ask about them (see softs).
 func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target, []health.Watched) {
 	wanted := map[health.Subject]*probe.Target{}
 	signal := map[health.Subject]health.Subject{}
@@ -28,7 +29,10 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 		if !is {
 			return
 		}
-		t := targetOf(set, s)
+		t := probe.Target{Subject: s.Subject, Interval: s.Probe.Interval}
+		if !s.Probe.Soft() {
+			t = targetOf(set, s)
+		}
 		if s.Subject.Kind == health.KindCheck && s.Probe.Fast > 0 {
 			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
 		}
@@ -42,7 +46,9 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 	out := make([]probe.Target, 0, len(order))
 	watched := make([]health.Watched, 0, len(order))
 	for _, s := range order {
-		out = append(out, *wanted[s])
+		if !softAsked(s) {
+			out = append(out, *wanted[s])
+		}
 		watched = append(watched, health.Watched{Subject: s, Signal: signal[s], Interval: wanted[s].Interval})
 		if probe.KeepsWarm && wanted[s].Fast && wanted[s].Hostname == "" {
 			watched = append(watched, health.Watched{Subject: health.Gray(s.Addr), Interval: max(wanted[s].Interval, time.Second)})
@@ -50,6 +56,9 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 	}
 	return out, watched
 }
+
+// softAsked tells whether a subject is one that a soft probe asks about.
+func softAsked(s health.Subject) bool { return s.Kind == health.KindSoft && s.Addr.Port() == 0 }
 
 // subjects lists every subject of the spec, assigned to this director or not. The prober
 // reports about gray failures beside the signals that show them.

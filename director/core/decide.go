@@ -149,7 +149,10 @@ func (w *work) finish() (Change, error) {
 // minReader is what a director must know to read a plan of a spec, no more: while a
 // fleet is upgraded, the old read along until something new is written.
 func minReader(set *spec.Set) uint32 {
-	if set.HasHostnames() {
+	switch {
+	case set.NeedsProbes():
+		return plan.ReaderProbes
+	case set.HasHostnames():
 		return plan.ReaderHostnames
 	}
 	return plan.ReaderFirst

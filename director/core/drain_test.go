@@ -328,7 +328,7 @@ func TestLastSoundSite(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []string{"nyc", "sin"} {
 		for _, a := range w.s.Spec.Service("shop").Endpoint(c).Addresses {
-			w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 0), Def: "00000000000000aa"}] = health.Down
+			w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 80), Def: "00000000000000aa"}] = health.Down
 		}
 	}
 	w.refused(w.drain("service/shop@fra"), "the last healthy site of shop")

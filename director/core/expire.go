@@ -108,7 +108,7 @@ func (w *work) expire() {
 // is: each family that it has is known to be up, if only degraded. A service
 // without probes has nothing to wait for.
 func (w *work) waitsFor(s site) string {
-	if len(s.service.Probes) == 0 {
+	if !s.service.Probed() {
 		return ""
 	}
 	for _, f := range []steer.Family{steer.IPv4, steer.IPv6} {

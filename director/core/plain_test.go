@@ -232,7 +232,7 @@ func TestPlain(t *testing.T) {
 				w.mark(w.s.States, svc.Name, e.Cluster, rapid.SampledFrom([]health.State{health.Up, health.Down}).Draw(t, "state"))
 				for _, a := range e.Addresses {
 					if rapid.Bool().Draw(t, "soft") {
-						w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 0), Def: "00000000000000aa"}] = rapid.SampledFrom([]health.State{health.Up, health.Down}).Draw(t, "degraded")
+						w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 80), Def: "00000000000000aa"}] = rapid.SampledFrom([]health.State{health.Up, health.Down}).Draw(t, "degraded")
 					}
 				}
 			}

@@ -16,13 +16,15 @@ const Format = 1
 
 // Reader is the newest content of plans that this code reads: a plan names in
 // MinReader what it takes.
-const Reader = ReaderHostnames
+const Reader = ReaderProbes
 
-// What a plan may take of its readers. One that knows less would not misread it, it
-// would refuse the spec; told by MinReader it says that it is too old.
+// What a plan may take of its readers. One that knows less would refuse the spec, or,
+// of what came with ReaderProbes, read it as something else; told by MinReader it says
+// that it is too old.
 const (
 	ReaderFirst     = 1
 	ReaderHostnames = 2 // endpoints that are hostnames
+	ReaderProbes    = 3 // probes besides http and tcp, how they are combined, and what clusters are reached through
 )
 
 // Hash is the SHA-256 of a payload as it was written.

@@ -142,7 +142,7 @@ func (k *checker) checkEnvironment(o *object, g *GlobalService) {
 }
 
 func (k *checker) checkProbes(o *object, g *GlobalService) {
-	if len(g.Probes) == 0 {
+	if !g.Probed() {
 		k.warn(o, "spec.probes", "no probe asks whether this service is up: it never fails over", "add one, such as probes: [{tcp: {port: 443}}]")
 	}
 	seen := map[string]int{}
@@ -152,7 +152,9 @@ func (k *checker) checkProbes(o *object, g *GlobalService) {
 			k.fail(o, item("spec.probes", i), "asks the same as "+item("spec.probes", first), "keep one of the two")
 		}
 		seen[definition] = i
+		k.checkSoft(o, g, i)
 	}
+	k.checkCombine(o, g)
 }
 
 // checkTarget reports a cluster that this service cannot send anybody to.

@@ -24,6 +24,7 @@ func (o *object) readCluster(c cursor) {
 		"faultDomain":  func(c cursor) { cl.FaultDomain = c.word() },
 		"environment":  func(c cursor) { cl.Environment = c.word() },
 		"capacity":     func(c cursor) { cl.Capacity = c.capacity() },
+		"via":          func(c cursor) { cl.Via = c.word() },
 		"controlPlane": func(c cursor) { cl.ControlPlane = readControlPlane(c) },
 	})
 }
@@ -64,6 +65,7 @@ func readLocation(c cursor) Location {
 func readControlPlane(c cursor) *ControlPlane {
 	cp := &ControlPlane{}
 	ok := c.object(fields{
+		"via": func(c cursor) { cp.Via = c.word() },
 		"kubeconfig": func(c cursor) {
 			c.object(fields{
 				"path":    func(c cursor) { cp.Kubeconfig = c.text() },

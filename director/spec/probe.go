@@ -36,9 +36,9 @@ func (p *Probe) kinds() fields {
 		"dns":        nil,
 		"icmp":       nil,
 		"exec":       nil,
-		"kube":       nil,
-		"readiness":  nil,
-		"prometheus": nil,
+		"kube":       func(c cursor) { p.Kube = readKube(c) },
+		"readiness":  func(c cursor) { p.Readiness = readReadiness(c) },
+		"prometheus": func(c cursor) { p.Prometheus = readPrometheus(c) },
 	}
 }
 
@@ -49,6 +49,12 @@ func (p *Probe) asked() asked {
 		return p.HTTP
 	case p.TCP != nil:
 		return p.TCP
+	case p.Readiness != nil:
+		return p.Readiness
+	case p.Kube != nil:
+		return p.Kube
+	case p.Prometheus != nil:
+		return p.Prometheus
 	default:
 		return nil
 	}
@@ -88,6 +94,7 @@ func readProbe(c cursor) Probe {
 		"interval": func(c cursor) { p.Interval = c.duration(leastInterval, mostInterval) },
 		"timeout":  func(c cursor) { p.Timeout = c.duration(leastTimeout, mostInterval) },
 		"fast":     func(c cursor) { p.Fast = readFast(c) },
+		"weight":   func(c cursor) { p.Weight = c.integer(1, maxWeight) },
 	}
 	maps.Copy(known, kinds)
 	if !c.object(known) {
@@ -100,6 +107,9 @@ func readProbe(c cursor) Probe {
 	case 1:
 	default:
 		c.fail("is "+strings.Join(given, " and ")+" at once", "make each a probe of its own")
+	}
+	if p.Soft() {
+		p.soften(c)
 	}
 	if c.v.get("timeout") == nil {
 		p.Timeout = min(p.Timeout, p.Interval)

@@ -28,6 +28,7 @@ func (o *object) readService(c cursor) {
 		"ttl":               func(c cursor) { g.TTL = c.seconds(time.Second, maxTTL) },
 		"endpoints":         func(c cursor) { g.Endpoints = readEndpoints(c) },
 		"probes":            func(c cursor) { c.each(func(c cursor) { g.Probes = append(g.Probes, readProbe(c)) }) },
+		"combine":           func(c cursor) { g.Combine = readCombine(c) },
 		"steering":          func(c cursor) { g.Steering = readSteering(c) },
 		"pins":              func(c cursor) { g.Pins = readPins(c) },
 		"residency":         func(c cursor) { g.Residency = readResidency(c) },
@@ -41,6 +42,9 @@ func (o *object) readService(c cursor) {
 	}, "hosts", "endpoints")
 	// A name that stands in an answer for a wildcard has no place in a request.
 	for i := range g.Probes {
+		if r := g.Probes[i].Readiness; r != nil {
+			r.complete(c, i, g.Name)
+		}
 		h := g.Probes[i].HTTP
 		if h == nil || h.Host != "" {
 			continue

@@ -200,6 +200,7 @@ func (r *settingsReader) probe(c cursor) {
 				}
 			})
 		},
+		"secrets": func(c cursor) { p.Secrets = r.path(c) },
 	})
 }
 

@@ -36,6 +36,7 @@ type Cluster struct {
 	FaultDomain  string // what fails together; default: Name
 	Environment  string // default "prod"
 	Capacity     int64  // any one unit, the same across the fleet; default 100
+	Via          string `json:",omitempty"` // what it is reached through, and others with it; "" = nothing of its kind
 	ControlPlane *ControlPlane
 }
 
@@ -53,6 +54,7 @@ type ControlPlane struct {
 	Kubeconfig string // path
 	Context    string
 	Endpoints  []string // https URLs, one for each API server
+	Via        string   `json:",omitempty"` // a proxy that it is reached through, such as Rancher
 }
 
 // Zone is a DNS zone that the directors are authoritative for.
@@ -83,6 +85,7 @@ type GlobalService struct {
 	TTL              time.Duration
 	Endpoints        []Endpoint
 	Probes           []Probe
+	Combine          Combine `json:",omitzero"`
 	Steering         Steering
 	Pins             []Pin
 	Residency        []ResidencyRule
@@ -109,11 +112,24 @@ type Endpoint struct {
 	Capacity  int64        // default: the cluster's
 }
 
-// Probe is one check of every address of a service. Exactly one of HTTP and
-// TCP is set.
+// Combine says which of a service's probes an address must pass, the soft ones left
+// out: those degrade by themselves.
+type Combine struct {
+	AtLeast       int   // so many of them; 0 = all
+	DegradedBelow int64 // an address is degraded below this sum of the weights that pass; 0 = never for that
+}
+
+// Probe is one check of every address of a service. Exactly one of the kinds is set.
 type Probe struct {
-	HTTP     *HTTPProbe
-	TCP      *TCPProbe
+	HTTP *HTTPProbe
+	TCP  *TCPProbe
+	// The soft ones ask about the site behind the address, elsewhere. They make an
+	// endpoint degraded, never failed.
+	Readiness  *ReadinessProbe  `json:",omitempty"`
+	Kube       *KubeProbe       `json:",omitempty"`
+	Prometheus *PrometheusProbe `json:",omitempty"`
+
+	Weight   int64         `json:",omitempty"` // see Combine; 0 = 1, soft ones have none
 	Interval time.Duration // of the deep probe, default 1 s
 	Timeout  time.Duration // at most Interval, default 1 s
 	Fast     time.Duration // of the fast signal to the same address and port; 0 = off, default 100 ms
@@ -133,6 +149,37 @@ type HTTPProbe struct {
 // TCPProbe opens a connection.
 type TCPProbe struct {
 	Port uint16
+}
+
+// ReadinessProbe asks the endpoint's cluster, through its control plane, for how many
+// of the addresses behind a Service are ready.
+type ReadinessProbe struct {
+	Namespace string // default: the service's own
+	Service   string // default: the service's name; "*" = all of the namespace
+	Min       int    // per cent of the addresses; degraded below, default 50
+	MinReady  int    // addresses; degraded below, default 0
+}
+
+// KubeProbe asks the endpoint's cluster, through its control plane, for how many of its
+// nodes are ready.
+type KubeProbe struct {
+	MinNodesReady int    // per cent; degraded below, default 50
+	Selector      string // of nodes, in Kubernetes' form; "" = all
+}
+
+// PrometheusProbe asks a Prometheus for one number. "$cluster" in URL and Query is
+// replaced by the name of the endpoint's cluster.
+type PrometheusProbe struct {
+	URL    string // up to what comes before /api/v1/query
+	Query  string
+	Above  *float64      // degraded above it; nil = no bound
+	Below  *float64      // degraded below it; nil = no bound
+	For    time.Duration // degraded once it has held so long without a break; default 0
+	Bearer string        // the secret to send as a bearer token; "" = none
+	TLS    struct {
+		CA, Cert, Key string // secrets, PEM; "" = the system's roots, no certificate
+		ServerName    string // default: the URL's host
+	}
 }
 
 // Policy is how a service prefers one healthy site over another.
@@ -258,8 +305,9 @@ type Settings struct {
 		Database string // a MaxMind DB file; "" = the country table that Divert has
 	}
 	Probe struct {
-		Source netip.Addr
-		Allow  []netip.Prefix
+		Source  netip.Addr
+		Allow   []netip.Prefix
+		Secrets string // folder of what probes may send, each a file; "" = they have none
 	}
 	Controls []string // control points, host:port
 	// Resolvers are the recursive servers that hostnames are resolved by, address:port;

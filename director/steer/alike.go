@@ -161,7 +161,10 @@ func (k *keyer) service(svc *spec.GlobalService) string {
 		k.text(p.Definition())
 		k.number(int64(p.Port()))
 		k.number(int64(p.Fast))
+		k.number(p.Weight)
 	}
+	k.number(int64(svc.Combine.AtLeast))
+	k.number(svc.Combine.DegradedBelow)
 	return string(k.b)
 }
 

@@ -125,11 +125,15 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster, k *keyer) {
 		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity}
 		s.weight = reduce(e.Weight, divisor, biggest)
 		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
+		soft := soften(svc, e.Cluster)
+		for i := range soft {
+			soft[i].Subject.Def = k.intern(soft[i].Subject.Def)
+		}
 		for _, addr := range sorted(e.Watched()) {
-			subjects := at(tmpl, addr)
+			a := address{addr: addr, subjects: at(tmpl, addr), soft: at(soft, addr), combine: combination(svc)}
 			for f := range s.addrs {
 				if Family(f).Has(addr) {
-					s.addrs[f] = append(s.addrs[f], address{addr: addr, subjects: subjects})
+					s.addrs[f] = append(s.addrs[f], a)
 					s.all[f] = append(s.all[f], addr)
 				}
 			}

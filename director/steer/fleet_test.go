@@ -150,7 +150,7 @@ func (f *fleet) mark(where string, kind health.Kind, st health.State) {
 					continue
 				}
 				if kind == health.KindSoft {
-					f.states[health.Subject{Kind: kind, Addr: netip.AddrPortFrom(a, 0), Def: "00000000000000aa"}] = st
+					f.states[health.Subject{Kind: kind, Addr: netip.AddrPortFrom(a, 80), Def: "00000000000000aa"}] = st
 					continue
 				}
 				for _, o := range Subjects(svc, a) {

@@ -51,10 +51,27 @@ func draw(t *rapid.T) *fleet {
 		svc.Fallback = []netip.Addr{netip.MustParseAddr("198.51.100.99")}
 	}
 	svc.ResidencyUnknown = rapid.SampledFrom([]spec.ResidencyUnknown{spec.ResidencyUnknownIntersect, spec.ResidencyUnknownAllow}).Draw(t, "unknown")
+	drawProbes(t, svc)
 	drawRules(t, f, svc)
 	drawStates(t, f, svc)
 	drawOverrides(t, f)
 	return f
+}
+
+// drawProbes adds probes, hard and soft, and a rule for them.
+func drawProbes(t *rapid.T, svc *spec.GlobalService) {
+	for i := range rapid.IntRange(0, 3).Draw(t, "more probes") {
+		p := httpProbe(rapid.SampledFrom([]uint16{80, 81}).Draw(t, "port"), fmt.Sprintf("/%d", i), 0)
+		p.Weight = rapid.Int64Range(0, 3).Draw(t, "probe weight")
+		if rapid.Bool().Draw(t, "fast") {
+			p.Fast = 100_000_000
+		}
+		svc.Probes = append(svc.Probes, p)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "soft probe") == 0 {
+		svc.Probes = append(svc.Probes, spec.Probe{Kube: &spec.KubeProbe{MinNodesReady: 50}, Interval: 10_000_000_000})
+	}
+	svc.Combine = spec.Combine{AtLeast: rapid.IntRange(0, 3).Draw(t, "at least"), DegradedBelow: rapid.Int64Range(0, 5).Draw(t, "degraded below")}
 }
 
 var somePrefixes = []string{"203.0.113.0/24", "203.0.113.128/25", "203.0.0.0/16", "2001:db8:1::/48", "::ffff:198.51.100.0/120"}
@@ -363,6 +380,7 @@ func TestOrderNeverShows(t *testing.T) {
 			svc.Endpoints[i].Addresses = rapid.Permutation(svc.Endpoints[i].Addresses).Draw(t, "addresses'")
 		}
 		svc.Pins = rapid.Permutation(svc.Pins).Draw(t, "pins'")
+		svc.Probes = rapid.Permutation(svc.Probes).Draw(t, "probes'")
 		svc.Residency = rapid.Permutation(svc.Residency).Draw(t, "residency'")
 		svc.Steering.Regions = rapid.Permutation(svc.Steering.Regions).Draw(t, "regions'")
 		g.set.Services = []*spec.GlobalService{&svc}

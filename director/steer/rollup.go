@@ -64,19 +64,47 @@ type SubjectOf struct {
 	Subject health.Subject
 	Probe   *spec.Probe // of a signal: the probe of that port with the shortest Fast
 	Fast    bool        // the fast signal, not the deep probe
+	Cluster string      // of a soft subject: whose readiness, nodes or numbers they are
+	signed  bool        // of a check: its probe has a fast signal, which counts for it too
+	weight  int64       // of a check
 }
 
 // Subjects lists what is watched for one address of a service: one signal for
 // each distinct port that has a fast signal, then one check for each distinct
-// probe, in an order of their own. Two services with the same address, port and probe give the same
+// probe, then the soft ones, in an order of their own. Two services with the same address, port and probe give the same
 // subjects, and so share them.
 func Subjects(svc *spec.GlobalService, addr netip.Addr) []SubjectOf {
 	addr = addr.Unmap()
-	return at(template(svc), addr)
+	tmpl := template(svc)
+	for i := range svc.Endpoints {
+		if e := &svc.Endpoints[i]; slices.Contains(e.Watched(), addr) {
+			tmpl = append(tmpl, soften(svc, e.Cluster)...)
+			break // a spec in order has an address once
+		}
+	}
+	return at(tmpl, addr)
+}
+
+// soften is the template of the soft subjects of one site: what is asked about it is
+// asked of its cluster, so that another cluster's is another subject. They are of the
+// address as a whole, port 0; with one, soft evidence concerns every service of that port.
+func soften(svc *spec.GlobalService, cluster string) (out []SubjectOf) {
+	for i := range svc.Probes {
+		p := &svc.Probes[i]
+		if !p.Soft() {
+			continue
+		}
+		s := health.Subject{Kind: health.KindSoft, Def: define(p.Definition() + " cluster=" + cluster)}
+		if !slices.ContainsFunc(out, func(o SubjectOf) bool { return o.Subject == s }) {
+			out = append(out, SubjectOf{Subject: s, Probe: p, Cluster: cluster})
+		}
+	}
+	slices.SortFunc(out, func(a, b SubjectOf) int { return compareSubjects(a.Subject, b.Subject) })
+	return out
 }
 
 // template is Subjects without the address, so that the hashing of a
-// definition is done once for a service.
+// definition is done once for a service. Soft subjects are not in it: see soften.
 func template(svc *spec.GlobalService) []SubjectOf {
 	out := make([]SubjectOf, 0, 2*len(svc.Probes))
 	for i := range svc.Probes {
@@ -93,13 +121,20 @@ func template(svc *spec.GlobalService) []SubjectOf {
 	}
 	for i := range svc.Probes {
 		p := &svc.Probes[i]
+		if p.Soft() {
+			continue
+		}
 		s := health.Subject{
 			Kind: health.KindCheck, Addr: netip.AddrPortFrom(netip.Addr{}, p.Port()),
 			Def: define(p.Definition()),
 		}
-		if !slices.ContainsFunc(out, func(o SubjectOf) bool { return o.Subject == s }) {
+		j := slices.IndexFunc(out, func(o SubjectOf) bool { return o.Subject == s })
+		if j < 0 {
+			j = len(out)
 			out = append(out, SubjectOf{Subject: s, Probe: p})
 		}
+		out[j].signed = out[j].signed || p.Fast > 0
+		out[j].weight = max(out[j].weight, p.Weight, 1)
 	}
 	slices.SortStableFunc(out, func(a, b SubjectOf) int { return compareSubjects(a.Subject, b.Subject) })
 	return out
@@ -129,6 +164,7 @@ type Roll struct {
 	Alive  []netip.Addr     // failed or not: a signal of it is watched and not down
 	Down   []health.Subject // the signals and checks that are down
 	Soft   []health.Subject // the soft subjects that are down
+	short  *shortfall       // of the worst address of a service that counts its probes; nil: all of them pass
 }
 
 // Rollup gives an endpoint's standing in one family; states says what each
@@ -160,7 +196,7 @@ func (r *Roller) Rollup(svc *spec.GlobalService, e *spec.Endpoint, f Family) Rol
 	var addrs []address
 	for _, a := range sorted(e.Watched()) {
 		if f.Has(a) {
-			addrs = append(addrs, address{addr: a, subjects: at(r.tmpl, a)})
+			addrs = append(addrs, address{addr: a, subjects: at(r.tmpl, a), soft: at(soften(svc, e.Cluster), a), combine: combination(svc)})
 		}
 	}
 	return roll(addrs, r.src)
@@ -170,6 +206,8 @@ func (r *Roller) Rollup(svc *spec.GlobalService, e *spec.Endpoint, f Family) Rol
 type address struct {
 	addr     netip.Addr
 	subjects []SubjectOf
+	soft     []SubjectOf   // the soft ones that its service asks for
+	combine  *spec.Combine // nil: all must pass
 }
 
 // source is where the states of subjects come from: certificates, or the set
@@ -179,8 +217,7 @@ type source struct {
 	soft   map[netip.Addr][]health.Subject // soft subjects by address, ordered
 }
 
-// softOf gathers the soft subjects that are down, by address. They come from
-// nobody's probes, so no spec lists them.
+// softOf gathers the soft subjects that are down, by address.
 func softOf(states map[health.Subject]health.State) map[netip.Addr][]health.Subject {
 	var out map[netip.Addr][]health.Subject
 	for s, st := range states {
@@ -204,8 +241,8 @@ func compareSubjects(a, b health.Subject) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.Addr.Compare(b.Addr), cmp.Compare(a.Def, b.Def))
 }
 
-// softAt lists the soft subjects down at an address that concern a service: of
-// one of its ports, or of the address as a whole (port 0).
+// softAt lists the soft subjects down at an address that concern a service: those that
+// its probes ask for, and those of one of its ports, which nobody's probes ask for.
 func (s source) softAt(a address) []health.Subject {
 	list := s.soft[a.addr]
 	if len(list) == 0 {
@@ -214,7 +251,8 @@ func (s source) softAt(a address) []health.Subject {
 	var out []health.Subject
 	for _, sub := range list {
 		port := sub.Addr.Port()
-		if port == 0 || slices.ContainsFunc(a.subjects, func(o SubjectOf) bool { return o.Subject.Addr.Port() == port }) {
+		if port == 0 && slices.ContainsFunc(a.soft, func(o SubjectOf) bool { return o.Subject == sub }) ||
+			port != 0 && slices.ContainsFunc(a.subjects, func(o SubjectOf) bool { return o.Subject.Addr.Port() == port }) {
 			out = append(out, sub)
 		}
 	}
@@ -261,6 +299,10 @@ func (r *Roll) of(addrs []address, states []health.State, src source) []health.S
 			}
 			known = known && st == health.Up
 		}
+		light := false
+		if a.combine != nil {
+			down, known, light = r.combined(a, of)
+		}
 		if alive {
 			r.Alive = note(r.Alive, r.All, alives, i)
 			alives++
@@ -273,9 +315,9 @@ func (r *Roll) of(addrs []address, states []health.State, src source) []health.S
 		if known {
 			up++
 		}
-		if soft := src.softAt(*a); len(soft) > 0 {
-			r.Soft = append(r.Soft, soft...)
-		} else {
+		soft := src.softAt(*a)
+		r.Soft = append(r.Soft, soft...)
+		if len(soft) == 0 && !light {
 			sound++
 		}
 	}
@@ -289,7 +331,7 @@ func (r *Roll) of(addrs []address, states []health.State, src source) []health.S
 	default:
 		r.Health = Healthy
 	}
-	r.brief = bit(len(r.All) > 0) | bit(len(r.Live) > 0)<<1 | bit(len(r.Alive) > 0)<<2 | bit(len(r.Live) < len(r.All))<<3
+	r.brief = bit(len(r.All) > 0) | bit(len(r.Live) > 0)<<1 | bit(len(r.Alive) > 0)<<2 | bit(len(r.Live) < len(r.All))<<3 | bit(r.short != nil)<<4
 	return states
 }
 

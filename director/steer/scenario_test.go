@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -124,6 +125,8 @@ func (s *story) do(words []string) {
 		f.mark(args[0], health.KindSoft, health.Up)
 	case "degrade":
 		f.mark(args[0], health.KindSoft, health.Down)
+	case "lose", "regain": // one probe of a service at a cluster, named as people see it, or its fast signal
+		s.one(serviceNamed(t, f.set, args[0]), args[1], strings.Join(args[2:], " "), map[string]health.State{"lose": health.Down, "regain": health.Up}[words[0]])
 	case "drain":
 		f.override(plan.Override_DRAIN, args[0], "alice", slices.Contains(args, "last-resort"))
 	case "undrain", "thaw":
@@ -164,6 +167,41 @@ func serviceNamed(t *testing.T, set *spec.Set, name string) *spec.GlobalService 
 	return nil
 }
 
+// probeNamed makes a probe: tcp:443, readiness or nodes, with a weight.
+func probeNamed(t *testing.T, text, weight string) spec.Probe {
+	t.Helper()
+	var p spec.Probe
+	switch kind, port, _ := strings.Cut(text, ":"); kind {
+	case "tcp":
+		p.TCP, p.Fast = &spec.TCPProbe{Port: uint16(number(t, port))}, 100*time.Millisecond
+	case "readiness":
+		p.Readiness = &spec.ReadinessProbe{Namespace: "store", Service: "web", Min: 50}
+	case "nodes":
+		p.Kube = &spec.KubeProbe{MinNodesReady: 50}
+	default:
+		t.Fatalf("no probe %q", text)
+	}
+	if weight != "" {
+		p.Weight = number(t, weight)
+	}
+	return p
+}
+
+// one sets the state of one probe at a cluster.
+func (s *story) one(svc *spec.GlobalService, cluster, probe string, st health.State) {
+	for _, a := range svc.Endpoint(cluster).Watched() {
+		for _, o := range Subjects(svc, a) {
+			name := o.Probe.String()
+			if o.Fast {
+				name = fmt.Sprintf("fast :%d", o.Subject.Addr.Port())
+			}
+			if name == probe {
+				s.f.states[o.Subject] = st
+			}
+		}
+	}
+}
+
 // set changes one setting of a service: "region=EU:fra,ams", "pin=PREFIX:nyc",
 // "residency=EU:jurisdiction=eu", "answers=2" and so on.
 func (s *story) set(svc *spec.GlobalService, text string) {
@@ -193,6 +231,13 @@ func (s *story) set(svc *spec.GlobalService, text string) {
 			if a != "" {
 				svc.Fallback = append(svc.Fallback, netip.MustParseAddr(a))
 			}
+		}
+	case "probe":
+		svc.Probes = append(svc.Probes, probeNamed(s.t, before, after))
+	case "combine":
+		svc.Combine = spec.Combine{AtLeast: int(number(s.t, before))}
+		if after != "" {
+			svc.Combine.DegradedBelow = number(s.t, after)
 		}
 	case "automation":
 		svc.Automation = map[string]spec.Automation{"act": spec.AutomationAct, "observe": spec.AutomationObserve}[value]

@@ -37,12 +37,11 @@ func (r *Ruling) Healths(up func(health.Subject) bool) iter.Seq[Health] {
 	}
 }
 
-// passes tells whether all that is watched of one address passes.
+// passes tells whether of one address all that must passes.
 func (s *site) passes(up func(health.Subject) bool) bool {
 	for f := range s.addrs {
 		for i := range s.addrs[f] {
-			of := s.addrs[f][i].subjects
-			if len(of) > 0 && !slices.ContainsFunc(of, func(o SubjectOf) bool { return !up(o.Subject) }) {
+			if s.addrs[f][i].passes(up) {
 				return true
 			}
 		}
@@ -65,7 +64,7 @@ func (r *Ruling) Site(i int) Site {
 	for f := range r.real[i] {
 		seen, used := &r.real[i][f], &r.used[i][f]
 		o.All, o.Live = joined(o.All, seen.All), joined(o.Live, seen.Live)
-		if w := healthWhy(s.end, seen); w != "" && !slices.Contains(why, w) {
+		if w := s.healthWhy(seen); w != "" && !slices.Contains(why, w) {
 			why = append(why, w)
 		}
 		if r.Observing && !sameRoll(seen, used) {

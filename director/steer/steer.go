@@ -194,7 +194,7 @@ func (r *Ruling) Why(f Family, set *Set) []string {
 	var out []string
 	for _, w := range set.why {
 		if w.text == "" {
-			w.text = healthWhy(r.c.sites[r.c.byRank[w.site]].end, &r.ranked(w.site)[f])
+			w.text = r.c.sites[r.c.byRank[w.site]].healthWhy(&r.ranked(w.site)[f])
 		}
 		out = append(out, w.text)
 	}

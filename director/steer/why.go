@@ -72,27 +72,64 @@ func subjectsText(end *spec.Endpoint, list []health.Subject) string {
 
 // unwell tells whether healthWhy has something to say.
 func (r *Roll) unwell() bool {
-	return r.Health == Failed || r.Health == Degraded || len(r.Live) < len(r.All)
+	return r.Health == Failed || r.Health == Degraded || len(r.Live) < len(r.All) || r.short != nil
 }
 
 // healthWhy says what is wrong with a site in a family; "" when nothing is.
-func healthWhy(end *spec.Endpoint, r *Roll) string {
-	cluster := end.Cluster
+func (s *site) healthWhy(r *Roll) string {
+	cluster, down, rule := s.end.Cluster, subjectsText(s.end, r.Down)+" down", ""
+	if r.short != nil {
+		rule = " (" + r.short.String() + ")"
+	}
 	switch {
 	case r.Health == Failed:
-		return cluster + " failed: " + subjectsText(end, r.Down) + " down"
+		return cluster + " failed: " + down + rule
 	case len(r.Live) < len(r.All):
 		gone := slices.DeleteFunc(slices.Clone(r.All), func(a netip.Addr) bool { return slices.Contains(r.Live, a) })
-		s := cluster + " has lost " + gone[0].String()
+		text := cluster + " has lost " + gone[0].String()
 		if n := len(gone) - 1; n > 0 {
-			s += fmt.Sprintf(" and %d more", n)
+			text += fmt.Sprintf(" and %d more", n)
 		}
-		return s + ": " + subjectsText(end, r.Down) + " down"
+		return text + ": " + down + rule
+	case r.Health == Degraded && len(r.Soft) > 0:
+		return cluster + " degraded: " + s.softText(r.Soft)
 	case r.Health == Degraded:
-		return cluster + " degraded: " + subjectsText(end, r.Soft)
+		return cluster + " degraded: " + down + rule
+	case r.short != nil:
+		return cluster + ": " + down + rule
 	default:
 		return ""
 	}
+}
+
+// softText names the soft subjects that are down, each once however many addresses it
+// is of, as the service asks for them.
+func (s *site) softText(list []health.Subject) string {
+	var names []string
+	for _, sub := range list {
+		name := subjectText(sub, s.end.Hostname)
+		if sub == health.Gray(sub.Addr) {
+			name = "gray failure at " + sub.Addr.String()
+		}
+		for f := range s.addrs {
+			for i := range s.addrs[f] {
+				for j := range s.addrs[f][i].soft {
+					if o := &s.addrs[f][i].soft[j]; o.Subject == sub {
+						name = o.Probe.String()
+					}
+				}
+			}
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	text := names[0]
+	if n := len(names) - 1; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 // fenceWhy gives one sentence for each residency rule that leaves a site out,
