@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,7 +24,10 @@ type client struct {
 	timeout time.Duration // of each question
 }
 
-const maxAnswer = 16 << 10
+const (
+	maxAnswer = 16 << 10
+	plainJSON = "application/json"
+)
 
 // look asks the three questions side by side: a round is as slow as its
 // slowest answer, and they are about the same moment.
@@ -36,7 +42,7 @@ func (c *client) look(ctx context.Context) Endpoint {
 		}
 	})
 	wg.Go(func() { noEtcd = c.ask(ctx, "livez", "exclude=etcd") })
-	wg.Go(func() { readyz = c.ask(ctx, "readyz", "") })
+	wg.Go(func() { readyz = c.ask(ctx, "readyz", "verbose") })
 	wg.Wait()
 	e := Endpoint{URL: c.url.String(), Latency: latency}
 	e.State, e.Reason = judge(livez, noEtcd, readyz)
@@ -62,6 +68,57 @@ func (c *client) ask(ctx context.Context, path, query string) answer {
 		return failure(err)
 	}
 	return answer{status: response.StatusCode, failed: failedChecks(body)}
+}
+
+// get asks for an object and decodes it, of at most so many octets.
+func (c *client) get(ctx context.Context, path string, query url.Values, accept string, most int64, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	target := c.url.JoinPath(path)
+	target.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	if err != nil {
+		return errors.New("cannot be asked")
+	}
+	request.Header.Set("Accept", accept)
+	response, err := c.http.Do(request)
+	if err != nil {
+		return errors.New(failure(err).reason)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
+	switch {
+	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("credentials refused: status %d", response.StatusCode)
+	case response.StatusCode != http.StatusOK:
+		return fmt.Errorf("status %d", response.StatusCode)
+	case err != nil:
+		return errors.New(failure(err).reason)
+	case int64(len(body)) > most:
+		return fmt.Errorf("an answer of more than %d bytes", most)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return errors.New("an answer that is not what was asked for") // its words may quote the answer
+	}
+	return nil
+}
+
+// version is what the server says of itself, "" if it does not.
+func (c *client) version(ctx context.Context) string {
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := c.get(ctx, "version", nil, plainJSON, maxAnswer, &v); err != nil || len(v.GitVersion) > 64 || !versionText(v.GitVersion) {
+		return ""
+	}
+	return v.GitVersion
+}
+
+// versionText: only what looks like a version is shown, and labels a metric.
+func versionText(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.')
+	})
 }
 
 // failedChecks finds the names in an answer's "[-]etcd failed: …" lines. Only

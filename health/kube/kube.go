@@ -1,16 +1,15 @@
 // Package kube owns the view of clusters' control planes: it asks each API
 // server, with what a kubeconfig gives, whether it lives and whether its
-// storage does. All it ever says is *impaired*, which explains and alerts; it
-// never says that a cluster is down, and nothing here steers (S17).
+// storage does. All it ever says of that is *impaired*, which explains and alerts; it
+// never says that a cluster is down, and nothing of it steers (S17). Through a control
+// plane it also counts what is ready, nodes and the addresses behind a Service, for
+// who makes soft evidence of it.
 package kube
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,8 @@ type Condition struct {
 	Impaired  bool
 	Reason    string // "" when all is well; may be set though not impaired
 	Endpoints []Endpoint
+	Nodes     Fraction // that are ready; none of none before they have been counted
+	NodesWhy  string   // why they could not be counted the last time, "" when they were
 	At        time.Time
 }
 
@@ -32,6 +33,7 @@ type Endpoint struct {
 	State   State
 	Reason  string        // "" when alive
 	Latency time.Duration // of /livez; 0 unless it answered
+	Version string        // as it last said; shown, and never health: it is told with the storage gone, too
 }
 
 // Options of an Observer.
@@ -53,42 +55,35 @@ const (
 	confirmAfter  = time.Second // a first bad round is repeated so soon
 	confirmations = 2           // bad rounds in a row that make *impaired*
 	maxEndpoints  = 64
+
+	// What is only shown is asked seldom: an API server's version, and how many nodes are ready.
+	asideEvery = 30 * time.Second
 )
 
 // Observer watches one control plane.
 type Observer struct {
 	opts    Options
-	servers []*url.URL
 	timeout time.Duration // askTimeout and confirmAfter; tests are in more of a hurry
 	confirm time.Duration
 
 	// Run's alone.
-	material *material
-	clients  []*client
+	access   access
 	bad      int // rounds in a row
 	last     string
+	aside    time.Time // when what is only shown is due
+	versions map[string]string
+	nodes    Fraction
+	nodesWhy string
 }
 
 // New checks the options; the kubeconfig is read by Run, each round anew, so
 // that a rotated token or a file that comes late needs no restart.
 func New(o Options) (*Observer, error) {
-	if o.Kubeconfig == "" {
-		return nil, errors.New("control plane without a kubeconfig")
+	access, err := newAccess(o.Kubeconfig, o.Context, o.Endpoints)
+	if err != nil {
+		return nil, err
 	}
-	if len(o.Endpoints) > maxEndpoints {
-		return nil, fmt.Errorf("%d API server endpoints; at most %d are watched", len(o.Endpoints), maxEndpoints)
-	}
-	observer := &Observer{opts: o, timeout: askTimeout, confirm: confirmAfter}
-	for _, endpoint := range o.Endpoints {
-		u, err := url.Parse(endpoint)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("API server endpoint: %w", err)
-		case u.Scheme != "https" || u.Host == "" || u.User != nil:
-			return nil, fmt.Errorf("API server endpoint %q is not https://host:port", u.Redacted())
-		}
-		observer.servers = append(observer.servers, u)
-	}
+	observer := &Observer{opts: o, access: access, timeout: askTimeout, confirm: confirmAfter, versions: map[string]string{}}
 	if observer.opts.Interval <= 0 {
 		observer.opts.Interval = 5 * time.Second
 	}
@@ -103,7 +98,7 @@ func New(o Options) (*Observer, error) {
 
 // Run asks, round after round, until ctx ends.
 func (o *Observer) Run(ctx context.Context) error {
-	defer o.drop()
+	defer o.access.drop()
 	wait := time.Duration(0)
 	for {
 		timer := time.NewTimer(wait)
@@ -131,21 +126,23 @@ func (o *Observer) Run(ctx context.Context) error {
 // round asks all servers side by side. again means that it looked bad for the
 // first time, which is not told before it has been confirmed.
 func (o *Observer) round(ctx context.Context) (c Condition, again bool) {
-	if err := o.prepare(); err != nil {
-		o.drop()
+	if err := o.access.prepare(o.timeout); err != nil {
+		o.access.drop()
 		o.bad = 0
 		return Condition{Cluster: o.opts.Cluster, Reason: "not observed: " + err.Error(), At: time.Now()}, false
 	}
-	endpoints := make([]Endpoint, len(o.clients))
+	clients := o.access.clients
+	endpoints := make([]Endpoint, len(clients))
 	var wg sync.WaitGroup
-	for i, client := range o.clients {
+	for i, client := range clients {
 		wg.Go(func() { endpoints[i] = client.look(ctx) })
 	}
 	wg.Wait()
-	c = Condition{Cluster: o.opts.Cluster, Endpoints: endpoints, At: time.Now()}
+	o.lookAside(ctx, endpoints)
+	c = Condition{Cluster: o.opts.Cluster, Endpoints: endpoints, Nodes: o.nodes, NodesWhy: o.nodesWhy, At: time.Now()}
 	c.Impaired, c.Reason = sum(endpoints)
 	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.State != Alive }) {
-		for _, client := range o.clients {
+		for _, client := range clients {
 			client.http.CloseIdleConnections() // the next round must not hang on a connection that has died
 		}
 	}
@@ -157,29 +154,41 @@ func (o *Observer) round(ctx context.Context) (c Condition, again bool) {
 	return c, o.bad < confirmations
 }
 
-// prepare reads the kubeconfig and makes the clients, if anything has changed.
-func (o *Observer) prepare() error {
-	m, err := load(o.opts.Kubeconfig, o.opts.Context)
-	if err != nil {
-		return err
+// lookAside asks for what is only shown: of servers that live, so that it delays no
+// round that finds one dead.
+func (o *Observer) lookAside(ctx context.Context, endpoints []Endpoint) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	if now := time.Now(); !now.Before(o.aside) {
+		alive := slices.IndexFunc(endpoints, func(e Endpoint) bool { return e.State == Alive })
+		if alive < 0 {
+			o.nodes, o.nodesWhy = Fraction{}, "no API server is alive to be asked"
+		} else {
+			o.aside = now.Add(asideEvery)
+			var wg sync.WaitGroup
+			versions := make([]string, len(endpoints))
+			for i, client := range o.access.clients {
+				if endpoints[i].State == Alive || endpoints[i].State == Restarting {
+					wg.Go(func() { versions[i] = client.version(ctx) })
+				}
+			}
+			wg.Go(func() {
+				nodes, err := o.access.clients[alive].nodes(ctx, "")
+				if o.nodes, o.nodesWhy = nodes, ""; err != nil {
+					o.nodes, o.nodesWhy = Fraction{}, err.Error()
+				}
+			})
+			wg.Wait()
+			for i, v := range versions {
+				if v != "" {
+					o.versions[endpoints[i].URL] = v
+				}
+			}
+		}
 	}
-	if o.material != nil && m.equal(o.material) {
-		return nil
+	for i := range endpoints {
+		endpoints[i].Version = o.versions[endpoints[i].URL]
 	}
-	clients, err := m.clients(o.servers, o.timeout)
-	if err != nil {
-		return err
-	}
-	o.drop()
-	o.material, o.clients = m, clients
-	return nil
-}
-
-func (o *Observer) drop() {
-	for _, client := range o.clients {
-		client.http.CloseIdleConnections()
-	}
-	o.material, o.clients = nil, nil
 }
 
 // log writes a line when an endpoint changes, and none per round.

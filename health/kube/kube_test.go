@@ -17,12 +17,12 @@ import (
 type behaviour map[string]int
 
 var (
-	healthy    = behaviour{"/livez": 200, "/livez?exclude=etcd": 200, "/readyz": 200}
-	storageOff = behaviour{"/livez": 500, "/livez?exclude=etcd": 200, "/readyz": 0}
-	stopped    = behaviour{"/livez": 0, "/livez?exclude=etcd": 0, "/readyz": 0}
-	draining   = behaviour{"/livez": 200, "/livez?exclude=etcd": 200, "/readyz": 500}
-	denying    = behaviour{"/livez": 403, "/livez?exclude=etcd": 403, "/readyz": 403}
-	moved      = behaviour{"/livez": 302, "/livez?exclude=etcd": 302, "/readyz": 302}
+	healthy    = behaviour{"/livez": 200, "/livez?exclude=etcd": 200, "/readyz?verbose": 200}
+	storageOff = behaviour{"/livez": 500, "/livez?exclude=etcd": 200, "/readyz?verbose": 0}
+	stopped    = behaviour{"/livez": 0, "/livez?exclude=etcd": 0, "/readyz?verbose": 0}
+	draining   = behaviour{"/livez": 200, "/livez?exclude=etcd": 200, "/readyz?verbose": 500}
+	denying    = behaviour{"/livez": 403, "/livez?exclude=etcd": 403, "/readyz?verbose": 403}
+	moved      = behaviour{"/livez": 302, "/livez?exclude=etcd": 302, "/readyz?verbose": 302}
 )
 
 // apiServer is a fake one over TLS, whose behaviour can be changed.
@@ -31,6 +31,8 @@ type apiServer struct {
 	acts     atomic.Pointer[behaviour]
 	strayed  atomic.Bool // asked for anything else, or without the token
 	released chan struct{}
+	lists    atomic.Pointer[map[string]string] // path to what it answers; others are forbidden
+	asked    atomic.Pointer[string]            // the last list's query
 }
 
 func newAPIServer(t *testing.T) *apiServer {
@@ -46,6 +48,14 @@ func newAPIServer(t *testing.T) *apiServer {
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/version" && r.Header.Get("Authorization") == "Bearer secret" {
+		_, _ = fmt.Fprint(w, `{"major":"1","minor":"37","gitVersion":"v1.37.2"}`)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/api") && r.Method == http.MethodGet {
+		s.list(w, r)
+		return
+	}
 	status, ok := (*s.acts.Load())[r.URL.RequestURI()]
 	if !ok || r.Header.Get("Authorization") != "Bearer secret" || r.Method != http.MethodGet {
 		s.strayed.Store(true)
@@ -67,6 +77,21 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(status)
+}
+
+// list answers a list, page after page: what is set for the path, the path and the
+// continue token, or nothing.
+func (s *apiServer) list(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	text := query.Encode()
+	s.asked.Store(&text)
+	if lists := s.lists.Load(); lists != nil {
+		if body, ok := (*lists)[r.URL.Path+query.Get("continue")]; ok {
+			_, _ = fmt.Fprint(w, body)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusForbidden)
 }
 
 func (s *apiServer) kubeconfig(t *testing.T) string {
@@ -160,6 +185,7 @@ func TestFaultsF9(t *testing.T) {
 		{"etcd gone", storageOff, true, "storage (etcd) gone"},
 		{"API server stopped", stopped, true, "API server gone"},
 		{"SIGTERM with shutdown delay", draining, false, "rolling restart"},
+		{"what has failed is named", draining, false, "(etcd)"},
 		{"credentials refused (S17)", denying, false, "not observed"},
 		{"redirected", moved, true, "status 302"},
 	}
@@ -168,8 +194,9 @@ func TestFaultsF9(t *testing.T) {
 			t.Parallel()
 			server := newAPIServer(t)
 			conditions := observe(t, Options{Kubeconfig: server.kubeconfig(t)})
-			if c := until(t, conditions, false, ""); len(c.Endpoints) != 1 || c.Endpoints[0].State != Alive || c.Endpoints[0].Latency <= 0 {
-				t.Errorf("healthy: got %+v", c)
+			if c := until(t, conditions, false, ""); len(c.Endpoints) != 1 || c.Endpoints[0].State != Alive || c.Endpoints[0].Latency <= 0 || c.Endpoints[0].Version != "v1.37.2" ||
+				c.Nodes != (Fraction{}) || !strings.Contains(c.NodesWhy, "credentials refused") {
+				t.Errorf("healthy, and nodes forbidden: got %+v", c)
 			}
 			server.acts.Store(&tc.acts)
 			until(t, conditions, tc.impaired, tc.reason)

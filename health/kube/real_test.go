@@ -120,51 +120,73 @@ func answers(t *testing.T, url string) {
 	t.Fatalf("%s does not answer", url)
 }
 
-// TestRealKubeF9 takes a real kube-apiserver and its etcd (`divert etcd`)
-// through the faults of KUBERNETES.md section 2. Nothing stronger than
-// *impaired* comes of any of them.
-func TestRealKubeF9(t *testing.T) {
-	apiserver := apiserverBinary(t)
-	dir := t.TempDir()
-	divert := filepath.Join(dir, "divert")
-	if out, err := exec.Command("go", "build", "-o", divert, "github.com/divertdns/divert/cmd/divert").CombinedOutput(); err != nil {
+// realCluster is an etcd and an API server.
+type realCluster struct {
+	t                  *testing.T
+	dir, url, etcdURL  string
+	divert, apiserver  string
+	keyFile, portFlags string
+	etcd, api          *process
+}
+
+// newRealCluster starts a real kube-apiserver and its etcd (`divert etcd`). They end
+// with the test, the API server first: both at once hang for minutes.
+func newRealCluster(t *testing.T) *realCluster {
+	t.Helper()
+	k := &realCluster{t: t, dir: t.TempDir(), apiserver: apiserverBinary(t)}
+	k.divert = filepath.Join(k.dir, "divert")
+	if out, err := exec.Command("go", "build", "-o", k.divert, "github.com/divertdns/divert/cmd/divert").CombinedOutput(); err != nil {
 		t.Fatalf("building divert for its etcd: %v\n%s", err, out)
 	}
-	etcdURL := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	startEtcd := func() *process {
-		p := start(t, dir, divert, "etcd", "--data", filepath.Join(dir, "etcd"), "--listen", etcdURL)
-		answers(t, etcdURL+"/version")
-		return p
-	}
+	k.etcdURL = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := write(t, dir, "sa.key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
-	write(t, dir, "tokens.csv", "secret,admin,admin-uid,system:masters\n")
+	k.keyFile = write(t, k.dir, "sa.key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+	write(t, k.dir, "tokens.csv", "secret,admin,admin-uid,system:masters\nlooks,observer,observer-uid\nnobody,nobody,nobody-uid\n")
 	port := freePort(t)
-	url := fmt.Sprintf("https://127.0.0.1:%d", port)
-	kubeconfig := write(t, dir, "kubeconfig", fmt.Sprintf(`apiVersion: v1
+	k.url, k.portFlags = fmt.Sprintf("https://127.0.0.1:%d", port), fmt.Sprintf("--secure-port=%d", port)
+	k.startEtcd()
+	t.Cleanup(func() { k.etcd.kill() })
+	k.startAPI()
+	t.Cleanup(func() { k.api.kill() })
+	return k
+}
+
+func (k *realCluster) startEtcd() {
+	k.t.Helper()
+	k.etcd = start(k.t, k.dir, k.divert, "etcd", "--data", filepath.Join(k.dir, "etcd"), "--listen", k.etcdURL)
+	answers(k.t, k.etcdURL+"/version")
+}
+
+func (k *realCluster) startAPI() {
+	k.t.Helper()
+	k.api = start(k.t, k.dir, k.apiserver,
+		"--etcd-servers="+k.etcdURL, "--bind-address=127.0.0.1", k.portFlags, "--cert-dir="+filepath.Join(k.dir, "certs"),
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24",
+		"--authorization-mode=RBAC", "--token-auth-file="+filepath.Join(k.dir, "tokens.csv"), "--service-account-issuer="+k.url+"/",
+		"--service-account-key-file="+k.keyFile, "--service-account-signing-key-file="+k.keyFile,
+		"--disable-admission-plugins=ServiceAccount", "--shutdown-delay-duration=6s")
+}
+
+// kubeconfig is that of whoever has the token.
+func (k *realCluster) kubeconfig(token string) string {
+	return write(k.t, k.dir, "kubeconfig-"+token, fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: it
 clusters: [{name: it, cluster: {server: %q, certificate-authority: certs/apiserver.crt}}]
 contexts: [{name: it, context: {cluster: it, user: observer}}]
-users: [{name: observer, user: {token: secret}}]
-`, url))
-	startAPI := func() *process {
-		return start(t, dir, apiserver,
-			"--etcd-servers="+etcdURL, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port), "--cert-dir="+filepath.Join(dir, "certs"),
-			"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24",
-			"--authorization-mode=RBAC", "--token-auth-file="+filepath.Join(dir, "tokens.csv"), "--service-account-issuer="+url+"/",
-			"--service-account-key-file="+keyFile, "--service-account-signing-key-file="+keyFile,
-			"--disable-admission-plugins=ServiceAccount", "--shutdown-delay-duration=6s")
-	}
-	etcd := startEtcd()
-	defer func() { etcd.kill() }()
-	api := startAPI()
-	defer func() { api.kill() }() // before its etcd: both at once hang for minutes
+users: [{name: observer, user: {token: %s}}]
+`, k.url, token))
+}
 
-	o := Options{Kubeconfig: kubeconfig, Endpoints: []string{url}, Interval: 500 * time.Millisecond}
+// TestRealKubeF9 takes a real kube-apiserver and its etcd
+// through the faults of KUBERNETES.md section 2. Nothing stronger than
+// *impaired* comes of any of them.
+func TestRealKubeF9(t *testing.T) {
+	k := newRealCluster(t)
+	o := Options{Kubeconfig: k.kubeconfig("secret"), Endpoints: []string{k.url}, Interval: 500 * time.Millisecond}
 	conditions := observeReal(t, o)
 	step := func(name string, impaired bool, reason string) {
 		t.Helper()
@@ -174,25 +196,25 @@ users: [{name: observer, user: {token: secret}}]
 	}
 	step("started", false, "")
 
-	etcd.signal(syscall.SIGSTOP)
+	k.etcd.signal(syscall.SIGSTOP)
 	step("etcd stopped", true, "storage (etcd) gone")
-	etcd.signal(syscall.SIGCONT)
+	k.etcd.signal(syscall.SIGCONT)
 	step("etcd continued", false, "")
-	etcd.kill()
+	k.etcd.kill()
 	step("etcd killed", true, "storage (etcd) gone")
-	etcd = startEtcd()
+	k.startEtcd()
 	step("etcd back", false, "")
 
-	api.signal(syscall.SIGSTOP)
+	k.api.signal(syscall.SIGSTOP)
 	step("API server stopped", true, "API server gone")
-	api.signal(syscall.SIGCONT)
+	k.api.signal(syscall.SIGCONT)
 	step("API server continued", false, "")
-	api.signal(syscall.SIGTERM)
+	k.api.signal(syscall.SIGTERM)
 	step("API server told to end", false, "rolling restart")
 	step("API server ended", true, "connection refused")
-	<-api.done
-	api = startAPI()
+	<-k.api.done
+	k.startAPI()
 	step("API server back", false, "")
-	api.kill()
+	k.api.kill()
 	step("API server killed", true, "API server gone")
 }
