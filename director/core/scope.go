@@ -76,6 +76,12 @@ func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Sco
 	}
 }
 
+// Named reads a scope that names a part of a spec, and refuses, with what was probably
+// meant, one that the spec does not know.
+func Named(set *spec.Set, text string) (steer.Scope, error) {
+	return parseScope(set, text, steer.ScopeCluster, steer.ScopeDomain, steer.ScopeService, steer.ScopeEndpoint)
+}
+
 func wrongKind(set *spec.Set, s steer.Scope, kinds []steer.ScopeKind) error {
 	r := &Refusal{Reason: fmt.Sprintf("scope %s is too wide or of the wrong kind for this", s)}
 	if svc := set.Service(s.Service); s.Kind == steer.ScopeService && svc != nil && slices.Contains(kinds, steer.ScopeEndpoint) {
