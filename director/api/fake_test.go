@@ -16,7 +16,8 @@ import (
 
 // fake is a Director made of values. Its lock guards everything below it.
 type fake struct {
-	do func(context.Context, core.Command, func(Outcome)) (Outcome, error) // nil: done at once
+	do    func(context.Context, core.Command, func(Outcome)) (Outcome, error) // nil: done at once
+	probe func(context.Context, Probing) (Probing, error)
 
 	mu       sync.Mutex
 	status   Status
@@ -92,6 +93,19 @@ func (f *fake) Init(ctx context.Context) (Outcome, error) {
 
 func (f *fake) Recover(context.Context) (Outcome, error) {
 	return Outcome{}, &core.Refusal{Reason: "d2 holds a higher plan", Remedy: "run it there"}
+}
+
+func (f *fake) Probe(ctx context.Context, target string, progress func(Probing)) (Probing, error) {
+	if target == "service/none" {
+		return Probing{}, &core.Refusal{Reason: "there is no service \"none\"", Remedy: "there are shop"}
+	}
+	p := Probing{Target: target, Plan: "1.7", Observers: []Observer{{Name: "d1", State: "asked"}}}
+	progress(p)
+	if f.probe != nil {
+		return f.probe(ctx, p)
+	}
+	p.Observers[0].State = "answered"
+	return p, nil
 }
 
 func (f *fake) Audit(_ context.Context, from uint64, limit int) ([]AuditRecord, error) {

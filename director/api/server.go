@@ -51,6 +51,7 @@ type Server struct {
 	unix     net.Listener // nil where there is none
 
 	streams  map[string]chan struct{} // by listener, a slot for each event stream
+	probes   chan struct{}            // a slot for each question to probe
 	commands chan struct{}            // a slot for each command
 	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
@@ -69,6 +70,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		director: o.Director, socket: o.Socket, log: o.Log,
 		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
+		probes:    make(chan struct{}, maxProbes),
 		commands:  make(chan struct{}, maxCommands),
 		large:     o.Large,
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,

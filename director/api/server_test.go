@@ -72,6 +72,14 @@ func TestRoutes(t *testing.T) {
 		{"/v1/store/init", 405, 200, ""},
 		{"/v1/store/init", 405, 400, "{}"},
 		{"/v1/store/recover", 405, 409, ""},
+		{"/v1/probe?target=service/shop", 405, 200, ""},
+		{"/v1/probe?target=service/shop&timeout=5s", 405, 200, ""},
+		{"/v1/probe?target=service/shop&timeout=5m", 405, 400, ""},
+		{"/v1/probe?target=service/none", 405, 409, ""},
+		{"/v1/probe?target=", 405, 400, ""},
+		{"/v1/probe?target=a%0ab", 405, 400, ""},
+		{"/v1/probe?target=shop&scope=shop", 405, 400, ""},
+		{"/v1/probe?target=shop", 405, 400, "{}"},
 		{"/metrics", 200, 405, ""},
 		{"/healthz", 200, 405, ""},
 		{"/readyz", 200, 405, ""},
@@ -96,8 +104,8 @@ func TestRoutes(t *testing.T) {
 					if method != http.MethodPost && want != 404 {
 						want = 405
 					}
-					if via.name == viaTCP {
-						want = 403
+					if via.name == viaTCP && (method != http.MethodPost || !strings.HasPrefix(tc.path, probePath+"?")) {
+						want = 403 // but for what changes nothing
 					}
 					got, body := ask(t, via.c, method, via.base+tc.path, tc.body, "Content-Type", "application/json")
 					if got != want {
@@ -135,6 +143,12 @@ func TestGuard(t *testing.T) {
 		{"no origin", "Origin", "null", 403},
 	}
 	for _, tc := range tests {
+		t.Run("probe, "+tc.name, func(t *testing.T) {
+			got, body := ask(t, http.DefaultClient, http.MethodPost, "http://"+s.Addr()+"/v1/probe?target=shop", "", tc.header, tc.value)
+			if got != tc.want {
+				t.Errorf("got %d, want %d: %s", got, tc.want, body)
+			}
+		})
 		t.Run(tc.name, func(t *testing.T) {
 			got, body := ask(t, http.DefaultClient, http.MethodGet, "http://"+s.Addr()+"/v1/status", "", tc.header, tc.value)
 			if got != tc.want {

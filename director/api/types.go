@@ -40,6 +40,14 @@ type Auditor interface {
 	Audit(ctx context.Context, from uint64, limit int) ([]AuditRecord, error)
 }
 
+// Prober is a Director that can also have all directors probe now.
+type Prober interface {
+	// Probe changes nothing, and ends with ctx at the latest; what is known by then is
+	// no error. The error of a refusal is a *core.Refusal. progress is called by Probe's
+	// own goroutine and never after it has returned.
+	Probe(ctx context.Context, target string, progress func(Probing)) (Probing, error)
+}
+
 // AuditRecord is one effective change of intent (S15).
 type AuditRecord struct {
 	Revision uint64    `json:"revision"`
@@ -247,4 +255,50 @@ type Family struct {
 	TTL       uint32   `json:"ttl"`
 	Scope     int      `json:"scope"` // of a client-subnet answer
 	Steps     []string `json:"steps"`
+}
+
+// Probing is what `divert probe` shows: what each director sees of a target now.
+type Probing struct {
+	Target    string        `json:"target"`
+	Plan      string        `json:"plan"` // epoch.revision of the spec that the target was found in
+	Code      int           `json:"code"` // exit code: 0 all pass, 1 some fail or disagree, 3 some directors did not answer
+	Took      time.Duration `json:"took"`
+	Observers []Observer    `json:"observers"`
+	Targets   []Probed      `json:"targets"`         // none before the last word
+	Final     bool          `json:"final,omitempty"` // set by the server: the last word
+}
+
+// Observer is one registered director that was asked to probe.
+type Observer struct {
+	Name string `json:"name"`
+	Site string `json:"site"`
+	This bool   `json:"this,omitempty"` // the one that was asked by the CLI
+	// State is asked, probing; in the end answered, refused, late (has the question, or is
+	// heard), silent, or old (is heard, and does not know the question).
+	State string        `json:"state"`
+	Why   string        `json:"why,omitempty"`
+	Plan  string        `json:"plan,omitempty"` // epoch.revision of the spec that it probed by
+	Took  time.Duration `json:"took,omitempty"` // until its answer was here
+}
+
+// Probed is one subject, and what came of its probe at each director that answered.
+type Probed struct {
+	Subject   string        `json:"subject"`
+	Address   string        `json:"address"` // or hostname
+	Probe     string        `json:"probe"`   // for people: "http :8080/healthz", "fast :8080"
+	Endpoints []string      `json:"endpoints"`
+	Assigned  []string      `json:"assigned"` // the directors whose votes count; the others probe all the same
+	Results   []ProbeResult `json:"results"`
+	Verdict   string        `json:"verdict"`          // pass, fail, disagree, unknown
+	Quorum    bool          `json:"quorum,omitempty"` // as many fail as could make it fall
+	Summary   string        `json:"summary"`
+}
+
+// ProbeResult is one probe of one director. A reason is the director's own words, never
+// what the target sent.
+type ProbeResult struct {
+	Director string        `json:"director"`
+	Outcome  string        `json:"outcome"` // ok, failed, void (says nothing of the target)
+	Took     time.Duration `json:"took,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
 }
