@@ -78,6 +78,7 @@ type Director struct {
 	mirror    *mirror
 	controls  *controls
 	kubes     *kubes
+	panel     *panel
 	resolver  *resolve.Resolver
 	api       *api.Server
 	changes   *broadcast
@@ -175,6 +176,15 @@ func (d *Director) setup() error {
 		case d.librarian.mail <- m:
 		default:
 			shown.overflow.WithLabelValues("plans").Inc()
+		}
+	}
+	d.panel = (&panel{
+		name: s.Name, send: d.links.Send, courier: d.courier, horizon: d.horizon, probe: d.prober.Now, peers: d.peers, log: d.log,
+		shown: newPanelMetrics(d.registry),
+	}).prepare()
+	d.loop.panel = func(m gossip.Message) {
+		if !d.panel.deliver(m) {
+			shown.overflow.WithLabelValues("probe questions").Inc()
 		}
 	}
 	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), told: newWake(), log: d.log, shown: shown}
@@ -330,6 +340,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("peers' DNS", d.mirror.run)
 	run("control points", d.controls.run)
 	run("control planes", d.kubes.run)
+	run("probe questions", d.panel.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),

@@ -60,6 +60,8 @@ func (l *loop) message(m gossip.Message) {
 		}
 	case kindPlanWant, kindPlan, kindChunkWant, kindChunk:
 		l.plans(m)
+	case kindProbeWant, kindProbeSeen:
+		l.panel(m)
 	default:
 		l.drop("kind")
 	}

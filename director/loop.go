@@ -61,6 +61,7 @@ type loop struct {
 	planned       wake // the spec files': a plan came into force
 	wakeup        wake
 	plans         func(gossip.Message)      // the librarian's mail, never blocking
+	panel         func(gossip.Message)      // the panel's mail, never blocking
 	renamed       atomic.Bool               // hostnames have other addresses
 	newer         wake                      // a heartbeat names a newer plan
 	save          wake                      // the saver's: plan or certificates changed

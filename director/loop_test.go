@@ -85,18 +85,29 @@ spec:
 // newMesh starts three loops that hold one plan.
 func newMesh(t *testing.T, table *geo.Table) *mesh {
 	t.Helper()
+	m := meshOf(t, table)
+	m.begin()
+	return m
+}
+
+// meshOf is newMesh before they start.
+func meshOf(t *testing.T, table *geo.Table) *mesh {
+	t.Helper()
 	m := &mesh{t: t, ctx: t.Context(), geo: table}
 	for i := range 3 {
 		seed := sha256.Sum256([]byte{byte(i)})
 		m.nodes = append(m.nodes, m.node(fmt.Sprintf("d%d", i+1), ed25519.NewKeyFromSeed(seed[:])))
 	}
+	return m
+}
+
+func (m *mesh) begin() {
 	f := m.plan(nil, 1, m.nodes[0])
 	for _, n := range m.nodes {
 		n.horizon.offer(f)
 		go func() { _ = n.run(m.ctx) }()
 		go n.probeForEver()
 	}
-	return m
 }
 
 func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
@@ -110,7 +121,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
 		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
-		plans: func(gossip.Message) {},
+		plans: func(gossip.Message) {}, panel: func(gossip.Message) {},
 	}
 	n.loop.describer.resolved = n.loop.resolver.Records
 	n.loop.earth.Store(newEarth(m.geo))

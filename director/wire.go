@@ -3,14 +3,16 @@ package director
 // The kinds of signed messages between directors. Numbers are never used again
 // for something else.
 const (
-	kindHeartbeat    uint8 = 1 // health.Heartbeat, each 250 ms
-	kindBallot       uint8 = 2 // votes, at once and until acknowledged
-	kindSummary      uint8 = 3 // transitions in force, to a peer whose digest differs
-	kindCertificates uint8 = 4 // proofs that a peer lacks
-	kindPlanWant     uint8 = 5 // send me your plan
-	kindPlan         uint8 = 6 // a signed plan envelope
-	kindChunkWant    uint8 = 7 // hash of a chunk of a spec document
-	kindChunk        uint8 = 8 // that chunk
+	kindHeartbeat    uint8 = 1  // health.Heartbeat, each 250 ms
+	kindBallot       uint8 = 2  // votes, at once and until acknowledged
+	kindSummary      uint8 = 3  // transitions in force, to a peer whose digest differs
+	kindCertificates uint8 = 4  // proofs that a peer lacks
+	kindPlanWant     uint8 = 5  // send me your plan
+	kindPlan         uint8 = 6  // a signed plan envelope
+	kindChunkWant    uint8 = 7  // hash of a chunk of a spec document
+	kindChunk        uint8 = 8  // that chunk
+	kindProbeWant    uint8 = 9  // probe now what your spec has at a target
+	kindProbeSeen    uint8 = 10 // what came of it; evidence for people, never a vote
 )
 
 // kinds names the kinds for gossip's metrics.
@@ -18,5 +20,6 @@ func kinds() map[uint8]string {
 	return map[uint8]string{
 		kindHeartbeat: "heartbeat", kindBallot: "ballot", kindSummary: "summary", kindCertificates: "certificates",
 		kindPlanWant: "plan_want", kindPlan: "plan", kindChunkWant: "chunk_want", kindChunk: "chunk",
+		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen",
 	}
 }
