@@ -204,6 +204,7 @@ of it, or the code, the error and its remedy.`,
   divert serve -c director.yaml
   divert status --watch
   divert explain shop.example.org --client 81.2.69.142
+  divert probe shop
   divert drain cluster/fra --for 2h --reason INC-1`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -278,7 +279,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.serveCommand(), a.etcdCommand(), a.demoCommand(),
 		a.checkCommand(), a.diffCommand(), a.applyCommand(),
-		a.statusCommand(), a.explainCommand(), a.auditCommand(), a.versionCommand(), a.completionCommand(),
+		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.versionCommand(), a.completionCommand(),
 		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(),
 		a.directorCommand(), a.storeCommand(),
 	}

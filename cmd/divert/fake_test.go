@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 type fake struct {
 	status  api.Status
 	explain api.Explanation
+	probing api.Probing
 	spec    []spec.Raw
 	outcome func(core.Command) api.Outcome
 	steps   []api.Outcome // progress before the outcome
@@ -51,6 +53,19 @@ func (f *fake) Explain(host, client string) (api.Explanation, error) {
 		e.Client = client
 	}
 	return e, nil
+}
+
+func (f *fake) Probe(_ context.Context, target string, progress func(api.Probing)) (api.Probing, error) {
+	if target != f.probing.Target {
+		return api.Probing{}, &core.Refusal{Reason: "there is no service \"" + target + "\"", Remedy: "there are shop"}
+	}
+	asked := f.probing
+	asked.Targets, asked.Observers = nil, slices.Clone(asked.Observers)
+	for i := range asked.Observers {
+		asked.Observers[i].State = "asked"
+	}
+	progress(asked)
+	return f.probing, nil
 }
 
 func (f *fake) Do(_ context.Context, c core.Command, progress func(api.Outcome)) (api.Outcome, error) {
