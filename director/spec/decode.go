@@ -91,6 +91,9 @@ func (c cursor) unknown(e entry, known fields) {
 	near := nearest(e.key, keys)
 	keys = slices.DeleteFunc(keys, func(key string) bool { return known[key] == nil })
 	remedy := "the keys here are " + strings.Join(keys, ", ")
+	if len(keys) == 0 {
+		remedy = "there are none here: leave it out"
+	}
 	if near != "" {
 		remedy = "did you mean " + near + "?"
 	}

@@ -21,7 +21,7 @@ const (
 
 // asked is what each kind of probe tells of itself.
 type asked interface {
-	port() uint16 // of the probe and of its fast signal
+	port() uint16 // 0: the address as a whole
 	Definition() string
 	String() string
 }
@@ -31,11 +31,11 @@ func (p *Probe) kinds() fields {
 	return fields{
 		"http":       func(c cursor) { p.HTTP = readHTTP(c) },
 		"tcp":        func(c cursor) { p.TCP = readTCP(c) },
-		"tls":        nil,
-		"grpc":       nil,
-		"dns":        nil,
-		"icmp":       nil,
-		"exec":       nil,
+		"tls":        func(c cursor) { p.TLS = readTLS(c) },
+		"grpc":       func(c cursor) { p.GRPC = readGRPC(c) },
+		"dns":        func(c cursor) { p.DNS = readDNS(c) },
+		"icmp":       func(c cursor) { p.ICMP = readICMP(c) },
+		"exec":       func(c cursor) { p.Exec = readExec(c) },
 		"kube":       func(c cursor) { p.Kube = readKube(c) },
 		"readiness":  func(c cursor) { p.Readiness = readReadiness(c) },
 		"prometheus": func(c cursor) { p.Prometheus = readPrometheus(c) },
@@ -49,6 +49,16 @@ func (p *Probe) asked() asked {
 		return p.HTTP
 	case p.TCP != nil:
 		return p.TCP
+	case p.TLS != nil:
+		return p.TLS
+	case p.GRPC != nil:
+		return p.GRPC
+	case p.DNS != nil:
+		return p.DNS
+	case p.ICMP != nil:
+		return p.ICMP
+	case p.Exec != nil:
+		return p.Exec
 	case p.Readiness != nil:
 		return p.Readiness
 	case p.Kube != nil:
@@ -57,6 +67,23 @@ func (p *Probe) asked() asked {
 		return p.Prometheus
 	default:
 		return nil
+	}
+}
+
+// host is where a kind keeps the name that the sites answer to, nil for one that
+// needs none, and under which key it is written.
+func (p *Probe) host() (kind, key string, name *string) {
+	switch {
+	case p.HTTP != nil:
+		return "http", "host", &p.HTTP.Host
+	case p.GRPC != nil:
+		return "grpc", "host", &p.GRPC.Host
+	case p.TLS != nil:
+		return "tls", "sni", &p.TLS.SNI
+	case p.DNS != nil && p.DNS.Transport == "tls":
+		return "dns", "sni", &p.DNS.SNI
+	default:
+		return "", "", nil
 	}
 }
 
@@ -110,6 +137,12 @@ func readProbe(c cursor) Probe {
 	}
 	if p.Soft() {
 		p.soften(c)
+	} else {
+		p.readSignal(c)
+	}
+	if p.Exec != nil && p.Interval < leastExec {
+		at := cursor{c.d, c.v, child(c.path, "interval")}
+		at.failAt(c.v.lineOf("interval"), FormatDuration(p.Interval)+" is too often for a program", "write at least "+FormatDuration(leastExec))
 	}
 	if c.v.get("timeout") == nil {
 		p.Timeout = min(p.Timeout, p.Interval)
@@ -120,6 +153,24 @@ func readProbe(c cursor) Probe {
 			"write at most "+FormatDuration(p.Interval)+", or a longer interval")
 	}
 	return p
+}
+
+// connects tells whether the probe goes to its port by TCP, so that a fast signal can
+// stand beside it.
+func (p *Probe) connects() bool {
+	return p.ICMP == nil && p.Exec == nil && (p.DNS == nil || p.DNS.Transport != "udp")
+}
+
+// readSignal turns the fast signal off where there is nothing to connect to.
+func (p *Probe) readSignal(c cursor) {
+	if p.connects() {
+		return
+	}
+	if p.Fast > 0 && c.v.get("fast") != nil {
+		at := cursor{c.d, c.v, child(c.path, "fast")}
+		at.failAt(c.v.lineOf("fast"), "is a TCP connect, and this probe makes none", "leave it out")
+	}
+	p.Fast = 0
 }
 
 func readFast(c cursor) time.Duration {

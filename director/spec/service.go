@@ -45,15 +45,15 @@ func (o *object) readService(c cursor) {
 		if r := g.Probes[i].Readiness; r != nil {
 			r.complete(c, i, g.Name)
 		}
-		h := g.Probes[i].HTTP
-		if h == nil || h.Host != "" {
+		kind, key, name := g.Probes[i].host()
+		if name == nil || *name != "" {
 			continue
 		}
 		if host := firstPlain(g.Hosts); host != "" {
-			h.Host = host
+			*name = host
 		} else if len(g.Hosts) > 0 {
-			at := cursor{c.d, c.v, child(item(child(c.path, "probes"), i), "http")}
-			at.failAt(c.d.lineOf(at), "has no host, and the service has wildcard hosts only", "add host: a name that the sites answer to")
+			at := cursor{c.d, c.v, child(item(child(c.path, "probes"), i), kind)}
+			at.failAt(c.d.lineOf(at), "has no "+key+", and the service has wildcard hosts only", "add "+key+": a name that the sites answer to")
 		}
 	}
 }

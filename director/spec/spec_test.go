@@ -312,7 +312,7 @@ func TestLoadOver(t *testing.T) {
 }
 
 func TestDefinition(t *testing.T) {
-	probe := Probe{HTTP: &HTTPProbe{Scheme: "https", Port: 443, Method: "GET", Path: "/healthz", Host: "shop.example.org", Statuses: []int{204, 200}, Body: "o\"k"}, Interval: time.Second}
+	probe := Probe{HTTP: &HTTPProbe{Scheme: "https", Port: 443, Method: "GET", Path: "/healthz", Host: "shop.example.org", Statuses: []int{204, 200}, Body: "o\"k", Secure: Secure{Warn: defaultWarn}}, Interval: time.Second}
 	if got, want := probe.Definition(), `https port=443 method=GET host="shop.example.org" path="/healthz" statuses=200,204 body="o\"k"`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -15,6 +15,7 @@ func CheckTogether(s Settings, set *Set) []Problem {
 	t.names()
 	t.roster()
 	t.probed()
+	t.run()
 	t.transferred()
 	return tidy(t.problems)
 }
@@ -112,6 +113,23 @@ func (t *together) probed() {
 				t.report("probe.allow", fmt.Sprintf("%s of %s in %s is loopback or link-local, which probes refuse", a, g.Name, e.Cluster),
 					"add its prefix to probe: {allow: [...]} if that is meant", true)
 			}
+		}
+	}
+}
+
+// run warns of programs that this director does not run for a spec, so that their
+// probes say nothing.
+func (t *together) run() {
+	told := map[string]bool{}
+	for _, g := range t.set.Services {
+		for i := range g.Probes {
+			e := g.Probes[i].Exec
+			if e == nil || told[e.Command] || slices.Contains(t.s.Probe.Exec, e.Command) {
+				continue
+			}
+			told[e.Command] = true
+			t.report("probe.exec", fmt.Sprintf("%s, a probe of %s, is not run by this director: the probe says nothing, neither up nor down", e.Command, g.Name),
+				"add it to probe: {exec: [...]} if whoever writes the spec may run it here, with any arguments", true)
 		}
 	}
 }

@@ -123,6 +123,11 @@ type Combine struct {
 type Probe struct {
 	HTTP *HTTPProbe
 	TCP  *TCPProbe
+	TLS  *TLSProbe  `json:",omitempty"`
+	GRPC *GRPCProbe `json:",omitempty"`
+	DNS  *DNSProbe  `json:",omitempty"`
+	ICMP *ICMPProbe `json:",omitempty"`
+	Exec *ExecProbe `json:",omitempty"`
 	// The soft ones ask about the site behind the address, elsewhere. They make an
 	// endpoint degraded, never failed.
 	Readiness  *ReadinessProbe  `json:",omitempty"`
@@ -144,11 +149,71 @@ type HTTPProbe struct {
 	Host     string // Host header and, with https, SNI; default: the service's first host
 	Statuses []int  // default 200
 	Body     string // substring wanted in the first 64 KiB; "" = any
+
+	Version     string   `json:",omitempty"` // of HTTP: "auto" or "2"; "" = 1.1
+	Headers     []Header `json:",omitempty"` // ordered by name
+	BodyRegexp  string   `json:",omitempty"` // RE2, in place of Body
+	RequestBody string   `json:",omitempty"` // of POST and PUT
+	Secure               // of https
 }
 
-// TCPProbe opens a connection.
+// Header is a field of a request.
+type Header struct {
+	Name  string // in its canonical form: X-Api-Key
+	Value string
+}
+
+// Secure is what a probe over TLS wants of the server's certificate.
+type Secure struct {
+	SNI      string        `json:",omitempty"` // asked for, and what the certificate must be for
+	Insecure bool          `json:",omitempty"` // nothing of the certificate is looked at
+	CA       string        `json:",omitempty"` // authorities, PEM; "" = the system's
+	Warn     time.Duration `json:",omitempty"` // with less left the certificate is told of; default 14 d, 0 = never
+	Fail     time.Duration `json:",omitempty"` // with less left the probe fails; default 0: when it has expired
+}
+
+// TCPProbe opens a connection, and may talk over it.
 type TCPProbe struct {
-	Port uint16
+	Port         uint16
+	Send         string `json:",omitempty"` // octets
+	Expect       string `json:",omitempty"` // octets wanted in the first 64 KiB
+	ExpectRegexp string `json:",omitempty"` // RE2, in place of Expect
+}
+
+// TLSProbe makes a TLS handshake.
+type TLSProbe struct {
+	Port   uint16
+	ALPN   []string `json:",omitempty"` // one of which the server must choose; none: whatever it does
+	Secure          // SNI: default the service's first host
+}
+
+// GRPCProbe asks the health service of gRPC, version 1.
+type GRPCProbe struct {
+	Port      uint16
+	Service   string // "" = the server as a whole
+	Plaintext bool   // without TLS
+	Host      string // authority and SNI; default: the service's first host
+	Secure
+}
+
+// DNSProbe asks a DNS server.
+type DNSProbe struct {
+	Port      uint16
+	Transport string   // "udp", "tcp" or "tls"; default "udp"
+	Name      string   // lower case, no last dot; "." for the root
+	Type      string   // default "A"
+	Rcodes    []string // ordered; default NOERROR
+	Answers   []string `json:",omitempty"` // ordered; each must be among the answers
+	Secure             // of tls
+}
+
+// ICMPProbe sends an echo request (ping).
+type ICMPProbe struct{}
+
+// ExecProbe runs a program that the director's own settings allow.
+type ExecProbe struct {
+	Command string // absolute path
+	Args    []string
 }
 
 // ReadinessProbe asks the endpoint's cluster, through its control plane, for how many
@@ -307,7 +372,8 @@ type Settings struct {
 	Probe struct {
 		Source  netip.Addr
 		Allow   []netip.Prefix
-		Secrets string // folder of what probes may send, each a file; "" = they have none
+		Secrets string   // folder of what probes may send, each a file; "" = they have none
+		Exec    []string // programs that probes of kind exec may run: absolute paths
 	}
 	Controls []string // control points, host:port
 	// Resolvers are the recursive servers that hostnames are resolved by, address:port;
