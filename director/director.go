@@ -153,7 +153,7 @@ func (d *Director) setup() error {
 	d.table = table
 	d.resolver = d.newResolver()
 	d.prober = probe.New(probe.Options{
-		Source: s.Probe.Source, Allow: s.Probe.Allow, Lookup: d.lookup, Report: d.report, Log: d.log, Registerer: d.registry,
+		Source: s.Probe.Source, Allow: s.Probe.Allow, Exec: s.Probe.Exec, Lookup: d.lookup, Report: d.report, Log: d.log, Registerer: d.registry,
 		Stalled: func(at time.Time, _ time.Duration) { d.loop.proberStalled.Store(&at) },
 	})
 	d.loop = &loop{

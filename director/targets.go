@@ -102,19 +102,36 @@ func targetOf(set *spec.Set, s steer.SubjectOf) probe.Target {
 	return t
 }
 
-// deepProbe fills in what a deep probe asks: a case for each kind that goes over the network.
+// deepProbe fills in what a deep probe asks: a case for each kind that goes to an address.
 func deepProbe(t *probe.Target, p *spec.Probe) {
 	addr := t.Subject.Addr
 	switch {
 	case p.HTTP != nil:
+		h := p.HTTP
 		t.HTTP = &probe.HTTP{
-			Scheme: p.HTTP.Scheme, Addr: addr, Method: p.HTTP.Method, Path: p.HTTP.Path, Host: p.HTTP.Host,
-			Statuses: p.HTTP.Statuses, Body: p.HTTP.Body,
+			Scheme: h.Scheme, Version: h.Version, Addr: addr, Method: h.Method, Path: h.Path, Host: h.Host, RequestBody: h.RequestBody,
+			Statuses: h.Statuses, Body: h.Body, BodyRegexp: h.BodyRegexp, Secure: secure(h.Secure),
+		}
+		for _, f := range h.Headers {
+			t.HTTP.Headers = append(t.HTTP.Headers, probe.Header(f))
 		}
 	case p.TCP != nil:
-		t.TCP = &probe.TCP{Addr: addr}
+		t.TCP = &probe.TCP{Addr: addr, Send: p.TCP.Send, Expect: p.TCP.Expect, ExpectRegexp: p.TCP.ExpectRegexp}
+	case p.TLS != nil:
+		t.TLS = &probe.TLS{ALPN: p.TLS.ALPN, Secure: secure(p.TLS.Secure)}
+	case p.GRPC != nil:
+		t.GRPC = &probe.GRPC{Service: p.GRPC.Service, Plaintext: p.GRPC.Plaintext, Host: p.GRPC.Host, Secure: secure(p.GRPC.Secure)}
+	case p.DNS != nil:
+		d := p.DNS
+		t.DNS = &probe.DNS{Transport: d.Transport, Name: d.Name, Type: d.Type, Rcodes: d.Rcodes, Answers: d.Answers, Secure: secure(d.Secure)}
+	case p.ICMP != nil:
+		t.ICMP = &probe.ICMP{}
+	case p.Exec != nil:
+		t.Exec = &probe.Exec{Command: p.Exec.Command, Args: p.Exec.Args}
 	}
 }
+
+func secure(s spec.Secure) probe.Secure { return probe.Secure(s) }
 
 // describeProbe names a probe for people: "http :8080/healthz", "fast :8080".
 func describeProbe(s steer.SubjectOf) string {

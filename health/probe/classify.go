@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -88,7 +89,7 @@ func tlsFailure(err error, r *request) outcome {
 		hostname  x509.HostnameError
 		authority x509.UnknownAuthorityError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		alert     *net.OpError // crypto/tls marks an alert of the server's so
 		roots     x509.SystemRootsError
 		other     *tls.CertificateVerificationError
 		errno     syscall.Errno
@@ -108,8 +109,8 @@ func tlsFailure(err error, r *request) outcome {
 		return wrong("certificate not valid")
 	case errors.As(err, &record):
 		return wrong("not TLS")
-	case errors.As(err, &alert):
-		return wrong("TLS alert: " + alert.Error())
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return wrong("TLS alert: " + strings.TrimPrefix(alert.Err.Error(), "tls: "))
 	case errors.As(err, &errno), errors.Is(err, io.EOF), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
 		return outcome{reason: errnoText(err) + " in the TLS handshake", sign: health.SignRefused}
 	default:

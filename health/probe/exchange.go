@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -15,13 +14,20 @@ import (
 // end: what https, Now, and systems without sockets of our own use. There is
 // no http.Client, so nothing follows a redirect, asks a proxy, keeps an idle
 // connection or a cookie.
-func (s *Scheduler) exchange(ctx context.Context, r *request) outcome {
+func (s *Scheduler) exchange(ctx context.Context, r *request) (o outcome) {
 	start := time.Now()
+	defer func() { o.latency = time.Since(start) }() // of a failure too: it tells when it began, which a stall may void
+	switch {
+	case r.kind == kindICMP:
+		return s.echo(ctx, r)
+	case r.kind == kindExec:
+		return s.run(ctx, r)
+	case r.kind == kindDNS && r.dns.datagram:
+		return s.datagram(ctx, r)
+	}
 	conn, err := s.dial(ctx, r.addr)
 	if err != nil {
-		o := dialFailure(err)
-		o.latency = time.Since(start) // tells when it began, which a stall may void
-		return o
+		return dialFailure(err)
 	}
 	defer func() {
 		// Nothing is worth waiting for once the outcome is known; a reset
@@ -32,32 +38,60 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) outcome {
 	if r.opened != nil {
 		r.opened()
 	}
-	o := s.converse(ctx, conn, r)
-	o.latency = time.Since(start)
-	return o
+	return s.converse(ctx, conn, r)
 }
 
 func (s *Scheduler) converse(ctx context.Context, conn *net.TCPConn, r *request) outcome {
-	if r.kind == kindFast || r.kind == kindTCP {
+	if r.kind == kindFast || r.kind == kindTCP && !r.talks() {
 		return outcome{ok: true}
 	}
+	stop, err := bound(ctx, conn)
+	if err != nil {
+		return outcome{void: true, reason: "our own side: " + errnoText(err)}
+	}
+	defer stop()
+	if r.kind == kindTCP {
+		out := talk(conn, r)
+		part(conn)
+		return out
+	}
+	var expires time.Time
+	stream, version := net.Conn(conn), ""
+	if r.tls != nil {
+		secure, out := r.handshake(ctx, conn)
+		if !out.ok || r.kind == kindTLS {
+			return out
+		}
+		expires, stream, version = out.expires, secure, secure.ConnectionState().NegotiatedProtocol
+	}
+	var out outcome
+	switch {
+	case r.kind == kindGRPC:
+		out = r.healthCheck(ctx, stream)
+	case r.kind == kindDNS:
+		out = r.dns.over(stream)
+	case r.h2 == h2Only, version == "h2":
+		out = r.http2Page(ctx, stream)
+	default:
+		out = r.http1Page(stream)
+	}
+	out.expires = expires
+	return out
+}
+
+// bound ends what is done with a connection at the context's deadline, and when it is
+// cancelled: a deadline that has passed wakes a read, a cancelled context does not.
+func bound(ctx context.Context, conn interface{ SetDeadline(t time.Time) error }) (stop func() bool, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return outcome{void: true, reason: "our own side: " + errnoText(err)}
+			return nil, err
 		}
 	}
-	// A deadline that has passed wakes a read; a cancelled context does not.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), nil
+}
 
-	stream := io.ReadWriter(conn)
-	if r.kind == kindHTTPS {
-		secure := tls.Client(conn, r.tls)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return tlsFailure(err, r)
-		}
-		stream = secure
-	}
+// http1Page asks for a page by HTTP/1.1.
+func (r *request) http1Page(stream io.ReadWriter) outcome {
 	if _, err := stream.Write(r.send); err != nil {
 		return ioFailure(err, "timeout sending the request")
 	}
@@ -81,7 +115,12 @@ func (s *Scheduler) converse(ctx context.Context, conn *net.TCPConn, r *request)
 // earlier: what is checked is what is dialled.
 func (s *Scheduler) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	from := s.from(to.Addr())
-	dialer := net.Dialer{
+	dialer := s.dialer(from.IsValid())
+	return dialer.DialTCP(ctx, "tcp", from, to)
+}
+
+func (s *Scheduler) dialer(bound bool) *net.Dialer {
+	return &net.Dialer{
 		KeepAlive: -1,
 		ControlContext: func(_ context.Context, _, address string, c syscall.RawConn) error {
 			actual, err := netip.ParseAddrPort(address)
@@ -91,13 +130,12 @@ func (s *Scheduler) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, 
 			if err := s.policy.check(actual.Addr()); err != nil {
 				return &refusedError{err}
 			}
-			if !from.IsValid() {
+			if !bound {
 				return nil
 			}
 			return c.Control(lateBind)
 		},
 	}
-	return dialer.DialTCP(ctx, "tcp", from, to)
 }
 
 // from gives the source for a destination, or nothing where its family is not

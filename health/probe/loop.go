@@ -167,6 +167,7 @@ func (l *loop) adopt(targets []Target, now time.Time) {
 			l.log.Warn("probe is never sent", slog.String("subject", e.Subject.String()), slog.String("why", e.req.refused))
 		}
 	}
+	l.expiry.keep(l.schedule.entries)
 	refused, count := 0, [kinds]int{}
 	paces := make(map[health.Subject]*pace, len(l.schedule.entries))
 	l.settle(now) // else the first paces would be those of before
@@ -259,6 +260,9 @@ func (l *loop) finish(p *probing, o outcome) {
 		return // that is known
 	}
 	l.metrics.ended(p.req.kind, o, p.missed)
+	if !o.expires.IsZero() {
+		l.expiry.note(e.Subject, o.expires, p.req.warn)
+	}
 	if !o.void {
 		l.learn(p, o, now)
 	}

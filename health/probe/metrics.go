@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -29,7 +31,7 @@ const (
 	labelVoid
 )
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, e *expiries) *metrics {
 	probes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "divert_probe_probes_total",
 		Help: "Probes ended, by kind and outcome; void ones say nothing of the target.",
@@ -98,8 +100,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.latency[k] = latency.WithLabelValues(k.String())
 		m.targets[k] = targets.WithLabelValues(k.String())
 	}
+	expiring := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "divert_probe_certificates_expiring",
+		Help: "Certificates of probed targets with less time left than their probe's warning.",
+	}, func() float64 { return float64(len(e.warned(time.Now()))) })
+	earliest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "divert_probe_certificate_expiry_timestamp_seconds",
+		Help: "Unix time at which the first of the probed targets' certificates expires, 0 without any.",
+	}, e.earliest)
 	if r != nil {
-		r.MustRegister(probes, latency, targets, m.inFlight, m.refused, m.bursts, m.stalls, m.late, m.gray, m.answers, m.interval, m.stretch, m.deep, m.host)
+		r.MustRegister(probes, latency, targets, m.inFlight, m.refused, m.bursts, m.stalls, m.late, m.gray, m.answers, m.interval, m.stretch, m.deep, m.host, expiring, earliest)
 	}
 	return m
 }

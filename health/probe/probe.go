@@ -18,8 +18,8 @@ import (
 	"github.com/divertdns/divert/health"
 )
 
-// Target is one probe of one address, or of a hostname's. With neither HTTP nor TCP
-// it is a TCP connect to the subject's address.
+// Target is one probe of one address, or of a hostname's. At most one of its kinds is
+// set; with none it is a TCP connect to the subject's address.
 type Target struct {
 	Subject health.Subject
 	// Hostname is looked up at each probe, by Options.Lookup, and its addresses are tried
@@ -30,29 +30,18 @@ type Target struct {
 	Timeout  time.Duration // of a deep probe, at most Interval; a fast signal finds its own (see patience)
 	HTTP     *HTTP
 	TCP      *TCP
-}
-
-// HTTP asks for a page, over a new connection each time.
-type HTTP struct {
-	Scheme   string // http or https
-	Addr     netip.AddrPort
-	Method   string // default GET
-	Path     string // default /; may carry a query
-	Host     string // Host header; default: the address
-	SNI      string // https: the name the certificate must be for; default: Host
-	Statuses []int  // default 200
-	Body     string // substring wanted in the first 64 KiB; "" = any
-}
-
-// TCP opens a connection and closes it.
-type TCP struct {
-	Addr netip.AddrPort
+	TLS      *TLS
+	GRPC     *GRPC
+	DNS      *DNS
+	ICMP     *ICMP
+	Exec     *Exec
 }
 
 // Options of a Scheduler. The zero value of each field but Report is safe.
 type Options struct {
 	Source netip.Addr     // connections of its family leave from here
 	Allow  []netip.Prefix // may be probed besides public and private unicast
+	Exec   []string       // programs that probes may run: absolute paths
 	// Lookup gives the addresses of a hostname as they are known, without waiting. nil:
 	// none is known.
 	Lookup func(hostname string) []netip.Addr
@@ -74,6 +63,9 @@ type Scheduler struct {
 	policy  policy
 	log     *slog.Logger
 	metrics *metrics
+	shared  *shared
+	expiry  *expiries
+	running chan struct{} // holds a token for each program that runs
 	wake    chan struct{} // capacity 1
 	stretch atomic.Uint64 // float64 bits; written by Run
 
@@ -108,11 +100,14 @@ func New(o Options) *Scheduler {
 		opts:    o,
 		policy:  policy{allow: slices.Clone(o.Allow)},
 		log:     o.Log,
-		metrics: newMetrics(o.Registerer),
+		shared:  &shared{},
+		expiry:  &expiries{},
+		running: make(chan struct{}, maxRunning),
 		wake:    make(chan struct{}, 1),
 		sockets: haveSockets,
 		doubts:  make(map[health.Subject]struct{}),
 	}
+	s.metrics = newMetrics(o.Registerer, s.expiry)
 	s.ask = s.exchange
 	s.setStretch(1)
 	return s
@@ -176,19 +171,8 @@ func (s *Scheduler) poke() {
 }
 
 func (t Target) equal(u Target) bool {
-	if t.Subject != u.Subject || t.Hostname != u.Hostname || t.Fast != u.Fast || t.Interval != u.Interval || t.Timeout != u.Timeout ||
-		(t.HTTP == nil) != (u.HTTP == nil) || (t.TCP == nil) != (u.TCP == nil) {
-		return false
-	}
-	if t.TCP != nil && *t.TCP != *u.TCP {
-		return false
-	}
-	if t.HTTP == nil {
-		return true
-	}
-	a, b := t.HTTP, u.HTTP
-	return a.Scheme == b.Scheme && a.Addr == b.Addr && a.Method == b.Method && a.Path == b.Path &&
-		a.Host == b.Host && a.SNI == b.SNI && a.Body == b.Body && slices.Equal(a.Statuses, b.Statuses)
+	return t.Subject == u.Subject && t.Hostname == u.Hostname && t.Fast == u.Fast && t.Interval == u.Interval && t.Timeout == u.Timeout &&
+		t.asksAs(u)
 }
 
 // defaulted fills in what was left out and bounds the rest.

@@ -2,11 +2,9 @@ package probe
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/divertdns/divert/health"
@@ -21,6 +19,11 @@ const (
 	kindTCP
 	kindHTTP
 	kindHTTPS
+	kindTLS
+	kindGRPC
+	kindDNS
+	kindICMP
+	kindExec
 	kinds // how many there are
 )
 
@@ -34,6 +37,16 @@ func (k kind) String() string {
 		return "http"
 	case kindHTTPS:
 		return "https"
+	case kindTLS:
+		return "tls"
+	case kindGRPC:
+		return "grpc"
+	case kindDNS:
+		return "dns"
+	case kindICMP:
+		return "icmp"
+	case kindExec:
+		return "exec"
 	default:
 		return "unknown"
 	}
@@ -44,11 +57,19 @@ type request struct {
 	kind     kind
 	addr     netip.AddrPort
 	plain    bool   // the loop's own sockets can carry it: a connect, or HTTP/1.1 without TLS
-	send     []byte // the HTTP request, byte for byte
+	send     []byte // what is sent, byte for byte
 	head     bool
 	statuses []int
-	body     string
+	body     string         // wanted; of tcp in what comes
+	pattern  *regexp.Regexp // likewise; nil = any
+	h2       int
+	page     *http.Request // by HTTP/2
+	content  string        // its body
 	tls      *tls.Config
+	warn     time.Duration // of the certificate, see Secure
+	fail     time.Duration
+	dns      *question
+	exec     *Exec
 	refused  string // why it is never sent, "" if it is
 	hostname *hostname
 	opened   func() // told that the connection stands; may be nil
@@ -61,6 +82,7 @@ type outcome struct {
 	sign     health.Sign
 	latency  time.Duration
 	reason   string
+	expires  time.Time // the certificate; zero where none was looked at
 }
 
 func (o outcome) report(subject health.Subject, at time.Time) health.Report {
@@ -71,25 +93,11 @@ func (o outcome) report(subject health.Subject, at time.Time) health.Report {
 // time, with the reason, since the fault is in the spec and not at the target.
 func (s *Scheduler) prepare(t Target) *request {
 	r := &request{kind: kindTCP, addr: t.Subject.Addr}
-	switch {
-	case t.Fast:
-		r.kind = kindFast
-		if t.TCP != nil {
-			r.addr = t.TCP.Addr
-		} else if t.HTTP != nil {
-			r.addr = t.HTTP.Addr
-		}
-	case t.HTTP != nil:
-		r.addr = t.HTTP.Addr
-		if err := r.http(*t.HTTP, s.opts); err != nil {
-			r.refused = err.Error()
-		}
-	case t.TCP != nil:
-		r.addr = t.TCP.Addr
+	if err := r.of(t, s); err != nil {
+		r.refused = err.Error()
 	}
 	r.addr = unmap(r.addr)
-	r.plain = r.kind == kindFast || r.kind == kindTCP || r.kind == kindHTTP
-	if r.refused == "" && r.addr.Port() == 0 {
+	if r.refused == "" && r.addr.Port() == 0 && r.kind != kindICMP && r.kind != kindExec {
 		r.refused = "probe without a port"
 	}
 	if t.Hostname != "" {
@@ -102,71 +110,57 @@ func (s *Scheduler) prepare(t Target) *request {
 	return r
 }
 
-func (r *request) http(h HTTP, o Options) error {
-	method, path, host := h.Method, h.Path, h.Host
-	if method == "" {
-		method = http.MethodGet
-	}
-	if path == "" {
-		path = "/"
-	}
-	if host == "" {
-		host = h.Addr.String()
-	}
-	switch h.Scheme {
-	case "http":
-		r.kind = kindHTTP
-	case "https":
-		r.kind = kindHTTPS
-		r.tls = &tls.Config{
-			RootCAs:    o.RootCAs,
-			ServerName: serverName(h, host),
-			NextProtos: []string{"http/1.1"},
-			// Post-quantum key shares are left out: nothing secret is sent,
-			// and they are the dearest part of the handshake.
-			CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+// of fills in what the kind of a target asks.
+func (r *request) of(t Target, s *Scheduler) error {
+	switch {
+	case t.Fast:
+		r.kind, r.plain = kindFast, true
+		if t.TCP != nil {
+			r.addr = t.TCP.Addr
+		} else if t.HTTP != nil {
+			r.addr = t.HTTP.Addr
 		}
+		return nil
+	case t.HTTP != nil:
+		r.addr = t.HTTP.Addr
+		if err := r.http(*t.HTTP, s); err != nil {
+			return err
+		}
+		// An expression may take its time, which the loop has not.
+		r.plain = r.tls == nil && r.h2 == h2Never && r.pattern == nil
+		return nil
+	case t.TLS != nil:
+		r.kind = kindTLS
+		return r.secure(t.TLS.Secure, r.addr.Addr().String(), t.TLS.ALPN, s)
+	case t.GRPC != nil:
+		return r.grpc(*t.GRPC, s)
+	case t.DNS != nil:
+		return r.question(*t.DNS, s)
+	case t.ICMP != nil:
+		r.kind = kindICMP
+		return nil
+	case t.Exec != nil:
+		return r.program(t.Exec, s.opts.Exec)
 	default:
-		return fmt.Errorf("scheme %q is neither http nor https", h.Scheme)
+		return r.tcp(t.TCP, s)
 	}
-	// A line break or a blank in any of these would let a spec's author write
-	// headers, or a second request, of their own.
-	for _, part := range []struct{ name, text string }{{"method", method}, {"path", path}, {"host", host}} {
-		if part.text == "" || strings.ContainsFunc(part.text, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-			return fmt.Errorf("%s %q of the probe cannot be sent", part.name, part.text)
-		}
-	}
-	if path[0] != '/' && path != "*" {
-		return fmt.Errorf("path %q of the probe does not begin with /", path)
-	}
-	r.head = method == http.MethodHead
-	r.body = h.Body
-	r.statuses = slices.Clone(h.Statuses)
-	if len(r.statuses) == 0 {
-		r.statuses = []int{http.StatusOK}
-	}
-	length := ""
-	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
-		length = "Content-Length: 0\r\n"
-	}
-	r.send = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: divert-probe\r\nAccept: */*\r\n%sConnection: close\r\n\r\n",
-		method, path, host, length)
-	return nil
 }
+
+// tcp makes a connect ready, and what is said over it.
+func (r *request) tcp(t *TCP, s *Scheduler) (err error) {
+	if t == nil {
+		r.plain = true
+		return nil
+	}
+	r.addr, r.send, r.body = t.Addr, []byte(t.Send), t.Expect
+	r.pattern, err = s.shared.pattern(t.ExpectRegexp)
+	r.plain = !r.talks()
+	return err
+}
+
+// talks says whether a TCP probe does more than connect.
+func (r *request) talks() bool { return len(r.send) > 0 || r.body != "" || r.pattern != nil }
 
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-func serverName(h HTTP, host string) string {
-	if h.SNI != "" {
-		return h.SNI
-	}
-	if ap, err := netip.ParseAddrPort(host); err == nil {
-		return ap.Addr().String()
-	}
-	if name, port, ok := strings.Cut(host, ":"); ok && !strings.Contains(port, ":") {
-		return name
-	}
-	return strings.Trim(host, "[]")
 }

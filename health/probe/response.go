@@ -118,15 +118,25 @@ func (r *response) header(end int) (done bool) {
 		r.buf, r.seen = append(r.buf[:0], r.buf[end:]...), 0 // interim, RFC 9110 section 15.2
 		return false
 	}
-	if !slices.Contains(r.req.statuses, h.status) {
-		if h.status >= 300 && h.status < 400 {
-			return r.fail("status " + strconv.Itoa(h.status) + " (redirects are not followed)")
-		}
-		return r.fail("status " + strconv.Itoa(h.status))
+	if !r.status(h.status) {
+		return true
 	}
 	r.body, r.length, r.chunked = end, h.length, h.chunked
 	if r.req.head || h.status == http.StatusNoContent || h.status == http.StatusNotModified {
 		r.length, r.chunked = 0, false
+	}
+	return false
+}
+
+// status says whether it is a wanted one.
+func (r *response) status(got int) bool {
+	switch {
+	case slices.Contains(r.req.statuses, got):
+		return true
+	case got >= 300 && got < 400:
+		r.fail("status " + strconv.Itoa(got) + " (redirects are not followed)")
+	default:
+		r.fail("status " + strconv.Itoa(got))
 	}
 	return false
 }
@@ -179,6 +189,9 @@ func (r *response) match(body []byte) bool {
 	body = body[:min(len(body), maxBody)]
 	if r.req.body != "" && !bytes.Contains(body, []byte(r.req.body)) {
 		return r.fail(fmt.Sprintf("body lacks %.64q", r.req.body))
+	}
+	if r.req.pattern != nil && !r.req.pattern.Match(body) {
+		return r.fail(fmt.Sprintf("body does not match %.64q", r.req.pattern))
 	}
 	r.out = outcome{ok: true}
 	return true

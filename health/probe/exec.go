@@ -1,0 +1,62 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+
+	"github.com/divertdns/divert/health"
+)
+
+// maxRunning is how many programs run at once: a process costs what a thousand packets
+// do, and the machine answers DNS besides.
+const maxRunning = 16
+
+// program makes a program ready, if the director's settings allow it: a spec comes from
+// people who need not have any right on this machine.
+func (r *request) program(e *Exec, allowed []string) error {
+	r.kind, r.exec = kindExec, e
+	if !slices.Contains(allowed, e.Command) {
+		return fmt.Errorf("program %q is not run: it is not among probe.exec in the director's settings", e.Command)
+	}
+	return nil
+}
+
+// run runs a program without a shell, with what it needs to know and nothing else of
+// ours, and reads nothing of what it writes. It is killed with all that it has started.
+func (s *Scheduler) run(ctx context.Context, r *request) outcome {
+	if err := s.policy.check(r.addr.Addr()); err != nil { // C12: the address is what it is to go to
+		return outcome{void: true, reason: err.Error()}
+	}
+	if r.opened != nil {
+		r.opened() // it takes its time, and that is no reason to begin with another address
+	}
+	select {
+	case s.running <- struct{}{}:
+		defer func() { <-s.running }()
+	case <-ctx.Done():
+		return outcome{void: true, reason: fmt.Sprintf("our own side: %d programs run already", maxRunning)}
+	}
+	cmd := exec.CommandContext(ctx, r.exec.Command, r.exec.Args...) //nolint:gosec // the settings name it, see program
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DIVERT_ADDRESS=" + r.addr.Addr().String()}
+	alone(cmd)
+	err := cmd.Run()
+	clean(cmd)
+	var exited *exec.ExitError
+	switch {
+	case err == nil:
+		return outcome{ok: true}
+	case cmd.Process == nil:
+		return outcome{void: true, reason: "our own side: the program does not start: " + errnoText(err)}
+	case ctx.Err() != nil:
+		return outcome{reason: "timeout of the program", timeout: true, sign: health.SignSilent}
+	case errors.As(err, &exited) && exited.Exited():
+		// Whether it met a wrong answer or a lost packet it does not say.
+		return outcome{reason: fmt.Sprintf("exit status %d", exited.ExitCode()), sign: health.SignRefused}
+	default:
+		return outcome{void: true, reason: "our own side: the program was killed"}
+	}
+}
