@@ -44,7 +44,7 @@ func newAsker(server netip.AddrPort, service string) (*asker, error) {
 	return a, err
 }
 
-func (a *asker) close() { a.conn.Close() }
+func (a *asker) close() { _ = a.conn.Close() }
 
 // each asks every pace and hands every answer to see, until that says true or ctx ends.
 func (a *asker) each(ctx context.Context, pace time.Duration, see func(answer netip.Addr, at time.Time) bool) error {

@@ -28,7 +28,7 @@ type flaps struct {
 // flap lets a service flap, be well, die once more and be well again.
 func (l *lab) flap(ctx context.Context, s service) (*flaps, error) {
 	l.say("F19: flapping for %s, then well, then dead, then well", flapFor)
-	dead := func() error { return drop("dead", s.primary.String()) }
+	die := func() error { return drop("dead", s.primary.String()) }
 	well := func() error { return pass("dead", s.primary.String()) }
 	out := &flaps{First: never, Back: never, Again: never}
 
@@ -39,7 +39,7 @@ func (l *lab) flap(ctx context.Context, s service) (*flaps, error) {
 	var lastWell time.Time
 	var err error
 	for err == nil && time.Since(began) < flapFor && ctx.Err() == nil {
-		err = dead()
+		err = die()
 		rest(ctx, flapHalf)
 		if err == nil {
 			err = well()
@@ -69,13 +69,11 @@ func (l *lab) flap(ctx context.Context, s service) (*flaps, error) {
 		return out, err
 	}
 
-	died := time.Now()
-	if err := dead(); err != nil {
+	died, err := l.round(ctx, &victim{service: s, fault: "F1"})
+	if err != nil {
 		return out, err
 	}
-	if until(ctx, roundPatience, "it falls", func(ctx context.Context) error { return l.allAnswer(ctx, s, false) }) == nil {
-		out.Again = time.Since(died)
-	}
+	out.Again = died.last(l.fleet.directors)
 	if err := well(); err != nil {
 		return out, err
 	}

@@ -106,7 +106,7 @@ func write(path, text string) error {
 func (f *fleet) layOut() error {
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails
-	f.control = f.world.fresh(0)
+	f.control = f.world.fresh()
 	ca, err := local.Certificate(filepath.Join(f.world.dir, "server.crt"), filepath.Join(f.world.dir, "server.key"), f.control)
 	if err != nil {
 		return err
@@ -194,12 +194,13 @@ spec:
 // apply makes these all the services there are, and waits until every director has
 // probed them: each sees each endpoint up, and knows that all the others do.
 func (f *fleet) apply(ctx context.Context, services []service) error {
-	text := f.base()
+	var text strings.Builder
+	text.WriteString(f.base())
 	for _, s := range services {
-		text += s.spec()
+		text.WriteString(s.spec())
 	}
 	file := filepath.Join(f.world.dir, "now.yaml")
-	if err := write(file, text); err != nil {
+	if err := write(file, text.String()); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, f.binary, "apply", "-f", file, "--prune", "--force", "--confirm", "apply", "--reason", "lab", "--server", f.clients[0].Server)

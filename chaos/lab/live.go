@@ -46,7 +46,7 @@ type watched struct {
 // divert gives the moves of the fleet: those of the director with the most.
 func (w watched) divert() (n int) {
 	for name, moves := range w.Moves {
-		if name[0] == 'd' {
+		if isDirector(name) {
 			n = max(n, moves)
 		}
 	}
@@ -62,7 +62,7 @@ func (l *lab) live(ctx context.Context, r *report) error {
 			if !has(f) {
 				continue
 			}
-			s := service{name: name, port: openPort, primary: l.world.fresh(0)}
+			s := service{name: name, port: openPort, primary: l.world.fresh()}
 			switch name {
 			case "burst":
 				s.primary = wireAddress(kindBurst, i)
@@ -177,9 +177,6 @@ func (l *lab) watch(ctx context.Context, services []service, pace time.Duration)
 	var out []move
 	var wg sync.WaitGroup
 	for name, server := range l.servers() {
-		if server.Addr() != directorAddress(0) && name[0] != 'd' && !l.running(name) {
-			continue
-		}
 		for _, s := range services {
 			a, err := newAsker(server, s.name)
 			if err != nil {
@@ -206,11 +203,6 @@ func (l *lab) watch(ctx context.Context, services []service, pace time.Duration)
 	return out
 }
 
-// running tells whether a rival of that name answers now.
-func (l *lab) running(name string) bool {
-	return slices.ContainsFunc(l.rivals, func(r *rival) bool { return r.name == name && r.process != nil })
-}
-
 // tally counts the moves of some services.
 func tally(fault string, took time.Duration, names []string, moves []move) watched {
 	w := watched{Fault: fault, For: took, Moves: map[string]int{}}
@@ -219,7 +211,7 @@ func tally(fault string, took time.Duration, names []string, moves []move) watch
 			continue
 		}
 		w.Moves[m.server]++
-		if m.server[0] == 'd' && len(w.Seen) < 20 {
+		if isDirector(m.server) && len(w.Seen) < 20 {
 			w.Seen = append(w.Seen, fmt.Sprintf("%s %s moved %s to %s", m.at.Format("15:04:05.000"), m.server, m.service, m.answer))
 		}
 	}
@@ -233,11 +225,12 @@ func (l *lab) fleetFaults(ctx context.Context, r *report, has func(string) bool)
 		return nil
 	}
 	quiet := []service{
-		{name: "quiet1", port: openPort, primary: l.world.fresh(0)}, {name: "quiet2", port: openPort, primary: l.world.fresh(0)},
+		{name: "quiet1", port: openPort, primary: l.world.fresh()},
+		{name: "quiet2", port: openPort, primary: l.world.fresh()},
 		{name: "quiet3", port: openPort, primary: serviceAddress(1, 1)},
 	}
-	flapping := service{name: "flapping", port: openPort, primary: l.world.fresh(0)}
-	cut := service{name: "cut", port: openPort, primary: l.world.fresh(0)}
+	flapping := service{name: "flapping", port: openPort, primary: l.world.fresh()}
+	cut := service{name: "cut", port: openPort, primary: l.world.fresh()}
 	if err := l.fleet.apply(ctx, append(slices.Clone(quiet), flapping, cut)); err != nil {
 		return err
 	}
@@ -250,7 +243,9 @@ func (l *lab) fleetFaults(ctx context.Context, r *report, has func(string) bool)
 		name string
 		run  func(ctx context.Context) (note string, err error)
 	}{
-		{"F9", l.controlPlane}, {"F12", l.starved}, {"F12-stop", l.stopped},
+		{"F9", l.controlPlane},
+		{"F12", l.starved},
+		{"F12-stop", l.stopped},
 		{"isolated", func(ctx context.Context) (string, error) { return l.isolated(ctx, cut) }},
 	} {
 		if !has(f.name) || ctx.Err() != nil {

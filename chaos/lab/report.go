@@ -56,7 +56,7 @@ func (r *report) finish(l *lab) {
 				continue
 			}
 			for _, name := range v.Early {
-				if name[0] == 'd' && name != "d" {
+				if isDirector(name) {
 					name = "last"
 				}
 				early[name]++
@@ -143,7 +143,7 @@ func (r *report) print(w io.Writer) {
 			}
 			var rivals []string
 			for name, n := range v.Moves {
-				if name[0] != 'd' {
+				if !isDirector(name) {
 					rivals = append(rivals, fmt.Sprintf("%s %d", name, n))
 				}
 			}

@@ -177,7 +177,7 @@ func (l *lab) begin(ctx context.Context, services []service) error {
 
 func (l *lab) victim(fault string) (*victim, error) {
 	l.named++
-	v := &victim{fault: fault, service: service{name: fmt.Sprintf("s%d", l.named), port: openPort, primary: l.world.fresh(0)}}
+	v := &victim{fault: fault, service: service{name: fmt.Sprintf("s%d", l.named), port: openPort, primary: l.world.fresh()}}
 	var err error
 	switch fault {
 	case "F1-link":
@@ -209,14 +209,19 @@ func (l *lab) die(ctx context.Context, v *victim) error {
 	}
 }
 
-// servers are all that are asked, by name.
+// isDirector tells a director's name, d1, from a rival's.
+func isDirector(name string) bool { return name[0] == 'd' }
+
+// servers are all that run, by name: a rival that has not been started is not asked.
 func (l *lab) servers() map[string]netip.AddrPort {
 	out := map[string]netip.AddrPort{}
 	for i := 1; i <= l.fleet.directors; i++ {
 		out[fmt.Sprintf("d%d", i)] = l.fleet.dns(i)
 	}
 	for _, r := range l.rivals {
-		out[r.name] = netip.AddrPortFrom(r.address, 53)
+		if r.process != nil {
+			out[r.name] = netip.AddrPortFrom(r.address, 53)
+		}
 	}
 	return out
 }
@@ -270,7 +275,7 @@ func (l *lab) round(ctx context.Context, v *victim) (round, error) {
 		default:
 			r.Changed[name] = at.Sub(began)
 		}
-		if ok && at.After(ended) && name[0] == 'd' {
+		if ok && at.After(ended) && isDirector(name) {
 			ended = at
 		}
 	}

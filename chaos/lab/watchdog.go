@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,8 +48,7 @@ func (w *watchdog) run(ctx context.Context) {
 func (w *watchdog) stalled(from, to time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := len(w.stalls) - 1; i >= 0; i-- {
-		s := w.stalls[i]
+	for _, s := range slices.Backward(w.stalls) {
 		if s.to.Before(from) {
 			return false
 		}

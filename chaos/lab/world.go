@@ -72,7 +72,6 @@ type world struct {
 	hub       *space // where the lab's process is
 	directors []*space
 	clusters  [len(clusterNames)]*space
-	rivals    []*space
 	relay     *relay.Relay
 	racks     atomic.Int64
 	addresses atomic.Int64
@@ -210,10 +209,8 @@ const (
 
 var wireKinds = []string{"burst", "uplink", "slow"}
 
-// fresh gives an address of a cluster that nobody has asked for yet.
-func (w *world) fresh(cluster int) netip.Addr {
-	return serviceAddress(cluster, 250+int(w.addresses.Add(1)))
-}
+// fresh gives an address of the first cluster that nobody has asked for yet.
+func (w *world) fresh() netip.Addr { return serviceAddress(0, int(w.addresses.Add(1))) }
 
 // rack is a host with a link of its own, which can be taken down.
 type rack struct {
@@ -290,6 +287,7 @@ func nft(text string) error {
 func drop(set, element string) error {
 	return nft(fmt.Sprintf("add element ip lab %s { %s }", set, element))
 }
+
 func pass(set, element string) error {
 	return nft(fmt.Sprintf("delete element ip lab %s { %s }", set, element))
 }
