@@ -106,7 +106,9 @@ func drawChange(t *rapid.T, zones []Zone, places int) []Zone {
 				if v := rapid.SampledFrom(views).Draw(t, "family"); len(v.Sets) > 0 {
 					v.Sets = rapid.Permutation(v.Sets).Draw(t, "order")
 					set := &v.Sets[0]
-					switch rapid.IntRange(0, 3).Draw(t, "flag") {
+					switch rapid.IntRange(0, 4).Draw(t, "flag") {
+					case 3:
+						set.Pinned = !set.Pinned
 					case 0:
 						set.FailOpen = !set.FailOpen
 					case 1:

@@ -18,6 +18,9 @@ import (
 // wins, so each wins in proportion to its weight, a site that goes moves only its
 // own clients, and a factor common to all weights cancels out. Whole numbers
 // throughout: no two processors differ. Floats were refused for that reason.
+//
+// A share of a site's clients (Site.Share) goes by one more hash of the same key and
+// unit, mix(hash + 0x9e3779b97f4a7c15).
 
 const fnvPrime = 0x100000001b3
 
@@ -46,6 +49,17 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
+}
+
+// whole is a share of all clients, in percent.
+const whole = 100
+
+// admitted tells whether a client, by its key and unit, is among so many percent of a
+// site's clients. Whom a share admits a greater one does too, and who is admitted says
+// nothing of who wins the site: of any part of its clients it is as many percent.
+func admitted(keyAndUnit uint64, share uint8) bool {
+	h := mix(mix(keyAndUnit) + 0x9e3779b97f4a7c15)
+	return h>>32*whole>>32 < uint64(share)
 }
 
 // The bits of a client's address that are hashed.

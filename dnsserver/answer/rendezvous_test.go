@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/divertdns/divert/dnsserver/geo"
 )
 
 // cost is -log2(u), by whole numbers alone.
@@ -120,19 +122,22 @@ func TestAnswersSpread(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &zones[0].Steered[0]
-		trace, _ := table.Trace("x.example.org.", false, netip.PrefixFrom(drawClient(t, "client"), 24))
+		client := netip.PrefixFrom(drawClient(t, "client"), 24).Masked()
+		trace, _ := table.Trace("x.example.org.", false, client)
 		if trace.Set < 0 {
 			return
 		}
 		set := &s.A.Sets[trace.Set]
 		room, used := map[string]int{}, map[string]int{}
 		positive := false
+		inner, _ := geo.Normalise(client.Addr())
+		admitted, _ := oracleAdmits(s, set, unitOf(addressOf(inner)))
 		for _, site := range set.Sites {
 			positive = positive || site.Weight > 0
 		}
 		total := 0
-		for _, site := range set.Sites {
-			if !set.Weighted || site.Weight > 0 || !positive {
+		for i, site := range set.Sites {
+			if admitted[i] && (!set.Weighted || site.Weight > 0 || !positive) {
 				room[site.Domain] += answersOf(site)
 				total += answersOf(site)
 			}
@@ -174,4 +179,80 @@ func TestUnknownPlaceUsesTheOrder(t *testing.T) {
 	if !ok || len(trace.Picks) != 2 || trace.Picks[0].Cluster != "fra" || trace.Picks[1].Cluster != "ams" {
 		t.Errorf("got %+v, want fra and ams in order", trace.Picks)
 	}
+}
+
+// rampTable has a name of three sites in order, or weighted, of which some have a share.
+func rampTable(t testing.TB, change func(*Set), shares ...uint8) *Table {
+	t.Helper()
+	var set Set
+	for i, share := range shares {
+		set.Sites = append(set.Sites, Site{
+			Cluster: fmt.Sprintf("c%d", i), Domain: fmt.Sprintf("c%d", i), Weight: uint32(10 * (i + 1)), Share: share,
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})},
+		})
+	}
+	change(&set)
+	return compiled(t, func(o *Options) {
+		o.Zones[0].Steered = []Steered{{Name: "x.example.org.", Service: "x", TTL: 20, Answers: 1, A: View{Sets: []Set{set}}}}
+	})
+}
+
+// SEMANTICS, return: a site that has a share of its clients has just so many of them,
+// a step of its share moves clients to it alone, and who has come stays. The others are
+// where they are without it.
+func TestShares(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Set)
+		of     float64 // of all clients, those whom c0 has where it has all
+	}{
+		{"in order", func(*Set) {}, 1},
+		{"weighted", func(s *Set) { s.Weighted = true }, (10.0/60 + 10.0/40) / 2}, // half of them know of c1
+		{"pinned", func(s *Set) { s.Pinned = true }, 1},
+		{"pinned, the others weighted", func(s *Set) { s.Pinned, s.Weighted = true, true }, 1},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			without := winners(t, rampTable(t, func(s *Set) { tc.change(s); s.Pinned, s.Sites[0].Addrs = false, nil }, 0, 50, 0))
+			before := without
+			for _, share := range []uint8{1, 10, 50, 99, 100} {
+				got := winners(t, rampTable(t, tc.change, share, 50, 0))
+				n := 0
+				for i, now := range got {
+					if now == "" {
+						t.Fatalf("client %d gets nothing (S1)", i)
+					}
+					if now == "c0" {
+						n++
+					}
+					if now != before[i] && now != "c0" {
+						t.Fatalf("client %d moved from %s to %s when c0 got %d %%", i, before[i], now, share)
+					}
+					if now != "c0" && now != without[i] {
+						t.Fatalf("client %d is at %s, without c0 at %s", i, now, without[i])
+					}
+				}
+				p := tc.of * float64(share) / 100
+				if f := float64(n) / float64(len(got)); math.Abs(f-p) > 5*math.Sqrt(p*(1-p)/float64(len(got)))+1e-9 {
+					t.Errorf("at %d %% it has %.4f of the clients, want %.4f", share, f, p)
+				}
+				before = got
+			}
+		})
+	}
+	t.Run("nobody is left without an answer", func(t *testing.T) {
+		for i, got := range winners(t, rampTable(t, func(*Set) {}, 10, 50)) {
+			if got != "c0" {
+				t.Fatalf("client %d is at %q, want the first where no site is there for all", i, got)
+			}
+		}
+	})
+	t.Run("the scope is the unit's while a share counts", func(t *testing.T) {
+		for share, want := range map[uint8]int{10: 24, 0: 0, 100: 0} {
+			trace, _ := rampTable(t, func(*Set) {}, share, 0).Trace("x.example.org.", false, netip.MustParsePrefix("198.51.100.0/20"))
+			if trace.Scope != want {
+				t.Errorf("at %d %% the scope is %d, want %d", share, trace.Scope, want)
+			}
+		}
+	})
 }
