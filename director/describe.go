@@ -329,7 +329,7 @@ func sameStandby(a, b *steer.Standby) bool {
 func sameView(a, b *steer.View) bool {
 	return same(a.ByPlace, b.ByPlace, equal) &&
 		same(a.Sets, b.Sets, func(a, b steer.Set) bool {
-			return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.Equal(a.Choices, b.Choices) && slices.Equal(a.Rest, b.Rest)
+			return sameSet(a, b) && slices.Equal(a.Rest, b.Rest)
 		}) &&
 		same(a.ByPrefix, b.ByPrefix, func(a, b steer.PrefixPlaces) bool {
 			return a.Prefix == b.Prefix && same(a.ByPlace, b.ByPlace, equal)

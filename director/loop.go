@@ -81,6 +81,7 @@ type loop struct {
 	decided   bool
 	described time.Time // when hostnames last had other addresses
 	flips     flips
+	ramps     ramps
 	stale     bool                 // isolated, or behind a known plan
 	dirty     bool                 // something that the answers depend on changed
 	readmits  map[string]time.Time // override ID -> since when on our clock
@@ -175,6 +176,9 @@ func (l *loop) step(now time.Time) {
 	}
 	if now.Sub(l.described) >= renamePause && l.renamed.Swap(false) {
 		l.dirty, l.decided, l.described = true, false, now // the same decision, other addresses
+	}
+	if l.ramps.due(now) {
+		l.dirty, l.decided = true, false
 	}
 	if l.dirty {
 		l.decide()
@@ -362,7 +366,10 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	start := time.Now()
 	fit := on.fit(f.spec)
 	l.flips.take(l.book)
-	decision := l.decider.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Changed: l.flips.given(), Places: fit.places})
+	l.ramps.look(f.spec, l.book, &l.flips, l.now())
+	decision := l.decider.Decide(steer.Input{
+		Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Returns: l.ramps.returns, Changed: l.flips.given(), Places: fit.places,
+	})
 	var before *answer.Table
 	if l.describer.spec == f.spec {
 		before = l.table.Load()

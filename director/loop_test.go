@@ -306,7 +306,7 @@ func TestLoopMovesByQuorum(t *testing.T) {
 		m.nodes[1].set("192.0.2.1", false)
 		time.Sleep(5 * time.Second)
 		m.want("held for 10 s", "nyc", "nyc", "nyc")
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + wholeRamp)
 		m.want("it has returned", "fra", "fra", "fra")
 	})
 }
@@ -425,7 +425,7 @@ func TestLoopReadmit(t *testing.T) {
 			n.horizon.offer(f)
 			n.wakeup.up()
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2*time.Second + wholeRamp)
 		m.want("readmitted", "fra", "fra", "fra")
 	})
 }

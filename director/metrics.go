@@ -1,6 +1,7 @@
 package director
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ type metrics struct {
 	stalls              prometheus.Counter
 	overflow            *prometheus.CounterVec
 	endpoints           *prometheus.GaugeVec
+	returning           *prometheus.GaugeVec
 	subjects            *prometheus.GaugeVec
 	votes               *prometheus.GaugeVec
 	plan                *prometheus.GaugeVec
@@ -79,6 +81,9 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_endpoints", Help: "Endpoints by service and verdict.",
 		}, []string{"service", "health"}),
+		returning: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_endpoints_returning", Help: "Endpoints that have returned and get a share of their clients yet, by service and that share in percent.",
+		}, []string{"service", "share"}),
 		subjects: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_subjects", Help: "Subjects by their state in force.",
 		}, []string{"state"}),
@@ -178,10 +183,25 @@ func (m *metrics) verdicts(l *loop, d steer.Decision) {
 			counts[h] += n
 		}
 	}
+	m.returns(d)
 	m.endpoints.Reset()
 	for name, counts := range endpoints {
 		for h, n := range counts {
 			m.endpoints.WithLabelValues(name, healths[h].String()).Set(float64(n))
+		}
+	}
+}
+
+// returns shows the endpoints that have a share of their clients.
+func (m *metrics) returns(d steer.Decision) {
+	m.returning.Reset()
+	for i := range d.Services {
+		name := d.Services[i].Name
+		if i >= topServices {
+			name = "other"
+		}
+		for share := range d.Services[i].Shares() {
+			m.returning.WithLabelValues(name, strconv.Itoa(share)).Inc()
 		}
 	}
 }

@@ -52,13 +52,11 @@ func newShape(v *steer.View, one bool) *shape {
 	s := &shape{}
 	index := make([]uint16, len(v.Sets))
 	for i, set := range v.Sets {
-		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, FailOpen: set.FailOpen}
-		if one && !set.Weighted && len(set.Choices) > 1 {
-			set.Choices = set.Choices[:1] // none after it is ever picked
+		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, Pinned: set.Pinned, FailOpen: set.FailOpen}
+		if one {
+			set.Choices = set.First() // none after them is ever picked
 		}
-		at := slices.IndexFunc(s.sets, func(other steer.Set) bool {
-			return set.Weighted == other.Weighted && set.FailOpen == other.FailOpen && slices.Equal(set.Choices, other.Choices)
-		})
+		at := slices.IndexFunc(s.sets, func(other steer.Set) bool { return sameSet(set, other) })
 		if at < 0 {
 			at = len(s.sets)
 			s.sets = append(s.sets, set)
@@ -137,11 +135,16 @@ func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []n
 		first := len(sites)
 		for j := range set.Choices {
 			c := &set.Choices[j]
-			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Addrs: addrs(f, c)})
+			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Share: c.Share, Addrs: addrs(f, c)})
 		}
-		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
+		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, Pinned: set.Pinned, FailOpen: set.FailOpen}
 	}
 	return out
+}
+
+// sameSet tells whether two sets answer alike, the rest apart.
+func sameSet(a, b steer.Set) bool {
+	return a.Weighted == b.Weighted && a.Pinned == b.Pinned && a.FailOpen == b.FailOpen && slices.Equal(a.Choices, b.Choices)
 }
 
 // sameAddrs tells whether sites have the very addresses of the choices that they were
@@ -160,9 +163,7 @@ func sameAddrs(sites []answer.Site, choices []steer.Choice, f steer.Family, addr
 func (s *shape) from(old *shape) []int32 {
 	out := make([]int32, len(s.sets))
 	for i := range s.sets {
-		out[i] = int32(slices.IndexFunc(old.sets, func(other steer.Set) bool {
-			return s.sets[i].Weighted == other.Weighted && s.sets[i].FailOpen == other.FailOpen && slices.Equal(s.sets[i].Choices, other.Choices)
-		}))
+		out[i] = int32(slices.IndexFunc(old.sets, func(other steer.Set) bool { return sameSet(s.sets[i], other) }))
 	}
 	return out
 }

@@ -237,6 +237,9 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 			Cluster: site.Cluster, Health: healths[i].String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
 			Addresses: []api.Address{},
 		}
+		if site.Share < 100 {
+			v.Share = site.Share
+		}
 		var returns []string
 		for _, addr := range site.All {
 			a := api.Address{Address: f.spec.NameOf(addr), Live: slices.Contains(site.Live, addr)}

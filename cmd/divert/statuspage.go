@@ -213,8 +213,11 @@ func (a *app) service(p *page, s api.Status, svc api.Service, verbose bool) {
 	rows := make([]row, 0, len(svc.Sites))
 	for _, site := range svc.Sites {
 		serves := cell{"yes", good}
-		if !site.Serving {
+		switch {
+		case !site.Serving:
 			serves = cell{"no", dim}
+		case site.Share > 0:
+			serves = cell{fmt.Sprintf("%d %%", site.Share), warn}
 		}
 		notes := remarks(a.drain(s, site.Drained, site.Why), labelled("", site.Why, plain), labelled("returns: ", site.Returns, warn))
 		rows = append(rows, row{

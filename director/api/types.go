@@ -144,6 +144,7 @@ type Site struct {
 	Cluster   string    `json:"cluster"`
 	Health    string    `json:"health"`
 	Serving   bool      `json:"serving"`
+	Share     int       `json:"share,omitempty"` // percent of its clients, while it returns
 	Drained   string    `json:"drained,omitempty"`
 	Addresses []Address `json:"addresses"`
 	Why       string    `json:"why,omitempty"`

@@ -12,12 +12,16 @@ const (
 	defaultWeight = 100
 	maxWeight     = 1_000_000
 	maxAnswers    = 16
+
+	defaultRamp = 30 * time.Second
+	leastRamp   = 3 * time.Second
+	mostRamp    = time.Hour
 )
 
 func (o *object) readService(c cursor) {
 	g := &GlobalService{
 		Name: o.raw.Name, Environment: defaultEnvironment, TTL: defaultTTL,
-		Steering: Steering{Policy: PolicyGeo, Answers: 1}, ResidencyUnknown: ResidencyUnknownIntersect,
+		Steering: Steering{Policy: PolicyGeo, Answers: 1, Ramp: defaultRamp}, ResidencyUnknown: ResidencyUnknownIntersect,
 		MinHealthy: 1, AllDown: AllDownAlive, Automation: AutomationAct,
 	}
 	o.service = g
@@ -225,14 +229,23 @@ func (c cursor) continent() string {
 }
 
 func readSteering(c cursor) Steering {
-	s := Steering{Policy: PolicyGeo, Answers: 1}
+	s := Steering{Policy: PolicyGeo, Answers: 1, Ramp: defaultRamp}
 	c.object(fields{
 		"policy":  func(c cursor) { s.Policy = oneOf(c, []string{"latency"}, PolicyGeo, PolicyFailover, PolicyWeighted) },
 		"order":   func(c cursor) { s.Order = readOrder(c) },
 		"regions": func(c cursor) { c.each(func(c cursor) { s.Regions = append(s.Regions, readRegion(c)) }) },
 		"answers": func(c cursor) { s.Answers = int(c.integer(1, maxAnswers)) },
+		"ramp":    func(c cursor) { s.Ramp = readRamp(c) },
 	})
 	return s
+}
+
+func readRamp(c cursor) time.Duration {
+	d := c.duration(0, mostRamp)
+	if d > 0 && d < leastRamp {
+		c.fail(c.v.shown()+" is out of range", "write "+FormatDuration(leastRamp)+" to "+FormatDuration(mostRamp)+", or 0 to send a site that returns all of its clients at once")
+	}
+	return d
 }
 
 func readRegion(c cursor) Region {

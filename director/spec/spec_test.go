@@ -69,7 +69,7 @@ spec:
 			HTTP:     &HTTPProbe{Scheme: "http", Port: 80, Method: "GET", Path: "/", Host: "shop.example.org", Statuses: []int{200}},
 			Interval: time.Second, Timeout: time.Second, Fast: 100 * time.Millisecond,
 		}},
-		Steering:         Steering{Policy: PolicyGeo, Order: []string{"fra", "nyc"}, Answers: 1},
+		Steering:         Steering{Policy: PolicyGeo, Order: []string{"fra", "nyc"}, Answers: 1, Ramp: 30 * time.Second},
 		ResidencyUnknown: ResidencyUnknownIntersect, MinHealthy: 1, AllDown: AllDownAlive, Automation: AutomationAct,
 	}
 	if diff := cmp.Diff(want, set.Service("shop"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

@@ -263,7 +263,8 @@ type Steering struct {
 	Policy  Policy
 	Order   []string // clusters; complete: those not named follow by name
 	Regions []Region
-	Answers int // addresses in a reply, default 1
+	Answers int           // addresses in a reply, default 1
+	Ramp    time.Duration // over which a site that returns gets its clients back; 0 = at once; default 30 s
 }
 
 // Region is a rule before distance: these clients, in this order.

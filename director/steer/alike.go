@@ -146,6 +146,7 @@ func (k *keyer) service(svc *spec.GlobalService) string {
 	k.number(int64(svc.TTL))
 	k.number(int64(svc.MinHealthy))
 	k.number(int64(svc.Steering.Answers))
+	k.number(int64(svc.Steering.Ramp))
 	k.b = append(k.b, bit(svc.SiteNames), bit(svc.CNAME), byte(svc.AllDown), byte(svc.Automation))
 	k.addresses(svc.Fallback)
 	k.number(int64(len(svc.Endpoints)))

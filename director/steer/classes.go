@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/divertdns/divert/director/spec"
 )
@@ -22,6 +23,7 @@ type site struct {
 	addrs    [2][]address
 	all      [2][]netip.Addr // of addrs
 	capacity int64
+	ramp     time.Duration // over which it returns
 }
 
 // fence is what residency leaves to some clients.
@@ -122,7 +124,7 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster, k *keyer) {
 		if cl == nil { // the spec's cross-check refuses it; never a reason to stop answering
 			continue
 		}
-		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity}
+		s := site{cluster: cl, end: e, target: cl.Environment == svc.Environment, capacity: e.Capacity, ramp: svc.Steering.Ramp}
 		s.weight = reduce(e.Weight, divisor, biggest)
 		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
 		soft := soften(svc, e.Cluster)

@@ -84,6 +84,8 @@ func (d *decision) verdict() *Verdict {
 	}
 	v := &Verdict{Answers: max(1, d.c.svc.Steering.Answers), serving: make([]bool, len(d.c.sites))}
 	v.V4, v.V6 = d.view(IPv4, v.Answers, v.serving), d.view(IPv6, v.Answers, v.serving)
+	v.noteShares(d.c, &v.V4)
+	v.noteShares(d.c, &v.V6)
 	if d.c.svc.SiteNames {
 		v.SiteViews = d.siteViews()
 	}
@@ -114,6 +116,7 @@ func (d *decision) pattern() []byte {
 			b = append(b, byte(r.Health)<<4|byte(st.real[f].Health), r.brief)
 		}
 	}
+	b = d.returning(b)
 	d.key = b
 	return b
 }
@@ -201,10 +204,31 @@ func Picked(s *Set, n int) []Choice {
 	if s.Weighted || len(s.Choices) <= n {
 		return s.Choices
 	}
+	var all []Choice // that are there for all clients
+	for _, c := range s.Choices {
+		if c.Share == 0 {
+			all = append(all, c)
+		}
+	}
+	out := picked(all, n)
+	for i, c := range s.Choices {
+		// Who is known to fewer has the better of it the fewer others there are.
+		with := slices.DeleteFunc(slices.Clone(s.Choices), func(o Choice) bool { return o.Share > 0 && o.site != c.site })
+		if c.Share > 0 && (s.Pinned && i == 0 || slices.Contains(picked(with, n), c)) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func picked(choices []Choice, n int) []Choice {
+	if len(choices) <= n {
+		return choices
+	}
 	out := make([]Choice, 0, n)
-	taken := make([]bool, len(s.Choices))
+	taken := make([]bool, len(choices))
 	for _, spread := range []bool{true, false} {
-		for i, c := range s.Choices {
+		for i, c := range choices {
 			if len(out) == n {
 				return out
 			}
@@ -320,15 +344,15 @@ func (l *layout) spread(index []int32) *View {
 // keyOf writes all of a set, so that equal sets are shared.
 func keyOf(s *Set) string {
 	b := make([]byte, 0, 256)
-	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen))
+	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen), bit(s.Pinned))
 	b = binary.AppendUvarint(b, uint64(len(s.Choices)))
 	for _, c := range slices.Concat(s.Choices, s.Rest) {
 		b = binary.AppendUvarint(b, uint64(c.site))
 		b = binary.AppendUvarint(b, uint64(c.Weight))
-		b = append(b, byte(c.which), 2)
+		b = append(b, byte(c.which), c.Share, 2)
 	}
 	for _, w := range s.why {
-		b = binary.AppendUvarint(append(b, 3), uint64(w.site))
+		b = binary.AppendUvarint(append(b, 3, bit(w.ramp)), uint64(w.site))
 		b = append(b, w.text...)
 	}
 	return string(b)

@@ -20,6 +20,7 @@ type Decider struct {
 	kinds    []kind
 	watchers *watchers // made when first asked for
 	soft     map[netip.Addr][]health.Subject
+	returns  map[health.Subject]Return
 	acting   bool
 	drains   []drain // last decided by
 	observes []drain
@@ -54,6 +55,10 @@ func (d *Decider) Decide(in Input) Decision {
 	now := d.memory.facts(in, d.soft)
 	d.account(now)
 	d.look(in, now, began)
+	if began {
+		d.comeBack(d.returns, now)
+	}
+	d.returns = in.Returns
 	d.services = slices.Clone(d.services)
 	for i := range d.kinds {
 		k := &d.kinds[i]
@@ -183,6 +188,9 @@ func (d *Decider) rule(c *compiled, name string, now *facts, of []*rolls) *Rulin
 	in := now.of(name)
 	r := c.decide(name, in, of, &d.memory)
 	r.Next = c.next(name, r, in, &d.memory)
+	if step := r.nextStep(); !step.IsZero() && (r.Next.IsZero() || step.Before(r.Next)) {
+		r.Next = step
+	}
 	return r
 }
 

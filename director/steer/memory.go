@@ -111,7 +111,7 @@ func (m *memory) number(o *plan.Override) uint32 {
 // facts reads what changes decisions without a change of the spec. Soft is what is
 // soft among the states.
 func (m *memory) facts(in Input, soft map[netip.Addr][]health.Subject) *facts {
-	f := &facts{real: source{states: in.States, soft: soft}, acting: in.Acting, frozen: map[uint32]source{}}
+	f := &facts{real: source{states: in.States, soft: soft, returns: in.Returns}, acting: in.Acting, frozen: map[uint32]source{}}
 	f.drains, f.observations = m.read(in.Plan)
 	return f
 }

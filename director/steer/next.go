@@ -88,12 +88,12 @@ func sameRows(x, y *Ruling, a, b *View, f Family, shared *bool) bool {
 func sameSet(x, y *Ruling, a, b *Set, f Family, shared *bool) bool {
 	used := func(s *Set) []Choice {
 		if x.Answers == 1 && !s.Weighted && len(s.Choices) > 1 {
-			return s.Choices[:1]
+			return s.First()
 		}
 		return s.Choices
 	}
-	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.EqualFunc(used(a), used(b), func(p, q Choice) bool {
-		if p.Cluster != q.Cluster || p.Weight != q.Weight {
+	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && a.Pinned == b.Pinned && slices.EqualFunc(used(a), used(b), func(p, q Choice) bool {
+		if p.Cluster != q.Cluster || p.Weight != q.Weight || p.Share != q.Share {
 			return false
 		}
 		if *shared && p.site == q.site && p.which == q.which && p.which != whichFallback {

@@ -43,7 +43,11 @@ func (s *site) rollUp(states []health.State, src source) *rolls {
 	r := new(rolls)
 	for f := range r {
 		r[f].All = s.all[f]
-		states = r[f].of(s.addrs[f], states, src)
+		left := r[f].of(s.addrs[f], states, src)
+		if len(src.returns) > 0 && s.ramp > 0 {
+			r[f].back = s.back(f, states, src)
+		}
+		states = left
 	}
 	return r
 }

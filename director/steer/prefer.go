@@ -38,20 +38,22 @@ func (d *decision) set(f Family, k class) Set {
 	why = append(why, sentences(t.why...)...)
 	s := Set{Tier: t.tier, FailOpen: t.failOpen}
 	d.alertTier(f, &t)
+	var returns []reason
 	switch {
 	case t.fallback:
 		s.Choices = []Choice{{Cluster: FallbackSite, Domain: FallbackSite, which: whichFallback}}
 	case pinned:
-		s.Choices = d.choices(t.sites, &t, false, false)
+		pinWhy, returns = d.pinned(f, k, &t, &s, pinWhy, equal)
 	default:
 		sites, sentence := d.prefer(k, t.sites, equal)
 		s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
 		s.Choices = d.choices(sites, &t, s.Weighted, equal)
+		returns = d.ramp(f, sites, sites, s.Choices)
 		if sentence != "" {
 			pinWhy = append(pinWhy, sentence)
 		}
 	}
-	s.why = append(why, sentences(pinWhy...)...)
+	s.why = append(append(why, sentences(pinWhy...)...), returns...)
 	if d.c.svc.Flattened() && !t.fallback {
 		s.Rest = d.rest(f, k, allowed, s.Choices)
 	}
@@ -92,10 +94,31 @@ func (d *decision) tiersWithPin(f Family, pin int, allowed, present []int, unfen
 		if len(t.sites) > 1 {
 			why = []string{"pin: these clients go to " + cluster}
 		}
-		t.sites = to
 		return t, true, why
 	}
 	return d.tiers(f, present, unfenced), false, []string{"pin: " + cluster + " cannot serve these clients now"}
+}
+
+// pinned gives the pinned cluster alone, except to those whom it may not have yet while
+// it returns: they are where they would be without it.
+func (d *decision) pinned(f Family, k class, t *tiered, s *Set, why []string, equal bool) (pinWhy []string, returns []reason) {
+	cluster := d.c.svc.Pins[k.pin].Cluster
+	at := slices.IndexFunc(t.sites, func(i int) bool { return d.c.sites[i].end.Cluster == cluster })
+	to := t.sites[at : at+1 : at+1]
+	s.Choices = d.choices(to, t, false, false)
+	if returns = d.ramp(f, t.sites, to, s.Choices); len(returns) == 0 {
+		return why, nil
+	}
+	sites, sentence := d.prefer(k, slices.Concat(t.sites[:at], t.sites[at+1:]), equal)
+	if sentence != "" {
+		why = append(why, sentence)
+	}
+	s.Pinned = true
+	s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
+	others := d.choices(sites, t, s.Weighted, equal)
+	returns = append(returns, d.ramp(f, t.sites, sites, others)...)
+	s.Choices = append(s.Choices, others...)
+	return why, returns
 }
 
 // prefer orders the sites of a tier for a class, and says how.

@@ -165,6 +165,7 @@ type Roll struct {
 	Down   []health.Subject // the signals and checks that are down
 	Soft   []health.Subject // the soft subjects that are down
 	short  *shortfall       // of the worst address of a service that counts its probes; nil: all of them pass
+	back   back
 }
 
 // Rollup gives an endpoint's standing in one family; states says what each
@@ -215,6 +216,8 @@ type address struct {
 type source struct {
 	states map[health.Subject]health.State
 	soft   map[netip.Addr][]health.Subject // soft subjects by address, ordered
+
+	returns map[health.Subject]Return // none of what an observation stored: nothing moves under it
 }
 
 // softOf gathers the soft subjects that are down, by address.

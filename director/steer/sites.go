@@ -52,7 +52,7 @@ func (s *site) passes(up func(health.Subject) bool) bool {
 // Site is one of Sites.
 func (r *Ruling) Site(i int) Site {
 	s, dr := &r.c.sites[i], r.drainOf(i)
-	o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: worse(r.real[i]), Serving: r.serving[i]}
+	o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: worse(r.real[i]), Serving: r.serving[i], Share: r.Share(i)}
 	var why []string
 	if !s.target {
 		why = append(why, "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+r.c.svc.Environment)
@@ -69,6 +69,9 @@ func (r *Ruling) Site(i int) Site {
 		}
 		if r.Observing && !sameRoll(seen, used) {
 			why = append(why, "automation observes: "+Family(f).String()+" answers as if "+asIf(s.end.Cluster, used))
+		}
+		if w := rampWhy(s.end.Cluster, &used.back); r.Share(i) < allShare && !used.back.next.IsZero() && !slices.Contains(why, w) {
+			why = append(why, w)
 		}
 		if seen.Health == Degraded && r.overBudget[f] != "" && !r.Observing && s.target && dr == nil {
 			why = append(why, "over the budget for the degraded: ranks as healthy")
@@ -102,7 +105,7 @@ func (r *Ruling) Well() int {
 }
 
 // Moved lists the sites that stand otherwise than in an older ruling: whose health or
-// drain is another, or to whom clients are sent now or no more. One that was not there
+// drain is another, or to whom clients are sent now or no more, or another share of them. One that was not there
 // and is healthy is none.
 func (r *Ruling) Moved(old *Ruling) []int {
 	if r == old {
@@ -119,7 +122,7 @@ func (r *Ruling) Moved(old *Ruling) []int {
 		}
 		switch {
 		case at < 0 && h == Healthy:
-		case at >= 0 && old.serving[at] == serving && worse(old.real[at]) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
+		case at >= 0 && old.serving[at] == serving && old.Share(at) == r.Share(i) && worse(old.real[at]) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
 		default:
 			out = append(out, i)
 		}

@@ -27,7 +27,10 @@ type Input struct {
 	Spec   *spec.Set
 	Plan   *plan.Plan
 	States map[health.Subject]health.State // by certificates in force; missing = Unknown
-	Places []Place
+	// Returns lists the subjects that have come back within the last of Steps. The map
+	// is not changed once it has been given.
+	Returns map[health.Subject]Return
+	Places  []Place
 	// Acting decides as if no automation observed: what would be done, beside
 	// what is done.
 	Acting bool
@@ -62,7 +65,7 @@ type Ruling struct {
 	TTL       time.Duration
 	Observing bool // automation: observe, by spec or by freeze
 	// Next is when the answers of the hosts change by themselves, as far as it is
-	// known now: the end of a drain, or of an observation. Zero = never.
+	// known now: the end of a drain, or of an observation, a step of a return. Zero = never.
 	Next time.Time
 
 	c          *compiled
@@ -81,7 +84,8 @@ type Verdict struct {
 	// say, to every client that residency lets it serve, and nothing to others.
 	SiteViews []SiteView
 
-	serving []bool // by site
+	serving []bool  // by site
+	shares  []uint8 // by site, of those that return: the least percentage of their clients that they have; 0 = all. nil: of all
 }
 
 // SiteView is the decision for one site's own names.
@@ -110,15 +114,17 @@ type Set struct {
 	Choices  []Choice // in order of preference; empty: residency leaves nothing
 	Rest     []Choice // of a service whose hostnames are flattened: what answers where no choice has an address, the first that has
 	Weighted bool
+	Pinned   bool // the first choice is for whom its share admits, alone; the others are for the rest
 	FailOpen bool
 	Tier     Tier
 	why      []reason
 }
 
-// reason is one sentence, or the rank of the site whose health is one.
+// reason is one sentence, or the rank of the site whose health is one, or whose return.
 type reason struct {
 	text string
 	site int32
+	ramp bool
 }
 
 // Choice is one site of a Set, for whose addresses see Service.Addrs.
@@ -126,6 +132,7 @@ type Choice struct {
 	Cluster string
 	Domain  string
 	Weight  uint32
+	Share   uint8 // percent of its clients, while it returns; 0 = all
 	site    int32
 	which   which
 }
@@ -193,7 +200,10 @@ func (r *Ruling) SameAddrs(other *Ruling) bool {
 func (r *Ruling) Why(f Family, set *Set) []string {
 	var out []string
 	for _, w := range set.why {
-		if w.text == "" {
+		switch {
+		case w.ramp:
+			w.text = rampWhy(r.c.sites[r.c.byRank[w.site]].end.Cluster, &r.ranked(w.site)[f].back)
+		case w.text == "":
 			w.text = r.c.sites[r.c.byRank[w.site]].healthWhy(&r.ranked(w.site)[f])
 		}
 		out = append(out, w.text)
@@ -253,4 +263,5 @@ type Site struct {
 	All     []netip.Addr
 	Why     string
 	Serving bool // some client is sent here
+	Share   int  // percent of its clients; below 100 while it returns
 }

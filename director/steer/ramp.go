@@ -1,0 +1,323 @@
+package steer
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health"
+)
+
+// The steps of a return (SEMANTICS section 1): so many percent of its clients for the
+// first third of the ramp, then so many until its end.
+const (
+	firstShare = 10
+	thenShare  = 50
+	allShare   = 100
+)
+
+// together is how far apart sites come back that came back as one. Directors learn of a
+// return within a second of each other, so they order two by more than that.
+const together = 5 * time.Second
+
+// Return is the up-certificate in force of a subject that had fallen.
+type Return struct {
+	At  time.Time     // when it came into force on this director
+	Age time.Duration // the last of Steps that it has passed; 0 = none
+}
+
+// Steps lists the ages at which a return counts otherwise for some service of a spec, in
+// order. Past the last of them it counts no more.
+func Steps(set *spec.Set) []time.Duration {
+	var out []time.Duration
+	last := time.Duration(0)
+	for _, svc := range set.Services {
+		if ramp := svc.Steering.Ramp; ramp > 0 && ramp != last {
+			out, last = append(out, ramp/3, ramp, ramp+together), ramp
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// back is how far a site has come back, in a family. The zero back is of one that never
+// was away, or has been back for long.
+type back struct {
+	at    time.Time
+	next  time.Time // when its share changes; zero: it has all of it
+	share uint8     // percent
+}
+
+func backOf(r Return, ramp time.Duration) back {
+	switch {
+	case ramp <= 0 || r.Age >= ramp+together:
+		return back{}
+	case r.Age >= ramp:
+		return back{at: r.At, share: allShare}
+	case r.Age >= ramp/3:
+		return back{at: r.At, next: r.At.Add(ramp), share: thenShare}
+	default:
+		return back{at: r.At, next: r.At.Add(ramp / 3), share: firstShare}
+	}
+}
+
+// back rolls the returns of a site's subjects up: an address is back with the last of
+// those that it needs, the site with the first of its addresses. One of which some address
+// never fell has its clients already, and another address that returns takes none from it.
+func (s *site) back(f int, states []health.State, src source) back {
+	first, found := Return{}, false
+	for i := range s.addrs[f] {
+		a := &s.addrs[f][i]
+		of := states[:len(a.subjects)]
+		states = states[len(of):]
+		if a.down(func(j int) health.State { return of[j] }) {
+			continue
+		}
+		r, ok := a.back(of, src.returns)
+		if !ok {
+			return back{}
+		}
+		if !found || r.At.Before(first.At) {
+			first, found = r, true
+		}
+	}
+	if !found {
+		return back{}
+	}
+	return backOf(first, s.ramp)
+}
+
+// back finds the return by which an address that is not down was so no more: the first
+// with which, and those before it, all that must pass did. Not ok: it was not down for
+// lack of any of them.
+func (a *address) back(states []health.State, returns map[health.Subject]Return) (r Return, ok bool) {
+	of := make([]Return, len(a.subjects)) // of each subject
+	var list []Return
+	for j := range a.subjects {
+		if one, known := returns[a.subjects[j].Subject]; known {
+			of[j], list = one, append(list, one)
+		}
+	}
+	// at gives the states as they were at an instant.
+	at := func(t time.Time) func(j int) health.State {
+		return func(j int) health.State {
+			if !of[j].At.IsZero() && of[j].At.After(t) {
+				return health.Down
+			}
+			return states[j]
+		}
+	}
+	if len(list) == 0 || !a.down(at(time.Time{})) {
+		return Return{}, false
+	}
+	slices.SortFunc(list, func(x, y Return) int { return x.At.Compare(y.At) })
+	for _, r := range list {
+		if !a.down(at(r.At)) {
+			return r, true
+		}
+	}
+	return Return{}, false
+}
+
+// down tells whether an address has failed by some states of its subjects.
+func (a *address) down(state func(j int) health.State) bool {
+	if a.combine != nil {
+		t := a.tally(state)
+		return t.passing < t.need(a.combine)
+	}
+	for j := range a.subjects {
+		if state(j) == health.Down {
+			return true
+		}
+	}
+	return false
+}
+
+// comeBack looks at the returns of a site whose states are as they were, and tells whether
+// they make a difference.
+func (k *seen) comeBack(s *site, i int, src source) bool {
+	r := s.rollUp(k.states[i], src)
+	if old := k.rolls[i]; r[IPv4].back == old[IPv4].back && r[IPv6].back == old[IPv6].back {
+		return false
+	}
+	k.own()
+	k.rolls[i] = r
+	return true
+}
+
+// watches tells whether a subject is one of a site's.
+func (s *site) watches(sub health.Subject) bool {
+	for f := range s.addrs {
+		for i := range s.addrs[f] {
+			if slices.ContainsFunc(s.addrs[f][i].subjects, func(o SubjectOf) bool { return o.Subject == sub }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// comeBack decides anew for the sites whose subjects have other returns.
+func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
+	if len(old) == 0 && len(now.real.returns) == 0 {
+		return
+	}
+	moved := map[netip.Addr][]health.Subject{}
+	note := func(a, b map[health.Subject]Return) {
+		for s, r := range a {
+			if other, ok := b[s]; !ok || other != r {
+				moved[s.Addr.Addr()] = append(moved[s.Addr.Addr()], s)
+			}
+		}
+	}
+	note(old, now.real.returns)
+	note(now.real.returns, old)
+	if len(moved) == 0 {
+		return
+	}
+	if d.watchers == nil {
+		d.watchers = newWatchers(d.prepared)
+	}
+	for addr, subjects := range moved {
+		for _, w := range d.watchers.of(addr) {
+			s := &d.prepared.kinds[w.kind].sites[w.site]
+			if slices.ContainsFunc(subjects, s.watches) && d.kinds[w.kind].comeBack(s, int(w.site), now.real) {
+				d.kinds[w.kind].forget()
+			}
+		}
+	}
+}
+
+// share gives the percentage of its clients that a site may have among the sites of its
+// tier, 0 = all. Somebody must take the others: where all sites have come back of late,
+// those that came first have all of theirs, and whoever came with them. It goes by when
+// they came, not by their steps, which pass at different times: a site would have all,
+// and lose some again when another is a step ahead.
+func (d *decision) share(f Family, i int, sites []int) uint8 {
+	b := &d.stand[i].rolls[f].back
+	if b.share == 0 || b.share == allShare {
+		return 0
+	}
+	first := true
+	for _, j := range sites {
+		switch other := &d.stand[j].rolls[f].back; {
+		case other.share == 0:
+			return b.share
+		case before(other, b):
+			first = false
+		}
+	}
+	if first {
+		return 0
+	}
+	return b.share
+}
+
+func before(a, b *back) bool { return b.at.Sub(a.at) >= together }
+
+// ramp gives the choices of a tier their shares, and says so.
+func (d *decision) ramp(f Family, tier, sites []int, choices []Choice) (why []reason) {
+	for n, i := range sites {
+		if choices[n].Share = d.share(f, i, tier); choices[n].Share > 0 {
+			why = append(why, reason{site: choices[n].site, ramp: true})
+		}
+	}
+	return why
+}
+
+// returning writes all that shares depend on.
+func (d *decision) returning(b []byte) []byte {
+	for f := range d.c.targets {
+		from := len(b)
+		some := false
+		for i := range d.stand {
+			share := d.stand[i].rolls[f].back.share
+			some = some || share > 0
+			b = append(b, share)
+		}
+		if !some {
+			b = append(b[:from], 0xff)
+			continue
+		}
+		for i := range d.stand {
+			for j := range d.stand[:i] {
+				x, y := &d.stand[i].rolls[f].back, &d.stand[j].rolls[f].back
+				if x.share > 0 && y.share > 0 {
+					b = append(b, bit(before(x, y))|bit(before(y, x))<<1)
+				}
+			}
+		}
+	}
+	return b
+}
+
+// rampWhy says how far a site has come back.
+func rampWhy(cluster string, b *back) string {
+	return fmt.Sprintf("%s has returned: it gets %d %% of its clients until %s", cluster, b.share, b.next.UTC().Format("15:04:05 UTC"))
+}
+
+// noteShares lists the least share that a site has among the sets of a view.
+func (v *Verdict) noteShares(c *compiled, view *View) {
+	for i := range view.Sets {
+		for _, choice := range view.Sets[i].Choices {
+			if choice.Share == 0 {
+				continue
+			}
+			if v.shares == nil {
+				v.shares = make([]uint8, len(c.sites))
+			}
+			if at := &v.shares[c.byRank[choice.site]]; *at == 0 || choice.Share < *at {
+				*at = choice.Share
+			}
+		}
+	}
+}
+
+// Share gives the percentage of its clients that a site has, by its index in Sites: less
+// than 100 while it returns, as long as there are others to serve the rest.
+func (v *Verdict) Share(i int) int {
+	if len(v.shares) == 0 || v.shares[i] == 0 {
+		return allShare
+	}
+	return int(v.shares[i])
+}
+
+// Shares gives those that Share has below 100.
+func (v *Verdict) Shares() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for _, share := range v.shares {
+			if share > 0 && !yield(int(share)) {
+				return
+			}
+		}
+	}
+}
+
+// nextStep gives when some site's share changes; zero: none has one.
+func (r *Ruling) nextStep() (next time.Time) {
+	for i := range r.shares {
+		if r.shares[i] == 0 {
+			continue
+		}
+		for f := range r.used[i] {
+			if at := r.used[i][f].back.next; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+	}
+	return next
+}
+
+// First lists the choices of which a reply with one address has one: some are not there
+// for all clients.
+func (s *Set) First() []Choice {
+	for i := range s.Choices {
+		if !s.Weighted && s.Choices[i].Share == 0 {
+			return s.Choices[:i+1]
+		}
+	}
+	return s.Choices
+}
