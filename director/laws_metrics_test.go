@@ -42,6 +42,7 @@ var bounded = map[string]string{
 	"result":    "two",
 	"revision":  "one at a time",
 	"service":   "1,000, and other",
+	"share":     "two steps",
 	"state":     "three",
 	"to":        "three",
 	"transport": "a list in the code",
