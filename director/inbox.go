@@ -92,11 +92,11 @@ func (l *loop) peerHeartbeat(m gossip.Message, now time.Time) {
 	}
 }
 
-// doubt probes at once what a peer doubts.
+// doubt probes at once what a peer doubts, be it that it only has not heard yet.
 func (l *loop) doubt(votes []health.Vote) {
 	var doubted []health.Subject
 	for _, v := range votes {
-		if v.To == health.Down && l.book.Chain(v.Subject).State() != health.Down {
+		if (v.To == health.Down || v.Leans()) && l.book.Chain(v.Subject).State() != health.Down {
 			doubted = append(doubted, v.Subject)
 		}
 	}

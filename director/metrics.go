@@ -113,9 +113,10 @@ func (m *metrics) observe(l *loop, now time.Time) {
 	store, space := l.horizon.storeNow(), l.horizon.spaceNow()
 	m.storeOK.Set(yes(store.ok && store.problem == "" && space.refuses == ""))
 	m.storeFills.Set(yes(space.fills != ""))
-	up, down := l.publish.Tally()
+	up, down, leaning := l.publish.Tally()
 	m.votes.WithLabelValues("up").Set(float64(up))
 	m.votes.WithLabelValues("down").Set(float64(down))
+	m.votes.WithLabelValues("leaning").Set(float64(leaning))
 }
 
 // decided shows what is decided by.

@@ -281,6 +281,9 @@ func (l *loop) subject(set *spec.Set, of steer.SubjectOf, now time.Time) api.Sub
 	}
 	for _, o := range l.book.Opinions(of.Subject, now) {
 		word := o.State.String()
+		if o.Leans {
+			word = fmt.Sprintf("suspects it (%.1f of %.1f)", float64(o.Weight)/100, float64(l.book.Quorum().Theta())/100)
+		}
 		if !o.Counted && o.State != health.Unknown {
 			word += " (stale)"
 		}
@@ -296,7 +299,7 @@ func (l *loop) subject(set *spec.Set, of steer.SubjectOf, now time.Time) api.Sub
 func (l *loop) votedUp(s health.Subject, now time.Time) bool {
 	up := 0
 	for _, o := range l.book.Opinions(s, now) {
-		if o.Counted && o.State == health.Up {
+		if o.Counted && o.State == health.Up && !o.Leans {
 			up++
 		}
 	}

@@ -78,10 +78,10 @@ func (b *Book) apply(a *author, t *topic, vote Vote, v Ballot, now time.Time) bo
 	if h.seq == 0 {
 		a.held++
 	}
-	a.digest ^= voteHash(t.hash, h.n, h.to) ^ voteHash(t.hash, vote.N, vote.To)
-	same := h.n == vote.N && h.to == vote.To
-	*h = held{n: vote.N, to: vote.To, seq: v.Seq, at: now}
-	if vote.To == After(vote.N) && vote.N > 0 {
+	a.digest ^= voteHash(t.hash, h.n, h.to, h.suspicion) ^ voteHash(t.hash, vote.N, vote.To, vote.Suspicion)
+	same := h.n == vote.N && h.to == vote.To && h.suspicion == vote.Suspicion
+	*h = held{n: vote.N, to: vote.To, suspicion: vote.Suspicion, seq: v.Seq, at: now}
+	if b.quorum.Weight(vote) > 0 {
 		h.raw = v.Raw
 	}
 	if !same {
@@ -105,7 +105,7 @@ func (b *Book) cover(a *author, v Ballot) int {
 		if _, ok := named[s]; ok || h.to == Unknown {
 			continue
 		}
-		a.digest ^= voteHash(t.hash, h.n, h.to)
+		a.digest ^= voteHash(t.hash, h.n, h.to, h.suspicion)
 		*h = held{n: h.n, seq: v.Seq}
 		b.consider(t)
 		cleared++

@@ -33,11 +33,12 @@ type Book struct {
 	roster     []Director
 	observers  int
 	quorum     Quorum
+	shares     []int // by fault domain, of the crowd that is being counted
 	assignment *Assignment
 	authors    []*author // by name
 	byName     map[string]*author
 	topics     map[Subject]*topic
-	pending    map[*topic]struct{} // someone votes for their next transition, or on a later one
+	pending    map[*topic]struct{} // someone votes for their next transition, leans to it, or votes on a later one
 	contested  map[*topic]struct{} // someone votes as if the one in force were not
 	ahead      map[*topic]struct{} // someone reports a later one in force
 	digest     uint64              // of the transitions in force of known subjects
@@ -54,6 +55,7 @@ type Book struct {
 type author struct {
 	Director
 	index  int
+	site   int // its fault domain, an index of Book.shares
 	boot   uint64
 	seq    uint64 // highest seen
 	at     time.Time
@@ -101,11 +103,17 @@ type topic struct {
 // held is one author's latest word on one subject. Withdrawn votes are kept
 // too, as Unknown, so that an old message cannot bring them back.
 type held struct {
-	n   uint64
-	to  State
-	seq uint64 // 0: nothing held
-	at  time.Time
-	raw []byte // the signed ballot; only of votes that could serve in a proof
+	n         uint64
+	to        State
+	suspicion uint16
+	seq       uint64 // 0: nothing held
+	at        time.Time
+	raw       []byte // the signed ballot; only of votes that could serve in a proof
+}
+
+// vote gives what is held as it was said.
+func (h *held) vote(s Subject) Vote {
+	return Vote{Subject: s, N: h.n, To: h.to, Suspicion: h.suspicion}
 }
 
 // NewBook makes an empty book for one director. Observers is the spec's
@@ -143,6 +151,7 @@ func (b *Book) SetRoster(roster []Director, observers int) {
 		a.Director, a.index = d, i
 		b.authors[i], b.byName[d.Name] = a, a
 	}
+	b.place()
 	for name, a := range old {
 		b.boots[name] = mark{boot: a.boot, seq: a.seq} // a replay must not begin where a removed name comes back
 	}
@@ -256,14 +265,14 @@ func (b *Book) remove(t *topic) {
 }
 
 // consider decides whether the topic needs judging: does anyone vote for the
-// transition that comes next, or on a later one, or on the one in force or one
+// transition that comes next, or lean to it, or vote on a later one, or on the one in force or one
 // before it, which says that it is not in force there? Does anyone report a
 // later one in force?
 func (b *Book) consider(t *topic) {
 	next, against, ahead := false, false, false
 	for i := range t.votes {
 		h := &t.votes[i]
-		next = next || h.n > t.chain.N+1 || h.n == t.chain.N+1 && h.to == After(h.n)
+		next = next || h.n > t.chain.N+1 || h.n == t.chain.N+1 && (h.to == After(h.n) || h.vote(t.subject).Leans())
 		against = against || h.n <= t.chain.N && h.to != Unknown
 		ahead = ahead || t.reported[i] > t.chain.N
 	}

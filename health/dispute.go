@@ -12,35 +12,75 @@ const disputeFor = 3 * time.Second
 
 // crowd is directors that count together.
 type crowd struct {
-	domains
-	names []string
+	names  []string // of those who are looked for by name
+	count  int
+	weight int // of all, each and each fault domain no more than it may
 }
 
-func (c *crowd) join(a *author) {
-	c.add(a.domain())
-	c.names = append(c.names, a.Name)
+// crowd begins to count one; the one before it must be complete.
+func (b *Book) crowd() crowd {
+	clear(b.shares)
+	return crowd{}
 }
 
-// quorate reports whether these directors are enough, in enough fault domains.
-func (b *Book) quorate(c crowd) bool {
-	return len(c.names) >= b.quorum.Votes && c.count() >= b.quorum.Domains
+// join adds a director with what its vote weighs.
+func (b *Book) join(c *crowd, a *author, weight int) {
+	c.count++
+	share, most := &b.shares[a.site], b.quorum.DomainCap()
+	c.weight -= min(*share, most)
+	*share += min(weight, b.quorum.Cap())
+	c.weight += min(*share, most)
+}
+
+// quorate reports whether what these directors say is enough: of full votes those
+// of a quorum, in enough fault domains.
+func (b *Book) quorate(c crowd) bool { return c.weight >= b.quorum.Theta() }
+
+// place numbers the fault domains.
+func (b *Book) place() {
+	sites := map[string]int{}
+	for _, a := range b.authors {
+		i, ok := sites[a.domain()]
+		if !ok {
+			i = len(sites)
+			sites[a.domain()] = i
+		}
+		a.site = i
+	}
+	b.shares = make([]int, len(sites))
 }
 
 // speakers are those whose vote counts now and is on a transition after n: who
 // votes on n+1 has n in force. What this director has in force it knows better
 // than by a vote of its own that may be older.
 func (b *Book) speakers(t *topic, n uint64, now time.Time, pick func(*author, *held) bool) crowd {
-	var out crowd
+	out := b.crowd()
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
 		if a.Name == b.self && h.n != t.chain.N+1 {
 			continue
 		}
 		if h.to != Unknown && h.n > n && pick(a, h) && b.counts(a, t, h, now) {
-			out.join(a)
+			b.join(&out, a, b.firm(t, h))
+			out.names = append(out.names, a.Name)
 		}
 	}
 	return out
+}
+
+// firm is what a vote weighs as a word on what is so: that for a fall by how much
+// its author suspects, all others in full.
+func (b *Book) firm(t *topic, h *held) int {
+	if v := h.vote(t.subject); v.To == After(v.N) {
+		return b.quorum.Weight(v)
+	}
+	return b.quorum.Cap()
+}
+
+// says reports whether a vote is a word that the subject is in this state. One
+// that leans is no word on it, though it tells what its author has in force.
+func (t *topic) says(h *held, state State) bool {
+	return h.to == state && !h.vote(t.subject).Leans()
 }
 
 // overtaken finds a transition that a quorum has in force and has gone on from:
@@ -73,8 +113,8 @@ func (b *Book) overtaken(t *topic, now time.Time) (Certificate, bool) {
 func (b *Book) joined(t *topic, now time.Time) (Certificate, bool) {
 	n := t.chain.N + 1
 	to := After(n)
-	votes := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return h.to == to })
-	against := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return h.to != to })
+	against := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return h.to != to && t.says(h, h.to) })
+	votes := b.speakers(t, n-1, now, func(_ *author, h *held) bool { return t.says(h, to) })
 	if !b.quorate(votes) || len(votes.names) <= len(against.names) {
 		return Certificate{}, false
 	}
@@ -99,7 +139,7 @@ func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
 	// Only those who agree count as having it: who claims to have it and says
 	// otherwise may be lying, and must not keep it in force here.
 	has := func(n uint64) bool {
-		return b.quorate(b.speakers(t, n, now, func(_ *author, h *held) bool { return h.to == state }))
+		return b.quorate(b.speakers(t, n, now, func(_ *author, h *held) bool { return t.says(h, state) }))
 	}
 	if state == served(n) && n > 1 && !has(back) {
 		back--
@@ -132,8 +172,8 @@ func (b *Book) behind(t *topic, now time.Time) bool {
 // agreed gives the state that a quorum of all fresh votes is for, on whatever
 // transition they are. Unknown: there is none.
 func (b *Book) agreed(t *topic, now time.Time) (crowd, State) {
-	up := b.speakers(t, 0, now, func(_ *author, h *held) bool { return h.to == Up })
-	down := b.speakers(t, 0, now, func(_ *author, h *held) bool { return h.to == Down })
+	up := b.speakers(t, 0, now, func(_ *author, h *held) bool { return t.says(h, Up) })
+	down := b.speakers(t, 0, now, func(_ *author, h *held) bool { return t.says(h, Down) })
 	switch {
 	case len(up.names) > len(down.names) && b.quorate(up):
 		return up, Up

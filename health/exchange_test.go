@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -31,14 +32,17 @@ type fleet struct {
 }
 
 type node struct {
-	name  string
-	boot  uint64
-	seq   uint64
-	phase time.Duration
-	o     *Observer
-	b     *Book
-	p     *Publisher
-	disk  []byte
+	name   string
+	boot   uint64
+	seq    uint64
+	phase  time.Duration
+	doubt  map[netip.AddrPort]time.Duration // until when
+	out    []time.Duration                  // when signals were sent that get no answer, …
+	silent []int                            // … and to which targets
+	o      *Observer
+	b      *Book
+	p      *Publisher
+	disk   []byte
 }
 
 // parcel is one message under way.
@@ -67,7 +71,7 @@ func newFleet(t *testing.T, seed uint64, directors, targets int) *fleet {
 // start boots a director, from its disk if it has one.
 func (f *fleet) start(name string) {
 	n := f.node(name)
-	n.boot, n.seq = n.boot+1, 0
+	n.boot, n.seq, n.doubt, n.out, n.silent = n.boot+1, 0, map[netip.AddrPort]time.Duration{}, nil, nil
 	n.o, n.b = NewObserver(at(f.now)), NewBook(name, f.roster, 0)
 	if n.disk != nil {
 		if err := n.b.Restore(n.disk, at(f.now)); err != nil {
@@ -190,17 +194,41 @@ func (f *fleet) tick(n *node) {
 	each := func(interval time.Duration, i int) bool {
 		return (f.now+n.phase+time.Duration(i*30)*ms)/(10*ms)%(interval/(10*ms)) == 0
 	}
+	for _, s := range n.b.Pending() { // doubt, one's own and others'
+		n.doubt[s.Addr] = f.now + 2*time.Second
+	}
 	for i := 1; i <= f.targets; i++ {
-		for _, s := range []Subject{signal(i), check(i)} {
-			interval := 100 * ms
-			if s.Kind == KindCheck {
-				interval = time.Second
-			}
-			if each(interval, i) {
-				ok := !f.dead(n.name, i) && f.rnd.Float64() >= f.loss*f.loss
-				n.o.Report(Report{Subject: s, OK: ok, At: now, Reason: "connection refused"})
+		doubted := n.doubt[site(i)] > f.now
+		fast, deep := 100*ms, time.Second
+		if doubted {
+			fast, deep = 50*ms, 250*ms
+		}
+		dead := f.dead(n.name, i)
+		if each(fast, i) {
+			switch {
+			case f.rnd.Float64() < f.loss*f.loss, dead && i%2 == 0:
+				n.out = append(n.out, f.now)
+				n.silent = append(n.silent, i)
+			default:
+				n.o.Report(Report{Subject: signal(i), OK: !dead, At: now, Sign: SignRefused, Reason: "connection refused"})
 			}
 		}
+		if each(deep, i) { // TCP repeats what is lost
+			n.o.Report(Report{Subject: check(i), OK: !dead && f.rnd.Float64() >= f.loss*f.loss*f.loss, At: now, Sign: SignWrong, Reason: "status 503"})
+		}
+	}
+	for j, sent := range n.out { // signals without an answer: late, and then missed
+		r := Report{Subject: signal(n.silent[j]), Late: true, At: now, Latency: f.now - sent, Reason: "no answer"}
+		switch r.Latency {
+		case 30 * ms:
+			n.o.Report(r)
+		case 300 * ms:
+			r.Late = false
+			n.o.Report(r)
+		}
+	}
+	for len(n.out) > 0 && f.now-n.out[0] >= 300*ms {
+		n.out, n.silent = n.out[1:], n.silent[1:]
 	}
 	n.p.Cast(n.o.Votes(n.b, now), now)
 	for _, o := range n.p.Due(now) {

@@ -102,7 +102,7 @@ func newVoice(name string) *voice { return &voice{name: name, boot: 1, votes: ma
 func (v *voice) digest() uint64 {
 	d := uint64(0)
 	for s, vote := range v.votes {
-		d ^= voteHash(subjectHash(s), vote.N, vote.To)
+		d ^= voteHash(subjectHash(s), vote.N, vote.To, vote.Suspicion)
 	}
 	return d
 }

@@ -70,33 +70,32 @@ func (b *Book) Judge(now time.Time) []Certificate {
 func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 	n := t.chain.N + 1
 	to := After(n)
-	votes, against := 0, 0
-	sites := domains{}
+	votes, against := b.crowd(), 0
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
 		if h.n != n || h.to == Unknown || !b.counts(a, t, h, now) {
 			continue
 		}
-		if h.to != to {
+		v := h.vote(t.subject)
+		if w := b.quorum.Weight(v); w > 0 {
+			b.join(&votes, a, w)
+		} else if v.To != to && !v.Leans() {
 			against++
-			continue
 		}
-		votes++
-		sites.add(a.domain())
 	}
-	if votes < b.quorum.Votes || votes <= against || sites.count() < b.quorum.Domains {
+	if !b.quorate(votes) || votes.count <= against {
 		return Certificate{}, false
 	}
 	c := Certificate{Subject: t.subject, N: n}
 	var names []string
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
-		if h.n == n && h.to == to && b.counts(a, t, h, now) {
+		if h.n == n && b.quorum.Weight(h.vote(t.subject)) > 0 && b.counts(a, t, h, now) {
 			c.Proof = append(c.Proof, h.raw)
 			names = append(names, a.Name)
 		}
 	}
-	c.Reason = fmt.Sprintf("%s for %d of %d observers (%s)", to, votes, b.quorum.Observers, strings.Join(names, ", "))
+	c.Reason = fmt.Sprintf("%s for %d of %d observers (%s)", to, votes.count, b.quorum.Observers, strings.Join(names, ", "))
 	if t.thought && t.own.To == to && t.why != "" {
 		c.Reason += ": " + t.why
 	}
@@ -106,11 +105,11 @@ func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 
 // counts reports whether a held vote is fresh and its author stands by it.
 func (b *Book) counts(a *author, t *topic, h *held, now time.Time) bool {
-	if len(h.raw) == 0 && h.to == After(h.n) {
+	if len(h.raw) == 0 && b.quorum.Weight(h.vote(t.subject)) > 0 {
 		return false // could not be proved
 	}
 	if a.Name == b.self {
-		return !t.thought || (t.own.N == h.n && t.own.To == h.to)
+		return !t.thought || t.own.backs(h.vote(t.subject))
 	}
 	if a.beat.Abstaining && now.Sub(a.beatAt) <= fresh {
 		return false
@@ -122,23 +121,18 @@ func (b *Book) counts(a *author, t *topic, h *held, now time.Time) bool {
 	return now.Sub(at) <= fresh
 }
 
-// domains counts distinct fault domains up to two, which is all that is ever
-// asked.
-type domains struct {
-	first string
-	n     int
-}
-
-func (d *domains) add(name string) {
+// backs reports whether who now thinks so still stands by what it has signed: at
+// least as much suspicion, or as little.
+func (v Vote) backs(signed Vote) bool {
 	switch {
-	case d.n == 0:
-		d.first, d.n = name, 1
-	case d.n == 1 && name != d.first:
-		d.n = 2
+	case v.N != signed.N:
+		return false
+	case signed.Leans():
+		return v.To == After(v.N) || v.Leans() && v.Suspicion >= signed.Suspicion
+	default:
+		return v.To == signed.To && !v.Leans()
 	}
 }
-
-func (d *domains) count() int { return d.n }
 
 // Abstain says that this director has reason to doubt itself beyond S8: it
 // makes no certificates while it does. Its heartbeats must say so too.

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func (w *twin) standing(name string, now time.Duration) (votes map[Subject]Vote,
 		}
 		digest := uint64(0)
 		for s, v := range votes {
-			digest ^= voteHash(subjectHash(s), v.N, v.To)
+			digest ^= voteHash(subjectHash(s), v.N, v.To, v.Suspicion)
 		}
 		if digest == claim && m.at-beatAt <= time.Second {
 			for s := range votes {
@@ -83,14 +84,9 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 		clear(w.since)
 		return out
 	}
-	k := min(5, len(w.roster))
-	allSites := map[string]bool{}
-	for _, d := range w.roster {
-		allSites[d.Site] = true
-	}
 	for _, s := range subjects {
 		n := w.n[s] + 1
-		pro, contra, sites := 0, 0, map[string]bool{}
+		pro, contra, weights := 0, 0, map[string]int{}
 		for _, d := range w.roster {
 			votes, fresh, _, abstains := w.standing(d.Name, now)
 			v, ok := votes[s]
@@ -100,27 +96,33 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 			if !ok || v.N != n || v.To == Unknown || !fresh[s] || abstains {
 				continue
 			}
-			if (n%2 == 1) == (v.To == Down) {
+			switch falls := n%2 == 1; {
+			case falls && v.To == Up && v.Suspicion == 1:
+			case falls && v.Suspicion > 0:
 				pro++
-				sites[d.Site] = true
-			} else {
+				weights[d.Site] += min(int(v.Suspicion), w.most())
+			case falls == (v.To == Down):
+				pro++
+				weights[d.Site] += w.most()
+			default:
 				contra++
 			}
 		}
-		need, domains := k/2+1, min(2, len(allSites))
-		if pro >= need && pro > contra && len(sites) >= domains {
+		if w.enough(weights) && pro > contra {
 			out[s] = n
 		} else {
 			// Or who votes on a later one has it in force.
 			for m := n; m < n+3; m++ {
-				if votes, sites := w.count(s, now, func(name string, v Vote) bool { return name != "d1" && v.N > m }); votes >= need && sites >= domains {
+				if _, enough := w.count(s, now, func(name string, v Vote) bool { return name != "d1" && v.N > m }); enough {
 					out[s] = m
 				}
 			}
 			// Or those who have it in force and those who vote for it are enough.
-			same, sites := w.count(s, now, func(name string, v Vote) bool { return (name != "d1" || v.N == n) && v.N >= n && v.To == After(n) })
-			other, _ := w.count(s, now, func(name string, v Vote) bool { return (name != "d1" || v.N == n) && v.N >= n && v.To != After(n) })
-			if out[s] == 0 && same >= need && sites >= domains && same > other {
+			same, enough := w.count(s, now, func(name string, v Vote) bool { return (name != "d1" || v.N == n) && v.N >= n && word(v) == After(n) })
+			other, _ := w.count(s, now, func(name string, v Vote) bool {
+				return (name != "d1" || v.N == n) && v.N >= n && word(v) != Unknown && word(v) != After(n)
+			})
+			if out[s] == 0 && enough && same > other {
 				out[s] = n
 			}
 		}
@@ -133,15 +135,15 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 		speaks := func(name string, v Vote) bool { return name != "d1" || v.N == n+1 }
 		state := Unknown
 		for _, st := range []State{Up, Down} {
-			pro, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.To == st })
-			other, _ := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.To != st })
-			if pro >= need && sites >= domains && pro > other {
+			pro, enough := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && word(v) == st })
+			other, _ := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && word(v) != Unknown && word(v) != st })
+			if enough && pro > other {
 				state = st
 			}
 		}
 		enough := func(m uint64) bool {
-			votes, sites := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.N > m && v.To == state })
-			return votes >= need && sites >= domains
+			_, enough := w.count(s, now, func(name string, v Vote) bool { return speaks(name, v) && v.N > m && word(v) == state })
+			return enough
 		}
 		late, _ := w.count(s, now, func(_ string, v Vote) bool { return v.N <= n })
 		if late == 0 || enough(n) {
@@ -171,10 +173,40 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 	return out
 }
 
-// count counts the directors whose fresh vote on a subject is such, and their
-// sites.
-func (w *twin) count(s Subject, now time.Duration, such func(name string, v Vote) bool) (votes, sites int) {
-	found := map[string]bool{}
+// word is what a vote says that the subject is; Unknown, if it says nothing.
+func word(v Vote) State {
+	if v.N%2 == 1 && v.To == Up && v.Suspicion > 0 {
+		return Unknown
+	}
+	return v.To
+}
+
+// most is what one vote weighs at most.
+func (w *twin) most() int {
+	need := min(5, len(w.roster))/2 + 1
+	return int(math.Ceil(2000 / float64(need)))
+}
+
+// enough tells whether what the sites weigh is a transition.
+func (w *twin) enough(weights map[string]int) bool {
+	need, sites := min(5, len(w.roster))/2+1, map[string]bool{}
+	for _, d := range w.roster {
+		sites[d.Site] = true
+	}
+	sum := 0
+	for _, weight := range weights {
+		if need > 1 && len(sites) > 1 {
+			weight = min(weight, (need-1)*w.most())
+		}
+		sum += weight
+	}
+	return sum >= 2000
+}
+
+// count counts the directors whose fresh vote on a subject is such, and tells
+// whether they are enough.
+func (w *twin) count(s Subject, now time.Duration, such func(name string, v Vote) bool) (votes int, enough bool) {
+	weights := map[string]int{}
 	for _, d := range w.roster {
 		held, fresh, _, abstains := w.standing(d.Name, now)
 		if d.Name == "d1" {
@@ -182,10 +214,14 @@ func (w *twin) count(s Subject, now time.Duration, such func(name string, v Vote
 		}
 		if v, ok := held[s]; ok && v.To != Unknown && fresh[s] && !abstains && such(d.Name, v) {
 			votes++
-			found[d.Site] = true
+			if v.N%2 == 1 && v.To == Down && v.Suspicion > 0 {
+				weights[d.Site] += min(int(v.Suspicion), w.most())
+			} else {
+				weights[d.Site] += w.most()
+			}
 		}
 	}
-	return votes, len(found)
+	return votes, w.enough(weights)
 }
 
 // TestS7JudgeAgreesWithItsTwin feeds both the same random conversations, with
@@ -229,6 +265,9 @@ func TestS7JudgeAgreesWithItsTwin(t *testing.T) {
 				if vote.N == 0 {
 					vote.N = 1
 				}
+				if vote.N%2 == 1 && vote.To != Unknown {
+					vote.Suspicion = rapid.SampledFrom([]uint16{0, 0, 0, 0, 1, 300, 500, 667, 1000, 2000, maxSuspicion}).Draw(t, "suspicion")
+				}
 				ballot := v.cast(vote)
 				if !lost {
 					_, _ = b.Ballot(ballot, at(now))
@@ -265,11 +304,11 @@ func checkBooks(t *rapid.T, b *Book) {
 			digest ^= transitionHash(subjectHash(s), topic.chain.N)
 		}
 		for i, h := range topic.votes {
-			digests[b.authors[i].Name] ^= voteHash(subjectHash(s), h.n, h.to)
+			digests[b.authors[i].Name] ^= voteHash(subjectHash(s), h.n, h.to, h.suspicion)
 			if h.seq > 0 {
 				counts[b.authors[i].Name]++
 			}
-			if next := topic.chain.N + 1; topic.known && (h.n > next || h.n == next && h.to == After(h.n)) {
+			if next := topic.chain.N + 1; topic.known && (h.n > next || h.n == next && (h.to == After(h.n) || h.to == Up && h.suspicion > 0)) {
 				pending[s] = true
 			}
 		}
@@ -311,8 +350,11 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 		now := time.Duration(0)
 		for _, s := range subjects { // each doubts once, alone, and takes it back
 			for _, v := range honest {
-				if rapid.Bool().Draw(t, "doubts") {
+				switch rapid.IntRange(0, 3).Draw(t, "doubts") {
+				case 0:
 					say(v, now, Vote{Subject: s, N: 1, To: Down})
+				case 1:
+					say(v, now, Vote{Subject: s, N: 1, To: Up, Suspicion: 900})
 				}
 				say(v, now, Vote{Subject: s, N: 1, To: Up})
 			}
@@ -326,7 +368,11 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 			n := uint64(rapid.IntRange(1, 3).Draw(t, "n"))
 			switch rapid.IntRange(0, 5).Draw(t, "lie") {
 			case 0:
-				ballot := liar.cast(Vote{Subject: s, N: n, To: After(n)})
+				vote := Vote{Subject: s, N: n, To: After(n), Suspicion: uint16(rapid.IntRange(0, maxSuspicion).Draw(t, "suspicion"))}
+				if rapid.Bool().Draw(t, "leans") {
+					vote.To = Up
+				}
+				ballot := liar.cast(vote)
 				ballot.Boot = uint64(rapid.IntRange(1, 3).Draw(t, "boot"))
 				_, _ = b.Ballot(ballot, at(now))
 			case 1:
@@ -341,7 +387,7 @@ func TestS7OneLiarChangesNothing(t *testing.T) {
 					_, _ = b.Ballot(old, at(now))
 				}
 			default: // a certificate of its own and others' old votes
-				c := Certificate{Subject: s, N: n, Proof: [][]byte{sign("d2", 9, 9, Vote{Subject: s, N: n, To: After(n)}).Raw}}
+				c := Certificate{Subject: s, N: n, Proof: [][]byte{sign("d2", 9, 9, Vote{Subject: s, N: n, To: After(n), Suspicion: maxSuspicion}).Raw}}
 				c.Proof = append(c.Proof, rapid.SliceOfN(rapid.SampledFrom(tape), 0, 8).Draw(t, "proof")...)
 				b.Merge([]Certificate{c}, verifyFor(roster), at(now))
 			}

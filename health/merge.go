@@ -50,39 +50,49 @@ func (b *Book) Merge(certs []Certificate, verify Verify, now time.Time) (applied
 // proven reports whether the proof holds the votes of a quorum: of directors in
 // the roster, each counted once, none of whom is known to have withdrawn since.
 func (b *Book) proven(t *topic, c Certificate, open func([]byte) *Ballot, now time.Time) bool {
-	votes, sites := 0, domains{}
+	votes := b.crowd()
 	seen := make([]bool, len(b.authors))
-	want := Vote{Subject: c.Subject, N: c.N, To: c.To()}
 	for _, raw := range c.Proof {
 		v := open(raw)
 		if v == nil {
 			continue
 		}
 		a := b.byName[v.Director]
-		if a == nil || seen[a.index] || !slices.Contains(v.Votes, want) || b.withdrawn(a, t, v, c.N, now) {
+		if a == nil || seen[a.index] {
 			continue
 		}
-		seen[a.index] = true
-		votes++
-		sites.add(a.domain())
+		i := slices.IndexFunc(v.Votes, func(vote Vote) bool { return vote.Subject == c.Subject && vote.N == c.N })
+		if i < 0 {
+			continue
+		}
+		if w := min(b.quorum.Weight(v.Votes[i]), b.left(a, t, v, c.N, now)); w > 0 {
+			seen[a.index] = true
+			b.join(&votes, a, w)
+		}
 	}
-	return votes >= b.quorum.Votes && sites.count() >= b.quorum.Domains
+	return b.quorate(votes)
 }
 
-// withdrawn reports whether the author is known to have taken back its vote for
-// transition n since it signed the ballot: by another word on it, by a restart,
-// or because what it stands by now, all of which is held, has no such vote. Who
-// has gone on to vote on a later transition has seen this one in force.
-func (b *Book) withdrawn(a *author, t *topic, v *Ballot, n uint64, now time.Time) bool {
-	if v.Boot != a.boot {
-		return v.Boot < a.boot
+// left is what the author is known to have left of its vote for transition n since
+// it signed the ballot: less by another word on it, nothing by a restart, or
+// because what it stands by now, all of which is held, has no such vote. Who has
+// gone on to vote on a later transition has seen this one in force.
+func (b *Book) left(a *author, t *topic, v *Ballot, n uint64, now time.Time) int {
+	if v.Boot < a.boot {
+		return 0
 	}
 	h := &t.votes[a.index]
-	if h.seq > v.Seq || (h.seq > 0 && h.n > n) {
-		return h.n < n || (h.n == n && h.to != After(n))
-	}
 	complete := !a.renewed.IsZero() && now.Sub(a.renewed) <= fresh && a.beat.Seq > v.Seq && a.beat.Votes == a.digest
-	return complete && (h.seq == 0 || h.n < n || (h.n == n && h.to != After(n)))
+	switch {
+	case v.Boot > a.boot, h.seq > 0 && h.n > n:
+		return b.quorum.Cap()
+	case h.seq <= v.Seq && !complete:
+		return b.quorum.Cap()
+	case h.seq == 0 || h.n < n:
+		return 0
+	default:
+		return b.quorum.Weight(h.vote(t.subject))
+	}
 }
 
 // Standing is one transition in force, without its proof.
@@ -152,10 +162,11 @@ func (b *Book) reported(t *topic, now time.Time) (Certificate, bool) {
 		if n <= best {
 			continue
 		}
-		var c crowd
+		c := b.crowd()
 		for _, a := range b.authors {
 			if t.reported[a.index] >= n && b.reports(a, now) {
-				c.join(a)
+				b.join(&c, a, b.quorum.Cap())
+				c.names = append(c.names, a.Name)
 			}
 		}
 		if b.quorate(c) {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// The constants that make an opinion. Accrued suspicion replaces the two
-// counters behind the same methods.
+// The constants that make an opinion.
 const (
-	fastMisses = 3 // in a row: the signal is down
-	deepMisses = 2 // in a row: the check is down
+	fastPasses = 3 // in a row: a wait for the return begins
+	deepPasses = 2
+	softMisses = 2 // in a row: a soft subject is down; it has no suspicion
 
 	// roundLimit ends the first round even if some subject has not been probed:
 	// one target that cannot be must not hold up the fleet's others.
@@ -29,12 +29,15 @@ type Watched struct {
 	Subject  Subject
 	Signal   Subject       // of a check: the fast signal of its address and port; zero if it has none
 	Interval time.Duration // between its probes when nothing is wrong
+	Via      string        // what it is reached through, with others; "" if nothing is known to be shared
+	Group    string        // the cluster that it belongs to, of those behind Via
 }
 
 // Observer turns this director's own reports into its own opinions. The
 // director's loop owns it; it is not for concurrent use.
 type Observer struct {
 	start    time.Time
+	quorum   Quorum    // the book's, when last asked for votes
 	roundEnd bool      // the first full round is over
 	missing  int       // subjects of the first round without a report yet
 	stall    time.Time // evidence that began before this is void
@@ -42,6 +45,7 @@ type Observer struct {
 	order    []*entry // by subject
 	defs     map[string]*definition
 	paths    map[netip.AddrPort]*path
+	vias     map[string]*dependency
 	readmits map[Subject]time.Time
 	dirty    []*entry
 	gone     []Vote    // withdrawals of what is no longer watched
@@ -53,18 +57,23 @@ type entry struct {
 	Watched
 	defs []*definition // of a check its own, of a signal those of the checks that ride on it
 	path *path
+	via  *dependency // nil: nothing is known to be shared
 
-	seen      bool // any report, void ones too
-	probed    bool // a report that says something
-	passed    bool // and one that passed, with no long silence since
+	suspicion Suspicion // but of soft subjects
+	seen      bool      // any report, void ones too
+	probed    bool      // a report that says something
+	passed    bool      // and one that passed, with no long silence since
+	fallen    bool      // by certificate, when last voted on
+	late      bool      // an answer is awaited for longer than usual
+	failing   bool      // so much that what it is reached through may be the cause
 	last      time.Time
-	began     time.Time // start of the probe that last said something
+	began     time.Time // start of the probe that last said something, or of the one that is late
 	gap       time.Duration
-	hits      int
-	misses    int
+	hits      int // in a row
+	misses    int // sent since the last answered one
 	firstMiss time.Time
 	firstHit  time.Time
-	healthy   time.Time // since when it passes; zero after as many misses as make a fall
+	healthy   time.Time // since when it passes; zero after a relapse
 	reason    string    // of the last miss
 
 	cast  Vote // as last given to the caller
@@ -91,7 +100,7 @@ type path struct {
 
 // NewObserver makes an observer that has seen nothing.
 func NewObserver(now time.Time) *Observer {
-	return &Observer{start: now, entries: map[Subject]*entry{}, next: now.Add(roundLimit)}
+	return &Observer{start: now, quorum: QuorumOf(nil, 0), entries: map[Subject]*entry{}, next: now.Add(roundLimit)}
 }
 
 // Set gives all subjects that this director probes. What is known of those
@@ -170,6 +179,7 @@ func (o *Observer) relate() {
 			d.entries = append(d.entries, s)
 		}
 	}
+	o.relateVias()
 }
 
 // Report takes in the outcome of one probe. Reports on what is not watched, and
@@ -179,7 +189,7 @@ func (o *Observer) Report(r Report) {
 	if e == nil || r.Late && !r.OK { // not an outcome yet
 		return
 	}
-	if !e.seen {
+	if !e.seen && (r.OK || !r.Late) {
 		e.seen = true
 		if e.Subject.Kind != KindSoft {
 			o.missing--
@@ -190,31 +200,32 @@ func (o *Observer) Report(r Report) {
 	}
 	began := r.At.Add(-r.Latency)
 	if r.Void || (!r.OK && began.Before(o.stall)) {
+		if e.late && !r.Late { // it will not be answered
+			e.late = false
+			o.touch(e)
+		}
+		return
+	}
+	if e.probed && !r.At.Before(e.stale()) { // what was before says nothing of now, and is in no row with it
+		e.passed, e.hits, e.misses, e.healthy, e.late = false, 0, 0, time.Time{}, false
+		e.suspicion.Forget()
+	}
+	if r.Late && !r.OK {
+		o.awaits(e, began)
 		return
 	}
 	if e.probed {
-		if !r.At.Before(e.stale()) { // what was before says nothing of now, and is in no row with it
-			e.passed, e.hits, e.misses, e.healthy = false, 0, 0, time.Time{}
-		}
 		e.gap = min(r.At.Sub(e.last), longestGap)
 	}
-	e.probed, e.last, e.began = true, r.At, began
+	e.probed, e.last = true, r.At
 	if r.OK {
-		if e.hits == 0 {
-			e.firstHit = r.At
-		}
-		e.passed, e.hits, e.misses = true, e.hits+1, 0
-		if e.healthy.IsZero() && e.hits >= e.limit() {
-			e.healthy = e.firstHit
-		}
-	} else {
-		if e.misses == 0 {
-			e.firstMiss = r.At
-		}
-		e.misses, e.hits, e.reason = e.misses+1, 0, r.Reason
-		if e.misses >= e.limit() {
-			e.healthy = time.Time{}
-		}
+		e.hit(r, began)
+	} else if !e.miss(r, began) {
+		return
+	}
+	e.began, e.late = began, false
+	if o.relapsed(e) {
+		e.healthy = time.Time{}
 	}
 	o.touch(e)
 	if e.Subject.Kind == KindCheck {
@@ -231,6 +242,49 @@ func (o *Observer) Report(r Report) {
 	if r.OK {
 		o.passes(e)
 	}
+}
+
+// awaits notes a probe whose answer is late.
+func (o *Observer) awaits(e *entry, began time.Time) {
+	if e.misses > 0 || e.suspicion.AnsweredSince(began) {
+		return
+	}
+	e.late, e.began = true, began
+	o.touch(e)
+}
+
+// hit takes in an answer.
+func (e *entry) hit(r Report, began time.Time) {
+	if e.fallen {
+		e.suspicion.Forget() // what was missed was a death, and not the path
+	}
+	switch {
+	case e.Subject.Kind == KindSoft:
+	case r.Late:
+		e.suspicion.AnsweredLate(began, r.At)
+	default:
+		e.suspicion.Answered(began, r.At)
+	}
+	if e.hits == 0 {
+		e.firstHit = r.At
+	}
+	e.passed, e.hits, e.misses = true, e.hits+1, 0
+	if e.healthy.IsZero() && e.hits >= e.limit() {
+		e.healthy = e.firstHit
+	}
+}
+
+// miss takes in a failure. False: what was sent since has been answered, so it
+// says nothing of now.
+func (e *entry) miss(r Report, began time.Time) bool {
+	if e.Subject.Kind != KindSoft && !e.suspicion.Missed(began, r.At, r.Sign) {
+		return false
+	}
+	if e.misses == 0 {
+		e.firstMiss = r.At
+	}
+	e.misses, e.hits, e.reason = e.misses+1, 0, r.Reason
+	return true
 }
 
 // passes clears the suspicion of the probes that e belongs to.
@@ -319,25 +373,33 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 	if !now.Before(o.next) {
 		o.wake(now)
 	}
+	if q := b.Quorum(); q != o.quorum {
+		o.quorum = q
+		o.touchAll()
+	}
 	if len(o.dirty) == 0 {
 		return out
 	}
-	for _, e := range o.dirty {
-		if b.Chain(e.Subject).N > 0 {
+	for i := 0; i < len(o.dirty); i++ { // it may grow
+		e := o.dirty[i]
+		chain := b.Chain(e.Subject)
+		if chain.N > 0 {
 			o.passes(e) // a quorum once agreed that it passed
 		}
+		e.fallen = chain.State() == Down
+		o.depend(e, now)
 	}
 	for _, e := range o.dirty {
 		e.dirty = false
 		chain := b.Chain(e.Subject)
-		to, why, due := o.evaluate(e, chain, now)
-		e.due = due
-		if o.next.IsZero() || (!due.IsZero() && due.Before(o.next)) {
-			o.next = due
+		op := o.evaluate(e, chain, now)
+		e.due = op.due
+		if o.next.IsZero() || (!op.due.IsZero() && op.due.Before(o.next)) {
+			o.next = op.due
 		}
-		vote := Vote{Subject: e.Subject, N: chain.N + 1, To: to}
-		b.think(vote, why)
-		if vote == e.cast || (to == Unknown && e.cast.To == Unknown) {
+		vote := Vote{Subject: e.Subject, N: chain.N + 1, To: op.to, Suspicion: op.suspicion}
+		b.think(vote, op.why)
+		if vote == e.cast || (op.to == Unknown && e.cast.To == Unknown) {
 			continue
 		}
 		e.cast = vote

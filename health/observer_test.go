@@ -16,7 +16,8 @@ type probed struct {
 // newProbed watches signal(1), signal(2) and their checks; both have passed
 // once by time 0, so that nothing is suspect and the first round is over.
 func newProbed(t *testing.T) *probed {
-	p := &probed{t: t, o: NewObserver(epoch), b: NewBook("d1", rosterOf(1), 0)}
+	p := &probed{t: t, o: NewObserver(epoch), b: NewBook("d1", rosterOf(5), 0)}
+	p.o.quorum = p.b.Quorum()
 	watched := []Watched{}
 	for i := 1; i <= 2; i++ {
 		watched = append(watched, Watched{Subject: signal(i)}, Watched{Subject: check(i), Signal: signal(i)})
@@ -35,10 +36,27 @@ func (p *probed) ok(s Subject, d time.Duration) {
 }
 
 func (p *probed) miss(s Subject, ds ...time.Duration) {
+	sign := SignRefused
+	if s.Kind != KindSignal {
+		sign = SignWrong
+	}
 	for _, d := range ds {
-		p.o.Report(Report{Subject: s, At: at(d), Latency: time.Millisecond, Reason: "connection refused"})
+		p.o.Report(Report{Subject: s, At: at(d), Latency: time.Millisecond, Sign: sign, Reason: "connection refused"})
 	}
 }
+
+// fails gives as many misses, 50 ms apart.
+func (p *probed) fails(s Subject, from time.Duration, misses int) {
+	for i := range misses {
+		p.miss(s, from+time.Duration(i)*50*ms)
+	}
+}
+
+// What makes one of five observers vote down.
+const (
+	fastMisses = 10 // refused: 10 × 0.72 ≥ 20/3
+	deepMisses = 4  // wrong: 4 × 2 ≥ 20/3
+)
 
 func (p *probed) want(s Subject, d time.Duration, want State) string {
 	p.t.Helper()
@@ -57,57 +75,139 @@ func (p *probed) fell(s Subject, d time.Duration) {
 
 const ms = time.Millisecond
 
-func TestFallTakesThreeFastOrTwoDeepMisses(t *testing.T) {
+// voted casts what is due and wants one vote on the subject.
+func (p *probed) voted(s Subject, d time.Duration, want State, suspicion uint16) {
+	p.t.Helper()
+	p.o.Votes(p.b, at(d))
+	if got := p.b.topics[s].own; got.To != want || got.Suspicion != suspicion {
+		p.t.Errorf("vote on %s at %s = %v, want %s with suspicion %d (%s)", s, d, got, want, suspicion, p.b.topics[s].why)
+	}
+}
+
+func TestS7SuspicionBecomesAVote(t *testing.T) {
 	p := newProbed(t)
-	p.miss(signal(1), 100*ms, 150*ms)
-	p.want(signal(1), 150*ms, Up)
-	p.miss(signal(1), 200*ms)
-	if why := p.want(signal(1), 200*ms, Down); why != "connection refused, 3 times in a row" {
+	p.voted(signal(1), 0, Up, 0)
+	for i, want := range []uint16{72, 144, 216, 288, 361, 433, 505, 577, 649} {
+		p.fails(signal(1), time.Duration(i)*50*ms+100*ms, 1)
+		p.voted(signal(1), time.Second, Up, want)
+	}
+	p.miss(signal(1), time.Second)
+	p.voted(signal(1), time.Second, Down, 667)
+	if why := p.want(signal(1), time.Second, Down); why != "connection refused, 10 times in a row" {
 		t.Errorf("reason = %q", why)
 	}
-	p.miss(check(1), time.Second)
-	p.want(check(1), time.Second, Up)
+	p.miss(signal(1), time.Second)
+	p.voted(signal(1), time.Second, Down, 667) // it says no more for it
+	for _, want := range []uint16{200, 400, 600} {
+		p.miss(check(1), time.Second)
+		p.voted(check(1), time.Second, Up, want)
+	}
 	p.miss(check(1), 2*time.Second)
-	p.want(check(1), 2*time.Second, Down)
+	p.voted(check(1), 2*time.Second, Down, 667)
 	p.want(signal(2), 2*time.Second, Up)
+	p.ok(signal(1), 3*time.Second)
+	p.voted(signal(1), 3*time.Second, Up, 0)
+}
+
+// TestLateLeans: an answer that is awaited for longer than usual makes others
+// doubt, and weighs nothing.
+func TestLateLeans(t *testing.T) {
+	p := newProbed(t)
+	probe := func(sent, end time.Duration, ok, late bool) {
+		p.o.Report(Report{Subject: signal(1), OK: ok, Late: late, At: at(end), Latency: end - sent, Reason: "no answer"})
+	}
+	p.voted(signal(1), 0, Up, 0)
+	probe(100*ms, 130*ms, false, true)
+	p.voted(signal(1), 130*ms, Up, late)
+	probe(100*ms, 140*ms, true, false)
+	p.voted(signal(1), 140*ms, Up, 0)
+	probe(150*ms, 200*ms, false, true)
+	probe(200*ms, 210*ms, true, false) // it was lost
+	p.voted(signal(1), 210*ms, Up, 0)
+	probe(150*ms, 450*ms, false, false)
+	p.voted(signal(1), 450*ms, Up, 0)
+	probe(400*ms, 450*ms, false, true)
+	probe(400*ms, 700*ms, false, false)
+	probe(450*ms, 750*ms, false, false)
+	p.voted(signal(1), 750*ms, Up, 144)
+	probe(400*ms, 800*ms, true, true) // F14: it was slow
+	p.voted(signal(1), 800*ms, Up, 0)
+	if e := p.o.entries[signal(1)]; e.suspicion.probes != 6 || e.suspicion.misses != 3 {
+		t.Errorf("history: %g probes, %g misses, want 6 and 3", e.suspicion.probes, e.suspicion.misses)
+	}
+	probe(900*ms, 930*ms, false, true)
+	p.o.Stalled(at(950 * ms))
+	p.voted(signal(1), 950*ms, Up, 0)
+	p.o.Report(Report{Subject: signal(1), Void: true, At: at(960 * ms), Latency: 60 * ms})
+	p.voted(signal(1), 960*ms, Up, 0)
+}
+
+// TestLateIsNoRound: what only waits has not been probed.
+func TestLateIsNoRound(t *testing.T) {
+	o := NewObserver(epoch)
+	o.Set([]Watched{{Subject: signal(1)}})
+	o.Report(Report{Subject: signal(1), Late: true, At: at(30 * ms), Latency: 30 * ms})
+	if o.Round(at(30 * ms)) {
+		t.Error("the first round is over")
+	}
+	o.Report(Report{Subject: signal(1), OK: true, At: at(40 * ms), Latency: 40 * ms})
+	if !o.Round(at(40 * ms)) {
+		t.Error("the first round is not over")
+	}
+}
+
+// TestSoftHasCounters: soft subjects have no suspicion.
+func TestSoftHasCounters(t *testing.T) {
+	p := newProbed(t)
+	soft := Subject{Kind: KindSoft, Addr: site(1), Def: check(1).Def}
+	p.o.Set([]Watched{{Subject: soft}})
+	p.b.SetSubjects([]Subject{soft}, epoch)
+	p.ok(soft, 0)
+	p.miss(soft, time.Second)
+	p.voted(soft, time.Second, Up, 0)
+	p.miss(soft, 2*time.Second)
+	p.voted(soft, 2*time.Second, Down, 0)
+	p.ok(soft, 3*time.Second)
+	p.voted(soft, 3*time.Second, Up, 0)
 }
 
 func TestMissesMustBeInARow(t *testing.T) {
 	p := newProbed(t)
-	p.miss(signal(1), 100*ms, 200*ms)
-	p.ok(signal(1), 300*ms)
-	p.miss(signal(1), 400*ms, 500*ms)
-	p.want(signal(1), 500*ms, Up)
+	p.fails(signal(1), 100*ms, fastMisses-1)
+	p.ok(signal(1), 600*ms)
+	p.fails(signal(1), 700*ms, fastMisses-1)
+	p.want(signal(1), 1200*ms, Up)
 }
 
 func TestVoidNeitherHelpsNorHurts(t *testing.T) {
 	p := newProbed(t)
-	p.miss(signal(1), 100*ms, 200*ms)
-	p.o.Report(Report{Subject: signal(1), Void: true, At: at(300 * ms)})
-	p.o.Report(Report{Subject: signal(1), Void: true, OK: true, At: at(300 * ms)})
-	p.want(signal(1), 300*ms, Up)
-	p.miss(signal(1), 400*ms)
-	p.want(signal(1), 400*ms, Down)
+	p.fails(signal(1), 100*ms, fastMisses-1)
+	p.o.Report(Report{Subject: signal(1), Void: true, At: at(600 * ms)})
+	p.o.Report(Report{Subject: signal(1), Void: true, OK: true, At: at(600 * ms)})
+	p.want(signal(1), 600*ms, Up)
+	p.miss(signal(1), 700*ms)
+	p.want(signal(1), 700*ms, Down)
 }
 
 func TestDeepSuccessKeepsASignalUp(t *testing.T) {
 	p := newProbed(t)
 	p.miss(signal(1), 100*ms, 200*ms)
 	p.ok(check(1), 250*ms)
-	p.miss(signal(1), 300*ms, 400*ms)
-	if why := p.want(signal(1), 400*ms, Up); !strings.Contains(why, "deep probe passes") {
+	p.fails(signal(1), 300*ms, fastMisses)
+	p.voted(signal(1), 800*ms, Up, 0)
+	if why := p.want(signal(1), 800*ms, Up); !strings.Contains(why, "deep probe passes") {
 		t.Errorf("reason = %q", why)
 	}
 	// A deep success before the first miss is no excuse; one of another
 	// address is none either.
-	p.miss(signal(2), 500*ms, 600*ms, 700*ms)
-	p.ok(check(1), 700*ms)
-	p.want(signal(2), 700*ms, Down)
+	p.fails(signal(2), 500*ms, fastMisses)
+	p.ok(check(1), time.Second)
+	p.want(signal(2), time.Second, Down)
 	// Once the deep probe fails too, this signal only says nothing: the check
 	// is what falls.
-	p.miss(check(1), 800*ms, 900*ms)
-	p.want(signal(1), 900*ms, Unknown)
-	p.want(check(1), 900*ms, Down)
+	p.fails(check(1), 1100*ms, deepMisses)
+	p.want(signal(1), 1300*ms, Unknown)
+	p.want(check(1), 1300*ms, Down)
 }
 
 func TestProbeThatNeverPassedIsTheSuspect(t *testing.T) {
@@ -122,7 +222,7 @@ func TestProbeThatNeverPassedIsTheSuspect(t *testing.T) {
 	p := &probed{t, o, b}
 	for i := 1; i <= 2; i++ {
 		p.ok(signal(i), 0)
-		p.miss(check(i), time.Second, 2*time.Second, 3*time.Second)
+		p.fails(check(i), 2900*ms, 30)
 		p.want(check(i), 3*time.Second, Unknown)
 	}
 	got := o.Suspects()
@@ -140,14 +240,14 @@ func TestSuspicionIsOfASignalToo(t *testing.T) {
 	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
 	o.Set([]Watched{{Subject: signal(1)}, {Subject: check(1), Signal: signal(1)}, {Subject: signal(2)}})
 	p := &probed{t, o, b}
-	p.miss(signal(1), 100*ms, 200*ms, 300*ms)
-	p.miss(signal(2), 100*ms, 200*ms, 300*ms)
+	p.fails(signal(1), 100*ms, 28)
+	p.fails(signal(2), 100*ms, 28)
 	p.miss(check(1), 300*ms)
-	p.want(signal(1), 300*ms, Unknown) // a mistyped port
-	p.want(signal(2), 300*ms, Down)    // rides under no probe
-	p.ok(signal(1), 400*ms)
-	p.miss(signal(1), 500*ms, 600*ms, 700*ms)
-	p.want(signal(1), 700*ms, Down)
+	p.want(signal(1), 1500*ms, Unknown) // a mistyped port
+	p.want(signal(2), 1500*ms, Down)    // rides under no probe
+	p.ok(signal(1), 1500*ms)
+	p.fails(signal(1), 1600*ms, 28)
+	p.want(signal(1), 3000*ms, Down)
 }
 
 func TestKnownTransitionClearsSuspicion(t *testing.T) {
@@ -156,10 +256,10 @@ func TestKnownTransitionClearsSuspicion(t *testing.T) {
 	o.Set([]Watched{{Subject: check(1)}, {Subject: check(2)}})
 	p := &probed{t, o, b}
 	p.fell(check(1), 0) // a quorum knew that it could pass
-	p.miss(check(1), time.Second, 2*time.Second)
-	p.miss(check(2), time.Second, 2*time.Second)
+	p.fails(check(1), time.Second, 10)
+	p.fails(check(2), time.Second, 10)
 	got := o.Votes(b, at(2*time.Second))
-	want := []Vote{{Subject: check(1), N: 2, To: Down}, {Subject: check(2), N: 1, To: Down}}
+	want := []Vote{{Subject: check(1), N: 2, To: Down}, {Subject: check(2), N: 1, To: Down, Suspicion: theta}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("Votes = %v, want %v", got, want)
 	}
@@ -173,7 +273,7 @@ func TestS17NotProbedIsUnknown(t *testing.T) {
 	p.want(signal(1), time.Second, Up)
 	p.want(signal(2), time.Second, Unknown)
 	// Silence of one's own probes ages to unknown, never to down.
-	p.miss(signal(1), time.Second, 2*time.Second, 3*time.Second)
+	p.fails(signal(1), 3500*ms, fastMisses)
 	p.want(signal(1), 4*time.Second, Down)
 	p.want(signal(1), 12*time.Second, Unknown)
 }
@@ -182,14 +282,14 @@ func TestFirstRoundHoldsEverything(t *testing.T) {
 	o, b := NewObserver(epoch), NewBook("d1", rosterOf(1), 0)
 	o.Set([]Watched{{Subject: signal(1)}, {Subject: signal(2)}})
 	p := &probed{t, o, b}
-	p.miss(signal(1), 100*ms, 200*ms, 300*ms)
+	p.fails(signal(1), 100*ms, 28)
 	p.want(signal(1), 300*ms, Unknown)
 	if votes := o.Votes(b, at(300*ms)); len(votes) != 0 {
 		t.Errorf("votes before the first full round: %v", votes)
 	}
 	o.Report(Report{Subject: signal(2), Void: true, At: at(400 * ms)}) // no route: probed all the same
 	p.want(signal(1), 400*ms, Down)
-	if votes := o.Votes(b, at(400*ms)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 1, To: Down}) {
+	if votes := o.Votes(b, at(400*ms)); len(votes) != 1 || votes[0] != (Vote{Subject: signal(1), N: 1, To: Down, Suspicion: theta}) {
 		t.Errorf("votes after it: %v", votes)
 	}
 }
@@ -207,10 +307,11 @@ func TestFirstRoundEndsWithoutTheLastTarget(t *testing.T) {
 
 func TestStallVoidsWhatWasInFlight(t *testing.T) {
 	p := newProbed(t)
-	p.miss(signal(1), 100*ms, 200*ms)
+	p.fails(signal(1), 0, fastMisses-1)
 	p.o.Stalled(at(500 * ms))
+	p.voted(signal(1), 500*ms, Unknown, 0)                                     // nor does it lean
 	p.o.Report(Report{Subject: signal(1), At: at(510 * ms), Latency: 50 * ms}) // began before
-	p.want(signal(1), 510*ms, Up)
+	p.want(signal(1), 510*ms, Unknown)
 	p.miss(signal(1), 600*ms)
 	p.want(signal(1), 600*ms, Down)
 	p.o.Stalled(at(700 * ms))
@@ -238,10 +339,10 @@ func TestS10ReturnWaits(t *testing.T) {
 	if w, waits := p.o.Waits(signal(1), p.b.Chain(signal(1)), at(12*s)); waits {
 		t.Errorf("still waits: %+v", w)
 	}
-	p.miss(signal(1), 13*s) // a lossy path does not begin the wait again
-	p.want(signal(1), 13*s, Up)
-	p.miss(signal(1), 13*s, 13*s) // a fall's worth of misses does
-	p.want(signal(1), 13*s, Down)
+	p.fails(signal(1), 13*s, 6) // a lossy path does not begin the wait again
+	p.want(signal(1), 13*s+300*ms, Up)
+	p.fails(signal(1), 13*s+300*ms, 1) // what a live one shows once in 10⁵ does
+	p.want(signal(1), 13*s+300*ms, Down)
 	p.ok(signal(1), 14*s)
 	p.ok(signal(1), 19*s)
 	p.ok(signal(1), 23*s)
@@ -370,9 +471,8 @@ func TestS17WhatWasSeenLongAgoIsForgotten(t *testing.T) {
 	if got, why := o.Opinion(s, up, at(time.Hour)); got == Down {
 		t.Errorf("two misses an hour apart: %s (%s)", got, why)
 	}
-	report(o, time.Hour+time.Second, false)
-	if got, _ := o.Opinion(s, up, at(time.Hour+time.Second)); got != Down {
-		t.Errorf("two misses in a row: %s", got)
+	if phi := o.entries[s].suspicion.Phi(); phi > 1 {
+		t.Errorf("two misses an hour apart: phi = %g", phi)
 	}
 
 	o = NewObserver(at(0))
@@ -390,23 +490,22 @@ func TestS17WhatWasSeenLongAgoIsForgotten(t *testing.T) {
 }
 
 // TestNoVoteWithoutEvidence: who has seen a subject fail, and never pass, does
-// not say that it is up.
+// not say that it is up; it leans, or votes down.
 func TestNoVoteWithoutEvidence(t *testing.T) {
-	s, other := check(1), check(2)
-	o := NewObserver(at(0))
-	o.Set([]Watched{{Subject: s, Interval: time.Minute}, {Subject: other, Interval: time.Minute}})
-	o.Report(Report{Subject: other, OK: true, At: at(time.Second)})
-	o.Report(Report{Subject: s, At: at(time.Second), Reason: "status 503"})
-	if got, why := o.Opinion(s, Chain{Subject: s}, at(time.Second)); got != Unknown {
-		t.Errorf("after one miss: %s (%s)", got, why)
-	}
-	o.Report(Report{Subject: s, At: at(2 * time.Second), Reason: "status 503"})
-	if got, why := o.Opinion(s, Chain{Subject: s}, at(2*time.Second)); got != Down {
-		t.Errorf("after two: %s (%s)", got, why)
-	}
-	o.Report(Report{Subject: s, OK: true, At: at(3 * time.Second)})
-	o.Report(Report{Subject: s, At: at(4 * time.Second), Reason: "status 503"})
-	if got, why := o.Opinion(s, Chain{Subject: s}, at(4*time.Second)); got != Up {
-		t.Errorf("one miss after a pass: %s (%s)", got, why)
-	}
+	p := newProbed(t)
+	third := Subject{Kind: KindCheck, Addr: site(3), Def: check(1).Def}
+	p.o.Set([]Watched{{Subject: check(1)}, {Subject: third}})
+	p.b.SetSubjects([]Subject{check(1), third}, epoch)
+	p.ok(check(1), time.Second)
+	p.o.Report(Report{Subject: third, Late: true, At: at(time.Second)})
+	p.miss(third, time.Second)
+	p.voted(third, time.Second, Up, 200)
+	p.fails(third, 2*time.Second, deepMisses-1)
+	p.voted(third, 3*time.Second, Down, 667)
+	p.ok(third, 3*time.Second)
+	p.voted(third, 3*time.Second, Up, 0)
+	p.o.Set([]Watched{{Subject: check(1)}})
+	p.o.Set([]Watched{{Subject: check(1)}, {Subject: third}})
+	p.o.Report(Report{Subject: third, Late: true, At: at(4 * time.Second)})
+	p.want(third, 4*time.Second, Unknown)
 }

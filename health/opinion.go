@@ -15,59 +15,100 @@ func (o *Observer) Opinion(s Subject, chain Chain, now time.Time) (State, string
 	if e == nil {
 		return Unknown, "not probed by this director"
 	}
-	to, why, _ := o.evaluate(e, chain, now)
-	return to, why
+	op := o.evaluate(e, chain, now)
+	return op.to, op.why
 }
 
-// evaluate also says when the opinion may change without a report; zero: never.
-func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) (State, string, time.Time) {
+// opinion is what a vote says, why, and when it may change without a report;
+// zero: never.
+type opinion struct {
+	to        State
+	suspicion uint16
+	why       string
+	due       time.Time
+}
+
+func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) opinion {
 	if !o.roundEnd && !o.Round(now) {
-		return Unknown, "first round of probes not complete", o.start.Add(roundLimit)
+		return opinion{why: "first round of probes not complete", due: o.start.Add(roundLimit)}
 	}
 	if !e.probed {
-		return Unknown, "not probed yet", time.Time{}
+		return opinion{why: "not probed yet"}
 	}
 	stale := e.stale()
 	if !now.Before(stale) {
-		return Unknown, "no report since " + span(now.Sub(e.last)), time.Time{}
+		return opinion{why: "no report since " + span(now.Sub(e.last))}
 	}
+	if e.via.shared() {
+		return opinion{why: e.via.why(), due: stale}
+	}
+	op := opinion{}
 	if chain.State() == Down {
-		to, why, wait := o.returning(e, chain, now)
-		if wait > 0 && now.Add(wait).Before(stale) {
-			return to, why, now.Add(wait)
+		wait := time.Duration(0)
+		if op.to, op.why, wait = o.returning(e, chain, now); wait > 0 {
+			op.due = now.Add(wait)
 		}
-		return to, why, stale
+	} else {
+		op = o.falling(e, now)
 	}
-	to, why := o.falling(e)
-	return to, why, stale
+	if op.due.IsZero() || stale.Before(op.due) {
+		op.due = stale
+	}
+	return op
 }
 
 // falling is the opinion of a subject that is up, or was never seen.
-func (o *Observer) falling(e *entry) (State, string) {
-	if e.misses < e.limit() {
-		if !e.passed {
-			return Unknown, "has not passed yet"
+func (o *Observer) falling(e *entry, now time.Time) opinion {
+	if e.misses == 0 {
+		switch {
+		case !e.passed:
+			return opinion{why: "has not passed yet"}
+		case e.late && !e.began.Before(o.stall):
+			return opinion{to: Up, suspicion: late, why: "answers later than usual"}
+		default:
+			return opinion{to: Up}
 		}
-		return Up, ""
 	}
 	why := fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses)
+	excused := e.Subject.Kind == KindSignal && e.path.ok.After(e.firstMiss)
 	switch {
 	case e.suspect():
-		return Unknown, "probe has never passed anywhere, so it is itself the suspect: " + why
-	case e.Subject.Kind == KindSignal && e.path.ok.After(e.firstMiss) && e.path.lastOK:
-		return Up, "fast signal fails but the deep probe passes: " + why
-	case e.Subject.Kind == KindSignal && e.path.ok.After(e.firstMiss):
-		return Unknown, "fast signal fails, deep probe has passed since: " + why
+		return opinion{why: "probe has never passed anywhere, so it is itself the suspect: " + why}
+	case excused && e.path.lastOK:
+		return opinion{to: Up, why: "fast signal fails but the deep probe passes: " + why}
+	case excused:
+		return opinion{why: "fast signal fails, deep probe has passed since: " + why}
 	case e.began.Before(o.stall):
-		return Unknown, "not probed since this director stalled: " + why
+		return opinion{why: "not probed since this director stalled: " + why}
+	case e.Subject.Kind == KindSoft && e.misses >= softMisses:
+		return opinion{to: Down, why: why}
+	case e.Subject.Kind == KindSoft && e.passed:
+		return opinion{to: Up}
+	case e.Subject.Kind == KindSoft:
+		return opinion{why: "has not passed yet"}
 	}
-	return Down, why
+	if settled := e.firstMiss.Add(viaGrace); e.via != nil && now.Before(settled) {
+		return opinion{to: Up, suspicion: late, why: why, due: settled}
+	}
+	phi, most := e.suspicion.Hundredths(), uint16(o.quorum.Cap())
+	if phi >= most {
+		return opinion{to: Down, suspicion: most, why: why}
+	}
+	return opinion{to: Up, suspicion: max(phi, late+1), why: why}
+}
+
+// relapsed reports whether a subject fails so that the wait for its return must
+// begin again. A miss now and then is none: a lossy path must not hold a site out
+// for ever.
+func (o *Observer) relapsed(e *entry) bool {
+	if e.Subject.Kind == KindSoft {
+		return e.misses >= softMisses
+	}
+	return e.suspicion.Phi() >= min(relapse, float64(o.quorum.Cap())/100)
 }
 
 // returning is the opinion of a subject that is down. While it waits the vote
-// stays against the return. A miss now and then, fewer in a row than make a
-// fall, does not begin the wait again: a lossy path must not hold a site out
-// for ever.
+// stays against the return.
 func (o *Observer) returning(e *entry, chain Chain, now time.Time) (State, string, time.Duration) {
 	if e.healthy.IsZero() {
 		if e.misses > 0 {
@@ -89,12 +130,12 @@ func (e *entry) stale() time.Time {
 	return e.last.Add(staleBase + staleRounds*max(e.Interval, e.gap))
 }
 
-// limit is how many probes in a row settle a matter.
+// limit is how many passes in a row begin the wait for a return.
 func (e *entry) limit() int {
 	if e.Subject.Kind == KindSignal {
-		return fastMisses
+		return fastPasses
 	}
-	return deepMisses
+	return deepPasses
 }
 
 // suspect reports whether every probe that the subject belongs to has not yet
@@ -125,12 +166,12 @@ func (o *Observer) Waits(s Subject, chain Chain, now time.Time) (Waiting, bool) 
 	if e == nil || chain.State() != Down {
 		return Waiting{}, false
 	}
-	to, why, _ := o.evaluate(e, chain, now)
-	if to == Up {
+	op := o.evaluate(e, chain, now)
+	if op.to == Up {
 		return Waiting{}, false
 	}
-	w := Waiting{Why: why}
-	if !e.healthy.IsZero() && to == Down {
+	w := Waiting{Why: op.why}
+	if !e.healthy.IsZero() && op.to == Down {
 		w.Healthy = now.Sub(e.healthy)
 		w.For, _ = chain.wait(e.healthy, o.readmits[s], now)
 	}

@@ -51,6 +51,9 @@ type cast struct {
 	unsent  bool
 }
 
+// share is the vote's part of the digest.
+func (c *cast) share() uint64 { return voteHash(c.hash, c.vote.N, c.vote.To, c.vote.Suspicion) }
+
 type version struct{ n, digest uint64 }
 
 // peer is what one director is known to hold of these votes.
@@ -116,7 +119,7 @@ func (p *Publisher) Cast(votes []Vote, now time.Time) {
 			changed = true
 			p.version++
 		}
-		p.digest ^= voteHash(c.hash, c.vote.N, c.vote.To) ^ voteHash(c.hash, v.N, v.To)
+		p.digest ^= c.share() ^ (&cast{vote: v, hash: c.hash}).share()
 		switch {
 		case v.To == Unknown:
 			p.gone++

@@ -197,6 +197,9 @@ func TestPublisherAndBookAgree(t *testing.T) {
 			default:
 				s := signal(rapid.IntRange(1, 5).Draw(t, "subject")) // 5 is not in the peer's spec
 				v := Vote{Subject: s, N: uint64(rapid.IntRange(1, 3).Draw(t, "n")), To: State(rapid.IntRange(0, 2).Draw(t, "to"))}
+				if v.To != Unknown {
+					v.Suspicion = rapid.SampledFrom([]uint16{0, 0, late, 432, maxSuspicion}).Draw(t, "suspicion")
+				}
 				p.Cast([]Vote{v}, at(now))
 				if want[s] = v; v.To == Unknown {
 					delete(want, s)

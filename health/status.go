@@ -88,8 +88,8 @@ func (b *Book) Digest() uint64 { return b.digest }
 // Quorum gives how many votes a transition needs.
 func (b *Book) Quorum() Quorum { return b.quorum }
 
-// Pending lists the subjects for whose next transition some director votes:
-// the ones to probe harder now.
+// Pending lists the subjects for whose next transition some director votes, or to
+// which one leans: the ones to probe harder now.
 func (b *Book) Pending() []Subject {
 	if len(b.pending) == 0 {
 		return nil
@@ -119,6 +119,8 @@ func (b *Book) Peer(name string) (Heartbeat, time.Time, bool) {
 type Opinion struct {
 	Director string
 	State    State  // its latest word; Unknown: withdrawn, or never given
+	Leans    bool   // up, and suspects that it is not: no word that it is up
+	Weight   int    // what it counts for the transition that comes next, in hundredths, at most the quorum's cap
 	Counted  bool   // fresh, and on the transition that comes next
 	Why      string // of this director alone
 }
@@ -132,10 +134,11 @@ func (b *Book) Opinions(s Subject, now time.Time) []Opinion {
 	out := make([]Opinion, 0, len(b.authors))
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
-		o := Opinion{Director: a.Name, State: h.to}
+		v := h.vote(s)
+		o := Opinion{Director: a.Name, State: h.to, Leans: v.Leans(), Weight: b.quorum.Weight(v)}
 		o.Counted = h.to != Unknown && h.n == t.chain.N+1 && b.counts(a, t, h, now)
 		if a.Name == b.self && t.thought {
-			o.State, o.Why = t.own.To, t.why
+			o.State, o.Leans, o.Why = t.own.To, t.own.Leans(), t.why
 		}
 		out = append(out, o)
 	}

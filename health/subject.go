@@ -121,12 +121,13 @@ func subjectHash(s Subject) uint64 {
 	return mix(fnv(appendSubject(buf[:0], s)))
 }
 
-// voteHash is one vote's share of a votes digest. A withdrawn vote has none.
-func voteHash(subject, n uint64, to State) uint64 {
+// voteHash is one vote's share of a votes digest. A withdrawn vote has none, and
+// one without suspicion that of a version which knows of none.
+func voteHash(subject, n uint64, to State, suspicion uint16) uint64 {
 	if to == Unknown {
 		return 0
 	}
-	return mix(subject ^ mix(n<<2|uint64(to)))
+	return mix(subject ^ mix(n<<2|uint64(to)) ^ mix(uint64(suspicion)))
 }
 
 // transitionHash is one transition's share of a certificates digest.

@@ -33,6 +33,11 @@ const (
 	priorProbes = 10
 	priorLoss   = 0.01
 
+	// longestBurst is what a path may lose in a row and teach by it. What lasts longer
+	// was an outage, which says nothing of how the path is when there is none; if
+	// outages were learnt as loss, each would make the next one harder to see.
+	longestBurst = 500 * time.Millisecond
+
 	halfLife = 10 * time.Minute // of what a path has shown
 	ageEvery = time.Minute      // how often it is made to fade
 	lately   = 32               // answers, by when their probes were sent: a second of them in doubt, and more
@@ -73,7 +78,7 @@ func (s Sign) floor() float64 {
 // alive). P is what this path has shown, at least the floor of the sign. The
 // history counts probes and never gaps, so that it stays true when the interval
 // changes. What is missed counts in it once an answer has shown that the target
-// was alive; what a death misses teaches nothing about the path.
+// was alive, and not at all if it lasted for longer than bursts of loss do.
 //
 // The zero value has seen nothing. It allocates nothing, has no clock, and is not
 // for concurrent use.
@@ -88,10 +93,10 @@ type Suspicion struct {
 	// The history: probes, those missed, and those missed right after a missed one.
 	probes, misses, again float64
 
-	phi  float64
-	run  int // misses in φ
-	held int // of those, which the history is to learn, …
-	more int // … and which of these came right after a missed one
+	phi   float64
+	run   int           // misses in φ
+	more  int           // and how many of them came right after a missed one
+	first time.Duration // when the first of them was sent
 
 	answers [lately]uint32 // ms: when answered probes were sent, a ring
 	next    uint8
@@ -106,14 +111,18 @@ func (s *Suspicion) Missed(sent, now time.Time, sign Sign) bool {
 		s.missed, s.lost = at, true
 	}
 	if s.heard && at < s.answered {
-		s.learn(1, again)
+		more := 0
+		if again {
+			more = 1
+		}
+		s.learn(1, more)
 		return false
 	}
-	if s.phi < theta/100.0 { // beyond, it is a death whoever agrees
-		s.held++
-		if again {
-			s.more++
-		}
+	if s.run == 0 || at < s.first {
+		s.first = at
+	}
+	if again {
+		s.more++
 	}
 	s.run++
 	s.phi = min(s.phi-math.Log10(s.chance(sign, s.run > 1)), maxSuspicion/100.0)
@@ -138,16 +147,20 @@ func (s *Suspicion) alive(at time.Duration) {
 	if !s.heard || at > s.answered {
 		s.answered, s.heard = at, true
 	}
-	if s.run == 0 {
-		return
+	if s.run == 1 || s.run > 1 && s.missed-s.first <= longestBurst {
+		s.learn(s.run, s.more)
 	}
-	s.probes, s.misses, s.again = s.probes+float64(s.held), s.misses+float64(s.held), s.again+float64(s.more)
 	s.Forget()
 }
 
 // Forget drops φ and what it is made of: it was a death, or is too long ago. What
 // the path has shown stays.
-func (s *Suspicion) Forget() { s.phi, s.run, s.held, s.more = 0, 0, 0, 0 }
+func (s *Suspicion) Forget() { s.phi, s.run, s.more = 0, 0, 0 }
+
+// AnsweredSince reports whether a probe sent after then has been answered.
+func (s *Suspicion) AnsweredSince(sent time.Time) bool {
+	return s.heard && sent.Sub(s.base) < s.answered
+}
 
 // Phi gives φ.
 func (s *Suspicion) Phi() float64 { return s.phi }
@@ -185,12 +198,10 @@ func (s *Suspicion) chance(sign Sign, further bool) float64 {
 	return max(lost, sign.floor())
 }
 
-func (s *Suspicion) learn(misses int, again bool) {
+func (s *Suspicion) learn(misses, again int) {
 	s.probes += float64(misses)
 	s.misses += float64(misses)
-	if again {
-		s.again++
-	}
+	s.again += float64(again)
 }
 
 // follows reports whether the probe sent before this one is known to have been

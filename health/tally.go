@@ -1,14 +1,16 @@
 package health
 
-// Tally counts the votes in force, for metrics.
-func (p *Publisher) Tally() (up, down int) {
+// Tally counts the votes in force, for metrics. Those that lean are none for up.
+func (p *Publisher) Tally() (up, down, leaning int) {
 	for _, c := range p.votes {
-		switch c.vote.To {
-		case Up:
+		switch {
+		case c.vote.Leans():
+			leaning++
+		case c.vote.To == Up:
 			up++
-		case Down:
+		case c.vote.To == Down:
 			down++
 		}
 	}
-	return up, down
+	return up, down, leaning
 }

@@ -130,6 +130,9 @@ func appendVote(b []byte, v Vote) []byte {
 	if v.To != Unknown {
 		b = appendVarint(b, 3, uint64(v.To))
 	}
+	if v.Suspicion > 0 {
+		b = appendVarint(b, 4, uint64(v.Suspicion))
+	}
 	return b
 }
 
@@ -185,10 +188,15 @@ func decodeVote(b []byte) (Vote, error) {
 				return errWire
 			}
 			v.To = State(f.n)
+		case f.is(4, protowire.VarintType):
+			if f.n > maxSuspicion {
+				return errWire
+			}
+			v.Suspicion = uint16(f.n)
 		}
 		return err
 	})
-	if err == nil && (v.Subject.Kind == KindUnknown || (v.To != Unknown && v.N == 0)) {
+	if err == nil && (v.Subject.Kind == KindUnknown || (v.To != Unknown && v.N == 0) || (v.To == Unknown && v.Suspicion > 0)) {
 		err = errWire
 	}
 	return v, err

@@ -56,6 +56,9 @@ func TestWireRoundTrip(t *testing.T) {
 		var summary []Standing
 		for range rapid.IntRange(0, 20).Draw(t, "size") {
 			v := Vote{Subject: drawSubject(t), N: rapid.Uint64Range(1, 1<<40).Draw(t, "n"), To: State(rapid.IntRange(0, 2).Draw(t, "to"))}
+			if v.To != Unknown {
+				v.Suspicion = uint16(rapid.IntRange(0, maxSuspicion).Draw(t, "suspicion"))
+			}
 			votes = append(votes, v)
 			summary = append(summary, Standing{v.Subject, v.N})
 			c := Certificate{Subject: v.Subject, N: v.N, Reason: rapid.SampledFrom([]string{"", "status 503"}).Draw(t, "reason")}
@@ -166,6 +169,8 @@ func TestF13MalformedIsRefused(t *testing.T) {
 		{"a vote without subject", appendBytes(appendVarint(nil, 1, wireFormat), 2, []byte{})},
 		{"a vote on no transition", vote(Vote{Subject: signal(1), N: 0, To: Down})},
 		{"a state that is none", vote(Vote{Subject: signal(1), N: 1, To: Down + 1})},
+		{"more suspicion than there is", vote(Vote{Subject: signal(1), N: 1, To: Up, Suspicion: maxSuspicion + 1})},
+		{"a withdrawal that suspects", vote(Vote{Subject: signal(1), N: 1, Suspicion: 1})},
 		{"half a cover", appendFixed(appendVarint(nil, 1, wireFormat), 3, 1)},
 		{"an empty cover", EncodeVotes(nil, &Range{Low: 2, High: 1})},
 	}
@@ -188,6 +193,7 @@ func TestReasonsArePrintable(t *testing.T) {
 
 func FuzzDecodeVotes(f *testing.F) {
 	f.Add(EncodeVotes([]Vote{{Subject: signal(1), N: 1, To: Down}, {Subject: check(2), N: 7, To: Unknown}}, &Range{1, 2}))
+	f.Add(EncodeVotes([]Vote{{Subject: signal(1), N: 1, To: Up, Suspicion: late}, {Subject: check(2), N: 7, To: Down, Suspicion: maxSuspicion}}, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := DecodeVotes(data)
 		if err != nil {
