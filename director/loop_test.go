@@ -228,15 +228,20 @@ func (n *node) open(raw []byte) (gossip.Message, error) {
 func (n *node) Alarms() map[string]string { return nil }
 func (n *node) Refresh()                  {}
 
-// probeForEver reports what this node can reach, as a scheduler would.
+// probeForEver reports what this node can reach, as a scheduler would: in half the
+// time where there is doubt.
 func (n *node) probeForEver() {
+	pause := 100 * time.Millisecond
 	for {
 		select {
 		case <-n.mesh.ctx.Done():
 			return
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(pause):
 		}
 		_ = n.inspect(n.mesh.ctx, func(now time.Time) {
+			if pause = 100 * time.Millisecond; len(n.book.Pending()) > 0 {
+				pause /= 2
+			}
 			f := n.horizon.current()
 			if f == nil {
 				return
@@ -244,7 +249,7 @@ func (n *node) probeForEver() {
 			for _, s := range subjects(f.spec) {
 				r := health.Report{Subject: s, OK: !n.down[s.Addr.Addr()], At: now}
 				if !r.OK {
-					r.Reason = "connection refused"
+					r.Sign, r.Reason = health.SignRefused, "connection refused"
 				}
 				n.report(r)
 			}

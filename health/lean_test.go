@@ -243,3 +243,99 @@ func TestS7LiarsNeedHonestSuspicion(t *testing.T) {
 		t.Error("no fall in any run: the test proves nothing")
 	}
 }
+
+// voted casts what is due and wants one vote on the subject.
+func (p *probed) voted(s Subject, d time.Duration, want State, suspicion uint16) {
+	p.t.Helper()
+	p.o.Votes(p.b, at(d))
+	if got := p.b.topics[s].own; got.To != want || got.Suspicion != suspicion {
+		p.t.Errorf("vote on %s at %s = %v, want %s with suspicion %d (%s)", s, d, got, want, suspicion, p.b.topics[s].why)
+	}
+}
+
+func TestS7SuspicionBecomesAVote(t *testing.T) {
+	p := newProbed(t)
+	p.voted(signal(1), 0, Up, 0)
+	for i, want := range []uint16{72, 144, 216, 288, 361, 433, 505, 577, 649} {
+		p.fails(signal(1), time.Duration(i)*50*ms+100*ms, 1)
+		p.voted(signal(1), time.Second, Up, want)
+	}
+	p.miss(signal(1), time.Second)
+	p.voted(signal(1), time.Second, Down, 667)
+	if why := p.want(signal(1), time.Second, Down); why != "connection refused, 10 times in a row" {
+		t.Errorf("reason = %q", why)
+	}
+	p.miss(signal(1), time.Second)
+	p.voted(signal(1), time.Second, Down, 667) // it says no more for it
+	for _, want := range []uint16{200, 400, 600} {
+		p.miss(check(1), time.Second)
+		p.voted(check(1), time.Second, Up, want)
+	}
+	p.miss(check(1), 2*time.Second)
+	p.voted(check(1), 2*time.Second, Down, 667)
+	p.want(signal(2), 2*time.Second, Up)
+	p.ok(signal(1), 3*time.Second)
+	p.voted(signal(1), 3*time.Second, Up, 0)
+}
+
+// TestLateLeans: an answer that is awaited for longer than usual makes others
+// doubt, and weighs nothing.
+func TestLateLeans(t *testing.T) {
+	p := newProbed(t)
+	probe := func(sent, end time.Duration, ok, late bool) {
+		p.o.Report(Report{Subject: signal(1), OK: ok, Late: late, At: at(end), Latency: end - sent, Reason: "no answer"})
+	}
+	p.voted(signal(1), 0, Up, 0)
+	probe(100*ms, 130*ms, false, true)
+	p.voted(signal(1), 130*ms, Up, late)
+	probe(100*ms, 140*ms, true, false)
+	p.voted(signal(1), 140*ms, Up, 0)
+	probe(150*ms, 200*ms, false, true)
+	probe(200*ms, 210*ms, true, false) // it was lost
+	p.voted(signal(1), 210*ms, Up, 0)
+	probe(150*ms, 450*ms, false, false)
+	p.voted(signal(1), 450*ms, Up, 0)
+	probe(400*ms, 450*ms, false, true)
+	probe(400*ms, 700*ms, false, false)
+	probe(450*ms, 750*ms, false, false)
+	p.voted(signal(1), 750*ms, Up, 144)
+	probe(400*ms, 800*ms, true, true) // F14: it was slow
+	p.voted(signal(1), 800*ms, Up, 0)
+	if e := p.o.entries[signal(1)]; e.suspicion.probes != 6 || e.suspicion.misses != 3 {
+		t.Errorf("history: %g probes, %g misses, want 6 and 3", e.suspicion.probes, e.suspicion.misses)
+	}
+	probe(900*ms, 930*ms, false, true)
+	p.o.Stalled(at(950 * ms))
+	p.voted(signal(1), 950*ms, Up, 0)
+	p.o.Report(Report{Subject: signal(1), Void: true, At: at(960 * ms), Latency: 60 * ms})
+	p.voted(signal(1), 960*ms, Up, 0)
+}
+
+// TestLateIsNoRound: what only waits has not been probed.
+func TestLateIsNoRound(t *testing.T) {
+	o := NewObserver(epoch)
+	o.Set([]Watched{{Subject: signal(1)}})
+	o.Report(Report{Subject: signal(1), Late: true, At: at(30 * ms), Latency: 30 * ms})
+	if o.Round(at(30 * ms)) {
+		t.Error("the first round is over")
+	}
+	o.Report(Report{Subject: signal(1), OK: true, At: at(40 * ms), Latency: 40 * ms})
+	if !o.Round(at(40 * ms)) {
+		t.Error("the first round is not over")
+	}
+}
+
+// TestSoftHasCounters: soft subjects have no suspicion.
+func TestSoftHasCounters(t *testing.T) {
+	p := newProbed(t)
+	soft := Subject{Kind: KindSoft, Addr: site(1), Def: check(1).Def}
+	p.o.Set([]Watched{{Subject: soft}})
+	p.b.SetSubjects([]Subject{soft}, epoch)
+	p.ok(soft, 0)
+	p.miss(soft, time.Second)
+	p.voted(soft, time.Second, Up, 0)
+	p.miss(soft, 2*time.Second)
+	p.voted(soft, 2*time.Second, Down, 0)
+	p.ok(soft, 3*time.Second)
+	p.voted(soft, 3*time.Second, Up, 0)
+}
