@@ -23,12 +23,13 @@ var lives = []string{"F4", "F5", "F6", "F14", "F9", "F12", "F12-stop", "isolated
 
 // Times of the faults that nothing may die of.
 const (
-	watchPace  = 250 * time.Millisecond // of questions: whoever moves stays away for 10 s at least
-	burst      = 200 * time.Millisecond // F5
-	burstEvery = 2 * time.Second        // on average, on each path
-	slowFor    = 10 * time.Second       // F14 comes and goes
-	stopFor    = 400 * time.Millisecond // F12-stop: a director stands still that long
-	goFor      = 100 * time.Millisecond // and runs that long
+	watchPace  = 250 * time.Millisecond  // of questions: whoever moves stays away for 10 s at least
+	burst      = 200 * time.Millisecond  // F5
+	burstPause = 500 * time.Millisecond  // after each, or two would be one of 400 ms and more
+	burstMean  = 1500 * time.Millisecond // and this much more, exponentially
+	slowFor    = 10 * time.Second        // F14 comes and goes
+	stopFor    = 400 * time.Millisecond  // F12-stop: a director stands still that long
+	goFor      = 100 * time.Millisecond  // and runs that long
 )
 
 // paths are the services whose paths have a fault.
@@ -141,7 +142,7 @@ func (l *lab) bursts(ctx context.Context, from, to string) {
 		l.world.relay.Shape(to, from, f)
 	}
 	defer set(relay.Fault{})
-	for rest(ctx, time.Duration(rand.ExpFloat64()*float64(burstEvery))) {
+	for rest(ctx, burstPause+time.Duration(rand.ExpFloat64()*float64(burstMean))) {
 		set(relay.Fault{Loss: 1})
 		rest(ctx, burst)
 		set(relay.Fault{})

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -74,12 +75,11 @@ func (r *rival) start(ctx context.Context, w *world, services []service) error {
 		return err
 	}
 	return until(ctx, 30*time.Second, r.name+" finds all services alive", func(ctx context.Context) error {
+		var errs []error // all are asked each time: PowerDNS begins to check what it is asked for
 		for _, s := range services {
-			if err := answers(ctx, netip.AddrPortFrom(r.address, 53), s, s.primary); err != nil {
-				return err
-			}
+			errs = append(errs, answers(ctx, netip.AddrPortFrom(r.address, 53), s, s.primary))
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 }
 
