@@ -145,7 +145,10 @@ func (l *lab) batch(ctx context.Context, faults []string) (done []round, err err
 			r, err := l.round(ctx, v)
 			mu.Lock()
 			defer mu.Unlock()
-			done, errs = append(done, r), errors.Join(errs, err)
+			if err == nil {
+				done = append(done, r)
+			}
+			errs = errors.Join(errs, err)
 		})
 		if !rest(ctx, roundEvery+rand.N(200*time.Millisecond)) {
 			break
@@ -229,9 +232,9 @@ func (l *lab) servers() map[string]netip.AddrPort {
 // round asks every server every 5 ms, lets the victim die, and notes when each
 // answer changes. The time before the fault begins is taken, so that what nft or a
 // signal takes is never a server's gain.
-func (l *lab) round(ctx context.Context, v *victim) (round, error) {
+func (l *lab) round(whole context.Context, v *victim) (round, error) {
 	r := round{Fault: v.fault, Changed: map[string]time.Duration{}}
-	ctx, cancel := context.WithTimeout(ctx, roundPatience)
+	ctx, cancel := context.WithTimeout(whole, roundPatience)
 	defer cancel()
 	var mu sync.Mutex // guards changed
 	changed := map[string]time.Time{}
@@ -280,7 +283,7 @@ func (l *lab) round(ctx context.Context, v *victim) (round, error) {
 		}
 	}
 	r.Stalled = l.dog.stalled(began.Add(-300*time.Millisecond), ended)
-	return r, err
+	return r, errors.Join(err, whole.Err()) // one that was broken off shows nothing
 }
 
 // rest waits, and says whether to go on.
