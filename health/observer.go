@@ -186,7 +186,7 @@ func (o *Observer) relate() {
 // void ones, neither help nor hurt.
 func (o *Observer) Report(r Report) {
 	e := o.entries[r.Subject]
-	if e == nil || r.Late && !r.OK { // not an outcome yet
+	if e == nil {
 		return
 	}
 	if !e.seen && (r.OK || !r.Late) {
