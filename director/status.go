@@ -156,6 +156,7 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	for _, s := range l.observer.Suspects() {
 		out.Alerts = append(out.Alerts, l.suspect(f, s))
 	}
+	out.Alerts = append(out.Alerts, expiring(f.spec, l.prober.Expiring(), now)...)
 	sites := map[string][]api.Site{}
 	var instead map[int][2][]string
 	if l.describer.spec == f.spec {

@@ -25,9 +25,9 @@ func (r *request) secure(want Secure, host string, protocols []string, s *Schedu
 		RootCAs:            roots,
 		ServerName:         serverName(want.SNI, host),
 		NextProtos:         protocols,
-		InsecureSkipVerify: want.Insecure, //nolint:gosec // the spec says so, and nothing secret is sent
-		// Post-quantum key shares are left out: nothing secret is sent,
-		// and they are the dearest part of the handshake.
+		InsecureSkipVerify: want.Insecure, //nolint:gosec // the spec says so
+		// Post-quantum key shares are left out: nothing is sent whose secret must
+		// last for years, and they are the dearest part of the handshake.
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
 	}
 	r.warn, r.fail = want.Warn, want.Fail
