@@ -64,7 +64,7 @@ func (s *Set) NeedsProbes() bool {
 			return true
 		}
 		for i := range g.Probes {
-			if g.Probes[i].Soft() || g.Probes[i].Weight > 1 {
+			if g.Probes[i].Soft() || g.Probes[i].Weight > 1 || g.Probes[i].later() {
 				return true
 			}
 		}

@@ -155,6 +155,23 @@ func readProbe(c cursor) Probe {
 	return p
 }
 
+// later tells whether the probe asks what only ReaderProbes of package plan knows: an
+// older director would pass over the option, and ask something else.
+func (p *Probe) later() bool {
+	switch h := p.HTTP; {
+	case h != nil:
+		usual := Secure{}
+		if h.Scheme == "https" {
+			usual.Warn = defaultWarn
+		}
+		return h.Version != "" || len(h.Headers) > 0 || h.BodyRegexp != "" || h.RequestBody != "" || h.Secure != usual ||
+			h.Method != "GET" && h.Method != "HEAD"
+	case p.TCP != nil:
+		return *p.TCP != TCPProbe{Port: p.TCP.Port}
+	}
+	return p.asked() != nil
+}
+
 // connects tells whether the probe goes to its port by TCP, so that a fast signal can
 // stand beside it.
 func (p *Probe) connects() bool {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,12 @@ func TestDefinitionCoversOptions(t *testing.T) {
 			seen[p.Definition()] = text
 			if slow := probesOf(t, "{"+text+", interval: 9m}")[0]; slow.Definition() != p.Definition() || slow.Interval != 9*time.Minute {
 				t.Errorf("%s: how often is asked changes what is asked", text)
+			}
+			// What an older version can read says the same there.
+			known := slices.Contains([]string{`method: HEAD`, `path: /a`, `host: a.example.org`, `statuses: [200-201]`, `body: a`, `port: 2`, `scheme: https`}, o) && kind[0] == 'h' ||
+				kind[:3] == "tcp" && (o == "" || o == `port: 2`)
+			if set := (&Set{Services: []*GlobalService{{Probes: []Probe{p}}}}); set.NeedsProbes() == known {
+				t.Errorf("%s: an older director is told to read it, or a newer one is needed for nothing", text)
 			}
 			if p.String() == unknown || p.String() == "" {
 				t.Errorf("%s has no name for people", text)
