@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -116,6 +117,67 @@ func BenchmarkCost(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkMany is 30,000 HTTP checks every 10 s over 300 addresses with a fast signal
+// each, for 30 seconds after all have been probed once: what one director is to do with
+// at most 30 % of a core and 250 MB.
+func BenchmarkMany(b *testing.B) {
+	port := startTarget(b)
+	var targets []Target
+	for i := range 30_000 {
+		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(1 + i%300/100), byte(1 + i%100)}), port)
+		if i < 300 {
+			targets = append(targets, Target{Subject: health.Subject{Kind: health.KindSignal, Addr: addr}, Fast: true})
+		}
+		targets = append(targets, Target{
+			Subject: health.Subject{Kind: health.KindCheck, Addr: addr, Def: fmt.Sprintf("%016x", i/300)}, Interval: 10 * time.Second,
+			HTTP: &HTTP{Scheme: "http", Addr: addr, Path: "/healthz", Host: fmt.Sprintf("shop%d.example.org", i/300), Body: "ok"},
+		})
+	}
+	var ok, bad, late atomic.Int64
+	s := New(Options{Allow: loopback(), Report: func(r health.Report) {
+		switch {
+		case r.Subject.Kind == health.KindSoft:
+		case r.Late:
+			late.Add(1)
+		case r.OK:
+			ok.Add(1)
+		default:
+			bad.Add(1)
+		}
+	}})
+	s.Set(targets)
+	ctx, cancel := context.WithTimeout(b.Context(), 42*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	time.Sleep(12 * time.Second)
+	start, before, n := time.Now(), processor(), ok.Load()
+	<-ctx.Done()
+	took, used, n := time.Since(start), processor()-before, ok.Load()-n
+	memory := resident()
+	<-ended
+	b.ReportMetric(100*used.Seconds()/took.Seconds(), "%core")
+	b.ReportMetric(float64(n)/took.Seconds(), "probes/s")
+	b.ReportMetric(float64(used.Microseconds())/float64(n), "cpu-µs/probe")
+	b.ReportMetric(memory, "MB")
+	b.ReportMetric(float64(bad.Load()), "failed")
+	b.ReportMetric(float64(late.Load()), "late")
+	b.ReportMetric(0, "ns/op")
+}
+
+// resident gives the memory that this process holds, in MB; 0 where the system does not
+// say.
+func resident() float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes := 0.0
+	_, _ = fmt.Sscan(rest, &kilobytes)
+	return kilobytes / 1024
 }
 
 func loopback() []netip.Prefix {

@@ -11,6 +11,7 @@ type header struct {
 	status  int
 	length  int64 // of the body, -1 where it ends with the connection or by chunks
 	chunked bool
+	close   bool // the connection ends with this answer
 }
 
 // parseHeader reads a status line and header fields up to and with the blank
@@ -23,6 +24,7 @@ func parseHeader(b []byte) (header, bool) {
 	if !ok {
 		return header{}, false
 	}
+	h.close = minor == 0
 	for fold := false; ; {
 		line, rest = cutLine(rest)
 		if len(line) == 0 {
@@ -52,6 +54,9 @@ func parseHeader(b []byte) (header, bool) {
 				return header{}, false // we asked for none
 			}
 			h.chunked, fold = true, false
+		case bytes.EqualFold(name, []byte("Connection")):
+			// Whatever it says but this: a probe that connects anew harms nobody.
+			h.close = h.close || !bytes.EqualFold(value, []byte("keep-alive"))
 		}
 	}
 	if h.chunked {

@@ -59,8 +59,11 @@ func (r *request) http(h HTTP, s *Scheduler) (err error) {
 	for _, f := range fields {
 		b.WriteString(f.Name + ": " + f.Value + "\r\n")
 	}
-	r.send = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%sConnection: close\r\n\r\n%s",
-		method, path, host, b.String(), length, h.RequestBody)
+	// What is not safe to ask twice goes over a connection of its own (RFC 9110 section 9.2.2).
+	if r.shareable = method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions; !r.shareable {
+		length += "Connection: close\r\n"
+	}
+	r.send = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n%s", method, path, host, b.String(), length, h.RequestBody)
 	return nil
 }
 

@@ -36,6 +36,14 @@ type probing struct {
 	missed bool // reported as missed; an answer may still come
 }
 
+// reuses says whether a probe may go over a connection that was kept, and leave its own:
+// while connecting is tested beside it, and there is no doubt. A site that lets nobody in
+// must not look well to those who are inside.
+func (p *probing) reuses() bool {
+	g := p.entry.group
+	return p.req.shareable && g.signals > 0 && g.answered && g.missed == 0 && !g.inDoubt && !p.entry.failing
+}
+
 // result is what a probe in a goroutine brings home.
 type result struct {
 	probing *probing

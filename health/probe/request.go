@@ -54,25 +54,26 @@ func (k kind) String() string {
 
 // request is a target made ready to be sent many times. It is immutable.
 type request struct {
-	kind     kind
-	addr     netip.AddrPort
-	plain    bool   // the loop's own sockets can carry it: a connect, or HTTP/1.1 without TLS
-	send     []byte // what is sent, byte for byte
-	head     bool
-	statuses []int
-	body     string         // wanted; of tcp in what comes
-	pattern  *regexp.Regexp // likewise; nil = any
-	h2       int
-	page     *http.Request // by HTTP/2
-	content  string        // its body
-	tls      *tls.Config
-	warn     time.Duration // of the certificate, see Secure
-	fail     time.Duration
-	dns      *question
-	exec     *Exec
-	refused  string // why it is never sent, "" if it is
-	hostname *hostname
-	opened   func() // told that the connection stands; may be nil
+	kind      kind
+	addr      netip.AddrPort
+	plain     bool   // the loop's own sockets can carry it: a connect, or HTTP/1.1 without TLS
+	send      []byte // what is sent, byte for byte
+	head      bool
+	statuses  []int
+	shareable bool           // it may go over a connection that others have used, and leave it
+	body      string         // wanted; of tcp in what comes
+	pattern   *regexp.Regexp // likewise; nil = any
+	h2        int
+	page      *http.Request // by HTTP/2
+	content   string        // its body
+	tls       *tls.Config
+	warn      time.Duration // of the certificate, see Secure
+	fail      time.Duration
+	dns       *question
+	exec      *Exec
+	refused   string // why it is never sent, "" if it is
+	hostname  *hostname
+	opened    func() // told that the connection stands; may be nil
 }
 
 // outcome is what came of one.

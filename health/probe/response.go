@@ -33,6 +33,7 @@ type response struct {
 	chunked  bool
 	interim  int
 	attempts int
+	reusable bool    // the connection, once add has said done and all is well
 	next     int     // length at which a chunked body is decoded again whatever it ends in
 	out      outcome // in force once add has said done
 }
@@ -121,7 +122,7 @@ func (r *response) header(end int) (done bool) {
 	if !r.status(h.status) {
 		return true
 	}
-	r.body, r.length, r.chunked = end, h.length, h.chunked
+	r.body, r.length, r.chunked, r.reusable = end, h.length, h.chunked, !h.close
 	if r.req.head || h.status == http.StatusNoContent || h.status == http.StatusNotModified {
 		r.length, r.chunked = 0, false
 	}
@@ -149,12 +150,15 @@ func (r *response) content(end bool) (done bool) {
 	case r.chunked:
 		return r.chunks(raw, end)
 	case r.length >= 0 && int64(len(raw)) >= r.length:
+		r.reusable = r.reusable && int64(len(raw)) == r.length && !end
 		return r.match(raw[:r.length])
 	case len(raw) >= maxBody:
+		r.reusable = false
 		return r.match(raw)
 	case end && r.length >= 0:
 		return r.cut("body cut off")
 	case end:
+		r.reusable = false
 		return r.match(raw)
 	}
 	return false
@@ -176,6 +180,7 @@ func (r *response) chunks(raw []byte, end bool) (done bool) {
 	body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(bytes.NewReader(raw)), maxBody))
 	switch {
 	case err == nil || len(body) >= maxBody:
+		r.reusable = r.reusable && err == nil && !end && bytes.HasSuffix(raw, []byte("0\r\n\r\n"))
 		return r.match(body)
 	case !errors.Is(err, io.ErrUnexpectedEOF) || full:
 		return r.fail("malformed HTTP answer")

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -25,8 +24,8 @@ type schedule struct {
 	entries map[health.Subject]*entry
 	groups  map[netip.AddrPort]*group
 	hosts   map[netip.Addr]*host
-	fast    queue // by time
-	deep    queue
+	fast    wheel
+	deep    wheel
 	limits  limits
 	longest time.Duration // interval of any fast signal
 	doubted []*group      // groups in doubt
@@ -39,7 +38,8 @@ type entry struct {
 	req      *request
 	group    *group
 	due      time.Time
-	index    int  // in its queue, -1 while held or gone
+	slot     int  // in its wheel
+	index    int  // in that slot, -1 while held or gone
 	out      int  // probes of it that are out
 	held     bool // due, and waiting for one that is out
 	gone     bool
@@ -148,7 +148,7 @@ func (s *schedule) add(t Target, req *request, now time.Time) *entry {
 	g.members = append(g.members, e)
 	s.entries[t.Subject] = e
 	s.count(e, 1)
-	s.push(e)
+	s.wheel(e).push(e)
 	return e
 }
 
@@ -156,7 +156,7 @@ func (s *schedule) remove(e *entry) {
 	s.count(e, -1)
 	e.gone = true
 	if e.index >= 0 {
-		heap.Remove(s.queue(e), e.index)
+		s.wheel(e).remove(e)
 	}
 	delete(s.entries, e.Subject)
 	g := e.group
@@ -201,18 +201,18 @@ func (s *schedule) count(e *entry, sign int) {
 	s.limits.count(e.group, &e.group.rates, 1)
 }
 
-func (s *schedule) queue(e *entry) *queue {
+func (s *schedule) wheel(e *entry) *wheel {
 	if e.Fast {
 		return &s.fast
 	}
 	return &s.deep
 }
 
-func (s *schedule) push(e *entry) { heap.Push(s.queue(e), e) }
-
 func (s *schedule) move(e *entry, due time.Time) {
+	w := s.wheel(e)
+	w.remove(e)
 	e.due = due
-	heap.Fix(s.queue(e), e.index)
+	w.push(e)
 }
 
 // interval is the mean time between two starts of a target, as things are.
@@ -227,21 +227,20 @@ func (s *schedule) interval(e *entry) time.Duration {
 // little later goes along with those that are due now: on most machines waking up costs
 // more than a probe.
 func (s *schedule) next(now time.Time) *entry {
-	if e := s.first(&s.fast, now); e != nil {
+	if e := s.fast.first(now, s.slack); e != nil {
 		s.advance(e, now)
 		return e
 	}
 	for {
-		e := s.first(&s.deep, now)
-		if e == nil {
+		e := s.deep.first(now, s.slack)
+		switch {
+		case e == nil:
 			return nil
-		}
-		if e.out >= e.room() {
-			heap.Pop(&s.deep)
+		case e.out >= e.room():
+			s.deep.remove(e)
 			e.held = true
 			continue
-		}
-		if !s.limits.start(now) {
+		case !s.limits.start(now):
 			return nil
 		}
 		s.advance(e, now)
@@ -249,16 +248,8 @@ func (s *schedule) next(now time.Time) *entry {
 	}
 }
 
-func (s *schedule) first(q *queue, now time.Time) *entry {
-	if len(*q) == 0 {
-		return nil
-	}
-	e := (*q)[0]
-	if e.due.Sub(now) > min(maxSlack, s.interval(e)/5) {
-		return nil
-	}
-	return e
-}
+// slack is how much earlier than it should a target may start.
+func (s *schedule) slack(e *entry) time.Duration { return min(maxSlack, s.interval(e)/5) }
 
 // room is how many deep probes of a target may be out. SEMANTICS section 1 has never two;
 // then a hang would be seen once a timeout, and F3 not within 2 s (see DESIGN.md).
@@ -291,7 +282,7 @@ func (s *schedule) release(e *entry, now time.Time) {
 		return
 	}
 	e.held, e.due = false, now
-	s.push(e)
+	s.wheel(e).push(e)
 }
 
 // soon makes a target due at once, if it has room.
@@ -308,58 +299,18 @@ func (s *schedule) soon(e *entry, now time.Time) {
 // spread gives all that became due while the loop did not run a time anew, so that no
 // volley follows a stall.
 func (s *schedule) spread(now time.Time) {
-	for _, q := range []*queue{&s.fast, &s.deep} {
-		for _, e := range *q {
-			if e.due.Before(now) {
-				e.due = now.Add(rand.N(s.interval(e)))
-			}
+	for _, w := range []*wheel{&s.fast, &s.deep} {
+		for _, e := range w.overdue(now) {
+			s.move(e, now.Add(rand.N(s.interval(e))))
 		}
-		heap.Init(q)
 	}
 }
 
 // wait says how long nothing is due.
 func (s *schedule) wait(now time.Time) time.Duration {
-	d := time.Hour
-	if len(s.fast) > 0 {
-		d = s.fast[0].due.Sub(now)
+	deep := s.deep.wait(now)
+	if deep == 0 && s.limits.spent() {
+		deep = maxSlack / 2
 	}
-	if len(s.deep) > 0 {
-		deep := s.deep[0].due.Sub(now)
-		if deep <= 0 && s.limits.spent() {
-			deep = maxSlack / 2
-		}
-		d = min(d, deep)
-	}
-	return max(d, 0)
-}
-
-// queue is a heap of entries by due time.
-type queue []*entry
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push is heap.Interface's.
-func (q *queue) Push(x any) {
-	e, ok := x.(*entry)
-	if !ok {
-		panic("probe: not an entry")
-	}
-	e.index = len(*q)
-	*q = append(*q, e)
-}
-
-// Pop is heap.Interface's.
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	e.index = -1
-	return e
+	return min(s.fast.wait(now), deep)
 }

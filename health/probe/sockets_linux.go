@@ -26,6 +26,7 @@ type flights struct {
 	free    []*flight // landed, to be used again
 	pressed int       // how many of all are urgent
 	info    unix.TCPInfo
+	kept    pool
 
 	standing     int // warm connections
 	mostStanding int
@@ -37,14 +38,16 @@ type flight struct {
 	fd       int
 	start    time.Time
 	deadline time.Time
-	open     bool // connected
-	sent     int  // octets of the request
+	opened   time.Time // zero where the connection has answered nothing yet and is not to be kept
+	open     bool      // connected
+	again    bool      // on a connection that was kept; if that turns out closed, on another
+	sent     int       // octets of the request
 	urgent   bool
 	answer   response
 }
 
 func newFlights(source netip.Addr, p policy) *flights {
-	return &flights{source: source.Unmap(), policy: p, mostStanding: min(descriptors()/4, mostWarm)}
+	return &flights{source: source.Unmap(), policy: p, mostStanding: min(descriptors()/4, mostWarm), kept: newPool(min(descriptors()/4, mostKept))}
 }
 
 func (f *flights) count() int { return len(f.all) }
@@ -53,38 +56,75 @@ func (f *flights) count() int { return len(f.all) }
 // is counted until we look, or a signal in doubt.
 func (f *flights) urgent() bool { return f.pressed > 0 }
 
-// start connects. What fails before a packet could leave is our own fault.
+// start connects, or takes a connection that was kept. What fails before a packet could
+// leave is our own fault.
 func (f *flights) start(p *probing, timeout time.Duration, finish func(*probing, outcome)) {
-	now, r := time.Now(), p.req
-	// At the last moment, as the goroutines' dialer does it in its hook.
-	if err := f.policy.check(r.addr.Addr()); err != nil {
-		finish(p, outcome{void: true, reason: err.Error()})
-		return
-	}
-	fd, err := f.connect(r.addr)
-	if err != nil {
-		if fd >= 0 {
-			sysClose(fd)
-		}
-		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) {
-			o := brokenOff(err)
-			o.latency = time.Since(now)
-			finish(p, o)
-			return
-		}
-		finish(p, outcome{void: true, reason: "our own side: " + errnoText(err)})
-		return
-	}
+	now := time.Now()
 	fl := f.take()
 	buf := fl.answer.buf
 	*fl = flight{
-		probing: p, req: r, fd: fd, start: now, deadline: now.Add(timeout),
-		urgent: !p.entry.Fast || p.entry.group.inDoubt, answer: response{req: r, buf: buf},
+		probing: p, req: p.req, fd: -1, start: now, deadline: now.Add(timeout),
+		urgent: !p.entry.Fast || p.entry.group.inDoubt, answer: response{req: p.req, buf: buf},
 	}
 	if fl.urgent {
 		f.pressed++
 	}
+	if p.reuses() {
+		fl.opened = now
+		if f.resume(fl, now) {
+			f.all = append(f.all, fl)
+			return
+		}
+	}
+	if o, failed := f.open(fl); failed {
+		f.land(fl)
+		finish(p, o)
+		return
+	}
 	f.all = append(f.all, fl)
+}
+
+// resume sends the request on a connection that was kept. False: there is none.
+func (f *flights) resume(fl *flight, now time.Time) bool {
+	for {
+		k, ok := f.kept.take(fl.req.addr, now)
+		if !ok {
+			return false
+		}
+		if n, err := sysWrite(k.fd, fl.req.send); err == nil {
+			fl.fd, fl.opened, fl.open, fl.again, fl.sent = k.fd, k.opened, true, true, n
+			return true
+		}
+		sysClose(k.fd)
+	}
+}
+
+// open begins a connection of a flight's own.
+func (f *flights) open(fl *flight) (o outcome, failed bool) {
+	// At the last moment, as the goroutines' dialer does it in its hook (C12).
+	if err := f.policy.check(fl.req.addr.Addr()); err != nil {
+		return outcome{void: true, reason: err.Error()}, true
+	}
+	fd, err := f.connect(fl.req.addr)
+	fl.fd = fd
+	switch {
+	case err == nil:
+		return outcome{}, false
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET):
+		o = brokenOff(err)
+		o.latency = time.Since(fl.start)
+		return o, true
+	}
+	return outcome{void: true, reason: "our own side: " + errnoText(err)}, true
+}
+
+// renew asks once more over a new connection what went wrong on a kept one: that may say
+// only that the server had enough of it (RFC 9112 section 9.3.1, and 408 of RFC 9110).
+func (f *flights) renew(fl *flight, now time.Time) (o outcome, failed bool) {
+	sysClose(fl.fd)
+	fl.fd, fl.open, fl.again, fl.sent, fl.opened = -1, false, false, 0, now
+	fl.answer = response{req: fl.req, buf: fl.answer.buf[:0]}
+	return f.open(fl)
 }
 
 func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
@@ -115,6 +155,7 @@ func (f *flights) connect(to netip.AddrPort) (fd int, err error) {
 // poll looks at all at once and finishes those that have ended or run out of
 // time. An answer that is there counts even if it is looked at late.
 func (f *flights) poll(now time.Time, finish func(*probing, outcome)) {
+	f.kept.sweep(now)
 	if len(f.all) == 0 {
 		return
 	}
@@ -150,6 +191,7 @@ func (f *flights) poll(now time.Time, finish func(*probing, outcome)) {
 	f.all = kept
 	for _, fl := range ended { // finish may start others; the list is whole again
 		p, out := fl.probing, fl.answer.out
+		f.retain(fl, out, now)
 		f.land(fl)
 		finish(p, out)
 	}
@@ -157,10 +199,23 @@ func (f *flights) poll(now time.Time, finish func(*probing, outcome)) {
 	f.ended = ended[:0]
 }
 
+// retain keeps the connection of a flight that went well for another.
+func (f *flights) retain(fl *flight, out outcome, now time.Time) {
+	switch {
+	case out.ok && fl.answer.reusable && !fl.opened.IsZero() && fl.probing.reuses():
+		f.kept.give(fl.req.addr, kept{fd: fl.fd, opened: fl.opened, used: now})
+		fl.fd = -1
+	case !out.ok && !out.void && fl.req.kind == kindHTTP:
+		f.kept.drop(fl.req.addr) // they may lead to where nobody answers any more
+	}
+}
+
 // land closes, and keeps the memory for another: some hundred a second would
 // else be most of what a quiet director leaves to the collector.
 func (f *flights) land(fl *flight) {
-	sysClose(fl.fd)
+	if fl.fd >= 0 {
+		sysClose(fl.fd)
+	}
 	if fl.urgent {
 		f.pressed--
 	}
@@ -188,6 +243,7 @@ func (f *flights) close() {
 		sysClose(fl.fd)
 	}
 	f.all = nil
+	f.kept.close()
 }
 
 // step goes on as far as it can without waiting.
@@ -210,6 +266,8 @@ func (f *flights) step(fl *flight, now time.Time) (outcome, bool) {
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
+		case err != nil && fl.again:
+			return f.renew(fl, now)
 		case err != nil:
 			o := brokenOff(err)
 			o.latency = now.Sub(fl.start)
@@ -226,6 +284,8 @@ func (f *flights) read(fl *flight, now time.Time) (outcome, bool) {
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return outcome{}, false
+		case err != nil && fl.again:
+			return f.renew(fl, now)
 		case err != nil:
 			o := brokenOff(err)
 			o.latency = now.Sub(fl.start)
@@ -233,6 +293,9 @@ func (f *flights) read(fl *flight, now time.Time) (outcome, bool) {
 		}
 		if fl.answer.add(n, n == 0) {
 			out := fl.answer.out
+			if fl.again && !out.ok {
+				return f.renew(fl, now)
+			}
 			out.latency = f.elapsed(fl, now)
 			return out, true
 		}

@@ -101,6 +101,13 @@ func sysInfo(fd int, info *unix.TCPInfo) error {
 	return sysError(errno)
 }
 
+// sysQuiet reports whether a connection stands and nothing waits on it.
+func sysQuiet(fd int) bool {
+	var b [1]byte
+	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	return errno == unix.EAGAIN
+}
+
 func sysError(errno syscall.Errno) error {
 	if errno != 0 {
 		return errno
