@@ -2,6 +2,9 @@ package director
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/divertdns/divert/director/spec"
@@ -39,12 +42,20 @@ func expiring(set *spec.Set, list []probe.Expiry, now time.Time) []string {
 		if d := e.At.Sub(now); d > 0 {
 			left = "expires in " + spec.FormatDuration(d.Truncate(coarse(d)))
 		}
-		alerts = append(alerts, fmt.Sprintf("certificate of %s (%s) %s, at %s", names[e.Subject], steer.SubjectText(set, e.Subject), left, e.At.UTC().Format(time.RFC3339)))
+		alerts = append(alerts, fmt.Sprintf("certificate of %s (%s) %s, at %s", names[e.Subject], place(set, e.Subject.Addr), left, e.At.UTC().Format(time.RFC3339)))
 	}
 	if more := len(list) - len(shown); more > 0 {
 		alerts = append(alerts, fmt.Sprintf("and %d more certificates expire soon (divert_probe_certificates_expiring)", more))
 	}
 	return alerts
+}
+
+// place is an address and port, or a hostname's.
+func place(set *spec.Set, addr netip.AddrPort) string {
+	if name := set.Hostname(addr.Addr()); name != "" {
+		return net.JoinHostPort(name, strconv.Itoa(int(addr.Port())))
+	}
+	return addr.String()
 }
 
 // coarse is the unit that a time left is told in.

@@ -28,7 +28,7 @@ func TestExpiringCertificates(t *testing.T) {
 	set := &spec.Set{Services: []*spec.GlobalService{svc}}
 	got := expiring(set, list, now)
 	if len(got) != maxExpiring+1 ||
-		!strings.HasPrefix(got[0], "certificate of https :443/healthz of shop@ca (") || !strings.Contains(got[0], "192.0.2.0:443) has expired, at 2025-12-31T23:00:00Z") ||
+		!strings.HasPrefix(got[0], "certificate of https :443/healthz of shop@ca (192.0.2.0:443)") || !strings.Contains(got[0], ") has expired, at 2025-12-31T23:00:00Z") ||
 		!strings.Contains(got[1], "shop@cb") || !strings.Contains(got[1], " expires in 1d, at 2026-01-02T00:00:00Z") ||
 		!strings.HasPrefix(got[maxExpiring], "and 3 more") {
 		t.Errorf("got %s", strings.Join(got, "\n"))

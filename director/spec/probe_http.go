@@ -175,7 +175,16 @@ func readProbeHost(c cursor) string {
 
 func (h *HTTPProbe) port() uint16 { return h.Port }
 
-func (h *HTTPProbe) String() string { return fmt.Sprintf("%s :%d%s", h.Scheme, h.Port, h.Path) }
+func (h *HTTPProbe) String() string {
+	s := fmt.Sprintf("%s :%d%s", h.Scheme, h.Port, h.Path)
+	if h.Method != "GET" && h.Method != "" {
+		s += " " + h.Method
+	}
+	if h.Version != "" {
+		s += " HTTP/" + h.Version
+	}
+	return s
+}
 
 // Definition is the canonical text of what is asked.
 func (h *HTTPProbe) Definition() string {
