@@ -79,6 +79,7 @@ type Director struct {
 	controls  *controls
 	kubes     *kubes
 	panel     *panel
+	softs     *softs
 	resolver  *resolve.Resolver
 	api       *api.Server
 	changes   *broadcast
@@ -203,6 +204,11 @@ func (d *Director) setup() error {
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, log: d.log,
 	}
 	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, folder: filepath.Dir(s.File), shown: newKubeMetrics(d.registry)}
+	d.softs = &softs{
+		horizon: d.horizon, changes: d.changes, name: s.Name, report: d.report, log: d.log, shown: newSoftMetrics(d.registry), now: d.now,
+		sources: softSources{folder: filepath.Dir(s.File), secrets: s.Probe.Secrets, prober: d.prober},
+	}
+	d.softs.ask = d.softs.sources.ask
 	if err := d.lastGood(); err != nil {
 		return err
 	}
@@ -341,6 +347,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("control points", d.controls.run)
 	run("control planes", d.kubes.run)
 	run("probe questions", d.panel.run)
+	run("soft probes", d.softs.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),

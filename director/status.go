@@ -91,6 +91,7 @@ func (d *Director) status() api.Status {
 	d.describeOverdue(ctx, &out, f)
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
+	d.softs.describe(&out)
 	return out
 }
 
