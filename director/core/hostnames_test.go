@@ -142,3 +142,26 @@ func TestDiffShowsHostnames(t *testing.T) {
 		t.Errorf("got %s, %v", all, got.Preview.Warnings)
 	}
 }
+
+// TestProbesRaiseTheReader: what an older director would refuse, or count otherwise,
+// raises what a plan takes of its readers as long as it is there.
+func TestProbesRaiseTheReader(t *testing.T) {
+	w := newWorld(t)
+	for _, tc := range []struct{ name, object, from, to string }{
+		{"a rule", "GlobalService/shop", `"probes":`, `"combine":{"mode":"any"},"probes":`},
+		{"a soft probe", "GlobalService/shop", `"probes":[`, `"probes":[{"prometheus":{"url":"https://prometheus.example.net","query":"up","below":1}},`},
+		{"a weight", "GlobalService/shop", `"probes":[{`, `"probes":[{"weight":2,`},
+		{"a kind of probe", "GlobalService/shop", `"probes":[`, `"probes":[{"tls":{"port":443}},`},
+		{"an option", "GlobalService/shop", `"path":"/healthz"`, `"path":"/healthz","bodyRegexp":"ok"`},
+		{"a shared dependency", "Cluster/fra", `"location":`, `"via":"tunnel","location":`},
+	} {
+		w.do(Command{Verb: Apply, Objects: edit(t, raws(t, fleetYAML), tc.object, tc.from, tc.to)})
+		if got := w.s.Plan.Plan.GetMinReader(); got != plan.ReaderProbes {
+			t.Errorf("%s: a plan takes a reader of %d", tc.name, got)
+		}
+		w.do(Command{Verb: Apply, Objects: raws(t, fleetYAML)})
+		if got := w.s.Plan.Plan.GetMinReader(); got != plan.ReaderFirst {
+			t.Errorf("without %s: a plan takes a reader of %d", tc.name, got)
+		}
+	}
+}
