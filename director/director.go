@@ -160,7 +160,7 @@ func (d *Director) setup() error {
 	d.loop = &loop{
 		name: s.Name, observer: health.NewObserver(d.now()), book: health.NewBook(s.Name, nil, 0),
 		publish: health.NewPublisher(s.Name, d.identity.Boot, nil), decider: &steer.Decider{},
-		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, resolver: d.resolver, describer: describer{resolved: d.resolver.Records}, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
+		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, pace: d.prober.Pace, resolver: d.resolver, describer: describer{resolved: d.resolver.Records}, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,

@@ -48,7 +48,7 @@ var bounded = map[string]string{
 	"transport": "a list in the code",
 	"version":   "one",
 	"via":       "two listeners",
-	"vote":      "two",
+	"vote":      "three",
 	"zone":      "the zones of the spec",
 }
 

@@ -44,6 +44,7 @@ type loop struct {
 	outbox   outbox
 	courier  *courier
 	prober   *probe.Scheduler
+	pace     func(health.Subject) (probe.Pace, bool) // the prober's
 	resolver *resolve.Resolver
 	table    *atomic.Pointer[answer.Table]
 	identity string // that DNS tells whoever asks; "" = not told
@@ -81,6 +82,7 @@ type loop struct {
 	decided   bool
 	described time.Time // when hostnames last had other addresses
 	flips     flips
+	bounds    bounds
 	ramps     ramps
 	stale     bool                 // isolated, or behind a known plan
 	dirty     bool                 // something that the answers depend on changed
@@ -463,6 +465,7 @@ func (l *loop) tend(now time.Time) {
 		l.changed()
 	}
 	l.shown.observe(l, now)
+	l.showBounds(f.spec, now)
 	if now.Sub(l.verdicts) >= verdictTick {
 		l.verdicts = now
 		l.shown.verdicts(l, l.decision) // what never fell becomes healthy without a decision

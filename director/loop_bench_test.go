@@ -52,7 +52,7 @@ func newBench(b *testing.B, services int) *bench {
 	n.loop = &loop{
 		name: "d1", observer: health.NewObserver(n.clock), book: health.NewBook("d1", nil, 0),
 		publish: health.NewPublisher("d1", 1, nil), decider: &steer.Decider{}, horizon: &horizon{}, outbox: n,
-		courier: newCourier(func(string, uint8, []byte) error { return nil }, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}), resolver: resolve.New(resolve.Options{}),
+		courier: newCourier(func(string, uint8, []byte) error { return nil }, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}), pace: testPace, resolver: resolve.New(resolve.Options{}),
 		table: new(atomic.Pointer[answer.Table]),
 		shown: newMetrics(prometheus.NewRegistry(), "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler),
 		now:     func() time.Time { return n.clock },

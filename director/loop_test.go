@@ -116,7 +116,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 	n.loop = &loop{
 		name: name, observer: health.NewObserver(time.Now()), book: health.NewBook(name, nil, 0),
 		publish: health.NewPublisher(name, 1, nil), decider: &steer.Decider{}, horizon: &horizon{}, outbox: n,
-		courier: newCourier(n.reliably, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}), resolver: resolve.New(resolve.Options{}),
+		courier: newCourier(n.reliably, slog.New(slog.DiscardHandler)), prober: probe.New(probe.Options{}), pace: testPace, resolver: resolve.New(resolve.Options{}),
 		table: new(atomic.Pointer[answer.Table]),
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
 		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),

@@ -28,6 +28,7 @@ type metrics struct {
 	returning           *prometheus.GaugeVec
 	subjects            *prometheus.GaugeVec
 	votes               *prometheus.GaugeVec
+	bounds              *prometheus.GaugeVec
 	plan                *prometheus.GaugeVec
 	behind              prometheus.Gauge
 	isolated            prometheus.Gauge
@@ -90,6 +91,9 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		votes: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_votes", Help: "This director's own votes in force, by what they say.",
 		}, []string{"vote"}),
+		bounds: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_detection_bound_seconds", Help: "Time within which the death or the hang of an endpoint is agreed upon, as it is probed now; of the endpoints that this director probes, while enough observers are there.",
+		}, []string{"service", "cluster", "fault"}),
 		plan: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_plan_info", Help: "Always 1; the identity of the plan in force is the labels.",
 		}, []string{"fleet", "epoch", "revision", "hash"}),

@@ -243,9 +243,12 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 			v.Share = site.Share
 		}
 		var returns []string
+		var within bound
 		for _, addr := range site.All {
 			a := api.Address{Address: f.spec.NameOf(addr), Live: slices.Contains(site.Live, addr)}
-			for _, of := range steer.Subjects(def, addr) {
+			subjects := steer.Subjects(def, addr)
+			within.address(l, subjects, now)
+			for _, of := range subjects {
 				a.Subjects = append(a.Subjects, l.subject(f.spec, of, now))
 				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
 					returns = append(returns, describeProbe(of)+": "+waits(w))
@@ -257,6 +260,7 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 			v.Addresses = append(v.Addresses, a)
 		}
 		v.Returns = strings.Join(returns, "; ")
+		v.Detection = within.view()
 		out.Sites = append(out.Sites, v)
 	}
 	return out

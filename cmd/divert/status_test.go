@@ -222,3 +222,23 @@ func TestAuditPage(t *testing.T) {
 	}
 	golden(t, "audit", term.stdout.String())
 }
+
+// TestStatusShowsTheBoundsInForce only where more is asked for.
+func TestStatusShowsTheBoundsInForce(t *testing.T) {
+	s := eventful()
+	s.Services[0].Sites[0].Detection = &api.Detection{Death: 0.84, Hang: 2.74}
+	s.Services[0].Sites[1].Detection = &api.Detection{Death: 1.08}
+	a := newTerminal("")
+	if got := a.statusPage(s, false); strings.Contains(got, "agreed upon") {
+		t.Errorf("without --verbose: got\n%s", got)
+	}
+	got := a.statusPage(s, true)
+	for _, want := range []string{"a death is agreed upon within 0.8 s", "a hang is agreed upon within 2.7 s", "a death is agreed upon within 1.1 s"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("with --verbose: want %q, got\n%s", want, got)
+		}
+	}
+	if strings.Count(got, "a hang") != 1 {
+		t.Errorf("a bound that is not known is shown:\n%s", got)
+	}
+}

@@ -220,12 +220,31 @@ func (a *app) service(p *page, s api.Status, svc api.Service, verbose bool) {
 			serves = cell{fmt.Sprintf("%d %%", site.Share), warn}
 		}
 		notes := remarks(a.drain(s, site.Drained, site.Why), labelled("", site.Why, plain), labelled("returns: ", site.Returns, warn))
+		if verbose {
+			notes = append(notes, detection(site.Detection)...)
+		}
 		rows = append(rows, row{
 			cells:   []cell{text(site.Cluster), healthCell(site.Health), drainedCell(site.Drained), serves, text(addresses(site.Addresses))},
 			remarks: slices.Concat(notes, a.hostnames(s, site), a.subjects(site, verbose)),
 		})
 	}
 	p.table(4, []string{"SITE", "OBSERVED", "DRAINED", "SERVES", "ADDRESSES"}, rows)
+}
+
+// detection says how soon faults of a site are seen.
+func detection(d *api.Detection) []cell {
+	var out []cell
+	if d == nil {
+		return nil
+	}
+	within := func(what string, seconds float64) {
+		if seconds > 0 {
+			out = append(out, cell{fmt.Sprintf("%s is agreed upon within %.1f s", what, seconds), dim})
+		}
+	}
+	within("a death", d.Death)
+	within("a hang", d.Hang)
+	return out
 }
 
 // hosts lists the first few.

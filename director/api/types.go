@@ -150,6 +150,16 @@ type Site struct {
 	Why       string    `json:"why,omitempty"`
 	// Returns says when a site that is well again may come back, and why it waits.
 	Returns string `json:"returns,omitempty"`
+	// Detection is the time within which faults of it are agreed upon, as it is probed
+	// now; nil where the director that is asked does not probe it.
+	Detection *Detection `json:"detection,omitempty"`
+}
+
+// Detection is how long, in seconds, it takes at worst until it is agreed that an
+// endpoint has failed. 0: not known, as too few observers are there.
+type Detection struct {
+	Death float64 `json:"deathSeconds,omitempty"` // nothing answers
+	Hang  float64 `json:"hangSeconds,omitempty"`  // it is connected to, and does not answer
 }
 
 // Address is one address of an endpoint, or its hostname, and its subjects.
