@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -12,8 +13,7 @@ import (
 
 // exchange sends one request over a connection of its own and waits for its
 // end: what https, Now, and systems without sockets of our own use. There is
-// no http.Client, so nothing follows a redirect, asks a proxy, keeps an idle
-// connection or a cookie.
+// no http.Client, so nothing follows a redirect, asks a proxy or keeps a cookie.
 func (s *Scheduler) exchange(ctx context.Context, r *request) (o outcome) {
 	start := time.Now()
 	defer func() { o.latency = time.Since(start) }() // of a failure too: it tells when it began, which a stall may void
@@ -25,11 +25,20 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) (o outcome) {
 	case r.kind == kindDNS && r.dns.datagram:
 		return s.datagram(ctx, r)
 	}
+	if r.shares && r.tls != nil {
+		if out, done := s.again(ctx, r); done {
+			return out
+		}
+	}
 	conn, err := s.dial(ctx, r.addr)
 	if err != nil {
 		return dialFailure(err)
 	}
+	kept := false
 	defer func() {
+		if kept {
+			return
+		}
 		// Nothing is worth waiting for once the outcome is known; a reset
 		// frees the port at both ends at once.
 		_ = conn.SetLinger(0)
@@ -38,33 +47,34 @@ func (s *Scheduler) exchange(ctx context.Context, r *request) (o outcome) {
 	if r.opened != nil {
 		r.opened()
 	}
-	return s.converse(ctx, conn, r)
+	o, kept = s.converse(ctx, conn, r)
+	return o
 }
 
-func (s *Scheduler) converse(ctx context.Context, conn *net.TCPConn, r *request) outcome {
+// converse says, too, whether it has kept the connection for others.
+func (s *Scheduler) converse(ctx context.Context, conn *net.TCPConn, r *request) (out outcome, kept bool) {
 	if r.kind == kindFast || r.kind == kindTCP && !r.talks() {
-		return outcome{ok: true}
+		return outcome{ok: true}, false
 	}
 	stop, err := bound(ctx, conn)
 	if err != nil {
-		return outcome{void: true, reason: "our own side: " + errnoText(err)}
+		return outcome{void: true, reason: "our own side: " + errnoText(err)}, false
 	}
 	defer stop()
 	if r.kind == kindTCP {
 		out := talk(conn, r)
 		part(conn)
-		return out
+		return out, false
 	}
 	var expires time.Time
 	stream, version := net.Conn(conn), ""
 	if r.tls != nil {
 		secure, out := r.handshake(ctx, conn)
 		if !out.ok || r.kind == kindTLS {
-			return out
+			return out, false
 		}
 		expires, stream, version = out.expires, secure, secure.ConnectionState().NegotiatedProtocol
 	}
-	var out outcome
 	switch {
 	case r.kind == kindGRPC:
 		out = r.healthCheck(ctx, stream)
@@ -73,10 +83,16 @@ func (s *Scheduler) converse(ctx context.Context, conn *net.TCPConn, r *request)
 	case r.h2 == h2Only, version == "h2":
 		out = r.http2Page(ctx, stream)
 	default:
-		out = r.http1Page(stream)
+		reusable := false
+		out, reusable = r.http1Page(stream)
+		if secure, ok := stream.(*tls.Conn); ok && out.ok && reusable && r.shares && stop() {
+			now := time.Now()
+			s.leave(r.handshakes(), &session{tcp: conn, conn: secure, expires: expires, opened: now, used: now}, true)
+			kept = true
+		}
 	}
 	out.expires = expires
-	return out
+	return out, kept
 }
 
 // bound ends what is done with a connection at the context's deadline, and when it is
@@ -90,22 +106,22 @@ func bound(ctx context.Context, conn interface{ SetDeadline(t time.Time) error }
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), nil
 }
 
-// http1Page asks for a page by HTTP/1.1.
-func (r *request) http1Page(stream io.ReadWriter) outcome {
+// http1Page asks for a page by HTTP/1.1, and says whether the connection may be used again.
+func (r *request) http1Page(stream io.ReadWriter) (o outcome, reusable bool) {
 	if _, err := stream.Write(r.send); err != nil {
-		return ioFailure(err, "timeout sending the request")
+		return ioFailure(err, "timeout sending the request"), false
 	}
 	answer := response{req: r}
 	for {
 		n, err := stream.Read(answer.room())
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			if n > 0 && answer.add(n, false) {
-				return answer.out
+				return answer.out, false
 			}
-			return ioFailure(err, answer.stage())
+			return ioFailure(err, answer.stage()), false
 		}
 		if answer.add(n, err != nil) {
-			return answer.out
+			return answer.out, answer.reusable
 		}
 	}
 }

@@ -62,6 +62,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.mu.Unlock()
 
 	inner, cancel := context.WithCancel(ctx)
+	defer s.sessions.close()
 	defer l.wg.Wait()
 	defer cancel()
 	defer l.flights.close()
@@ -218,6 +219,10 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 				l.stand(e, now)
 			}
 		default:
+			if r.tls != nil && r.hostname == nil && p.reuses() {
+				one := *r
+				one.shares, r = true, &one
+			}
 			l.wg.Go(func() {
 				deadline, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()

@@ -74,6 +74,8 @@ type Scheduler struct {
 	sockets bool
 	ask     func(ctx context.Context, r *request) outcome
 
+	sessions sessions
+
 	mu      sync.Mutex // guards what follows
 	wanted  []Target
 	changed bool

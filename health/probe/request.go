@@ -61,6 +61,7 @@ type request struct {
 	head      bool
 	statuses  []int
 	shareable bool           // it may go over a connection that others have used, and leave it
+	shares    bool           // it does, this time
 	body      string         // wanted; of tcp in what comes
 	pattern   *regexp.Regexp // likewise; nil = any
 	h2        int

@@ -1,0 +1,84 @@
+package probe
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/divertdns/divert/health"
+)
+
+// TestSessions: HTTPS probes share handshakes while signals test connecting beside them,
+// a session that the server has closed is no failure, and in doubt each has its own.
+func TestSessions(t *testing.T) {
+	ca := newAuthority(t)
+	config := ca.issue(t, "shop.example.org", -time.Hour, time.Hour)
+	tests := []struct {
+		name    string
+		most    int // requests that the server answers on a connection
+		doubted bool
+		least   int64 // handshakes of twelve probes
+		atMost  int64
+	}{{"shared", 1000, false, 1, 6}, {"closed by the server", 3, false, 3, 9}, {"in doubt", 1000, true, 12, 30}}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var handshakes atomic.Int64
+			f := newFake(t, secured(config, func(conn net.Conn) {
+				handshakes.Add(1)
+				for range tc.most {
+					answered := false
+					after(func(conn net.Conn) {
+						_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nall ok")
+						answered = err == nil
+					})(conn)
+					if !answered {
+						return
+					}
+				}
+			}))
+			targets := []Target{
+				{Subject: health.Subject{Kind: health.KindSignal, Addr: f.addr}, Fast: true},
+				{
+					Subject: health.Subject{Kind: health.KindCheck, Addr: f.addr, Def: "0123456789abcdef"}, Interval: 100 * time.Millisecond,
+					HTTP: &HTTP{Scheme: "https", Addr: f.addr, Host: "shop.example.org", Body: "all ok"},
+				},
+			}
+			reports := make(chan health.Report, 1024)
+			s := New(Options{Allow: loopback(), RootCAs: ca.pool(), Report: func(r health.Report) {
+				select {
+				case reports <- r:
+				default:
+				}
+			}})
+			s.Set(targets)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(ctx) }()
+			for passed := 0; passed < 12; {
+				r := <-reports
+				if tc.doubted {
+					s.Doubt(targets[0].Subject)
+				}
+				switch {
+				case r.Subject.Kind != health.KindCheck || r.Void || r.Late:
+				case r.OK:
+					passed++
+				default:
+					t.Errorf("got %+v, want no failure", r)
+				}
+			}
+			cancel()
+			<-ended
+			if got := handshakes.Load(); got < tc.least || got > tc.atMost {
+				t.Errorf("got %d handshakes for twelve probes, want %d to %d", got, tc.least, tc.atMost)
+			}
+			if s.sessions.count != 0 {
+				t.Errorf("got %d sessions after Run, want none", s.sessions.count)
+			}
+		})
+	}
+}
