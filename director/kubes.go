@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,14 +29,57 @@ type kubes struct {
 
 	mu   sync.Mutex
 	last map[string]kube.Condition // by cluster
+	via  map[string]string         // by cluster: what its control plane is reached through; "" = nothing
+	said map[string]string         // by cluster, as last logged
 }
 
-type kubeMetrics struct{ impaired *prometheus.GaugeVec }
+type kubeMetrics struct {
+	impaired, latency, nodes, ready, version *prometheus.GaugeVec
+}
 
 func newKubeMetrics(reg prometheus.Registerer) *kubeMetrics {
-	return &kubeMetrics{impaired: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
-		Name: "divert_control_plane_impaired", Help: "1 while the cluster's control plane is impaired as this director sees it; it never steers.",
-	}, []string{"cluster"})}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"cluster"}, labels...))
+	}
+	return &kubeMetrics{
+		impaired: gauge("divert_control_plane_impaired", "1 while the cluster's control plane is impaired as this director sees it; it never steers."),
+		latency:  gauge("divert_control_plane_latency_seconds", "How long the quickest API server of the cluster took for /livez; no series while none answers."),
+		nodes:    gauge("divert_cluster_nodes", "Nodes of the cluster; no series while they cannot be counted."),
+		ready:    gauge("divert_cluster_nodes_ready", "Nodes of the cluster that say that they are ready; no series while they cannot be counted."),
+		version:  gauge("divert_control_plane_info", "Always 1; the version of Kubernetes, as an API server of the cluster last said, is the label.", "version"),
+	}
+}
+
+// show puts what is seen of one control plane into the metrics.
+func (m *kubeMetrics) show(c kube.Condition, impaired bool) {
+	m.impaired.WithLabelValues(c.Cluster).Set(yes(impaired))
+	latency, version := time.Duration(0), ""
+	for _, e := range c.Endpoints {
+		if e.Latency > 0 && (latency == 0 || e.Latency < latency) {
+			latency = e.Latency
+		}
+		version = cmp.Or(e.Version, version)
+	}
+	set := func(g *prometheus.GaugeVec, known bool, value float64) {
+		if known {
+			g.WithLabelValues(c.Cluster).Set(value)
+		} else {
+			g.DeleteLabelValues(c.Cluster)
+		}
+	}
+	set(m.latency, latency > 0, latency.Seconds())
+	set(m.nodes, c.Nodes.All > 0, float64(c.Nodes.All))
+	set(m.ready, c.Nodes.All > 0, float64(c.Nodes.Ready))
+	m.version.DeletePartialMatch(prometheus.Labels{"cluster": c.Cluster})
+	if version != "" {
+		m.version.WithLabelValues(c.Cluster, version).Set(1)
+	}
+}
+
+func (m *kubeMetrics) forget(cluster string) {
+	for _, g := range []*prometheus.GaugeVec{m.impaired, m.latency, m.nodes, m.ready, m.version} {
+		g.DeletePartialMatch(prometheus.Labels{"cluster": cluster})
+	}
 }
 
 // watched is one control plane under watch.
@@ -62,12 +106,15 @@ func (k *kubes) run(ctx context.Context) error {
 	for {
 		changed := k.changes.changed()
 		if f := k.horizon.current(); f != nil {
-			want := map[string]spec.ControlPlane{}
+			want, via := map[string]spec.ControlPlane{}, map[string]string{}
 			for _, c := range f.spec.Clusters {
 				if c.ControlPlane != nil {
-					want[c.Name] = *c.ControlPlane
+					want[c.Name], via[c.Name] = *c.ControlPlane, c.ControlPlane.Via
 				}
 			}
+			k.mu.Lock()
+			k.via = via
+			k.mu.Unlock()
 			for name, w := range running {
 				if next, ok := want[name]; !ok || !sameControlPlane(next, w.spec) {
 					stop(name)
@@ -122,47 +169,113 @@ func (k *kubes) watch(ctx context.Context, cluster string, cp spec.ControlPlane)
 func (k *kubes) report(c kube.Condition) {
 	k.mu.Lock()
 	if k.last == nil {
-		k.last = map[string]kube.Condition{}
+		k.last, k.said = map[string]kube.Condition{}, map[string]string{}
 	}
-	old, known := k.last[c.Cluster]
 	k.last[c.Cluster] = c
+	changed := false
+	for _, cluster := range sortedNames(k.last) {
+		// What one shows says something of the others behind the same dependency.
+		if cluster != c.Cluster && (k.via[cluster] == "" || k.via[cluster] != k.via[c.Cluster]) {
+			continue
+		}
+		word, impaired := k.word(cluster)
+		k.shown.show(k.last[cluster], impaired)
+		old, known := k.said[cluster]
+		k.said[cluster] = word
+		switch {
+		case word == old || !known && word == "ok":
+			continue
+		case impaired:
+			k.log.Warn("control plane impaired, no traffic moves for it", slog.String("cluster", cluster), slog.String("why", word))
+		default:
+			k.log.Info("control plane", slog.String("cluster", cluster), slog.String("why", word))
+		}
+		changed = true
+	}
 	k.mu.Unlock()
-	k.shown.impaired.WithLabelValues(c.Cluster).Set(yes(c.Impaired))
-	if !known && !c.Impaired || known && old.Impaired == c.Impaired && old.Reason == c.Reason {
-		return
+	if changed {
+		k.changes.tell()
 	}
-	if c.Impaired {
-		k.log.Warn("control plane impaired, no traffic moves for it", slog.String("cluster", c.Cluster), slog.String("why", c.Reason))
-	} else {
-		k.log.Info("control plane", slog.String("cluster", c.Cluster), slog.String("why", c.Reason))
+}
+
+// word says how a control plane is, and whether it is impaired. Where several that are
+// reached through the same are not seen to work at once, that is the likelier cause, and
+// of them nothing is known (S17). With mu held.
+func (k *kubes) word(cluster string) (word string, impaired bool) {
+	c := k.last[cluster]
+	switch shared := k.impairedBehind(k.via[cluster]); {
+	case c.Impaired && len(shared) > 1:
+		return fmt.Sprintf("unknown: shared dependency %s (%s do not work at once): %s", k.via[cluster], join(shared), c.Reason), false
+	case c.Impaired:
+		return "impaired: " + c.Reason, true
+	default:
+		return cmp.Or(c.Reason, "ok"), false
 	}
-	k.changes.tell()
+}
+
+// impairedBehind lists the control planes that look impaired of those that are reached
+// through one thing. With mu held.
+func (k *kubes) impairedBehind(via string) (out []string) {
+	if via == "" {
+		return nil
+	}
+	for _, cluster := range sortedNames(k.last) {
+		if k.via[cluster] == via && k.last[cluster].Impaired {
+			out = append(out, cluster)
+		}
+	}
+	return out
 }
 
 func (k *kubes) forget(cluster string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.last, cluster)
-	k.shown.impaired.DeleteLabelValues(cluster)
+	delete(k.said, cluster)
+	k.shown.forget(cluster)
 }
 
 // describe writes the annotation beside each cluster.
 func (k *kubes) describe(out *api.Status) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	told := map[string]bool{}
 	for i := range out.Clusters {
-		c, ok := k.last[out.Clusters[i].Name]
+		view := &out.Clusters[i]
+		c, ok := k.last[view.Name]
+		if !ok {
+			continue
+		}
+		word, impaired := k.word(view.Name)
+		view.ControlPlane = word
+		view.Nodes, view.Servers = nodesView(c), serversView(c)
+		via := k.via[view.Name]
 		switch {
-		case !ok:
-		case c.Impaired:
-			out.Clusters[i].ControlPlane = "impaired: " + c.Reason
+		case impaired:
 			out.Alerts = append(out.Alerts, fmt.Sprintf("control plane of %s impaired: %s (no traffic moves for it)", c.Cluster, c.Reason))
-		case c.Reason != "":
-			out.Clusters[i].ControlPlane = c.Reason
-		default:
-			out.Clusters[i].ControlPlane = "ok"
+		case c.Impaired && !told[via]:
+			told[via] = true
+			out.Alerts = append(out.Alerts, fmt.Sprintf("shared dependency %s: the control planes of %s do not work at once behind it, so they are unknown, not impaired", via, join(k.impairedBehind(via))))
 		}
 	}
+}
+
+func nodesView(c kube.Condition) string {
+	switch {
+	case c.Nodes.All > 0:
+		return c.Nodes.String() + " ready"
+	case c.NodesWhy != "":
+		return "unknown: " + c.NodesWhy
+	default:
+		return ""
+	}
+}
+
+func serversView(c kube.Condition) (out []api.APIServer) {
+	for _, e := range c.Endpoints {
+		out = append(out, api.APIServer{URL: e.URL, State: e.State.String(), Why: e.Reason, Version: e.Version, Latency: e.Latency})
+	}
+	return out
 }
 
 // pause waits; false: ctx ended first.

@@ -32,6 +32,7 @@ type metrics struct {
 	plan                *prometheus.GaugeVec
 	behind              prometheus.Gauge
 	isolated            prometheus.Gauge
+	dependencies        *prometheus.GaugeVec
 	hears               prometheus.Gauge
 	storeOK             prometheus.Gauge
 	storeFills          prometheus.Gauge
@@ -97,7 +98,10 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		plan: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_plan_info", Help: "Always 1; the identity of the plan in force is the labels.",
 		}, []string{"fleet", "epoch", "revision", "hash"}),
-		behind:   f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
+		behind: f.NewGauge(prometheus.GaugeOpts{Name: "divert_plan_behind", Help: "1 while a newer plan is known than the one answered from."}),
+		dependencies: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_shared_dependency_failing", Help: "1 while several clusters that are reached through the same fail at once, and so are unknown to this director.",
+		}, []string{"dependency"}),
 		isolated: f.NewGauge(prometheus.GaugeOpts{Name: "divert_isolated", Help: "1 while this director hears too few others to make a transition."}),
 		hears:    f.NewGauge(prometheus.GaugeOpts{Name: "divert_directors_heard", Help: "Directors heard within the last second, itself included."}),
 		storeOK:  f.NewGauge(prometheus.GaugeOpts{Name: "divert_store_usable", Help: "1 while commands are accepted."}),
@@ -114,6 +118,10 @@ func (m *metrics) observe(l *loop, now time.Time) {
 	m.isolated.Set(yes(l.book.Isolated(now)))
 	m.hears.Set(float64(l.book.Hears(now)))
 	m.behind.Set(yes(l.horizon.behind()))
+	m.dependencies.Reset()
+	for _, d := range l.observer.Dependencies() {
+		m.dependencies.WithLabelValues(d.Via).Set(1)
+	}
 	store, space := l.horizon.storeNow(), l.horizon.spaceNow()
 	m.storeOK.Set(yes(store.ok && store.problem == "" && space.refuses == ""))
 	m.storeFills.Set(yes(space.fills != ""))

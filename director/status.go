@@ -157,6 +157,9 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 	for _, s := range l.observer.Suspects() {
 		out.Alerts = append(out.Alerts, l.suspect(f, s))
 	}
+	for _, d := range l.observer.Dependencies() {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("shared dependency %s: %s fail at once behind it, so what is reached through it is unknown to this director, and it votes for none of it to fall", d.Via, join(d.Groups)))
+	}
 	out.Alerts = append(out.Alerts, expiring(f.spec, l.prober.Expiring(), now)...)
 	sites := map[string][]api.Site{}
 	var instead map[int][2][]string

@@ -18,6 +18,7 @@ import (
 func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target, []health.Watched) {
 	wanted := map[health.Subject]*probe.Target{}
 	signal := map[health.Subject]health.Subject{}
+	cluster := map[health.Subject]*spec.Cluster{}
 	var order []health.Subject
 	assignment, mine := health.NewAssignment(roster), map[netip.AddrPort]bool{}
 	eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) {
@@ -38,6 +39,7 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 		}
 		if old := wanted[s.Subject]; old == nil {
 			wanted[s.Subject] = &t
+			cluster[s.Subject] = set.Cluster(s.Cluster)
 			order = append(order, s.Subject)
 		} else if t.Interval < old.Interval {
 			*old = t
@@ -49,7 +51,11 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 		if !softAsked(s) {
 			out = append(out, *wanted[s])
 		}
-		watched = append(watched, health.Watched{Subject: s, Signal: signal[s], Interval: wanted[s].Interval})
+		w := health.Watched{Subject: s, Signal: signal[s], Interval: wanted[s].Interval}
+		if c := cluster[s]; c != nil && c.Via != "" && !softAsked(s) { // what is asked elsewhere does not go through it
+			w.Via, w.Group = c.Via, c.Name
+		}
+		watched = append(watched, w)
 		if probe.KeepsWarm && wanted[s].Fast && wanted[s].Hostname == "" {
 			watched = append(watched, health.Watched{Subject: health.Gray(s.Addr), Interval: max(wanted[s].Interval, time.Second)})
 		}

@@ -118,15 +118,26 @@ type Quorum struct {
 
 // Cluster is one cluster's roll-up, for display.
 type Cluster struct {
-	Name         string `json:"name"`
-	FaultDomain  string `json:"faultDomain"`
-	Location     string `json:"location"`
-	Health       string `json:"health"`  // healthy degraded failed unknown
-	Serving      int    `json:"serving"` // services that send clients here
-	Endpoints    int    `json:"endpoints"`
-	Drained      string `json:"drained,omitempty"`
-	ControlPlane string `json:"controlPlane,omitempty"` // ok, or "impaired: …"; never steers
-	Why          string `json:"why,omitempty"`
+	Name         string      `json:"name"`
+	FaultDomain  string      `json:"faultDomain"`
+	Location     string      `json:"location"`
+	Health       string      `json:"health"`  // healthy degraded failed unknown
+	Serving      int         `json:"serving"` // services that send clients here
+	Endpoints    int         `json:"endpoints"`
+	Drained      string      `json:"drained,omitempty"`
+	ControlPlane string      `json:"controlPlane,omitempty"` // ok, "impaired: …", "unknown: …"; never steers
+	Nodes        string      `json:"nodes,omitempty"`        // "3 of 4 ready", or why that is not known
+	Servers      []APIServer `json:"servers,omitempty"`      // of the control plane
+	Why          string      `json:"why,omitempty"`
+}
+
+// APIServer is one API server of a cluster, as the director that is asked sees it.
+type APIServer struct {
+	URL     string        `json:"url"`
+	State   string        `json:"state"` // alive, restarting, without storage, gone, unknown
+	Why     string        `json:"why,omitempty"`
+	Version string        `json:"version,omitempty"` // as it last said
+	Latency time.Duration `json:"latency,omitempty"` // of /livez
 }
 
 // Service is one service and its sites.

@@ -64,7 +64,7 @@ type SubjectOf struct {
 	Subject health.Subject
 	Probe   *spec.Probe // of a signal: the probe of that port with the shortest Fast
 	Fast    bool        // the fast signal, not the deep probe
-	Cluster string      // of a soft subject: whose readiness, nodes or numbers they are
+	Cluster string      // the endpoint's
 	signed  bool        // of a check: its probe has a fast signal, which counts for it too
 	weight  int64       // of a check
 }
@@ -75,14 +75,19 @@ type SubjectOf struct {
 // subjects, and so share them.
 func Subjects(svc *spec.GlobalService, addr netip.Addr) []SubjectOf {
 	addr = addr.Unmap()
-	tmpl := template(svc)
+	out, cluster := template(svc), ""
 	for i := range svc.Endpoints {
 		if e := &svc.Endpoints[i]; slices.Contains(e.Watched(), addr) {
-			tmpl = append(tmpl, soften(svc, e.Cluster)...)
+			cluster = e.Cluster
+			out = append(out, soften(svc, cluster)...)
 			break // a spec in order has an address once
 		}
 	}
-	return at(tmpl, addr)
+	out = at(out, addr)
+	for i := range out {
+		out[i].Cluster = cluster
+	}
+	return out
 }
 
 // soften is the template of the soft subjects of one site: what is asked about it is
@@ -96,7 +101,7 @@ func soften(svc *spec.GlobalService, cluster string) (out []SubjectOf) {
 		}
 		s := health.Subject{Kind: health.KindSoft, Def: define(p.Definition() + " cluster=" + cluster)}
 		if !slices.ContainsFunc(out, func(o SubjectOf) bool { return o.Subject == s }) {
-			out = append(out, SubjectOf{Subject: s, Probe: p, Cluster: cluster})
+			out = append(out, SubjectOf{Subject: s, Probe: p})
 		}
 	}
 	slices.SortFunc(out, func(a, b SubjectOf) int { return compareSubjects(a.Subject, b.Subject) })
