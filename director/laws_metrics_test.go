@@ -46,7 +46,7 @@ var bounded = map[string]string{
 	"state":      "three",
 	"to":         "three",
 	"transport":  "a list in the code",
-	"version":    "one",
+	"version":    "one, and one for each cluster",
 	"via":        "two listeners",
 	"vote":       "three",
 	"zone":       "the zones of the spec",
