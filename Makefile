@@ -11,7 +11,7 @@ REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale test-kube test-resolvers generate clean
+.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale sim-detect test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ test-resolvers: ## real resolvers (unbound, BIND), secondaries and answers of ot
 
 flood: ## a flood from forged addresses (F20), in network namespaces of its own; needs root and ip, or it is skipped
 	DIVERT_FLOOD=1 $(GO) test -count=1 -v -timeout 10m ./chaos/e2e -run 'TestFlood'
+
+sim-detect: ## what a simulation of the detector says: 10,000 hours of loss, computed rates, times; 2 minutes (SIM='-hours 100 -json' for more)
+	$(GO) run ./chaos/sim $(SIM)
 
 lab-scale: ## what 1,000 clusters × 5 services cost each of five directors, and of ten, all on loopback; 5 minutes (SCALE=200 for fewer)
 	DIVERT_SCALE=$(or $(SCALE),1000) $(GO) test -count=1 -v -timeout 20m ./chaos/e2e -run TestScale
