@@ -10,7 +10,7 @@ import (
 func TestNothingMoves(t *testing.T) {
 	for _, p := range Patterns() {
 		t.Run(p.Name, func(t *testing.T) {
-			r := Run(p.Model, 0.2, 1)
+			r := Run(p.Model, 0.1, 1)
 			if r.Moves > 0 {
 				t.Errorf("%d false moves in %v hours", r.Moves, r.Hours)
 			}

@@ -58,7 +58,7 @@ func known(m Model, hours float64, seed uint64) Result {
 func TestF4Rate(t *testing.T) {
 	for _, observers := range []int{1, 3, 5} {
 		m := F4(observers)
-		rare, bound := Rare(m, 100_000, 1), Bound(m)
+		rare, bound := Rare(m, 60_000, 1), Bound(m)
 		t.Logf("%d observers: %+v, at most %.2g", observers, rare, bound)
 		if rare.Hits < 100 || rare.High > 1e-5 || bound > 1e-5 {
 			t.Errorf("%d observers: %+v, by calculation at most %.2g a year", observers, rare, bound)

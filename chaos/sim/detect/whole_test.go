@@ -13,7 +13,7 @@ import (
 // death as soon as the simpler model says, and move nothing in F4, F5 and F14.
 func TestWholeSaysTheSame(t *testing.T) {
 	for _, p := range Dying() {
-		simple, whole := Deaths(p.Model, 40, 3), WholeDeaths(p.Model, 40, 3)
+		simple, whole := Deaths(p.Model, 15, 3), WholeDeaths(p.Model, 15, 3)
 		a, b := Quantile(simple.Last, 0.5), Quantile(whole.Last, 0.5)
 		t.Logf("%s: %v in the model, %v with whole directors", p.Name, a, b)
 		if d := b - a; d < -100*time.Millisecond || d > 100*time.Millisecond {
@@ -24,7 +24,7 @@ func TestWholeSaysTheSame(t *testing.T) {
 		if p.Model.Weather.Liar {
 			continue // a lie is told by votes, which a whole director casts itself
 		}
-		if r := Whole(p.Model, 0.02, 4); r.Moves > 0 {
+		if r := Whole(p.Model, 0.01, 4); r.Moves > 0 {
 			t.Errorf("%s: %+v with whole directors", p.Name, r)
 		}
 	}
