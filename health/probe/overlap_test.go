@@ -284,12 +284,14 @@ func TestDeepLimits(t *testing.T) {
 			t.Errorf("deep probes of one address in doubt: got %d in 5 s, want about 1,000", n)
 		}
 		once := true
+		w.mu.Lock()
 		w.onRep = func(health.Report) {
 			if once {
 				once = false
 				time.Sleep(20 * time.Second)
 			}
 		}
+		w.mu.Unlock()
 		from := time.Now()
 		time.Sleep(30 * time.Second)
 		times := w.since(address(1), kindHTTP, from.Add(15*time.Second))
