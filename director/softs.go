@@ -52,7 +52,7 @@ type softs struct {
 
 func newSoftMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 	return promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "divert_soft_answers_total", Help: "Answers to soft probes, by kind and what came of them (good, bad, unknown).",
+		Name: "divert_soft_answers_total", Help: "Answers to soft probes, by kind and what came of them (good, bad, waiting to have been bad for long enough, unknown).",
 	}, []string{"kind", "outcome"})
 }
 
