@@ -27,6 +27,7 @@ type fleet struct {
 	cut    func(from, to string) bool
 	dead   func(node string, target int) bool
 	silent map[string]bool // crashed
+	probes func(n *node)   // nil: see probe
 	states map[string]map[Subject]State
 	moves  []string // "d1 signal/… down@1.2s", as each director saw them
 }
@@ -197,6 +198,28 @@ func (f *fleet) tick(n *node) {
 	for _, s := range n.b.Pending() { // doubt, one's own and others'
 		n.doubt[s.Addr] = f.now + 2*time.Second
 	}
+	if f.probes != nil {
+		f.probes(n)
+	} else {
+		f.probe(n, each)
+	}
+	n.p.Cast(n.o.Votes(n.b, now), now)
+	for _, o := range n.p.Due(now) {
+		f.send(n, o.To, "ballot", o.Payload)
+	}
+	f.moved(n, n.b.Judge(now))
+	if each(250*ms, 0) {
+		f.send(n, "", "beat", EncodeHeartbeat(Heartbeat{Votes: n.p.Digest(), Certificates: n.b.Digest(), Heard: n.b.Heard(), Abstaining: n.b.Isolated(now)}))
+	}
+	for _, peer := range n.b.Differing(now) {
+		f.send(n, peer, "summary", EncodeSummary(n.b.Summary()))
+	}
+}
+
+// probe is a director's probing of all targets, each told at once of its fate but for
+// signals without an answer.
+func (f *fleet) probe(n *node, each func(time.Duration, int) bool) {
+	now := at(f.now)
 	for i := 1; i <= f.targets; i++ {
 		doubted := n.doubt[site(i)] > f.now
 		fast, deep := 100*ms, time.Second
@@ -229,17 +252,6 @@ func (f *fleet) tick(n *node) {
 	}
 	for len(n.out) > 0 && f.now-n.out[0] >= 300*ms {
 		n.out, n.silent = n.out[1:], n.silent[1:]
-	}
-	n.p.Cast(n.o.Votes(n.b, now), now)
-	for _, o := range n.p.Due(now) {
-		f.send(n, o.To, "ballot", o.Payload)
-	}
-	f.moved(n, n.b.Judge(now))
-	if each(250*ms, 0) {
-		f.send(n, "", "beat", EncodeHeartbeat(Heartbeat{Votes: n.p.Digest(), Certificates: n.b.Digest(), Heard: n.b.Heard(), Abstaining: n.b.Isolated(now)}))
-	}
-	for _, peer := range n.b.Differing(now) {
-		f.send(n, peer, "summary", EncodeSummary(n.b.Summary()))
 	}
 }
 
