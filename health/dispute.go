@@ -17,11 +17,8 @@ type crowd struct {
 	weight int // of all, each and each fault domain no more than it may
 }
 
-// crowd begins to count one; the one before it must be complete.
-func (b *Book) crowd() crowd {
-	clear(b.shares)
-	return crowd{}
-}
+// begin begins to count a crowd; the one before it must be complete.
+func (b *Book) begin() { clear(b.shares) }
 
 // join adds a director with what its vote weighs.
 func (b *Book) join(c *crowd, a *author, weight int) {
@@ -54,7 +51,8 @@ func (b *Book) place() {
 // votes on n+1 has n in force. What this director has in force it knows better
 // than by a vote of its own that may be older.
 func (b *Book) speakers(t *topic, n uint64, now time.Time, pick func(*author, *held) bool) crowd {
-	out := b.crowd()
+	out := crowd{}
+	b.begin()
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
 		if a.Name == b.self && h.n != t.chain.N+1 {

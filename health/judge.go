@@ -70,7 +70,8 @@ func (b *Book) Judge(now time.Time) []Certificate {
 func (b *Book) rule(t *topic, now time.Time) (Certificate, bool) {
 	n := t.chain.N + 1
 	to := After(n)
-	votes, against := b.crowd(), 0
+	votes, against := crowd{}, 0
+	b.begin()
 	for _, a := range b.authors {
 		h := &t.votes[a.index]
 		if h.n != n || h.to == Unknown || !b.counts(a, t, h, now) {

@@ -50,7 +50,8 @@ func (b *Book) Merge(certs []Certificate, verify Verify, now time.Time) (applied
 // proven reports whether the proof holds the votes of a quorum: of directors in
 // the roster, each counted once, none of whom is known to have withdrawn since.
 func (b *Book) proven(t *topic, c Certificate, open func([]byte) *Ballot, now time.Time) bool {
-	votes := b.crowd()
+	votes := crowd{}
+	b.begin()
 	seen := make([]bool, len(b.authors))
 	for _, raw := range c.Proof {
 		v := open(raw)
@@ -162,7 +163,8 @@ func (b *Book) reported(t *topic, now time.Time) (Certificate, bool) {
 		if n <= best {
 			continue
 		}
-		c := b.crowd()
+		c := crowd{}
+		b.begin()
 		for _, a := range b.authors {
 			if t.reported[a.index] >= n && b.reports(a, now) {
 				b.join(&c, a, b.quorum.Cap())
