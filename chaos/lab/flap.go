@@ -12,7 +12,7 @@ import (
 const (
 	flapHalf   = time.Second      // up or down
 	flapFor    = 12 * time.Second // the flapping
-	flapReturn = 40 * time.Second // within which it returns once that is over
+	flapReturn = time.Minute      // within which it returns once that is over: the hold, and the ramp up to this client
 	flapDamped = 20 * time.Second // for which it does not, the second time: the first hold is 10 s
 )
 
