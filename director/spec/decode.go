@@ -225,7 +225,8 @@ func (c cursor) duration(least, most time.Duration) time.Duration {
 }
 
 // percent reads 50%.
-func (c cursor) percent(least, most int) int {
+func (c cursor) percent(least int) int {
+	const most = 100
 	if c.v.kind == kindString {
 		digits, found := strings.CutSuffix(c.v.text, "%")
 		if n, err := strconv.Atoi(digits); found && err == nil && digits[0] != '+' {

@@ -38,8 +38,8 @@ func (o *object) readFleet(c cursor) {
 		},
 		"safety": func(c cursor) {
 			c.object(fields{
-				"maxDegradedEjected": func(c cursor) { f.DegradedEjected = c.percent(0, 100) },
-				"targetUtilisation":  func(c cursor) { f.TargetUtilised = c.percent(1, 100) },
+				"maxDegradedEjected": func(c cursor) { f.DegradedEjected = c.percent(0) },
+				"targetUtilisation":  func(c cursor) { f.TargetUtilised = c.percent(1) },
 				"maxDrain":           func(c cursor) { f.MaxDrain = c.duration(time.Minute, maxDrain) },
 			})
 		},

@@ -64,7 +64,7 @@ func readReadiness(c cursor) *ReadinessProbe {
 				r.Service = c.label()
 			}
 		},
-		"min":      func(c cursor) { r.Min = c.percent(1, 100) },
+		"min":      func(c cursor) { r.Min = c.percent(1) },
 		"minReady": func(c cursor) { r.MinReady = int(c.integer(1, 1_000_000)) },
 	})
 	return r
@@ -105,7 +105,7 @@ func (r *ReadinessProbe) String() string {
 func readKube(c cursor) *KubeProbe {
 	k := &KubeProbe{MinNodesReady: defaultMin}
 	c.object(fields{
-		"minNodesReady": func(c cursor) { k.MinNodesReady = c.percent(1, 100) },
+		"minNodesReady": func(c cursor) { k.MinNodesReady = c.percent(1) },
 		"selector":      func(c cursor) { k.Selector = readSelector(c) },
 	})
 	return k
@@ -219,17 +219,19 @@ func (p *PrometheusProbe) port() uint16 { return 0 }
 
 // Definition is the canonical text of what is asked.
 func (p *PrometheusProbe) Definition() string {
-	s := fmt.Sprintf("prometheus url=%q query=%q", p.URL, p.Query)
+	var b strings.Builder
+	fmt.Fprintf(&b, "prometheus url=%q query=%q", p.URL, p.Query)
 	for _, bound := range []struct {
 		name string
 		at   *float64
 	}{{"above", p.Above}, {"below", p.Below}} {
 		if bound.at != nil {
-			s += " " + bound.name + "=" + number(*bound.at)
+			b.WriteString(" " + bound.name + "=" + number(*bound.at))
 		}
 	}
 	// How it is reached and shown who asks is no part of what is asked, and may change.
-	return s + " for=" + p.For.String()
+	b.WriteString(" for=" + p.For.String())
+	return b.String()
 }
 
 func (p *PrometheusProbe) String() string {

@@ -60,7 +60,7 @@ gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.exampl
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
 api: {listen: "127.0.0.1:8053"}
 geo: {database: cities.mmdb}
-probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"]}
+probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets}
 controls: ["192.0.2.1:53", "control.example.net:53"]
 resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
 spec: [spec.d, /etc/more.d]
@@ -83,6 +83,7 @@ spec: [spec.d, /etc/more.d]
 	want.API.Listen = "127.0.0.1:8053"
 	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	want.Probe.Secrets = "/etc/divert/secrets"
 	want.Geo.Database = "/etc/divert/cities.mmdb"
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
 	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
