@@ -3,6 +3,7 @@ package director
 import (
 	"crypto/ed25519"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ type large struct {
 	table     *answer.Table
 	watched   [10][]health.Subject // by cluster
 	changed   []health.Change      // since the last decision; nil = not told
+	returns   map[health.Subject]steer.Return
 }
 
 // newLarge makes so many services of so many hosts. The gateways of a cluster are
@@ -71,7 +73,7 @@ func newLarge(services, hosts int, shared bool) *large {
 		svc := &spec.GlobalService{
 			Name: fmt.Sprintf("s%06d", s), Environment: "prod", TTL: 20 * time.Second, MinHealthy: 1,
 			ResidencyUnknown: spec.ResidencyUnknownIntersect, AllDown: spec.AllDownAlive, Automation: spec.AutomationAct,
-			Steering:  spec.Steering{Policy: spec.PolicyGeo, Answers: 1, Regions: regions},
+			Steering:  spec.Steering{Policy: spec.PolicyGeo, Answers: 1, Regions: regions, Ramp: 30 * time.Second},
 			Residency: residency,
 			Probes:    []spec.Probe{{TCP: &spec.TCPProbe{Port: 443}, Interval: time.Second, Timeout: time.Second, Fast: 100 * time.Millisecond}},
 		}
@@ -113,7 +115,7 @@ func newLarge(services, hosts int, shared bool) *large {
 // compile goes from the verdicts to the table in force, as the loop does.
 func (l *large) compile(t testing.TB) {
 	t.Helper()
-	decision := l.decider.Decide(steer.Input{Spec: l.f.spec, Plan: l.f.sealed.Plan, States: l.states, Changed: l.changed, Places: l.places})
+	decision := l.decider.Decide(steer.Input{Spec: l.f.spec, Plan: l.f.sealed.Plan, States: l.states, Returns: l.returns, Changed: l.changed, Places: l.places})
 	l.changed = []health.Change{}
 	table, err := answer.Compile(answer.Options{Zones: l.describer.describe(l.f, decision), Geo: l.geo, Before: l.table})
 	if err != nil {
@@ -128,6 +130,19 @@ func (l *large) flip(cluster int, st health.State) {
 		l.states[subject] = st
 		if l.changed != nil {
 			l.changed = append(l.changed, health.Change{Subject: subject, State: st})
+		}
+	}
+}
+
+// back takes all that is watched of a cluster through a step of its return.
+func (l *large) back(cluster int, age time.Duration) {
+	l.returns = maps.Clone(l.returns)
+	if l.returns == nil {
+		l.returns = map[health.Subject]steer.Return{}
+	}
+	for _, subject := range l.watched[cluster] {
+		if l.returns[subject] = (steer.Return{At: time.Unix(1_800_000_000, 0), Age: age}); age > 30*time.Second {
+			delete(l.returns, subject)
 		}
 	}
 }
@@ -185,6 +200,59 @@ func BenchmarkLarge(b *testing.B) {
 			b.ReportMetric(float64(before.HeapAlloc)/(1<<20), "spec-MiB")
 			b.ReportMetric(worst.Seconds()*1000, "worst-ms")
 			b.ReportMetric(sum.Seconds()*1000/float64(n), "flip-ms")
+		})
+	}
+}
+
+// BenchmarkLargeRamp is BenchmarkLarge of the steps of a return, beside the fall and the
+// return itself: a step costs what a flip costs.
+func BenchmarkLargeRamp(b *testing.B) {
+	for _, bc := range []struct {
+		name            string
+		services, hosts int
+		shared          bool
+	}{
+		{"1,000 services of 100 hosts", 1000, 100, false},
+		{"10,000 services of 10 hosts", 10_000, 10, false},
+		{"100,000 services, the same gateways", 100_000, 1, true},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			l := newLarge(bc.services, bc.hosts, bc.shared)
+			l.compile(b)
+			var sum [6]time.Duration
+			names := [...]string{"fall-cpu-ms", "return-at-once-cpu-ms", "first-share-cpu-ms", "second-step-cpu-ms", "whole-cpu-ms", "settled-cpu-ms"}
+			n := 0
+			for b.Loop() {
+				for i := range sum {
+					cluster := n % 10
+					if i == 2 { // it has fallen again
+						l.flip(cluster, health.Down)
+						l.compile(b)
+					}
+					switch i {
+					case 0:
+						l.flip(cluster, health.Down)
+					case 1:
+						l.flip(cluster, health.Up)
+					case 2:
+						l.flip(cluster, health.Up)
+						l.back(cluster, 0)
+					case 3:
+						l.back(cluster, 10*time.Second)
+					case 4:
+						l.back(cluster, 30*time.Second)
+					case 5:
+						l.back(cluster, 35*time.Second)
+					}
+					start := used()
+					l.compile(b)
+					sum[i] += used() - start
+				}
+				n++
+			}
+			for i := range sum {
+				b.ReportMetric(sum[i].Seconds()*1000/float64(n), names[i])
+			}
 		})
 	}
 }

@@ -73,7 +73,7 @@ func (s *site) back(f int, states []health.State, src source) back {
 		a := &s.addrs[f][i]
 		of := states[:len(a.subjects)]
 		states = states[len(of):]
-		if a.down(func(j int) health.State { return of[j] }) {
+		if a.combine == nil && slices.Contains(of, health.Down) || a.combine != nil && a.short(func(j int) health.State { return of[j] }) {
 			continue
 		}
 		r, ok := a.back(of, src.returns)
@@ -94,6 +94,14 @@ func (s *site) back(f int, states []health.State, src source) back {
 // with which, and those before it, all that must pass did. Not ok: it was not down for
 // lack of any of them.
 func (a *address) back(states []health.State, returns map[health.Subject]Return) (r Return, ok bool) {
+	if a.combine == nil { // the last
+		for j := range a.subjects {
+			if one, known := returns[a.subjects[j].Subject]; known && one.At.After(r.At) {
+				r, ok = one, true
+			}
+		}
+		return r, ok
+	}
 	of := make([]Return, len(a.subjects)) // of each subject
 	var list []Return
 	for j := range a.subjects {
@@ -110,30 +118,22 @@ func (a *address) back(states []health.State, returns map[health.Subject]Return)
 			return states[j]
 		}
 	}
-	if len(list) == 0 || !a.down(at(time.Time{})) {
+	if len(list) == 0 || !a.short(at(time.Time{})) {
 		return Return{}, false
 	}
 	slices.SortFunc(list, func(x, y Return) int { return x.At.Compare(y.At) })
 	for _, r := range list {
-		if !a.down(at(r.At)) {
+		if !a.short(at(r.At)) {
 			return r, true
 		}
 	}
 	return Return{}, false
 }
 
-// down tells whether an address has failed by some states of its subjects.
-func (a *address) down(state func(j int) health.State) bool {
-	if a.combine != nil {
-		t := a.tally(state)
-		return t.passing < t.need(a.combine)
-	}
-	for j := range a.subjects {
-		if state(j) == health.Down {
-			return true
-		}
-	}
-	return false
+// short tells whether too few of what a service counts passes, by some states.
+func (a *address) short(state func(j int) health.State) bool {
+	t := a.tally(state)
+	return t.passing < t.need(a.combine)
 }
 
 // comeBack looks at the returns of a site whose states are as they were, and tells whether
@@ -148,43 +148,27 @@ func (k *seen) comeBack(s *site, i int, src source) bool {
 	return true
 }
 
-// watches tells whether a subject is one of a site's.
-func (s *site) watches(sub health.Subject) bool {
-	for f := range s.addrs {
-		for i := range s.addrs[f] {
-			if slices.ContainsFunc(s.addrs[f][i].subjects, func(o SubjectOf) bool { return o.Subject == sub }) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // comeBack decides anew for the sites whose subjects have other returns.
 func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
 	if len(old) == 0 && len(now.real.returns) == 0 {
 		return
 	}
-	moved := map[netip.Addr][]health.Subject{}
+	moved := map[netip.Addr]struct{}{}
 	note := func(a, b map[health.Subject]Return) {
 		for s, r := range a {
 			if other, ok := b[s]; !ok || other != r {
-				moved[s.Addr.Addr()] = append(moved[s.Addr.Addr()], s)
+				moved[s.Addr.Addr()] = struct{}{}
 			}
 		}
 	}
 	note(old, now.real.returns)
 	note(now.real.returns, old)
-	if len(moved) == 0 {
-		return
-	}
-	if d.watchers == nil {
+	if len(moved) > 0 && d.watchers == nil {
 		d.watchers = newWatchers(d.prepared)
 	}
-	for addr, subjects := range moved {
+	for addr := range moved {
 		for _, w := range d.watchers.of(addr) {
-			s := &d.prepared.kinds[w.kind].sites[w.site]
-			if slices.ContainsFunc(subjects, s.watches) && d.kinds[w.kind].comeBack(s, int(w.site), now.real) {
+			if d.kinds[w.kind].comeBack(&d.prepared.kinds[w.kind].sites[w.site], int(w.site), now.real) {
 				d.kinds[w.kind].forget()
 			}
 		}
