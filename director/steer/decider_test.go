@@ -131,7 +131,9 @@ func differing(a, b map[health.Subject]health.State) []health.Change {
 // step changes what decisions depend on.
 func (f *fleet) step(t *rapid.T) {
 	f.plan = proto.CloneOf(f.plan)
-	switch rapid.IntRange(0, 7).Draw(t, "step") {
+	switch rapid.IntRange(0, 9).Draw(t, "step") {
+	case 8, 9:
+		f.drawReturn(t, rapid.SampledFrom(f.set.Clusters).Draw(t, "back").Name)
 	case 0:
 		svc := rapid.SampledFrom(f.set.Services).Draw(t, "flips")
 		e := rapid.SampledFrom(svc.Endpoints).Draw(t, "where")

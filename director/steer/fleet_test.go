@@ -3,6 +3,7 @@ package steer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -49,6 +50,8 @@ type fleet struct {
 	set    *spec.Set
 	plan   *plan.Plan
 	states map[health.Subject]health.State
+	// returns is replaced, never changed.
+	returns map[health.Subject]Return
 }
 
 func newFleet() *fleet {
@@ -63,7 +66,7 @@ func newFleet() *fleet {
 }
 
 func (f *fleet) input() Input {
-	return Input{Spec: f.set, Plan: f.plan, States: f.states, Places: places}
+	return Input{Spec: f.set, Plan: f.plan, States: f.states, Returns: f.returns, Places: places}
 }
 
 // cluster adds a cluster: "fra:DE", with options domain=, env=, capacity=, and
@@ -105,7 +108,7 @@ func (f *fleet) service(t failer, name string, policy spec.Policy, sites ...stri
 	s := &spec.GlobalService{
 		Name: name, Hosts: []string{name + ".example.org"}, Environment: "prod", TTL: 20 * time.Second,
 		ResidencyUnknown: spec.ResidencyUnknownIntersect, MinHealthy: 1, AllDown: spec.AllDownAlive, Automation: spec.AutomationAct,
-		Steering: spec.Steering{Policy: policy, Answers: 1},
+		Steering: spec.Steering{Policy: policy, Answers: 1, Ramp: 30 * time.Second},
 		Probes: []spec.Probe{{
 			HTTP:     &spec.HTTPProbe{Scheme: "http", Port: 80, Method: "GET", Path: "/", Host: name + ".example.org", Statuses: []int{200}},
 			Interval: time.Second, Timeout: time.Second, Fast: 100 * time.Millisecond,
@@ -156,6 +159,39 @@ func (f *fleet) mark(where string, kind health.Kind, st health.State) {
 				for _, o := range Subjects(svc, a) {
 					if kind == health.KindUnknown || o.Subject.Kind == kind {
 						f.states[o.Subject] = st
+					}
+				}
+			}
+		}
+	}
+}
+
+// noon is when returns are counted from.
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// back makes what is watched at a cluster, or an address, have come back so long after noon, and be of
+// that age; of one past the last step nothing is left.
+func (f *fleet) back(where string, after, age time.Duration) {
+	f.returns = maps.Clone(f.returns)
+	if f.returns == nil {
+		f.returns = map[health.Subject]Return{}
+	}
+	r := Return{At: noon.Add(after)}
+	steps := Steps(f.set)
+	for _, step := range steps {
+		if age >= step {
+			r.Age = step
+		}
+	}
+	for _, svc := range f.set.Services {
+		for _, e := range svc.Endpoints {
+			for _, a := range e.Watched() {
+				if where != e.Cluster && where != f.set.NameOf(a) {
+					continue
+				}
+				for _, o := range Subjects(svc, a) {
+					if f.returns[o.Subject] = r; len(steps) == 0 || age >= steps[len(steps)-1] {
+						delete(f.returns, o.Subject)
 					}
 				}
 			}

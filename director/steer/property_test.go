@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -53,9 +54,27 @@ func draw(t *rapid.T) *fleet {
 	svc.ResidencyUnknown = rapid.SampledFrom([]spec.ResidencyUnknown{spec.ResidencyUnknownIntersect, spec.ResidencyUnknownAllow}).Draw(t, "unknown")
 	drawProbes(t, svc)
 	drawRules(t, f, svc)
+	svc.Steering.Ramp = rapid.SampledFrom([]time.Duration{0, 30 * time.Second, 30 * time.Second, time.Minute}).Draw(t, "ramp")
 	drawStates(t, f, svc)
+	drawReturns(t, f)
 	drawOverrides(t, f)
 	return f
+}
+
+func drawReturns(t *rapid.T, f *fleet) {
+	f.returns = nil
+	for _, c := range f.set.Clusters {
+		if rapid.IntRange(0, 2).Draw(t, "returns") == 0 {
+			f.drawReturn(t, c.Name)
+		}
+	}
+}
+
+func (f *fleet) drawReturn(t *rapid.T, cluster string) {
+	seconds := func(label string, from ...int) time.Duration {
+		return time.Duration(rapid.SampledFrom(from).Draw(t, label)) * time.Second
+	}
+	f.back(cluster, seconds("after", 0, 3, 4, 7, 9, 20), seconds("age", 0, 10, 20, 30, 35, 60, 65))
 }
 
 // drawProbes adds probes, hard and soft, and a rule for them.
@@ -338,6 +357,7 @@ func TestLossMovesOnlyItsClients(t *testing.T) {
 				delete(f.states, s)
 			}
 		}
+		f.returns = nil // of sites that return together, those who came first leave the shares to others
 		before := Decide(f.input())
 		lost := rapid.SampledFrom(f.set.Clusters).Draw(t, "lost").Name
 		f.mark(lost, health.KindUnknown, health.Down)
@@ -371,7 +391,7 @@ func TestOrderNeverShows(t *testing.T) {
 		f := draw(t)
 		one := Decide(f.input())
 
-		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}}
+		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}, returns: f.returns}
 		maps.Copy(g.states, f.states)
 		g.set.Clusters = rapid.Permutation(f.set.Clusters).Draw(t, "clusters'")
 		svc := *f.set.Services[0]
@@ -437,7 +457,9 @@ func TestDeciderForgetsNothing(t *testing.T) {
 		f := draw(t)
 		var d Decider
 		for range rapid.IntRange(1, 4).Draw(t, "steps") {
-			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			case 4:
+				drawReturns(t, f)
 			case 0:
 				clear(f.states)
 				drawStates(t, f, f.set.Services[0])

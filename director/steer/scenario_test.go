@@ -123,6 +123,9 @@ func (s *story) do(words []string) {
 	case "heal":
 		f.mark(args[0], health.KindUnknown, health.Up)
 		f.mark(args[0], health.KindSoft, health.Up)
+	case "back": // back fra 12s 8s: it came back at 12 s, 8 s ago
+		f.mark(args[0], health.KindUnknown, health.Up)
+		f.back(args[0], duration(t, args[1]), duration(t, args[2]))
 	case "degrade":
 		f.mark(args[0], health.KindSoft, health.Down)
 	case "lose", "regain": // one probe of a service at a cluster, named as people see it, or its fast signal
@@ -154,6 +157,15 @@ func (s *story) do(words []string) {
 	default:
 		t.Fatalf("unknown command %q", words)
 	}
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func serviceNamed(t *testing.T, set *spec.Set, name string) *spec.GlobalService {
@@ -219,6 +231,8 @@ func (s *story) set(svc *spec.GlobalService, text string) {
 		svc.ResidencyUnknown = map[string]spec.ResidencyUnknown{"allow": spec.ResidencyUnknownAllow, "intersect": spec.ResidencyUnknownIntersect}[value]
 	case "order":
 		svc.Steering.Order = strings.Split(value, ",")
+	case "ramp":
+		svc.Steering.Ramp = duration(s.t, value)
 	case "answers":
 		svc.Steering.Answers = int(number(s.t, value))
 	case "minHealthy":
@@ -305,11 +319,17 @@ func (s *story) ask(args []string) {
 		for _, a := range svc.Addrs(f, &c) {
 			addrs = append(addrs, s.f.set.NameOf(a))
 		}
+		if c.Share > 0 {
+			text += fmt.Sprintf(" %d%%", c.Share)
+		}
 		parts = append(parts, text+" "+strings.Join(addrs, "+"))
 	}
 	line := strings.Join(parts, ", ")
 	if line == "" {
 		line = "nothing"
+	}
+	if set.Pinned {
+		line += " [pinned]"
 	}
 	if set.Tier != TierHealthy {
 		line += " [" + set.Tier.String() + "]"
@@ -362,11 +382,11 @@ func dumpRuling(r *Ruling) string {
 	dumpView := func(f Family, v *View) {
 		for i := range v.Sets {
 			s := &v.Sets[i]
-			out += fmt.Sprintf(" %s %d: %v %t %t %q", f, i, s.Tier, s.Weighted, s.FailOpen, r.Why(f, s))
+			out += fmt.Sprintf(" %s %d: %v %t %t %t %q", f, i, s.Tier, s.Weighted, s.Pinned, s.FailOpen, r.Why(f, s))
 			for _, list := range [][]Choice{s.Choices, s.Rest} {
 				for j := range list {
 					c := &list[j]
-					out += fmt.Sprintf(" %s/%s*%d%v", c.Cluster, c.Domain, c.Weight, r.Addrs(f, c))
+					out += fmt.Sprintf(" %s/%s*%d %d%% %v", c.Cluster, c.Domain, c.Weight, c.Share, r.Addrs(f, c))
 				}
 				out += ";"
 			}
