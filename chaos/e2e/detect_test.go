@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/divertdns/divert/chaos/local"
 	"github.com/divertdns/divert/chaos/relay"
@@ -18,7 +24,7 @@ func TestHang(t *testing.T) {
 	must(t, r.Pause("fra"))
 	r.until(6*time.Second, "the hung site is out", r.all("pay.example.org", "nyc"))
 	must(t, r.Resume("fra"))
-	r.until(30*time.Second, "it returns after its hold", r.all("pay.example.org", "fra"))
+	r.until(60*time.Second, "it returns after its hold, and has all of its clients 30 s later", r.all("pay.example.org", "fra"))
 }
 
 // TestTwoSites: two clusters, the larger one dead: it fails over (S9 is no
@@ -50,8 +56,8 @@ func TestTwoOfThree(t *testing.T) {
 	r.until(5*time.Second, "it fails over again", r.all("pay.example.org", "sin"))
 }
 
-// TestReturn: a site that is well again returns after its hold, and one that
-// falls a second time within ten minutes is held, over restarts of all directors
+// TestReturn: a site that is well again returns after its hold, to 10, 50 and then all
+// of its clients over 30 s, on every director the same ones; and one that falls a second time within ten minutes is held, over restarts of all directors
 // too, until a person ends the wait (S10).
 func TestReturn(t *testing.T) {
 	long(t)
@@ -68,12 +74,31 @@ func TestReturn(t *testing.T) {
 
 	fall()
 	well := time.Now()
-	r.until(30*time.Second, "it returns", r.all(host, "fra"))
-	if took := time.Since(well); took < 10*time.Second {
+	r.until(30*time.Second, "it returns", func() error {
+		if to, err := r.toFra(1, host); err != nil || !slices.Contains(to, true) {
+			return cmp.Or(err, errors.New("nobody is sent to fra"))
+		}
+		return nil
+	})
+	came := time.Now()
+	if took := came.Sub(well); took < 10*time.Second {
 		t.Errorf("it returned %s after it was well, want at least the hold of 10s", took)
 	} else {
 		t.Logf("the first return took %s", took.Round(10*time.Millisecond))
 	}
+	for _, step := range []struct {
+		after   time.Duration
+		percent float64
+	}{{0, 10}, {10 * time.Second, 50}, {30 * time.Second, 100}} {
+		what := fmt.Sprintf("it has %g %% of its clients, the same ones on every director", step.percent)
+		r.until(25*time.Second, what, r.shares(host, step.percent))
+		if took := time.Since(came); took < step.after-time.Second {
+			t.Errorf("it has %g %% of its clients %s after its return, want %s", step.percent, took, step.after)
+		} else {
+			t.Logf("%s after its return %s", took.Round(10*time.Millisecond), what)
+		}
+	}
+	r.until(10*time.Second, "it has all of its clients", r.all(host, "fra"))
 
 	fall() // the third transition in ten minutes
 	damped := func() error {
@@ -104,7 +129,62 @@ func TestReturn(t *testing.T) {
 	})
 	r.settleBut("fra")
 	r.must(2, "readmit", "cluster/fra", "--reason", "the power supply is replaced")
-	r.until(10*time.Second, "a person ends the wait", r.all(host, "fra"))
+	r.until(45*time.Second, "a person ends the wait", r.all(host, "fra"))
+}
+
+// rampClients is how many networks are asked for.
+const rampClients = 1000
+
+// toFra tells of clients, each of a network of its own, which a director sends to fra.
+func (r *rig) toFra(i int, host string) ([]bool, error) {
+	out := make([]bool, rampClients)
+	for c := range out {
+		reply, err := r.reply(i, host, fmt.Sprintf("100.%d.%d.0/24", 64+c>>8, c&255))
+		if err != nil {
+			return nil, err
+		}
+		if len(reply.Answer) != 1 {
+			return nil, fmt.Errorf("%s has no answer for client %d", local.Name(i), c)
+		}
+		out[c] = r.siteOf(reply.Answer[0].(*dns.A).A.String()) == "fra"
+	}
+	return out, nil
+}
+
+// shares checks that all directors send the same clients to fra, that those are as many
+// percent as is wanted, give or take five standard deviations, and that status says so.
+func (r *rig) shares(host string, percent float64) func() error {
+	return func() error {
+		var first []bool
+		for i := 1; i <= r.Directors(); i++ {
+			to, err := r.toFra(i, host)
+			if err != nil {
+				return err
+			}
+			if first == nil {
+				first = to
+			} else if !slices.Equal(first, to) {
+				return fmt.Errorf("%s sends other clients to fra than %s", local.Name(i), local.Name(1))
+			}
+		}
+		n, p, got := float64(rampClients), percent/100, 0.0
+		for _, yes := range first {
+			if yes {
+				got += 1 / n
+			}
+		}
+		if bound := 5*math.Sqrt(p*(1-p)/n) + 1e-9; math.Abs(got-p) > bound {
+			return fmt.Errorf("fra has %.3f of the clients, want %.2f +- %.3f", got, p, bound)
+		}
+		s, err := r.status(2)
+		if err != nil {
+			return err
+		}
+		if site := siteIn(s, "pay", "fra"); cmp.Or(float64(site.Share), 100) != percent {
+			return fmt.Errorf("status says %d %%: %s", site.Share, site.Why)
+		}
+		return nil
+	}
 }
 
 // TestControlPlane: an API server alone is down: its cluster is impaired, which
