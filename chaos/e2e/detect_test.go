@@ -139,7 +139,7 @@ const rampClients = 1000
 func (r *rig) toFra(i int, host string) ([]bool, error) {
 	out := make([]bool, rampClients)
 	for c := range out {
-		reply, err := r.reply(i, host, fmt.Sprintf("100.%d.%d.0/24", 64+c>>8, c&255))
+		reply, err := r.reply(i, host, fmt.Sprintf("20.%d.%d.0/24", c>>8, c&255))
 		if err != nil {
 			return nil, err
 		}
