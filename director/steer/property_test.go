@@ -61,38 +61,6 @@ func draw(t *rapid.T) *fleet {
 	return f
 }
 
-func drawReturns(t *rapid.T, f *fleet) {
-	f.returns = nil
-	for _, c := range f.set.Clusters {
-		if rapid.IntRange(0, 2).Draw(t, "returns") == 0 {
-			f.drawReturn(t, c.Name)
-		}
-	}
-}
-
-func (f *fleet) drawReturn(t *rapid.T, cluster string) {
-	seconds := func(label string, from ...int) time.Duration {
-		return time.Duration(rapid.SampledFrom(from).Draw(t, label)) * time.Second
-	}
-	f.back(cluster, seconds("after", 0, 3, 4, 7, 9, 20), seconds("age", 0, 10, 20, 30, 35, 60, 65))
-}
-
-// drawProbes adds probes, hard and soft, and a rule for them.
-func drawProbes(t *rapid.T, svc *spec.GlobalService) {
-	for i := range rapid.IntRange(0, 3).Draw(t, "more probes") {
-		p := httpProbe(rapid.SampledFrom([]uint16{80, 81}).Draw(t, "port"), fmt.Sprintf("/%d", i), 0)
-		p.Weight = rapid.Int64Range(0, 3).Draw(t, "probe weight")
-		if rapid.Bool().Draw(t, "fast") {
-			p.Fast = 100_000_000
-		}
-		svc.Probes = append(svc.Probes, p)
-	}
-	if rapid.IntRange(0, 2).Draw(t, "soft probe") == 0 {
-		svc.Probes = append(svc.Probes, spec.Probe{Kube: &spec.KubeProbe{MinNodesReady: 50}, Interval: 10_000_000_000})
-	}
-	svc.Combine = spec.Combine{AtLeast: rapid.IntRange(0, 3).Draw(t, "at least"), DegradedBelow: rapid.Int64Range(0, 5).Draw(t, "degraded below")}
-}
-
 var somePrefixes = []string{"203.0.113.0/24", "203.0.113.128/25", "203.0.0.0/16", "2001:db8:1::/48", "::ffff:198.51.100.0/120"}
 
 func drawClients(t *rapid.T) spec.Clients {

@@ -37,6 +37,38 @@ func told(s *Set, n int, chance map[string][2]float64) []string {
 	return clustersOf(&Set{Choices: picked(admitted, n)})
 }
 
+func drawReturns(t *rapid.T, f *fleet) {
+	f.returns = nil
+	for _, c := range f.set.Clusters {
+		if rapid.IntRange(0, 2).Draw(t, "returns") == 0 {
+			f.drawReturn(t, c.Name)
+		}
+	}
+}
+
+func (f *fleet) drawReturn(t *rapid.T, cluster string) {
+	seconds := func(label string, from ...int) time.Duration {
+		return time.Duration(rapid.SampledFrom(from).Draw(t, label)) * time.Second
+	}
+	f.back(cluster, seconds("after", 0, 3, 4, 7, 9, 20), seconds("age", 0, 10, 20, 30, 35, 60, 65))
+}
+
+// drawProbes adds probes, hard and soft, and a rule for them.
+func drawProbes(t *rapid.T, svc *spec.GlobalService) {
+	for i := range rapid.IntRange(0, 3).Draw(t, "more probes") {
+		p := httpProbe(rapid.SampledFrom([]uint16{80, 81}).Draw(t, "port"), fmt.Sprintf("/%d", i), 0)
+		p.Weight = rapid.Int64Range(0, 3).Draw(t, "probe weight")
+		if rapid.Bool().Draw(t, "fast") {
+			p.Fast = 100_000_000
+		}
+		svc.Probes = append(svc.Probes, p)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "soft probe") == 0 {
+		svc.Probes = append(svc.Probes, spec.Probe{Kube: &spec.KubeProbe{MinNodesReady: 50}, Interval: 10_000_000_000})
+	}
+	svc.Combine = spec.Combine{AtLeast: rapid.IntRange(0, 3).Draw(t, "at least"), DegradedBelow: rapid.Int64Range(0, 5).Draw(t, "degraded below")}
+}
+
 // TestStepsMoveOnlyToWhoReturns: through falls, returns and their steps, in whatever
 // order, a client goes only from a site that falls, or to one that has more of its clients
 // than before; no share shrinks but by a fall; and nobody is left without an answer (S1).
