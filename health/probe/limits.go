@@ -39,7 +39,7 @@ func (e *entry) hurried() time.Duration {
 	if e.Fast {
 		return max(e.Interval/2, minInterval)
 	}
-	return min(e.Interval, max(e.Interval/4, hurriedAtLeast))
+	return min(e.Interval, max(e.Interval/8, hurriedAtLeast))
 }
 
 // limit stretches intervals so that no more than so many probes a second start. Those in

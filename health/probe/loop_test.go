@@ -248,7 +248,7 @@ func TestBurst(t *testing.T) {
 }
 
 // TestConfirm: the first failure of a deep probe is followed at once by another, and by
-// one each quarter of the interval until doubt ends.
+// one each eighth of the interval until doubt ends.
 func TestConfirm(t *testing.T) {
 	run(t, func(w *world) {
 		w.Set([]Target{deep(1, 8*time.Second)})
@@ -257,8 +257,8 @@ func TestConfirm(t *testing.T) {
 		w.set(func(context.Context, *request) outcome { return outcome{reason: "status 503"} })
 		time.Sleep(50 * time.Second)
 		times := w.since(address(1), kindHTTP, from)
-		if len(times) < 12 || times[1].Sub(times[0]) > tick || times[2].Sub(times[1]) > 2500*time.Millisecond {
-			t.Fatalf("got probes at %v, want the second at once and the third after a quarter of the interval", times)
+		if len(times) < 12 || times[1].Sub(times[0]) > tick || times[2].Sub(times[1]) > 1250*time.Millisecond {
+			t.Fatalf("got probes at %v, want the second at once and the third after an eighth of the interval", times)
 		}
 		if last := times[len(times)-2:]; last[1].Sub(last[0]) < 6*time.Second {
 			t.Errorf("got probes at %v, want the last after an interval each", times)

@@ -30,7 +30,7 @@ func FastSignal() Rhythm {
 // DeepProbe is the rhythm of a check each second.
 func DeepProbe() Rhythm {
 	return Rhythm{
-		Idle: time.Second, Doubt: 250 * time.Millisecond, Least: time.Second, Most: time.Second,
+		Idle: time.Second, Doubt: 125 * time.Millisecond, Least: time.Second, Most: time.Second,
 		Late: 150 * time.Millisecond, LateBy: 3, Out: 4, At: true,
 	}
 }
