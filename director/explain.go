@@ -29,11 +29,18 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 	var table *answer.Table
 	var decision steer.Decision
 	var ground *geo.Table
+	var evidence []siteEvidence
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
 	// All at one instant: a plan that comes between may bring a service.
-	err = d.loop.inspect(ctx, func(time.Time) {
+	err = d.loop.inspect(ctx, func(now time.Time) {
 		f, table, decision, ground = d.horizon.current(), d.table.Load(), d.loop.decision, d.loop.earth.Load().table
+		if f == nil {
+			return
+		}
+		if svc, _ := find(f.spec, decision, host); svc != nil {
+			evidence = d.loop.evidence(f, svc, now)
+		}
 	})
 	if err != nil {
 		return api.Explanation{}, err
@@ -84,6 +91,7 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 			out.Hostnames = append(out.Hostnames, *hostnameView(d.resolver, name))
 		}
 	}
+	out.Evidence = proved(evidence, d.loop.verify())
 	if len(out.Answers) == 0 {
 		return api.Explanation{}, errors.New(host + " has no address")
 	}

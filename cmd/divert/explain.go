@@ -12,6 +12,7 @@ import (
 
 func (a *app) explainCommand() *cobra.Command {
 	var client string
+	var verbose bool
 	c := &cobra.Command{
 		Use:     "explain HOST",
 		GroupID: groupSee,
@@ -20,9 +21,17 @@ func (a *app) explainCommand() *cobra.Command {
 step that led to it: residency, drains, health, preference.
 
 --client is the client's address or prefix. A resolver that sends no client
-subnet is itself the client. Without --client it is a client of unknown place.`,
+subnet is itself the client. Without --client it is a client of unknown place.
+
+For each site that is not healthy it says which evidence counted: every probe, the
+certificate in force and whose votes proved it, and what each director says now. A
+fall is agreed by suspicion: what all directors hold against the probe's target must
+reach a bound, towards which one director counts a part at most, so that none does
+it alone. A return needs votes. Whoever is left out is named, with why: not
+assigned, silent, abstaining, stale. --verbose shows that for all sites.`,
 		Example: `  divert explain shop.example.org --client 81.2.69.142
   divert explain shop.example.org --client 2001:db8:7::/48
+  divert explain shop.example.org --verbose
   divert explain pay.example.org -o json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -40,7 +49,7 @@ subnet is itself the client. Without --client it is a client of unknown place.`,
 			if a.json() {
 				return a.printJSON(e)
 			}
-			_, err = fmt.Fprint(a.out, a.explainPage(e))
+			_, err = fmt.Fprint(a.out, a.explainPage(e, verbose))
 			return err
 		},
 		ValidArgsFunction: a.complete(func(s api.Status) []string {
@@ -52,6 +61,7 @@ subnet is itself the client. Without --client it is a client of unknown place.`,
 		}),
 	}
 	c.Flags().StringVar(&client, "client", "", "the client's IP `ADDRESS` or prefix")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the evidence of every site")
 	return c
 }
 
@@ -63,7 +73,7 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-func (a *app) explainPage(e api.Explanation) string {
+func (a *app) explainPage(e api.Explanation, verbose bool) string {
 	p := &page{width: a.width(), colour: a.colour}
 	who := e.Client
 	if who == "" {
@@ -106,5 +116,6 @@ func (a *app) explainPage(e api.Explanation) string {
 		c := resolved(h, a.now())
 		p.wrapped(0, "", c.style, c.text)
 	}
+	a.evidence(p, e.Evidence, verbose)
 	return p.b.String()
 }

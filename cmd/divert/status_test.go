@@ -191,6 +191,7 @@ func TestExplainPage(t *testing.T) {
 		},
 		Hostnames: []api.Hostname{{Hostname: "lb.nyc.example.net", Addresses: []string{"198.51.100.10"}, At: at(-20 * time.Second), Problem: "no server that resolves names answers"}},
 	}}
+	f.explain.Evidence = judged()
 	server := serve(t, f)
 	tests := []struct {
 		name string
@@ -198,6 +199,7 @@ func TestExplainPage(t *testing.T) {
 		code int
 		errs string
 	}{
+		{"explain-verbose", []string{"explain", "shop.example.org", "--verbose"}, exitDone, ""},
 		{"explain", []string{"explain", "shop.example.org", "--client", "81.2.69.142"}, exitDone, ""},
 		{"explain-unknown-place", []string{"explain", "shop.example.org"}, exitDone, ""},
 		{"explain-json", []string{"explain", "shop.example.org", "-o", "json"}, exitDone, ""},
@@ -209,9 +211,53 @@ func TestExplainPage(t *testing.T) {
 		if code := term.run(t.Context(), append(tc.args, "--server", server)); code != tc.code || !strings.Contains(term.stderr.String(), tc.errs) {
 			t.Errorf("%v: got exit %d, %s", tc.args, code, term.stderr.String())
 		}
-		if tc.name != "" {
-			golden(t, tc.name, term.stdout.String())
+		if tc.name == "" {
+			continue
 		}
+		golden(t, tc.name, term.stdout.String())
+		for line := range strings.Lines(term.stdout.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 && tc.name != "explain-json" {
+				t.Errorf("%s: a line has %d columns: %s", tc.name, n, line)
+			}
+		}
+	}
+}
+
+// judged is what two sites are judged by: fra has fallen, nyc is suspected by one.
+func judged() []api.Evidence {
+	up := func(names ...string) (out []api.Word) {
+		for _, name := range names {
+			out = append(out, api.Word{Director: name, Assigned: true, Word: "up", Counted: true})
+		}
+		return out
+	}
+	return []api.Evidence{
+		{Cluster: "fra", Health: "failed", Why: "fra failed: signal/192.0.2.10:443 and 1 more down", Subjects: []api.SubjectEvidence{
+			{
+				Subject: "signal/192.0.2.10:443", Address: "192.0.2.10", Probe: "fast :443", State: "down", Transition: 3, Since: at(-4 * time.Second), Next: "up", Votes: 3,
+				Reason: "down for 3 of 5 observers (d1, d2, d3): timeout connecting, 6 times in a row", Voters: []string{"d1", "d2", "d3"},
+				Words: []api.Word{
+					{Director: "d1", Assigned: true, Word: "down", Counted: true, Why: "passes again, must be healthy for 20s"},
+					{Director: "d2", Assigned: true, Word: "down", Counted: true},
+					{Director: "d3", Assigned: true, Word: "down", Counted: true},
+					{Director: "d4", Assigned: true, Word: "unknown", LeftOut: "abstains"},
+					{Director: "d5", Assigned: true, Word: "down", LeftOut: "silent for 6m"},
+					{Director: "d6", Word: "unknown", LeftOut: "not assigned"},
+				},
+			},
+			{
+				Subject: "check/0123456789abcdef@192.0.2.10:443", Address: "192.0.2.10", Probe: "https :443/healthz", State: "unknown", Next: "down", Weight: 8.2, Needed: 20, Cap: 6.67,
+				Words: append([]api.Word{
+					{Director: "d1", Assigned: true, Word: "suspects", Weight: 4.1, Counted: true, Why: "timeout waiting for the answer, 3 times in a row"},
+					{Director: "d2", Assigned: true, Word: "suspects", Weight: 4.1, Counted: true},
+					{Director: "d6", Word: "down", Weight: 0, Counted: true},
+				}, up("d3", "d4", "d5")...),
+			},
+			{Subject: "soft/0123456789abcdef@192.0.2.10:443", Address: "192.0.2.10", Probe: "gray :443", State: "unknown", Next: "down", Votes: 3, Words: up("d1", "d2", "d3", "d4", "d5")},
+		}},
+		{Cluster: "nyc", Health: "healthy", Subjects: []api.SubjectEvidence{
+			{Subject: "signal/198.51.100.10:443", Address: "198.51.100.10", Probe: "fast :443", State: "up", Transition: 2, Since: at(-time.Hour), Next: "down", Needed: 20, Cap: 6.67, Words: up("d1", "d2", "d3", "d4", "d5")},
+		}},
 	}
 }
 

@@ -267,6 +267,53 @@ type Explanation struct {
 	Answers []Family `json:"answers"`
 	// Hostnames are those of the service's endpoints.
 	Hostnames []Hostname `json:"hostnames,omitempty"`
+	// Evidence is what each site is judged by, as this director holds it.
+	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// Evidence is what one site is judged by.
+type Evidence struct {
+	Cluster  string            `json:"cluster"`
+	Health   string            `json:"health"` // healthy degraded failed unknown
+	Why      string            `json:"why,omitempty"`
+	Subjects []SubjectEvidence `json:"subjects"`
+}
+
+// SubjectEvidence is what one subject is judged by: the certificate in force, and what
+// each director now says of the transition that comes next.
+type SubjectEvidence struct {
+	Subject    string     `json:"subject"`
+	Address    string     `json:"address"` // or hostname
+	Probe      string     `json:"probe"`   // for people, as in Status
+	State      string     `json:"state"`
+	Transition uint64     `json:"transition"` // 0: no certificate yet
+	Since      *time.Time `json:"since,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	// Voters are the directors whose votes prove the certificate in force, as far as this
+	// director holds a proof; given for sites that are not healthy.
+	Voters []string `json:"voters,omitempty"`
+	Next   string   `json:"next"` // down, up: the transition that comes next
+	// Votes is how many full votes bring it about, of a return or a soft subject. A fall
+	// goes by Weight: what all directors together hold against the subject, of Needed,
+	// one of them Cap at most.
+	Votes  int     `json:"votes,omitempty"`
+	Weight float64 `json:"weight"`
+	Needed float64 `json:"needed,omitempty"`
+	Cap    float64 `json:"cap,omitempty"`
+	Words  []Word  `json:"words"`
+}
+
+// Word is what one director now says of a subject.
+type Word struct {
+	Director string `json:"director"`
+	Assigned bool   `json:"assigned"`
+	Word     string `json:"word"` // up, down, suspects (up, with doubts), unknown
+	// Weight is what it counts for the next transition: of a fall, the director's
+	// suspicion, at most Cap.
+	Weight  float64 `json:"weight"`
+	Counted bool    `json:"counted"`           // for or against
+	Why     string  `json:"why,omitempty"`     // as far as this director knows
+	LeftOut string  `json:"leftOut,omitempty"` // why it is not counted
 }
 
 // Family is the explanation for one address family, or for both.
