@@ -98,6 +98,9 @@ type Suspicion struct {
 	more  int           // and how many of them came right after a missed one
 	first time.Duration // when the first of them was sent
 
+	forgotten     bool          // φ was, and nothing has been answered since
+	outage, ended time.Duration // of what was no burst of loss: what was sent from then until then
+
 	answers [lately]uint32 // ms: when answered probes were sent, a ring
 	next    uint8
 }
@@ -115,10 +118,13 @@ func (s *Suspicion) Missed(sent, now time.Time, sign Sign) bool {
 		if again {
 			more = 1
 		}
-		s.learn(1, more)
+		// The last probes of an outage are missed only when it is over.
+		if at < s.outage || at >= s.ended {
+			s.learn(1, more)
+		}
 		return false
 	}
-	if s.run == 0 || at < s.first {
+	if s.run == 0 && !s.forgotten || at < s.first {
 		s.first = at
 	}
 	if again {
@@ -147,15 +153,21 @@ func (s *Suspicion) alive(at time.Duration) {
 	if !s.heard || at > s.answered {
 		s.answered, s.heard = at, true
 	}
-	if s.run == 1 || s.run > 1 && s.missed-s.first <= longestBurst {
+	switch {
+	case s.forgotten || s.run > 1 && s.missed-s.first > longestBurst:
+		s.outage, s.ended = s.first, at
+	case s.run > 0:
 		s.learn(s.run, s.more)
 	}
-	s.Forget()
+	s.phi, s.run, s.more, s.forgotten = 0, 0, 0, false
 }
 
 // Forget drops φ and what it is made of: it was a death, or is too long ago. What
 // the path has shown stays.
-func (s *Suspicion) Forget() { s.phi, s.run, s.more = 0, 0, 0 }
+func (s *Suspicion) Forget() {
+	s.forgotten = s.forgotten || s.run > 0
+	s.phi, s.run, s.more = 0, 0, 0
+}
 
 // AnsweredSince reports whether a probe sent after then has been answered.
 func (s *Suspicion) AnsweredSince(sent time.Time) bool {

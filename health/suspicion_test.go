@@ -346,3 +346,43 @@ func BenchmarkSuspicion(b *testing.B) {
 		}
 	}
 }
+
+// TestOutageTeachesNothing (S10, F19): a subject that is dead for a second and well for
+// a second is missed as much each time. The last probes of an outage are missed when it
+// is over, since their deadlines are 300 ms later: they are no loss of the path either.
+// A fall amid an outage drops φ and changes none of that.
+func TestOutageTeachesNothing(t *testing.T) {
+	const (
+		pace     = 50 * time.Millisecond
+		deadline = 300 * time.Millisecond
+	)
+	for _, falls := range []bool{false, true} {
+		s, start := &Suspicion{}, time.Unix(1000, 0)
+		var first float64
+		for cycle := range 6 {
+			most, dead, began := 0.0, false, start.Add(time.Duration(cycle)*2*time.Second)
+			for ago := time.Duration(0); ago < 2*time.Second; ago += pace {
+				now := began.Add(ago)
+				if sent := now.Add(-deadline); ago >= deadline && sent.Before(began.Add(time.Second)) {
+					s.Missed(sent, now, SignSilent)
+					most = max(most, s.Phi())
+				}
+				if falls && !dead && most > 4 {
+					dead = true
+					s.Forget()
+				}
+				if ago >= time.Second {
+					s.Answered(now, now)
+				}
+			}
+			if cycle == 0 {
+				first = most
+			} else if most < first-0.5 {
+				t.Errorf("falls %v: outage %d made φ %.1f at most, the first %.1f", falls, cycle, most, first)
+			}
+		}
+		if lost, again := s.Loss(); lost > 0.02 || again > 0.02 {
+			t.Errorf("falls %v: the path is said to lose %.2f, and %.2f in a row, want what is supposed of any", falls, lost, again)
+		}
+	}
+}
