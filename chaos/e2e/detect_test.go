@@ -50,8 +50,23 @@ func TestTwoOfThree(t *testing.T) {
 	long(t)
 	r := start(t, local.Options{})
 	r.settle()
+	must(t, r.Cut(t.Context(), "d1", "sin"))
 	must(t, r.Kill("fra"))
 	r.until(5*time.Second, "it fails over", r.all("pay.example.org", "nyc"))
+	// A dead site is dead for all, one that a director cannot reach for it alone (F6).
+	r.matrix(2, "pay", 1, map[string]string{
+		"pay@fra": "d1- d2- d3- fail", "pay@nyc": "d1+ d2+ d3+ pass", "pay@sin": "d1- d2+ d3+ disagree",
+	})
+	must(t, r.Pause("d3"))
+	r.until(5*time.Second, "whoever is silent is named, and the rest have their word", func() error {
+		out, code := r.divert(1, "probe", "pay@nyc")
+		if code != 3 || !strings.Contains(out, "! d3 silent for") || !strings.Contains(out, "2 of 2 pass") {
+			return fmt.Errorf("exit %d, want 3\n%s", code, out)
+		}
+		return nil
+	})
+	must(t, r.Resume("d3"))
+	must(t, r.Heal(t.Context(), "d1", "sin"))
 	must(t, r.Kill("nyc"))
 	r.until(5*time.Second, "it fails over again", r.all("pay.example.org", "sin"))
 }

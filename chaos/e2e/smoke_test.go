@@ -80,8 +80,18 @@ func TestSmoke(t *testing.T) {
 			return fmt.Errorf("votes: %v", s.Services[0].Sites[0].Addresses)
 		})
 		r.holds(3*time.Second, "nothing moves", r.all("pay.example.org", "fra"))
+		// It is one row of the matrix, whoever is asked, and what is probed for it is no vote.
+		for i := 1; i <= r.Directors(); i++ {
+			r.matrix(i, "pay", 1, map[string]string{
+				"pay@fra": "d1- d2+ d3+ disagree", "pay@nyc": "d1+ d2+ d3+ pass", "pay@sin": "d1+ d2+ d3+ pass",
+			})
+		}
 		must(t, r.Cut(ctx, "d2", "fra"))
 		r.until(5*time.Second, "two of three move it", r.all("pay.example.org", "nyc"))
+		// Whom the votes reached late has it in force by the word of the others, without a proof.
+		if out := r.must(3, "explain", "pay.example.org"); !strings.Contains(out, "proved by d1, d2") && !strings.Contains(out, "have it in force") {
+			t.Errorf("explain does not say whose votes it was:\n%s", out)
+		}
 		must(t, r.Heal(ctx, "d1", "fra"))
 		must(t, r.Heal(ctx, "d2", "fra"))
 		r.until(10*time.Second, "it is seen to be well, and waits", func() error {
