@@ -110,7 +110,7 @@ func TestSmoke(t *testing.T) {
 		if !strings.Contains(out, "d3 has it") {
 			t.Errorf("readmit: %s", out)
 		}
-		r.until(8*time.Second, "fra returns without its wait", r.all("pay.example.org", "fra"))
+		r.until(45*time.Second, "fra returns without its wait, in its steps", r.all("pay.example.org", "fra"))
 	})
 
 	step("a drain is everywhere at once, shown beside the health, and undone", func(t *testing.T, r *rig) {

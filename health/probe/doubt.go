@@ -58,6 +58,28 @@ func (s *schedule) doubt(g *group, now time.Time, lasts time.Duration) (began bo
 	return true
 }
 
+// press has a deep probe go at a higher rate, for a while, and not wait for its answers.
+// It is the one that failed, is late, or is doubted by a peer, and not what else is probed
+// there: a gateway with a hundred services behind it and packets lost on the way to it must
+// not be asked a hundred times as much.
+func (s *schedule) press(e *entry, now time.Time) (began bool) {
+	if until := now.Add(e.doubting()); until.After(e.until) {
+		e.until = until
+	}
+	if e.pressed || e.gone {
+		return false
+	}
+	s.setPressed(e, true)
+	s.presses = append(s.presses, e)
+	return true
+}
+
+func (s *schedule) setPressed(e *entry, yes bool) {
+	s.count(e, -1)
+	e.pressed = yes
+	s.count(e, 1)
+}
+
 // settle ends the doubts that are over, works the limits out again if anything has
 // changed, and hurries those in doubt anew by what these now allow.
 func (s *schedule) settle(now time.Time) (changed bool) {
@@ -73,6 +95,19 @@ func (s *schedule) settle(now time.Time) (changed bool) {
 	}
 	clear(s.doubted[len(kept):])
 	s.doubted = kept
+	pressed := s.presses[:0]
+	for _, e := range s.presses {
+		switch {
+		case e.gone:
+		case now.Before(e.until):
+			pressed = append(pressed, e)
+		default:
+			s.setPressed(e, false)
+			e.again = false
+		}
+	}
+	clear(s.presses[len(pressed):])
+	s.presses = pressed
 	changed = s.limits.settle()
 	for _, g := range s.hurried {
 		s.hurry(g, now)

@@ -20,7 +20,7 @@ const (
 
 // rates are what some targets ask for, in starts in a million seconds: integers, so that
 // adding and taking away for years leaves nothing behind.
-type rates struct{ fastIdle, fastDoubt, deepIdle, deepDoubt int64 }
+type rates struct{ fastIdle, fastDoubt, deepAll, deepIdle, deepDoubt int64 }
 
 func rate(interval time.Duration) int64 { return int64(1e6*time.Second) / int64(interval) }
 
@@ -28,9 +28,13 @@ func (r *rates) add(e *entry, sign int64) {
 	if e.Fast {
 		r.fastIdle += sign * rate(e.Interval)
 		r.fastDoubt += sign * rate(e.hurried())
+		return
+	}
+	r.deepAll += sign * rate(e.Interval)
+	if e.pressed {
+		r.deepDoubt += sign * rate(e.hurried())
 	} else {
 		r.deepIdle += sign * rate(e.Interval)
-		r.deepDoubt += sign * rate(e.hurried())
 	}
 }
 
@@ -90,16 +94,15 @@ func newLimits() limits {
 func (l *limits) count(g *group, r *rates, sign int64) {
 	l.stale = true
 	l.fast.all += sign * r.fastIdle
-	l.deep.all += sign * r.deepIdle
+	l.deep.all += sign * r.deepAll
+	l.deep.idle += sign * r.deepIdle
+	l.deep.doubt += sign * r.deepDoubt
+	g.host.deep += sign * (r.deepIdle + r.deepDoubt)
 	if g.inDoubt {
 		l.fast.doubt += sign * r.fastDoubt
-		l.deep.doubt += sign * r.deepDoubt
-		g.host.deep += sign * r.deepDoubt
-		return
+	} else {
+		l.fast.idle += sign * r.fastIdle
 	}
-	l.fast.idle += sign * r.fastIdle
-	l.deep.idle += sign * r.deepIdle
-	g.host.deep += sign * r.deepIdle
 }
 
 func (l *limits) settle() (changed bool) {

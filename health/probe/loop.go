@@ -151,6 +151,9 @@ func (l *loop) inputs(now time.Time) {
 		if g != nil {
 			l.doubt(g, now, e.doubting())
 		}
+		if e != nil && !e.Fast {
+			l.hurry(e, now)
+		}
 	}
 }
 
@@ -163,6 +166,15 @@ func (l *loop) dismissAll() {
 func (l *loop) doubt(g *group, now time.Time, lasts time.Duration) {
 	if l.schedule.doubt(g, now, lasts) {
 		l.metrics.bursts.Inc()
+	}
+}
+
+// hurry presses a deep probe that is late, here or at a peer: two at once, since one alone
+// is not believed and the second would otherwise come a while after the first.
+func (l *loop) hurry(e *entry, now time.Time) {
+	if l.schedule.press(e, now) {
+		e.again = true
+		l.schedule.soon(e, now)
 	}
 }
 
@@ -299,6 +311,7 @@ func (l *loop) learn(p *probing, o outcome, now time.Time) {
 	}
 	l.doubt(g, now, e.doubting())
 	if !e.Fast {
+		l.schedule.press(e, now)
 		l.schedule.soon(e, now) // confirm at once, whoever was in doubt already
 	}
 }
@@ -342,7 +355,7 @@ func (l *loop) tardy(e *entry, age time.Duration, now time.Time) {
 	e.tardy = true
 	l.doubt(e.group, now, e.doubting())
 	if !e.Fast {
-		l.schedule.soon(e, now)
+		l.hurry(e, now)
 	}
 	l.metrics.late.Inc()
 	l.opts.Report(health.Report{Subject: e.Subject, Late: true, At: now, Latency: age, Reason: "no answer yet"})

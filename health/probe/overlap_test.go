@@ -210,8 +210,8 @@ func TestPeersDoubtF3(t *testing.T) {
 		from := time.Now()
 		w.Doubt(deep(1, 0).Subject)
 		synctest.Wait()
-		if n := len(w.since(address(1), kindHTTP, from)); n != 1 {
-			t.Errorf("deep probes at a peer's doubt: got %d, want one at once", n)
+		if n := len(w.since(address(1), kindHTTP, from)); n != 2 {
+			t.Errorf("deep probes at a peer's doubt: got %d, want two at once", n)
 		}
 	})
 }

@@ -132,8 +132,8 @@ func (s *Scheduler) Set(targets []Target) {
 }
 
 // Doubt starts, or prolongs, doubt about the addresses and ports of the subjects: fast
-// signals at half the interval and deep probes at an eighth, and, where it begins, the
-// next ones at once. Subjects at no address that is probed here are ignored.
+// signals at half the interval, and deep probes once at once; a deep probe that is itself a
+// subject at an eighth, two of them at once. Subjects at no address that is probed here are ignored.
 func (s *Scheduler) Doubt(subjects ...health.Subject) {
 	if len(subjects) == 0 {
 		return

@@ -29,6 +29,7 @@ type schedule struct {
 	limits  limits
 	longest time.Duration // interval of any fast signal
 	doubted []*group      // groups in doubt
+	presses []*entry      // deep probes in doubt
 	hurried []*group      // of them, those for which it has just begun
 }
 
@@ -43,14 +44,17 @@ type entry struct {
 	out      int  // probes of it that are out
 	held     bool // due, and waiting for one that is out
 	gone     bool
-	failing  bool // the last outcome that was not void
-	tardy    bool // reported as late since the last answer
+	failing  bool      // the last outcome that was not void
+	tardy    bool      // reported as late since the last answer
+	pressed  bool      // a deep probe, itself in doubt …
+	until    time.Time // … until then
+	again    bool      // start another beside the next
 	patience patience
 	pace     *pace
 }
 
-// group is the targets at one address and port: doubt about one of them is
-// doubt about all.
+// group is the targets at one address and port: doubt about one of them makes all
+// signals there go faster, and each deep probe go at once, once.
 type group struct {
 	members []*entry
 	host    *host
@@ -220,7 +224,7 @@ func (s *schedule) interval(e *entry) time.Duration {
 	if e.req.refused != "" {
 		return max(e.Interval, time.Second) // nothing is sent; the reminder need not be frequent
 	}
-	return s.limits.interval(e, e.group.inDoubt)
+	return s.limits.interval(e, e.pressed || e.Fast && e.group.inDoubt)
 }
 
 // next takes a due target and gives it its next time, or gives nil. One that is due a
@@ -254,7 +258,7 @@ func (s *schedule) slack(e *entry) time.Duration { return min(maxSlack, s.interv
 // room is how many deep probes of a target may be out. SEMANTICS section 1 has never two;
 // then a hang would be seen once a timeout, and F3 not within 2 s (see DESIGN.md).
 func (e *entry) room() int {
-	if e.group.inDoubt {
+	if e.pressed {
 		return atOnce
 	}
 	return 1
@@ -266,6 +270,10 @@ func (e *entry) room() int {
 func (s *schedule) advance(e *entry, now time.Time) {
 	if e.due.Before(now) {
 		e.due = now
+	}
+	if e.again {
+		e.again = false
+		return
 	}
 	s.move(e, e.due.Add(time.Duration(float64(s.interval(e))*(1-jitter+2*jitter*rand.Float64()))))
 	e.pace.tell(s, e)

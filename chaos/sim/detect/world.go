@@ -16,7 +16,7 @@ type Rhythm struct {
 	Late        time.Duration // it is a reason for doubt after so long at least …
 	LateBy      int           // … and so many usual round trips
 	Out         int           // so many at once in doubt
-	At          bool          // doubt starts one at once
+	At          bool          // doubt starts two at once
 }
 
 // FastSignal is the rhythm of a TCP connect.
@@ -93,6 +93,7 @@ type observer struct {
 	out      []sent
 	next     time.Duration
 	doubt    time.Duration // until then
+	again    bool          // start another beside the next
 	tardy    bool          // nothing heard where there usually is something
 	word     uint16
 	seq      uint64
@@ -292,6 +293,8 @@ func (w *world) send(o *observer) {
 	if r.Least < r.Most { // fast signals overlap always
 		most = r.Out
 	}
+	again := o.again
+	o.again = false
 	open := 0
 	for i := range o.out {
 		if !o.out[i].missed {
@@ -301,6 +304,9 @@ func (w *world) send(o *observer) {
 	o.next = t + time.Duration(float64(pace)*(1-jitter+2*jitter*o.path.rnd.Float64()))
 	if open >= most {
 		return
+	}
+	if again {
+		o.next = t
 	}
 	p := sent{at: t, back: never}
 	p.ends = t + min(max(r.Least, 2*o.slowest), r.Most)
@@ -317,7 +323,7 @@ func (w *world) doubts(o *observer) {
 	switch left := o.next - w.now; {
 	case !began || left <= 0:
 	case w.Rhythm.At:
-		o.next = w.now
+		o.next, o.again = w.now, true
 	default:
 		o.next = w.now + left/2
 	}
