@@ -130,8 +130,7 @@ func TestS10WorstFlapper(t *testing.T) {
 		if first == 0 {
 			first = took
 		}
-		// Suspicion accrues more slowly on a path that has missed much; nothing else may
-		// hold up a fall, and no hold is as short as this.
+		// No outage is learnt as the path's nature, or each would make the next slower to see.
 		if took > first+100*time.Millisecond {
 			t.Errorf("fall %d took %s, the first took %s", returns+1, took, first)
 		}

@@ -386,7 +386,11 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 		if chain.N > 0 {
 			o.passes(e) // a quorum once agreed that it passed
 		}
-		e.fallen = chain.State() == Down
+		fallen := chain.State() == Down
+		if fallen && !e.fallen && e.misses == 0 {
+			e.suspicion.Died(now) // an answer came before this director knew
+		}
+		e.fallen = fallen
 		o.depend(e, now)
 	}
 	for _, e := range o.dirty {

@@ -101,6 +101,9 @@ type Suspicion struct {
 	forgotten     bool          // φ was, and nothing has been answered since
 	outage, ended time.Duration // of what was no burst of loss: what was sent from then until then
 
+	taught, taughtMore int           // the last row of misses that was taken for the path's
+	taughtAt           time.Duration // when the answered probe was sent that ended it
+
 	answers [lately]uint32 // ms: when answered probes were sent, a ring
 	next    uint8
 }
@@ -158,6 +161,7 @@ func (s *Suspicion) alive(at time.Duration) {
 		s.outage, s.ended = s.first, at
 	case s.run > 0:
 		s.learn(s.run, s.more)
+		s.taught, s.taughtMore, s.taughtAt = s.run, s.more, at
 	}
 	s.phi, s.run, s.more, s.forgotten = 0, 0, 0, false
 }
@@ -167,6 +171,18 @@ func (s *Suspicion) alive(at time.Duration) {
 func (s *Suspicion) Forget() {
 	s.forgotten = s.forgotten || s.run > 0
 	s.phi, s.run, s.more = 0, 0, 0
+}
+
+// Died says that a fall was agreed just before the last answers: a row of misses that
+// they made the path's own was none.
+func (s *Suspicion) Died(now time.Time) {
+	if s.taught == 0 || s.since(now, now)-s.taughtAt > longestBurst {
+		return
+	}
+	s.learn(-s.taught, -s.taughtMore)
+	s.probes, s.misses, s.again = max(s.probes, 0), max(s.misses, 0), max(s.again, 0)
+	s.outage, s.ended = s.first, s.taughtAt
+	s.taught = 0
 }
 
 // AnsweredSince reports whether a probe sent after then has been answered.

@@ -386,3 +386,34 @@ func TestOutageTeachesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestShortDeathTeachesNothing (S10): who answers again in the very moment in which its fall
+// is agreed has taught nothing, though the row of misses was short enough for a burst.
+func TestShortDeathTeachesNothing(t *testing.T) {
+	s, now := &Suspicion{}, time.Unix(1000, 0)
+	for range 6 {
+		for range 10 {
+			now = now.Add(25 * time.Millisecond)
+			s.Missed(now, now, SignWrong)
+		}
+		for range 2 {
+			now = now.Add(25 * time.Millisecond)
+			s.Answered(now, now)
+		}
+		s.Died(now)
+		if got := s.Needed(20, SignWrong); got != 10 {
+			t.Fatalf("the next fall needs %d misses, the first 10", got)
+		}
+	}
+	s.Missed(now, now, SignSilent)
+	s.Answered(now, now.Add(time.Millisecond))
+	now = now.Add(time.Minute)
+	s.Answered(now, now)
+	lost, _ := s.Loss()
+	if s.Died(now); lost == 0 {
+		t.Error("a lone miss taught nothing")
+	}
+	if after, _ := s.Loss(); after != lost {
+		t.Errorf("a fall took back what was learnt a minute ago: loss %.3f, was %.3f", after, lost)
+	}
+}
