@@ -97,7 +97,7 @@ func (s *softSources) secret(name string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("the folder of secrets (probe.secrets) cannot be read")
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	info, err := root.Stat(name)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxSecretFile {
 		return nil, fmt.Errorf("secret %q is not a file of at most 64 KiB in the folder of secrets", name)

@@ -127,12 +127,12 @@ type Cluster struct {
 	Drained      string      `json:"drained,omitempty"`
 	ControlPlane string      `json:"controlPlane,omitempty"` // ok, "impaired: …", "unknown: …"; never steers
 	Nodes        string      `json:"nodes,omitempty"`        // "3 of 4 ready", or why that is not known
-	Servers      []APIServer `json:"servers,omitempty"`      // of the control plane
+	Servers      []KubeServer `json:"servers,omitempty"`      // of the control plane
 	Why          string      `json:"why,omitempty"`
 }
 
-// APIServer is one API server of a cluster, as the director that is asked sees it.
-type APIServer struct {
+// KubeServer is one API server of a cluster, as the director that is asked sees it.
+type KubeServer struct {
 	URL     string        `json:"url"`
 	State   string        `json:"state"` // alive, restarting, without storage, gone, unknown
 	Why     string        `json:"why,omitempty"`

@@ -104,8 +104,7 @@ func (p *Prometheus) unasked(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("timeout")
 	}
-	var outer *url.Error
-	if errors.As(err, &outer) {
+	if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err
 	}
 	return errors.New(dialFailure(err).reason)
