@@ -118,17 +118,17 @@ type Quorum struct {
 
 // Cluster is one cluster's roll-up, for display.
 type Cluster struct {
-	Name         string      `json:"name"`
-	FaultDomain  string      `json:"faultDomain"`
-	Location     string      `json:"location"`
-	Health       string      `json:"health"`  // healthy degraded failed unknown
-	Serving      int         `json:"serving"` // services that send clients here
-	Endpoints    int         `json:"endpoints"`
-	Drained      string      `json:"drained,omitempty"`
-	ControlPlane string      `json:"controlPlane,omitempty"` // ok, "impaired: …", "unknown: …"; never steers
-	Nodes        string      `json:"nodes,omitempty"`        // "3 of 4 ready", or why that is not known
+	Name         string       `json:"name"`
+	FaultDomain  string       `json:"faultDomain"`
+	Location     string       `json:"location"`
+	Health       string       `json:"health"`  // healthy degraded failed unknown
+	Serving      int          `json:"serving"` // services that send clients here
+	Endpoints    int          `json:"endpoints"`
+	Drained      string       `json:"drained,omitempty"`
+	ControlPlane string       `json:"controlPlane,omitempty"` // ok, "impaired: …", "unknown: …"; never steers
+	Nodes        string       `json:"nodes,omitempty"`        // "3 of 4 ready", or why that is not known
 	Servers      []KubeServer `json:"servers,omitempty"`      // of the control plane
-	Why          string      `json:"why,omitempty"`
+	Why          string       `json:"why,omitempty"`
 }
 
 // KubeServer is one API server of a cluster, as the director that is asked sees it.
