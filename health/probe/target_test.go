@@ -265,7 +265,7 @@ func TestTargetsF23(t *testing.T) {
 				subject := health.Subject{Kind: health.KindCheck, Addr: addr, Def: "0123456789abcdef"}
 				interval := 10 * time.Second
 				if strings.HasPrefix(tc.reason, "timeout") {
-					interval = time.Second
+					interval = 500 * time.Millisecond
 				}
 				got := probe(t, Options{Allow: loopback(), RootCAs: ca.pool()}, Target{
 					Subject: subject, Interval: interval, Timeout: interval,
