@@ -243,10 +243,11 @@ func rampWhy(cluster string, b *back) string {
 	return fmt.Sprintf("%s has returned: it gets %d %% of its clients until %s", cluster, b.share, b.next.UTC().Format("15:04:05 UTC"))
 }
 
-// noteShares lists the least share that a site has among the sets of a view.
+// noteShares lists the least share that a site has among the sets of a view of which some
+// client is sent to it: the return of one that stands by changes no answer.
 func (v *Verdict) noteShares(c *compiled, view *View) {
 	for i := range view.Sets {
-		for _, choice := range view.Sets[i].Choices {
+		for _, choice := range Picked(&view.Sets[i], v.Answers) {
 			if choice.Share == 0 {
 				continue
 			}

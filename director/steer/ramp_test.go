@@ -177,6 +177,7 @@ func TestNextStep(t *testing.T) {
 			f.mark("nyc", health.KindUnknown, health.Down)
 			f.mark("sin", health.KindUnknown, health.Down)
 		}, 0},
+		{"it stands by", func(f *fleet) { f.back("nyc", 0, time.Second) }, 0},
 		{"it is drained", func(f *fleet) {
 			f.back("fra", 0, time.Second)
 			f.override(plan.Override_DRAIN, "cluster/fra", "alice", false).End = nil
