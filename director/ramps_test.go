@@ -6,11 +6,15 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/dnsserver/answer"
+	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/health"
 )
 
@@ -166,6 +170,51 @@ func TestRampOfADirector(t *testing.T) {
 		}
 		if got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestPinnedReturns: of the clients that are pinned to a site it gets so many percent as it
+// returns, whatever the policy for the others, and though it has no weight.
+func TestPinnedReturns(t *testing.T) {
+	const more = `---
+apiVersion: divert.dev/v1alpha1
+kind: Cluster
+metadata: {name: sin}
+spec: {location: {country: SG}}
+`
+	m := &mesh{t: t, ctx: t.Context()}
+	for i, name := range []string{"d1", "d2", "d3"} {
+		m.nodes = append(m.nodes, &node{loop: &loop{name: name}, mesh: m, key: benchKey(byte(i))})
+	}
+	signer := m.nodes[0]
+	for _, tc := range []struct{ name, steering, weight string }{
+		{"in order", "{policy: failover, order: [nyc, sin, fra]}", "100"},
+		{"weighted", "{policy: weighted}", "100"},
+		{"weighted, without a weight", "{policy: weighted}", "0"},
+	} {
+		text := strings.NewReplacer(
+			"[192.0.2.1]}", "[192.0.2.1], weight: "+tc.weight+"}", "[192.0.2.2]}]", "[192.0.2.2]}, {cluster: sin, addresses: [192.0.2.3]}]\n  pins: [{prefix: 0.0.0.0/0, cluster: fra}]",
+			"{policy: failover, order: [fra, nyc]}", tc.steering,
+		).Replace(meshSpec) + more
+		f := m.planOf(text, nil, 1, signer)
+		for age, percent := range map[time.Duration]float64{0: 10, 10 * time.Second: 50, 30 * time.Second: 100} {
+			returns := map[health.Subject]steer.Return{}
+			for _, s := range subjects(f.spec) {
+				if s.Addr.Addr() == netip.MustParseAddr("192.0.2.1") {
+					returns[s] = steer.Return{At: time.Now(), Age: age}
+				}
+			}
+			decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Returns: returns, Places: placesOf(geo.Default())})
+			table, err := answer.Compile(answer.Options{Zones: new(describer).describe(f, decision), Geo: geo.Default()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer.table = new(atomic.Pointer[answer.Table])
+			signer.table.Store(table)
+			if part, ok := shareOf(signer.clients(), "fra", percent); !ok {
+				t.Errorf("%s: fra has %.3f of its pinned clients, want %g %%", tc.name, part, percent)
+			}
 		}
 	}
 }

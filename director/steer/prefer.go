@@ -115,6 +115,9 @@ func (d *decision) pinned(f Family, k class, t *tiered, s *Set, why []string, eq
 	}
 	s.Pinned = true
 	s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
+	if s.Weighted {
+		s.Choices[0].Weight = 1 // it is alone, and without one it would be absent
+	}
 	others := d.choices(sites, t, s.Weighted, equal)
 	returns = append(returns, d.ramp(f, t.sites, sites, others)...)
 	s.Choices = append(s.Choices, others...)
