@@ -143,7 +143,9 @@ func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger
 	names := resolve.New(resolve.Options{Permit: probe.Permit(s.Probe.Allow)})
 	restoreNames(names, g.Resolved, log)
 	describe := describer{resolved: names.Records}
-	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Places: fit.places})
+	var back ramps
+	back.look(f.spec, book, &flips{all: true}, now)
+	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Returns: back.returns, Places: fit.places})
 	table, err := fit.compile(answer.Options{
 		Zones: describe.describe(f, decision), Plan: sealed.Identity.String(),
 		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,

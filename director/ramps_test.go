@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/geo"
 	"github.com/divertdns/divert/health"
@@ -210,11 +210,36 @@ spec: {location: {country: SG}}
 			if err != nil {
 				t.Fatal(err)
 			}
-			signer.table = new(atomic.Pointer[answer.Table])
-			signer.table.Store(table)
+			signer.table = tableOf(table)
 			if part, ok := shareOf(signer.clients(), "fra", percent); !ok {
 				t.Errorf("%s: fra has %.3f of its pinned clients, want %g %%", tc.name, part, percent)
 			}
+		}
+	}
+}
+
+// TestRampOfAStandIn: whoever takes over in the midst of a ramp goes on with it, from its
+// first answer on (F22).
+func TestRampOfAStandIn(t *testing.T) {
+	f := newFlapper(t, time.Unix(1_800_000_000, 0), nil)
+	for range 200 {
+		f.tick(true)
+	}
+	f.until(false, false, 10*time.Second)
+	f.until(true, true, time.Minute)
+	d := onDisk(t, func(g *store.Generation, _ []string) {
+		if g != nil {
+			g.Health = f.book.Save(f.now)
+		}
+	}, 7)
+	stood, _, err := standIn(d.settings, newSurvey(""), nil, d.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, table := range map[string]*answer.Table{"the director": d.table.Load(), "the stand-in": stood} {
+		n := &node{loop: &loop{table: tableOf(table)}}
+		if part, ok := shareOf(n.clients(), "fra", 10); !ok {
+			t.Errorf("%s: fra has %.3f of the clients, want 10 %%", name, part)
 		}
 	}
 }
