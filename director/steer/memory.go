@@ -143,6 +143,7 @@ func (f *facts) stored(o *drain) source {
 	s, ok := f.frozen[o.number]
 	if !ok {
 		s = frozenSource(o.o)
+		s.returns = begun(f.real.returns, o.o)
 		f.frozen[o.number] = s
 	}
 	return s

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 )
@@ -168,11 +169,29 @@ func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
 	}
 	for addr := range moved {
 		for _, w := range d.watchers.of(addr) {
-			if d.kinds[w.kind].comeBack(&d.prepared.kinds[w.kind].sites[w.site], int(w.site), now.real) {
+			// Under an observation it may be otherwise than what is observed.
+			if d.kinds[w.kind].comeBack(&d.prepared.kinds[w.kind].sites[w.site], int(w.site), now.real) || len(now.observations) > 0 {
 				d.kinds[w.kind].forget()
 			}
 		}
 	}
+}
+
+// begun lists the returns that an observation found under way, which go on under it: were
+// they over, it would send a site at once all the clients that it is to have in steps.
+// What was up when it began cannot have fallen and come back within together.
+func begun(returns map[health.Subject]Return, o *plan.Override) map[health.Subject]Return {
+	if len(returns) == 0 || o.GetStart() == nil {
+		return nil
+	}
+	until := o.GetStart().AsTime().Add(together)
+	out := make(map[health.Subject]Return, len(returns))
+	for s, r := range returns {
+		if r.At.Before(until) {
+			out[s] = r
+		}
+	}
+	return out
 }
 
 // share gives the percentage of its clients that a site may have among the sites of its

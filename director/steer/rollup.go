@@ -222,7 +222,7 @@ type source struct {
 	states map[health.Subject]health.State
 	soft   map[netip.Addr][]health.Subject // soft subjects by address, ordered
 
-	returns map[health.Subject]Return // none of what an observation stored: nothing moves under it
+	returns map[health.Subject]Return // of what an observation stored: those that it found under way
 }
 
 // softOf gathers the soft subjects that are down, by address.
