@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/divertdns/divert/health"
 )
@@ -58,5 +60,79 @@ func (s *Scheduler) run(ctx context.Context, r *request) outcome {
 		return outcome{reason: fmt.Sprintf("exit status %d", exited.ExitCode()), sign: health.SignRefused}
 	default:
 		return outcome{void: true, reason: "our own side: the program was killed"}
+	}
+}
+
+// runs are when programs were last started, so that a question to probe now starts none
+// more often than its interval: a process is dear, and whoever may ask has no say in what
+// this machine spends.
+type runs struct {
+	mu    sync.Mutex // guards what follows
+	last  map[health.Subject]lastRun
+	swept time.Time
+}
+
+type lastRun struct {
+	began    time.Time
+	interval time.Duration
+	out      *outcome // nil while it runs
+}
+
+// claim notes a start, unless there was one less than an interval ago: then it gives what
+// that came to.
+func (r *runs) claim(subject health.Subject, interval time.Duration, now time.Time) (known outcome, free bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.last[subject]
+	age := now.Sub(last.began)
+	switch {
+	case !ok || age >= interval:
+		r.note(subject, interval, now)
+		return outcome{}, true
+	case last.out == nil:
+		return outcome{void: true, reason: fmt.Sprintf("runs already, since %s", age.Round(time.Millisecond))}, false
+	}
+	known = *last.out
+	ran := fmt.Sprintf("ran %s ago", age.Round(time.Millisecond))
+	if known.reason != "" {
+		ran += ": " + known.reason
+	}
+	known.reason = ran
+	return known, false
+}
+
+// begin notes a start, whenever the last was.
+func (r *runs) begin(subject health.Subject, interval time.Duration, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(subject, interval, now)
+}
+
+func (r *runs) note(subject health.Subject, interval time.Duration, now time.Time) {
+	if r.last == nil {
+		r.last = make(map[health.Subject]lastRun)
+	}
+	if now.Sub(r.swept) >= time.Minute { // no question is held up by them any more
+		r.swept = now
+		for of, last := range r.last {
+			if now.Sub(last.began) >= last.interval {
+				delete(r.last, of)
+			}
+		}
+	}
+	r.last[subject] = lastRun{began: now, interval: interval}
+}
+
+// end notes what a start came to, or that it came to none.
+func (r *runs) end(subject health.Subject, o outcome, started bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.last[subject]
+	switch {
+	case !started:
+		delete(r.last, subject)
+	case ok:
+		last.out = &o
+		r.last[subject] = last
 	}
 }

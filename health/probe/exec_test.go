@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -119,4 +120,82 @@ func TestExecBounded(t *testing.T) {
 	wg.Go(func() { want(t, s.Now(t.Context(), target), "", 0) })
 	<-s.running
 	wg.Wait()
+}
+
+// TestExecAskedSeldom: however often somebody asks, a program is not started more often
+// than its interval, whether for a question or by the schedule; who asks is told what it
+// came to, and when.
+func TestExecAskedSeldom(t *testing.T) {
+	count := filepath.Join(t.TempDir(), "count")
+	path := script(t, "echo x >> "+count+"; exit 7")
+	started := func() int {
+		b, err := os.ReadFile(count)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(b), "x")
+	}
+	target := Target{
+		Subject:  health.Subject{Kind: health.KindCheck, Addr: netip.MustParseAddrPort("192.0.2.10:0"), Def: "0123456789abcdef"},
+		Interval: time.Hour, Timeout: time.Minute, Exec: &Exec{Command: path},
+	}
+	t.Run("questions", func(t *testing.T) {
+		s := New(Options{Exec: []string{path}})
+		want(t, s.Now(t.Context(), target), "exit status 7", health.SignRefused)
+		for range 3 {
+			got := s.Now(t.Context(), target)
+			if got.OK || got.Void || !strings.HasPrefix(got.Reason, "ran ") || !strings.HasSuffix(got.Reason, " ago: exit status 7") {
+				t.Errorf("got %+v, want what it came to, and when", got)
+			}
+		}
+		if n := started(); n != 1 {
+			t.Errorf("it was started %d times", n)
+		}
+	})
+	t.Run("beside the schedule", func(t *testing.T) {
+		s := New(Options{Exec: []string{path}})
+		s.runs.begin(target.Subject, target.Interval, time.Now())
+		if got := s.Now(t.Context(), target); !got.Void || !strings.HasPrefix(got.Reason, "runs already") {
+			t.Errorf("got %+v, want void while it runs", got)
+		}
+		s.runs.end(target.Subject, outcome{ok: true}, true)
+		if got := s.Now(t.Context(), target); !got.OK || !strings.HasPrefix(got.Reason, "ran ") {
+			t.Errorf("got %+v, want well, and when", got)
+		}
+		if n := started(); n != 1 {
+			t.Errorf("it was started %d times", n)
+		}
+	})
+	t.Run("called off", func(t *testing.T) { // it was started, and says nothing of its target
+		s, ctx := New(Options{Exec: []string{path}}), t.Context()
+		ctx, cancel := context.WithDeadline(ctx, time.Now())
+		defer cancel()
+		for range 2 {
+			if got := s.Now(ctx, target); !got.Void {
+				t.Errorf("got %+v, want void", got)
+			}
+		}
+		if got := s.Now(t.Context(), target); !got.Void || !strings.HasPrefix(got.Reason, "ran ") {
+			t.Errorf("got %+v, want void, and when", got)
+		}
+	})
+	t.Run("again after an interval", func(t *testing.T) {
+		s := New(Options{Exec: []string{path}})
+		s.runs.begin(target.Subject, target.Interval, time.Now().Add(-target.Interval))
+		want(t, s.Now(t.Context(), target), "exit status 7", health.SignRefused)
+		if len(s.runs.last) != 1 {
+			t.Errorf("%d runs are remembered", len(s.runs.last))
+		}
+	})
+}
+
+// TestProgramsInDoubt: doubt, which any one peer can have, runs a program once a second at
+// most.
+func TestProgramsInDoubt(t *testing.T) {
+	for interval, want := range map[time.Duration]time.Duration{time.Second: time.Second, 4 * time.Second: time.Second, 16 * time.Second: 2 * time.Second} {
+		e := &entry{Target: Target{Interval: interval, Exec: &Exec{}}}
+		if got := e.hurried(); got != want {
+			t.Errorf("each %s: each %s in doubt, want %s", interval, got, want)
+		}
+	}
 }

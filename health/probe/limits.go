@@ -16,6 +16,7 @@ const (
 	leastIdle = 0.1
 
 	hurriedAtLeast = 50 * time.Millisecond // between two starts of a deep probe in doubt
+	programAtLeast = time.Second           // of a program: a peer's doubt is enough for that rate
 )
 
 // rates are what some targets ask for, in starts in a million seconds: integers, so that
@@ -43,7 +44,11 @@ func (e *entry) hurried() time.Duration {
 	if e.Fast {
 		return max(e.Interval/2, minInterval)
 	}
-	return min(e.Interval, max(e.Interval/8, hurriedAtLeast))
+	least := hurriedAtLeast
+	if e.Exec != nil {
+		least = programAtLeast
+	}
+	return min(e.Interval, max(e.Interval/8, least))
 }
 
 // limit stretches intervals so that no more than so many probes a second start. Those in

@@ -235,10 +235,17 @@ func (l *loop) launch(ctx context.Context, now time.Time) {
 				one := *r
 				one.shares, r = true, &one
 			}
+			subject := e.Subject
+			if r.exec != nil {
+				l.runs.begin(subject, e.Interval, now)
+			}
 			l.wg.Go(func() {
 				deadline, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
 				out := l.reach(deadline, r)
+				if r.exec != nil {
+					l.runs.end(subject, out, !out.void)
+				}
 				l.mu.Lock()
 				l.done = append(l.done, result{p, out})
 				l.mu.Unlock()

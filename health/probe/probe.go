@@ -66,6 +66,7 @@ type Scheduler struct {
 	shared  *shared
 	expiry  *expiries
 	running chan struct{} // holds a token for each program that runs
+	runs    runs
 	wake    chan struct{} // capacity 1
 	stretch atomic.Uint64 // float64 bits; written by Run
 
@@ -146,11 +147,20 @@ func (s *Scheduler) Doubt(subjects ...health.Subject) {
 	s.poke()
 }
 
-// Now probes once, beside the schedule, and gives what Report would have got.
+// Now probes once, beside the schedule, and gives what Report would have got. A program
+// that was started less than an interval ago is not started again: what it came to then
+// is given, and how long ago that was.
 func (s *Scheduler) Now(ctx context.Context, t Target) health.Report {
 	t = t.defaulted()
 	r := s.prepare(t)
 	o := outcome{void: true, reason: r.refused}
+	if r.refused == "" && t.Exec != nil {
+		known, free := s.runs.claim(t.Subject, t.Interval, time.Now())
+		if !free {
+			return known.report(t.Subject, time.Now())
+		}
+		defer func() { s.runs.end(t.Subject, o, !o.void || ctx.Err() != nil) }()
+	}
 	if r.refused == "" {
 		timeout := t.Timeout
 		if t.Fast {
