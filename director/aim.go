@@ -41,8 +41,7 @@ func aim(set *spec.Set, text string) ([]aimed, error) {
 	var out []aimed
 	at := map[health.Subject]int{}
 	eachService(set, func(svc *spec.GlobalService, cluster string, of steer.SubjectOf) {
-		// Readiness, nodes and numbers are asked of others than the target; see softs.
-		if softAsked(of.Subject) || !wanted(svc, cluster, of.Subject) {
+		if !wanted(svc, cluster, of.Subject) {
 			return
 		}
 		name, t := svc.Name+"@"+cluster, targetOf(set, of)

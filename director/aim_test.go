@@ -22,6 +22,14 @@ spec:
   probes: [{http: {scheme: http, port: 8080, path: /healthz}, interval: 500ms}, {tcp: {port: 9090}}]
   steering: {policy: failover, order: [fra, nyc]}
   alias: true
+---
+apiVersion: divert.dev/v1alpha1
+kind: GlobalService
+metadata: {name: soft}
+spec:
+  hosts: [soft.example.org]
+  endpoints: [{cluster: fra, addresses: [192.0.2.1]}]
+  probes: [{tcp: {port: 9090}}, {prometheus: {url: "https://prometheus.example.net", query: up, below: 1}}]
 `
 
 func aimSet(t testing.TB) *spec.Set {
@@ -55,6 +63,7 @@ func TestAim(t *testing.T) {
 		{"192.0.2.1:9090", "192.0.2.1 fast :9090|192.0.2.1 tcp :9090"},
 		{"::ffff:192.0.2.2", "192.0.2.2 fast :8080|192.0.2.2 http :8080/healthz"},
 		{"signal/192.0.2.2:8080", "192.0.2.2 fast :8080"},
+		{"soft", "192.0.2.1 fast :9090|192.0.2.1 tcp :9090|192.0.2.1 prometheus up"},
 
 		// Nothing that the spec does not have is ever probed (C12).
 		{"192.0.2.9", "has nothing to probe"},
@@ -92,8 +101,8 @@ func TestAim(t *testing.T) {
 // and names them all.
 func TestAimOnce(t *testing.T) {
 	list, err := aim(aimSet(t), "cluster/fra")
-	if err != nil || len(list) != 5 {
-		t.Fatalf("got %d subjects, %v, want 5", len(list), err)
+	if err != nil || len(list) != 6 {
+		t.Fatalf("got %d subjects, %v, want 6", len(list), err)
 	}
 	for _, a := range list {
 		if describeProbe(a.of) == "http :8080/healthz" && !slices.Equal(a.endpoints, []string{"cart@fra"}) && !slices.Equal(a.endpoints, []string{"pay@fra"}) {

@@ -181,7 +181,7 @@ func (d *Director) setup() error {
 	}
 	d.panel = (&panel{
 		name: s.Name, send: d.links.Send, courier: d.courier, horizon: d.horizon, probe: d.prober.Now, peers: d.peers, log: d.log,
-		shown: newPanelMetrics(d.registry),
+		soft: func(s health.Subject) health.Report { return d.softs.latest(s) }, shown: newPanelMetrics(d.registry),
 	}).prepare()
 	d.loop.panel = func(m gossip.Message) {
 		if !d.panel.deliver(m) {

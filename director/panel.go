@@ -44,6 +44,7 @@ type panel struct {
 	courier *courier
 	horizon *horizon
 	probe   func(context.Context, probe.Target) health.Report
+	soft    func(health.Subject) health.Report // what was last heard of it: others pay for an answer, so none is asked for
 	peers   func(context.Context) []peerView
 	log     *slog.Logger
 	shown   *panelMetrics
@@ -73,6 +74,7 @@ type asker struct {
 	begun   time.Time
 	stop    context.CancelFunc // of the work; nil when it is over
 	payload []byte             // the answer; nil while there is none
+	again   time.Time          // when it was last said again
 }
 
 // finished is the answer to an asker's question.
@@ -171,7 +173,11 @@ func (p *panel) asked(ctx context.Context, m gossip.Message, work *sync.WaitGrou
 	case m.Boot < a.boot || m.Boot == a.boot && q.number < a.number:
 		return // overtaken by a later one
 	case m.Boot == a.boot && q.number == a.number && a.payload != nil:
-		p.reply(m.From, a.payload)
+		// An answer is as long as ten thousand questions; nobody who needs it asks so fast.
+		if now := time.Now(); now.Sub(a.again) >= panelResend/2 {
+			a.again = now
+			p.reply(m.From, a.payload)
+		}
 		return
 	case m.Boot == a.boot && q.number == a.number:
 		p.reply(m.From, panelAnswer{number: q.number, state: answerTaken}.encode())
@@ -256,23 +262,20 @@ func (p *panel) look(ctx context.Context, list []aimed) []seen {
 	var group sync.WaitGroup
 	for i, a := range list {
 		out[i] = seen{subject: a.Subject, outcome: outcomeVoid, why: "not probed in time"}
+		if softAsked(a.Subject) {
+			out[i].take(p.soft(a.Subject))
+			continue
+		}
 		if p.pace.Wait(ctx) != nil || p.slots.Acquire(ctx, 1) != nil {
 			continue // the rest of the list has its words, too
 		}
 		group.Go(func() {
 			defer p.slots.Release(1)
 			r := p.probe(ctx, a.Target)
-			s := &out[i]
-			s.took, s.why = r.Latency, r.Reason
-			switch {
-			case r.Void && ctx.Err() != nil:
-				s.why = "no answer yet when the time was over"
-			case r.Void:
-			case r.OK:
-				s.outcome, s.why = outcomeOK, ""
-			default:
-				s.outcome = outcomeFailed
+			if r.Void && ctx.Err() != nil {
+				r.Reason = "no answer yet when the time was over"
 			}
+			out[i].take(r)
 		})
 	}
 	group.Wait()
@@ -280,6 +283,18 @@ func (p *panel) look(ctx context.Context, list []aimed) []seen {
 		p.shown.probes.WithLabelValues(s.outcome.String()).Inc()
 	}
 	return out
+}
+
+func (s *seen) take(r health.Report) {
+	s.took, s.why = r.Latency, r.Reason
+	switch {
+	case r.Void:
+		s.outcome = outcomeVoid
+	case r.OK:
+		s.outcome = outcomeOK
+	default:
+		s.outcome = outcomeFailed
+	}
 }
 
 func planName(f *inForce) string {

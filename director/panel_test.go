@@ -64,6 +64,9 @@ func (b *seats) panel(n *node) *panel {
 			return m, err
 		},
 		probe: func(ctx context.Context, t probe.Target) health.Report { return b.probe(ctx, n.name, t) },
+		soft: func(s health.Subject) health.Report {
+			return health.Report{Subject: s, OK: n.name == "d1", Void: n.name == "d3", Reason: "asked 2s ago"}
+		},
 		peers: func(ctx context.Context) (out []peerView) {
 			_ = n.inspect(ctx, func(now time.Time) {
 				for _, o := range b.nodes {
@@ -282,6 +285,54 @@ func TestProbeLossyPath(t *testing.T) {
 			if n := b.of(name); n != 4 {
 				t.Errorf("%s sent %d probes, want 4", name, n)
 			}
+		}
+	})
+}
+
+// TestProbeSoft: soft probes are shown beside the others, by what each director last heard;
+// nobody else is asked for a question.
+func TestProbeSoft(t *testing.T) {
+	seated(t, func(t *testing.T, b *seats) {
+		f := b.planOf(aimSpec, nil, 2, b.nodes[0])
+		for _, n := range b.nodes {
+			_ = n.inspect(b.ctx, func(now time.Time) { n.takeForce(f, now) })
+		}
+		p, err := b.ask("soft", 10*time.Second)
+		want := "192.0.2.1 fast :9090: d1+ d2+ d3+ pass\n192.0.2.1 tcp :9090: d1+ d2+ d3+ pass\n192.0.2.1 prometheus up: d1+ d2- d3? disagree"
+		if err != nil || drawn(p) != want {
+			t.Fatalf("got %v\n%s\nwant\n%s", err, drawn(p), want)
+		}
+		for _, r := range p.Targets[2].Results {
+			if r.Reason != "asked 2s ago" {
+				t.Errorf("%s does not say when: %+v", r.Director, r)
+			}
+		}
+		if n := b.of("d1") + b.of("d2") + b.of("d3"); n != 6 {
+			t.Errorf("%d probes were sent, want 6", n)
+		}
+	})
+}
+
+// TestProbeAnswerAgain: however often a director asks for an answer again, it is not said
+// again more often than it can be needed: it is far longer than the question (C3).
+func TestProbeAnswerAgain(t *testing.T) {
+	seated(t, func(t *testing.T, b *seats) {
+		p := b.panels[0]
+		said, send := 0, p.send
+		p.send = func(to string, kind uint8, payload []byte) (gossip.Message, error) {
+			b.mu.Lock()
+			said++
+			b.mu.Unlock()
+			return send(to, kind, payload)
+		}
+		for range 1000 {
+			_, _ = b.panels[1].send("d1", kindProbeWant, question{number: 7, target: "pay", wait: time.Second}.encode())
+			time.Sleep(time.Millisecond)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if said < 8 || said > 20 {
+			t.Errorf("1000 copies of a question within 1 s have %d answers", said)
 		}
 	})
 }

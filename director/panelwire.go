@@ -77,7 +77,7 @@ type seen struct {
 	subject health.Subject
 	outcome outcome
 	took    time.Duration
-	why     string // "" = ok
+	why     string // of a failure; else what is to be said of it, if anything
 }
 
 var errPanel = errors.New("malformed question or answer")

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +48,8 @@ type softs struct {
 	ask     func(context.Context, *softAsk) (bad bool, why string, err error) // sources.ask; tests have their own
 
 	mu      sync.Mutex
-	unknown map[string]string // by definition: what is not known, and why; for people
+	unknown map[string]string        // by definition: what is not known, and why; for people
+	heard   map[string]health.Report // by definition: what was last said of those that are asked here; zero before
 }
 
 func newSoftMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
@@ -189,9 +191,35 @@ func (s *softs) take(f *inForce, old map[string]*softAsk, counters map[string]*w
 		}
 		if out[def] == nil {
 			delete(s.unknown, def)
+			delete(s.heard, def)
+		}
+	}
+	for def := range out {
+		if _, ok := s.heard[def]; !ok {
+			if s.heard == nil {
+				s.heard = map[string]health.Report{}
+			}
+			s.heard[def] = health.Report{}
 		}
 	}
 	return out
+}
+
+// latest gives what a soft subject last came to, for people, with how old that is.
+func (s *softs) latest(sub health.Subject) health.Report {
+	s.mu.Lock()
+	r, mine := s.heard[sub.Def]
+	s.mu.Unlock()
+	r.Subject = sub
+	switch {
+	case !mine:
+		r.Void, r.Reason = true, "asked by those assigned to it alone"
+	case r.At.IsZero():
+		r.Void, r.Reason = true, "not asked yet"
+	default:
+		r.Reason = strings.TrimSuffix("asked "+s.now().Sub(r.At).Round(time.Second).String()+" ago: "+r.Reason, ": ")
+	}
+	return r
 }
 
 // sameReach tells whether two probes of one definition are asked in the same way.
@@ -259,6 +287,7 @@ func (s *softs) hear(out answered, now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.heard[out.def] = r
 	delete(s.unknown, out.def)
 	if a.failing >= unknownFor {
 		if s.unknown == nil {

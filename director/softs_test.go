@@ -162,6 +162,24 @@ func TestSoftProbes(t *testing.T) {
 			t.Errorf("bad for longer: %d good, %d bad", ok, bad)
 		}
 		state.Store(2)
+		fra := softAsks(f.spec, nil, "")
+		latest := func(cluster string) health.Report {
+			for def, a := range fra {
+				if a.cluster == cluster {
+					return s.latest(health.Subject{Kind: health.KindSoft, Def: def})
+				}
+			}
+			return health.Report{}
+		}
+		if r := latest("fra"); r.OK || r.Void || !strings.HasPrefix(r.Reason, "asked ") || !strings.HasSuffix(r.Reason, "s ago: 0.07 is above 0.05") {
+			t.Errorf("the latest of fra: %+v", r)
+		}
+		if r := latest("nyc"); !r.Void || !strings.HasSuffix(r.Reason, "s ago: no data") {
+			t.Errorf("the latest of nyc: %+v", r)
+		}
+		if r := s.latest(health.Subject{Kind: health.KindSoft, Def: "0123456789abcdef"}); !r.Void || r.Reason != "asked by those assigned to it alone" {
+			t.Errorf("the latest of another's: %+v", r)
+		}
 		of(15 * time.Second)
 		if ok, bad, void := of(60 * time.Second); ok != 0 || bad != 0 || void < 8 {
 			t.Errorf("unknown: %d, %d, %d, want nothing said", ok, bad, void)

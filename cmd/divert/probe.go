@@ -37,6 +37,10 @@ why: they are silent, late, refuse (they are asked too often, or have another
 spec in force), or are too old to know the question. Three seconds without a sign
 of a director end the wait for it, --timeout that for the others.
 
+Soft probes (readiness, kube, prometheus) are not asked again for it, nor is a
+program started more often than its interval: what the last one came to is shown,
+with its age.
+
 It changes nothing: no probe of it is a vote, and nothing moves by it. It does
 send traffic, so each director answers one question of each other at a time,
 about one a second, with at most 64 probes out at once and 500 a second.
