@@ -127,14 +127,15 @@ func readHeaders(c cursor) []Header {
 }
 
 // headerValue reads printable text: a line break would let it write headers, or a
-// second request, of its own (RFC 9110 section 5.5).
+// second request, of its own (RFC 9110 section 5.5). A wrong one is not quoted: it may be a
+// token, and what is said of a spec stands in logs and in the output of pipelines.
 func (c cursor) headerValue() (string, bool) {
 	if !c.is(kindString, "text") {
 		return "", false
 	}
 	s := c.v.text
 	if len(s) > maxHeaderValue || s != strings.Trim(s, " \t") || strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && (r < ' ' || r > '~') }) {
-		c.fail(quote(s)+" is no value of a header", "write printable ASCII on one line, at most 4096 octets")
+		c.fail("is no value of a header", "write printable ASCII on one line, at most 4096 octets")
 		return "", false
 	}
 	return s, true

@@ -191,7 +191,12 @@ func readPrometheusURL(c cursor) string {
 		return ""
 	}
 	u, err := url.Parse(strings.ReplaceAll(s, clusterWord, "cluster"))
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !goodPort(u.Port()) || !isPrintable(s) {
+	if err == nil && u.User != nil {
+		// Not quoted: what is said of a spec stands in logs and in the output of pipelines.
+		c.fail("holds a user or a password, which all who read the spec would see", "take it out, and name a secret: bearer:, or tls: {cert: …, key: …}")
+		return ""
+	}
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || !goodPort(u.Port()) || !isPrintable(s) {
 		c.fail(quote(s)+" is no Prometheus", "write its scheme, host and port, such as https://prometheus.example.org:9090")
 		return ""
 	}
