@@ -153,6 +153,7 @@ func TestProbesRaiseTheReader(t *testing.T) {
 		{"a weight", "GlobalService/shop", `"probes":[{`, `"probes":[{"weight":2,`},
 		{"a kind of probe", "GlobalService/shop", `"probes":[`, `"probes":[{"tls":{"port":443}},`},
 		{"an option", "GlobalService/shop", `"path":"/healthz"`, `"path":"/healthz","bodyRegexp":"ok"`},
+		{"a ramp", "GlobalService/shop", `"steering":{`, `"steering":{"ramp":"0s",`},
 		{"a shared dependency", "Cluster/fra", `"location":`, `"via":"tunnel","location":`},
 	} {
 		w.do(Command{Verb: Apply, Objects: edit(t, raws(t, fleetYAML), tc.object, tc.from, tc.to)})

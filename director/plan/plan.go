@@ -24,7 +24,7 @@ const Reader = ReaderProbes
 const (
 	ReaderFirst     = 1
 	ReaderHostnames = 2 // endpoints that are hostnames
-	ReaderProbes    = 3 // probes besides http and tcp, how they are combined, and what clusters are reached through
+	ReaderProbes    = 3 // probes besides http and tcp, how they are combined, what clusters are reached through, and how sites return
 )
 
 // Hash is the SHA-256 of a payload as it was written.

@@ -60,7 +60,7 @@ func (s *Set) NeedsProbes() bool {
 		}
 	}
 	for _, g := range s.Services {
-		if g.Combine != (Combine{}) {
+		if g.Combine != (Combine{}) || g.Steering.Ramp != defaultRamp {
 			return true
 		}
 		for i := range g.Probes {

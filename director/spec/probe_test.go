@@ -84,7 +84,7 @@ func TestDefinitionCoversOptions(t *testing.T) {
 			// What an older version can read says the same there.
 			known := slices.Contains([]string{`method: HEAD`, `path: /a`, `host: a.example.org`, `statuses: [200-201]`, `body: a`, `port: 2`, `scheme: https`}, o) && kind[0] == 'h' ||
 				kind[:3] == "tcp" && (o == "" || o == `port: 2`)
-			if set := (&Set{Services: []*GlobalService{{Probes: []Probe{p}}}}); set.NeedsProbes() == known {
+			if set := (&Set{Services: []*GlobalService{{Probes: []Probe{p}, Steering: Steering{Ramp: defaultRamp}}}}); set.NeedsProbes() == known {
 				t.Errorf("%s: an older director is told to read it, or a newer one is needed for nothing", text)
 			}
 			if p.String() == unknown || p.String() == "" {
