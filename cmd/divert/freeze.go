@@ -18,8 +18,9 @@ func (a *app) freezeCommand() *cobra.Command {
 		Short:   "Stop all automation: see everything, move nothing",
 		Long: `Stop automation for the whole fleet, or for one service, for a time. The
 directors go on watching and ` + "`divert status`" + ` goes on showing what they see, but
-no failure and no return moves an answer. What is down now stays out; people's
-drains still work.
+no failure and no return moves an answer. What is down now stays out; a site that
+has just returned goes on to get its clients back in steps; people's drains still
+work.
 
 It ends by itself after --for, or by ` + "`divert thaw`" + `.`,
 		Example: `  divert freeze --for 30m --reason "network work in all sites"

@@ -25,8 +25,9 @@ then the directors and the overrides in force.
 
 Observed health is what the directors agree on. A drain never changes it: a
 drained site that is healthy is shown as both. SERVES says whether clients are
-sent there now. A site that is well again and does not serve yet says when it
-may return and why it waits.
+sent there now, and of a site that has just returned how many of its clients. A
+site that is well again and does not serve yet says when it may return and why it
+waits.
 
 With --watch the status is shown again at each change, until Ctrl-C. With
 -o json it is one JSON object, and with --watch one object a line.`,
