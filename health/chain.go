@@ -84,12 +84,12 @@ func (c Chain) wait(healthy, readmit, now time.Time) (time.Duration, string) {
 	left, why := time.Duration(0), ""
 	if healthy.After(readmit) {
 		if left = hold - now.Sub(healthy); left > 0 {
-			why = fmt.Sprintf("must be healthy for %s", hold)
+			why = "must be healthy for " + span(hold)
 		}
 	}
 	if c.Since().After(readmit) {
 		if damped := c.Damped(now).Sub(now); damped > left {
-			left, why = damped, fmt.Sprintf("more than %d transitions in %s", dampAllowed, dampWindow)
+			left, why = damped, fmt.Sprintf("more than %d transitions in %s", dampAllowed, span(dampWindow))
 		}
 	}
 	return max(left, 0), why
