@@ -61,7 +61,11 @@ func readDNS(c cursor) *DNSProbe {
 	c.portMissing()
 	d.check(c, d.Transport == "tls", "write transport: tls")
 	if v := c.v.get("answers"); v != nil && v.kind != kindNull && v.kind != kindBroken {
-		d.readAnswers(cursor{c.d, v, child(c.path, "answers")})
+		answers := cursor{c.d, v, child(c.path, "answers")}
+		d.readAnswers(answers)
+		if len(d.Rcodes) > 0 && !slices.Contains(d.Rcodes, "NOERROR") {
+			answers.fail("come with NOERROR only, which is not among the rcodes", "add it to rcodes, or leave answers out")
+		}
 	}
 	return d
 }

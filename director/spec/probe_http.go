@@ -62,7 +62,7 @@ func readHTTPVersion(c cursor) string {
 	switch {
 	case c.v.kind == kindBroken:
 	case c.v.text == "1.1":
-	case (c.v.kind == kindInt || c.v.kind == kindString) && c.v.text == "2", c.v.kind == kindString && c.v.text == "auto":
+	case (c.v.kind == kindInt || c.v.kind == kindFloat || c.v.kind == kindString) && c.v.text == "2", c.v.kind == kindString && c.v.text == "auto":
 		return c.v.text
 	default:
 		c.fail(c.v.shown()+" is no version of HTTP that probes speak", "write 1.1, 2 or auto")
