@@ -43,7 +43,9 @@ func eventful() api.Status {
 					},
 					{
 						Cluster: "nyc", Health: "healthy", Drained: "id1",
-						Addresses: []api.Address{{Address: "198.51.100.10", Live: true}, {Address: "2001:db8::10", Live: true}},
+						Addresses: []api.Address{{Address: "198.51.100.10", Live: true, Subjects: []api.Subject{
+							{Subject: "signal/198.51.100.10:443", Probe: "fast :443", State: "unknown", Votes: map[string]string{"d1": "up", "d2": "up", "d3": "up"}},
+						}}, {Address: "2001:db8::10", Live: true}},
 					},
 					{Cluster: "sin", Health: "healthy", Serving: true, Addresses: []api.Address{{Address: "203.0.113.10", Live: true}}},
 				},

@@ -317,6 +317,9 @@ func (a *app) subjects(site api.Site, verbose bool) []cell {
 				continue
 			}
 			line := fmt.Sprintf("%s %s is %s", addr.Address, s.Probe, s.State)
+			if s.Transition == 0 && s.State == "unknown" { // nothing was ever agreed on
+				line = addr.Address + " " + s.Probe + " has not fallen"
+			}
 			if s.Since != nil {
 				line += " since " + a.clock(*s.Since)
 			}
