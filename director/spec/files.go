@@ -29,6 +29,7 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)
 	t.database(checkDatabase)
+	t.probeFiles()
 	for i, name := range s.Spec {
 		if _, err := os.Stat(name); err != nil {
 			t.report(item("spec", i), absent(name, err), "correct the path; or is this not the director's machine?", true)
@@ -50,6 +51,51 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 		}
 	}
 	return tidy(t.problems)
+}
+
+// probeFiles looks at the programs that probes may run, and at the secrets that the
+// spec's probes name.
+func (t *together) probeFiles() {
+	for i, name := range t.s.Probe.Exec {
+		info, err := os.Stat(name)
+		message := ""
+		switch {
+		case err != nil:
+			message = absent(name, err)
+		case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+			message = name + " is no program"
+		}
+		if message != "" {
+			t.report(item("probe.exec", i), message, "put it there, executable for the director's user; without it its probes say nothing; or is this not the director's machine?", true)
+		}
+	}
+	folder := t.s.Probe.Secrets
+	if folder == "" {
+		return
+	}
+	info, err := os.Stat(folder)
+	switch {
+	case err != nil:
+		t.report("probe.secrets", absent(folder, err), "make it, and let the director's user read it; or is this not its machine?", true)
+		return
+	case !info.IsDir():
+		t.report("probe.secrets", folder+" is no folder", "name the folder that the files lie in", true)
+		return
+	}
+	seen := map[string]bool{"": true}
+	for _, g := range t.set.Services {
+		for _, p := range g.Probes {
+			if p.Prometheus == nil {
+				continue
+			}
+			for _, name := range []string{p.Prometheus.Bearer, p.Prometheus.TLS.CA, p.Prometheus.TLS.Cert, p.Prometheus.TLS.Key} {
+				if message := unreadable(filepath.Join(folder, name)); !seen[name] && message != "" {
+					t.report("probe.secrets", message+", and a probe of "+g.Name+" wants it", "put it there; without it that probe says nothing here; or is this not the director's machine?", true)
+				}
+				seen[name] = true
+			}
+		}
+	}
 }
 
 // database looks at the geo database, if there is to be one.

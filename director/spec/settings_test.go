@@ -163,6 +163,57 @@ geo: {database: cities.mmdb}
 	}
 }
 
+// TestCheckProbeFiles: programs and secrets of probes are looked for, too.
+func TestCheckProbeFiles(t *testing.T) {
+	set := resolved(t, base+`
+kind: GlobalService
+metadata: {name: shop}
+spec:
+  hosts: [shop.example.org]
+  endpoints: [{cluster: fra, addresses: [192.0.2.10]}]
+  probes:
+  - tcp: {port: 443}
+  - prometheus: {url: "https://p", query: up, below: 1, bearer: token, tls: {ca: ca.pem}}
+  - prometheus: {url: "https://q", query: up, below: 1, bearer: token}
+`)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "director.yaml")
+	settings := "name: d1\nprobe:\n  exec: [DIR/queue, DIR/none, DIR]\n  secrets: secrets\n"
+	write(t, path, strings.ReplaceAll(settings, "DIR", dir))
+	s, problems := LoadSettings(path)
+	if Failed(problems) {
+		t.Fatalf("got %v", problems)
+	}
+	write(t, filepath.Join(dir, "queue"), "#!/bin/sh")
+	if err := os.Chmod(filepath.Join(dir, "queue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want ...string) {
+		t.Helper()
+		want = append([]string{
+			"director.yaml:3: warning: probe.exec[1]: none is not there",
+			"director.yaml:3: warning: probe.exec[2]: " + dir + " is no program",
+		}, want...)
+		got := CheckFiles(s, set, nil)
+		if !slices.EqualFunc(got, want, func(p Problem, want string) bool {
+			return strings.HasPrefix(strings.ReplaceAll(p.String(), dir+"/", ""), want)
+		}) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	check("director.yaml:4: warning: probe.secrets: secrets is not there")
+	if err := os.Mkdir(filepath.Join(dir, "secrets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "secrets", "ca.pem"), "")
+	check("director.yaml:4: warning: probe.secrets: secrets/token is not there, on this machine, and a probe of shop wants it")
+	if err := os.RemoveAll(filepath.Join(dir, "secrets")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "secrets"), "")
+	check("director.yaml:4: warning: probe.secrets: secrets is no folder")
+}
+
 func TestCheckTogether(t *testing.T) {
 	set := resolved(t, base+`
 kind: Fleet
