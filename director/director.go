@@ -163,7 +163,7 @@ func (d *Director) setup() error {
 		horizon: d.horizon, outbox: d.links, courier: d.courier, prober: d.prober, pace: d.prober.Pace, resolver: d.resolver, describer: describer{resolved: d.resolver.Records}, table: table, identity: s.DNS.Identity, version: s.DNS.Version,
 		shown: shown, log: d.log, now: d.now,
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
-		wakeup: newWake(), newer: newWake(), save: newWake(), changed: d.changes.tell,
+		wakeup: newWake(), newer: newWake(), save: newWake(), stepped: newWake(), changed: d.changes.tell,
 	}
 	d.loop.earth.Store(d.survey.latest.Load())
 	shown.placed(d.loop.earth.Load().table.Origin())
@@ -188,7 +188,7 @@ func (d *Director) setup() error {
 			shown.overflow.WithLabelValues("probe questions").Inc()
 		}
 	}
-	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), told: newWake(), log: d.log, shown: shown}
+	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), stepped: d.loop.stepped, told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
 		turn: make(chan struct{}, 1),
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,

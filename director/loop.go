@@ -66,6 +66,7 @@ type loop struct {
 	renamed       atomic.Bool               // hostnames have other addresses
 	newer         wake                      // a heartbeat names a newer plan
 	save          wake                      // the saver's: plan or certificates changed
+	stepped       wake                      // the saver's, which may wait: a return took a step
 	changed       func()                    // status changed
 	running       bool                      // run has begun; before, New takes the last good state into force
 	clocks        clocks                    // what the others' heartbeats say of ours
@@ -181,6 +182,7 @@ func (l *loop) step(now time.Time) {
 	}
 	if l.ramps.due(now) {
 		l.dirty, l.decided = true, false
+		l.stepped.up() // or a crash would have clients taken from who is back for long
 	}
 	if l.dirty {
 		l.decide()

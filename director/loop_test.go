@@ -120,7 +120,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		table: new(atomic.Pointer[answer.Table]),
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
 		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),
-		wakeup: newWake(), newer: newWake(), save: newWake(), changed: func() {}, abstains: func() string { return "" },
+		wakeup: newWake(), newer: newWake(), save: newWake(), stepped: newWake(), changed: func() {}, abstains: func() string { return "" },
 		plans: func(gossip.Message) {}, panel: func(gossip.Message) {},
 	}
 	n.loop.describer.resolved = n.loop.resolver.Records

@@ -100,6 +100,9 @@ func TestLoopRamps(t *testing.T) {
 			before = now
 			time.Sleep(step.sleep)
 		}
+		if len(m.nodes[0].loop.stepped) == 0 {
+			t.Error("the saver was not told of the steps")
+		}
 	})
 }
 

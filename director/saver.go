@@ -25,6 +25,7 @@ type saver struct {
 	resolver *resolve.Resolver
 	wanted   wake
 	renamed  wake // hostnames have other addresses, which may wait for saveNames
+	stepped  wake // returns took a step, and so may this
 	log      *slog.Logger
 	shown    *metrics
 
@@ -50,7 +51,7 @@ func (s *saver) run(ctx context.Context) error {
 	group.Go(func() error { return s.tellStore(ctx) })
 	retry := time.NewTicker(saveRetry)
 	defer retry.Stop()
-	pending, renamed := false, false
+	pending, soon := false, false
 	var changed, saved time.Time
 	var took time.Duration // the last write
 	for {
@@ -60,14 +61,16 @@ func (s *saver) run(ctx context.Context) error {
 		case <-s.wanted:
 			pending, changed = true, time.Now()
 		case <-s.renamed:
-			renamed = true
+			soon = true
+		case <-s.stepped:
+			soon = true
 		case now := <-retry.C:
 			pending = pending || now.Sub(changed) < saveYoung && now.Sub(saved) >= saveAges ||
-				renamed && now.Sub(saved) >= max(saveNames, 100*took)
+				soon && now.Sub(saved) >= max(saveNames, 100*took)
 		}
 		begun := time.Now()
 		if pending && s.save(ctx) {
-			pending, renamed, saved = false, false, time.Now()
+			pending, soon, saved = false, false, time.Now()
 			took = saved.Sub(begun)
 			s.told.up()
 		}
