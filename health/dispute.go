@@ -76,9 +76,10 @@ func (b *Book) firm(t *topic, h *held) int {
 }
 
 // says reports whether a vote is a word that the subject is in this state. One
-// that leans is no word on it, though it tells what its author has in force.
+// that leans is no word on it, though it tells what its author has in force; one that
+// is only late is: with packets lost on the way some always are.
 func (t *topic) says(h *held, state State) bool {
-	return h.to == state && !h.vote(t.subject).Leans()
+	return h.to == state && (h.suspicion <= late || !h.vote(t.subject).Leans())
 }
 
 // overtaken finds a transition that a quorum has in force and has gone on from:

@@ -101,6 +101,32 @@ func TestL2OneVoteAgainstTakesNothingBack(t *testing.T) {
 	}
 }
 
+// TestL2LossKeepsNothingInForce: where packets are lost on the way to the target, an
+// answer is late all the time (F4), which is no doubt of what a quorum says: what the
+// fleet never had is taken back there too.
+func TestL2LossKeepsNothingInForce(t *testing.T) {
+	b := newTestBook(3, 1)
+	s := signal(1)
+	now := at(0)
+	b.advance(b.topics[s], certify(s, 1, 1, 1, "d1", "d2"), now)
+	for seq := uint64(2); now.Before(at(2 * disputeFor)); seq++ {
+		now = now.Add(100 * ms)
+		for i, name := range []string{"d2", "d3"} {
+			v := Vote{Subject: s, N: 1, To: Up}
+			if (seq+uint64(i))%5 == 0 {
+				v.Suspicion = late
+			}
+			if _, err := b.Ballot(sign(name, 1, seq, v), now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Judge(now)
+	}
+	if got := b.Chain(s); got.N != 0 {
+		t.Errorf("still %s at transition %d", got.State(), got.N)
+	}
+}
+
 // TestChainBack: a chain that jumped over transitions goes back by one all the
 // same, and stays one that can be saved.
 func TestChainBack(t *testing.T) {
