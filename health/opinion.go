@@ -70,7 +70,7 @@ func (o *Observer) falling(e *entry, now time.Time) opinion {
 		}
 	}
 	why := fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses)
-	excused := e.Subject.Kind == KindSignal && e.path.ok.After(e.firstMiss)
+	excused := e.excused()
 	switch {
 	case e.suspect():
 		return opinion{why: "probe has never passed anywhere, so it is itself the suspect: " + why}
@@ -150,6 +150,12 @@ func (e *entry) suspect() bool {
 		}
 		return d.passed
 	})
+}
+
+// excused reports whether a signal fails and a deep probe of its address and port has
+// passed since it began to.
+func (e *entry) excused() bool {
+	return e.Subject.Kind == KindSignal && e.misses > 0 && e.path.ok.After(e.firstMiss)
 }
 
 // Waiting says why a fallen subject is not yet voted up by this director.

@@ -62,13 +62,15 @@ func (o *Observer) relateVias() {
 }
 
 // depend counts a subject among those that fail, or no longer. One that has fallen
-// by itself is no sign that the others fail for the same cause.
+// by itself is no sign that the others fail for the same cause, and neither is one
+// whose failing says nothing of its target: a mistyped probe would else keep all that
+// is reached through the same from ever falling.
 func (o *Observer) depend(e *entry, now time.Time) {
 	d := e.via
 	if d == nil {
 		return
 	}
-	failing := !e.fallen && e.suspicion.Phi() >= viaFailing && now.Before(e.stale())
+	failing := !e.fallen && e.suspicion.Phi() >= viaFailing && now.Before(e.stale()) && !e.suspect() && !e.excused()
 	if failing != e.failing {
 		before := d.failing[e.Group]
 		switch e.failing = failing; {

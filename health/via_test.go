@@ -94,6 +94,46 @@ func TestS17OneBehindADependencyFalls(t *testing.T) {
 	}
 }
 
+// TestS17WhatSaysNothingIsNoSignOfADependency: a mistyped probe fails behind it in
+// every cluster, and a signal that something swallows while the pages come: what then
+// dies there falls all the same.
+func TestS17WhatSaysNothingIsNoSignOfADependency(t *testing.T) {
+	tests := []struct {
+		name string
+		fail func(p *probed, c Subject)
+	}{
+		{"a probe that never passed anywhere", func(p *probed, c Subject) { p.miss(c, 100*ms, 200*ms, 300*ms, 400*ms) }},
+		{"signals, and the pages come", func(p *probed, c Subject) {
+			p.ok(c, 0)
+			p.fails(Subject{Kind: KindSignal, Addr: c.Addr}, 100*ms, 10)
+			p.ok(c, time.Second)
+		}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newShared(t)
+			var watched []Watched
+			for i, group := range []string{"a", "b", "c"} {
+				watched = append(watched, Watched{Subject: signal(i + 1), Via: "proxy", Group: group})
+				if i < 2 {
+					watched = append(watched, Watched{Subject: check(i + 1), Signal: signal(i + 1), Via: "proxy", Group: group})
+				}
+			}
+			p.o.Set(watched)
+			p.ok(signal(3), 0)
+			for i := range 2 {
+				tc.fail(p, check(i+1))
+			}
+			p.o.Votes(p.b, at(time.Second))
+			if deps := p.o.Dependencies(); len(deps) != 0 {
+				t.Errorf("Dependencies = %+v", deps)
+			}
+			p.fails(signal(3), time.Second, 20)
+			p.voted(signal(3), 2*time.Second, Down, 667)
+		})
+	}
+}
+
 // TestViaIsKeptOverANewSpec: what is known of a dependency stays, and one that no
 // longer stands before several groups holds nothing up.
 func TestViaIsKeptOverANewSpec(t *testing.T) {
