@@ -10,6 +10,10 @@ const (
 	// three of its intervals, since it takes some probes to be sure.
 	doubtFor     = 2 * time.Second
 	longestDoubt = 30 * time.Second
+	// sure: after so many failures in a row a signal is no cause for doubt any more, which
+	// is more than a director needs that is alone. Within the 2 s there would be fewer where
+	// much fails at once and doubt itself is stretched.
+	sure = 32
 	// atOneBlow is how many deep probes of one address and port go at once when doubt
 	// begins; more are spread over an interval.
 	atOneBlow = 8
@@ -28,8 +32,9 @@ func (e *entry) doubting() time.Duration {
 func (e *entry) judge(ok bool) (first bool) {
 	first = !ok && !e.failing
 	e.failing = !ok
+	e.failed++
 	if ok {
-		e.tardy = false
+		e.tardy, e.failed = false, 0
 	}
 	return first
 }

@@ -313,11 +313,11 @@ func (l *loop) learn(p *probing, o outcome, now time.Time) {
 	if o.ok || e.Fast && !o.timeout {
 		e.patience.heard(o.latency)
 	}
-	if !e.judge(o.ok) {
-		return
+	first := e.judge(o.ok)
+	if first || e.Fast && e.failing && e.failed <= sure {
+		l.doubt(g, now, e.doubting())
 	}
-	l.doubt(g, now, e.doubting())
-	if !e.Fast {
+	if first && !e.Fast {
 		l.schedule.press(e, now)
 		l.schedule.soon(e, now) // confirm at once, whoever was in doubt already
 	}

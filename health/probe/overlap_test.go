@@ -256,6 +256,34 @@ func TestPriority(t *testing.T) {
 	})
 }
 
+// TestManyDieAtOnce: of so many that doubt itself is stretched, it lasts until a director
+// that is alone can be sure of each, and no longer.
+func TestManyDieAtOnce(t *testing.T) {
+	run(t, func(w *world) {
+		const dead = 60
+		var targets []Target
+		for i := range 200 {
+			targets = append(targets, fast(i))
+		}
+		w.Set(targets)
+		time.Sleep(5 * time.Second)
+		w.set(func(_ context.Context, r *request) outcome {
+			return outcome{ok: r.addr.Addr().As4()[3] >= dead, reason: "connection refused"}
+		})
+		from := time.Now()
+		time.Sleep(6 * time.Second)
+		for i := range dead {
+			if n := len(w.since(address(i), kindFast, from)); n < 28 {
+				t.Errorf("signals to dead address %d in 6 s: got %d, want 28 at least", i, n)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if p, _ := w.Pace(fast(0).Subject); p.Interval > 500*time.Millisecond {
+			t.Errorf("pace: got %+v, want doubt to be over", p)
+		}
+	})
+}
+
 // TestDeepLimits: a director sends at most 200 deep probes a second to one address, and
 // none in a volley, whatever is in doubt and however long it stood still.
 func TestDeepLimits(t *testing.T) {

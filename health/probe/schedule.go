@@ -45,6 +45,7 @@ type entry struct {
 	held     bool // due, and waiting for one that is out
 	gone     bool
 	failing  bool      // the last outcome that was not void
+	failed   int       // times in a row
 	tardy    bool      // reported as late since the last answer
 	pressed  bool      // a deep probe, itself in doubt …
 	until    time.Time // … until then
