@@ -82,7 +82,7 @@ func (l *loop) boundOf(s health.Subject, now time.Time) (time.Duration, bool) {
 	if !ok {
 		return 0, false
 	}
-	return l.observer.Bound(l.book, s, health.Rhythm{Interval: p.Interval, Doubt: p.Doubt, Late: p.Late, Missed: p.Missed}, now)
+	return l.observer.Bound(l.book, s, health.Rhythm{Interval: p.Interval, Doubt: p.Doubt, Late: p.Late, Missed: p.Missed, AtOnce: p.AtOnce}, now)
 }
 
 // showBounds keeps the metric up, some endpoints at a time.

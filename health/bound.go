@@ -8,6 +8,7 @@ type Rhythm struct {
 	Doubt    time.Duration // the same in doubt
 	Late     time.Duration // without an answer for so long: doubt
 	Missed   time.Duration // without an answer for so long: a miss
+	AtOnce   int           // so many are out at most; 0: any number
 }
 
 const (
@@ -30,6 +31,9 @@ func Bound(r Rhythm, misses int) time.Duration {
 	if r.Interval > 0 {
 		calm := min(more, int(r.Late/r.Interval)) // sent before there is doubt
 		sent = min(sent, r.Late+scale(r.Doubt, more-calm))
+	}
+	if r.AtOnce > 0 { // the next leaves when one of those before it has been missed
+		sent = max(sent, min(scale(r.Interval, more), r.Late)+time.Duration(more/r.AtOnce)*r.Missed)
 	}
 	return scale(r.Interval, 1) + sent + r.Missed + votesDelay
 }

@@ -6,8 +6,9 @@ import (
 )
 
 var (
-	quick = Rhythm{Interval: 100 * ms, Doubt: 50 * ms, Late: 30 * ms, Missed: 300 * ms}
-	deep  = Rhythm{Interval: time.Second, Doubt: 250 * ms, Late: 150 * ms, Missed: time.Second}
+	quick   = Rhythm{Interval: 100 * ms, Doubt: 50 * ms, Late: 30 * ms, Missed: 300 * ms}
+	hurried = Rhythm{Interval: time.Second, Doubt: 125 * ms, Late: 150 * ms, Missed: time.Second, AtOnce: 4}
+	deep    = Rhythm{Interval: time.Second, Doubt: 250 * ms, Late: 150 * ms, Missed: time.Second}
 )
 
 // TestL1BoundFollowsWhatIsInForce: the numbers of SEMANTICS section 1 with a path
@@ -23,6 +24,9 @@ func TestL1BoundFollowsWhatIsInForce(t *testing.T) {
 		{"F1, three directors", quick, 10, (120 + 30 + 540 + 300 + 90) * ms},
 		{"one director", quick, 28, (120 + 30 + 27*60 + 300 + 90) * ms},
 		{"F3, five directors", deep, 2, (1200 + 150 + 300 + 1000 + 90) * ms},
+		{"F3, one director", hurried, 10, (1200 + 150 + 2000 + 1000 + 90) * ms},
+		{"F3, five directors, four at once", hurried, 2, (1200 + 150 + 150 + 1000 + 90) * ms},
+		{"one miss, four at once", hurried, 1, (1200 + 1000 + 90) * ms},
 		{"one miss", quick, 1, (120 + 300 + 90) * ms},
 		{"stretched twenty times", Rhythm{Interval: 2 * time.Second, Doubt: 50 * ms, Late: 30 * ms, Missed: 300 * ms}, 6, (2400 + 30 + 300 + 300 + 90) * ms},
 		{"a far target", Rhythm{Interval: 100 * ms, Doubt: 50 * ms, Late: 400 * ms, Missed: 800 * ms}, 6, (120 + 460 + 800 + 90) * ms},

@@ -157,22 +157,26 @@ type Pace struct {
 	Doubt    time.Duration // the same in doubt
 	Late     time.Duration // without an answer for so long: doubt
 	Missed   time.Duration // without an answer for so long: a miss. A deep probe's timeout
+	AtOnce   int           // so many are out at most, in doubt; 0: any number
 }
 
 // pace is Pace for many readers.
-type pace struct{ interval, doubt, late, missed atomic.Int64 }
+type pace struct{ interval, doubt, late, missed, atOnce atomic.Int64 }
 
 func (p *pace) tell(s *schedule, e *entry) {
 	p.interval.Store(int64(s.limits.interval(e, false)))
 	p.doubt.Store(int64(s.limits.interval(e, true)))
 	p.late.Store(int64(e.late()))
 	p.missed.Store(int64(e.missed()))
+	if !e.Fast {
+		p.atOnce.Store(atOnce)
+	}
 }
 
 func (p *pace) load() Pace {
 	return Pace{
 		Interval: time.Duration(p.interval.Load()), Doubt: time.Duration(p.doubt.Load()),
-		Late: time.Duration(p.late.Load()), Missed: time.Duration(p.missed.Load()),
+		Late: time.Duration(p.late.Load()), Missed: time.Duration(p.missed.Load()), AtOnce: int(p.atOnce.Load()),
 	}
 }
 
