@@ -116,6 +116,11 @@ func TestStepsMoveOnlyToWhoReturns(t *testing.T) {
 			if got, want := dump(after), dump(Decide(f.input())); got != want {
 				t.Fatalf("remembered:\n%s\nanew:\n%s", got, want)
 			}
+			for _, y := range slices.Concat(after.Services[0].V4.Sets, after.Services[0].V6.Sets) {
+				if y.Weighted && slices.ContainsFunc(y.Choices, func(c Choice) bool { return c.Weight == 0 }) {
+					t.Fatalf("a choice without a weight is none: %s", dump(after))
+				}
+			}
 			for fam := range 2 {
 				x := look([]*View{&before.Services[0].V4, &before.Services[0].V6}[fam], place, client)
 				y := look([]*View{&after.Services[0].V4, &after.Services[0].V6}[fam], place, client)
