@@ -25,6 +25,7 @@ import (
 const (
 	panelProbes   = 64  // probes of questions that are out at once
 	panelRate     = 500 // of them a second, as many as fast signals
+	panelLasting  = 100 // of them a second for one director, once it has had maxAimed
 	panelErrands  = 8   // questions of different directors under way at once
 	panelBurst    = 10  // questions of one director, before it gets one each panelEach
 	panelEach     = time.Second
@@ -54,6 +55,7 @@ type panel struct {
 	slots   *semaphore.Weighted // of probes that are out
 	pace    *rate.Limiter       // of probes
 	own     *rate.Limiter       // of questions of people at this director
+	ours    *rate.Limiter       // of probes for them
 	turn    chan struct{}       // capacity 1: who asks the others
 	waiting chan struct{}       // who wait for that
 
@@ -68,6 +70,7 @@ type panel struct {
 // asker is another director, and the question of it that is answered.
 type asker struct {
 	limit   *rate.Limiter
+	probes  *rate.Limiter
 	boot    uint64
 	number  uint64
 	target  string
@@ -106,6 +109,7 @@ func (p *panel) prepare() *panel {
 	p.mail, p.done = make(chan gossip.Message, panelMail), make(chan finished, panelErrands)
 	p.slots, p.pace = semaphore.NewWeighted(panelProbes), rate.NewLimiter(panelRate, panelProbes)
 	p.own = rate.NewLimiter(rate.Every(2*panelEach), panelBurst/2) // less than the others allow
+	p.ours = rate.NewLimiter(panelLasting, maxAimed)
 	p.turn, p.waiting = make(chan struct{}, 1), make(chan struct{}, panelWaiting)
 	p.askers = map[string]*asker{}
 	return p
@@ -166,7 +170,7 @@ func (p *panel) asked(ctx context.Context, m gossip.Message, work *sync.WaitGrou
 	}
 	a := p.askers[m.From]
 	if a == nil {
-		a = &asker{limit: rate.NewLimiter(rate.Every(panelEach), panelBurst)}
+		a = &asker{limit: rate.NewLimiter(rate.Every(panelEach), panelBurst), probes: rate.NewLimiter(panelLasting, maxAimed)}
 		p.askers[m.From] = a
 	}
 	switch {
@@ -200,9 +204,10 @@ func (p *panel) asked(ctx context.Context, m gossip.Message, work *sync.WaitGrou
 	p.reply(m.From, panelAnswer{number: q.number, state: answerTaken}.encode())
 	one, stop := context.WithTimeout(ctx, q.wait)
 	a.stop = stop
+	probes := a.probes
 	work.Go(func() {
 		defer stop()
-		answer := p.work(one, q.target)
+		answer := p.work(one, q.target, probes)
 		answer.number = q.number
 		select {
 		case p.done <- finished{m.From, m.Boot, answer}:
@@ -240,7 +245,7 @@ func (p *panel) reply(to string, payload []byte) {
 }
 
 // work probes what the spec in force has at a target.
-func (p *panel) work(ctx context.Context, target string) panelAnswer {
+func (p *panel) work(ctx context.Context, target string, probes *rate.Limiter) panelAnswer {
 	f := p.horizon.current()
 	if f == nil {
 		return panelAnswer{state: answerRefused, why: "has no plan yet"}
@@ -253,11 +258,12 @@ func (p *panel) work(ctx context.Context, target string) panelAnswer {
 		}
 		return panelAnswer{state: answerRefused, plan: planName(f), why: why}
 	}
-	return panelAnswer{state: answerDone, plan: planName(f), seen: p.look(ctx, list)}
+	return panelAnswer{state: answerDone, plan: planName(f), seen: p.look(ctx, list, probes)}
 }
 
-// look probes each once. What the time did not suffice for is void.
-func (p *panel) look(ctx context.Context, list []aimed) []seen {
+// look probes each once, of what the asker may have. What the time did not suffice for is
+// void.
+func (p *panel) look(ctx context.Context, list []aimed, probes *rate.Limiter) []seen {
 	out := make([]seen, len(list))
 	var group sync.WaitGroup
 	for i, a := range list {
@@ -266,7 +272,7 @@ func (p *panel) look(ctx context.Context, list []aimed) []seen {
 			out[i].take(p.soft(a.Subject))
 			continue
 		}
-		if p.pace.Wait(ctx) != nil || p.slots.Acquire(ctx, 1) != nil {
+		if probes.Wait(ctx) != nil || p.pace.Wait(ctx) != nil || p.slots.Acquire(ctx, 1) != nil {
 			continue // the rest of the list has its words, too
 		}
 		group.Go(func() {

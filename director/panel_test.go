@@ -337,6 +337,27 @@ func TestProbeAnswerAgain(t *testing.T) {
 	})
 }
 
+// TestProbeLasting: a director that asks for much again and again has it once, and then a
+// rate that costs little (C3).
+func TestProbeLasting(t *testing.T) {
+	seated(t, func(t *testing.T, b *seats) {
+		text := meshSpec
+		for i := range 300 {
+			text += strings.NewReplacer("name: pay}", "name: pay"+utoa(uint64(i))+"}", "pay.example.org", "pay"+utoa(uint64(i))+".example.org", "8080", utoa(uint64(9000+i))).Replace(meshSpec[strings.LastIndex(meshSpec, "---"):])
+		}
+		f := b.planOf(text, nil, 2, b.nodes[0])
+		_ = b.nodes[0].inspect(b.ctx, func(now time.Time) { b.nodes[0].takeForce(f, now) })
+		const lasts = 30
+		for i := range lasts {
+			_, _ = b.panels[1].send("d1", kindProbeWant, question{number: uint64(i + 1), target: "cluster/fra", wait: time.Minute}.encode())
+			time.Sleep(time.Second + time.Millisecond)
+		}
+		if n, most := b.of("d1"), maxAimed+panelLasting*(lasts+1); n > most || n < maxAimed {
+			t.Errorf("sent %d probes for %d questions, want at most %d", n, lasts, most)
+		}
+	})
+}
+
 // TestProbeLongAnswer: an answer that no datagram has room for goes by a stream, and
 // however many probes there are, few are out at once.
 func TestProbeLongAnswer(t *testing.T) {

@@ -118,7 +118,7 @@ func (p *panel) ask(ctx context.Context, f *inForce, text string, progress func(
 	defer cancel()
 	ours := make(chan heard, 1)
 	go func() {
-		seen := p.look(own, list)
+		seen := p.look(own, list, p.ours)
 		ours <- heard{p.name, panelAnswer{state: answerDone, plan: planName(f), seen: seen}, time.Now()}
 	}()
 	p.gather(ctx, a, q.encode(), answers, ours, progress)

@@ -43,7 +43,8 @@ with its age.
 
 It changes nothing: no probe of it is a vote, and nothing moves by it. It does
 send traffic, so each director answers one question of each other at a time,
-about one a second, with at most 64 probes out at once and 500 a second.
+about one a second, with at most 64 probes out at once and 500 a second: 2,048
+probes, and then 100 a second.
 
 Exit codes: 0 if every probe of every director passed. 1 if one failed, be it at
 all directors, at a quorum (enough of those assigned, in enough fault domains, to
