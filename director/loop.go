@@ -73,6 +73,7 @@ type loop struct {
 	proberStalled atomic.Pointer[time.Time] // when the prober last stood still; nil = not since looked
 	abstains      func() string             // why this director does not vote; "" = it does
 
+	failing   map[string]bool // dependencies that several clusters fail behind, as it was logged
 	ticked    time.Time
 	beat      time.Time
 	verdicts  time.Time     // when the endpoints' verdicts were last shown
@@ -467,6 +468,7 @@ func (l *loop) tend(now time.Time) {
 		l.changed()
 	}
 	l.shown.observe(l, now)
+	l.tellShared()
 	l.showBounds(f.spec, now)
 	if now.Sub(l.verdicts) >= verdictTick {
 		l.verdicts = now

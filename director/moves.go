@@ -52,6 +52,23 @@ func (l *loop) tellMoves(old, next steer.Decision) {
 	}
 }
 
+// tellShared logs when what several clusters are reached through seems to fail, and when
+// it works again: meanwhile nothing behind it falls, whatever its clients see.
+func (l *loop) tellShared() {
+	now := map[string]bool{}
+	for _, d := range l.observer.Dependencies() {
+		if now[d.Via] = true; !l.failing[d.Via] {
+			l.log.Warn("shared dependency fails: what is reached through it is unknown, and none of it falls", slog.String("via", d.Via), slog.Any("clusters", d.Groups))
+		}
+	}
+	for via := range l.failing {
+		if !now[via] {
+			l.log.Info("shared dependency works again, or one cluster alone fails behind it", slog.String("via", via))
+		}
+	}
+	l.failing = now
+}
+
 // byName gives what was decided for the services of the next decision; nil where
 // nothing was.
 func byName(old, next steer.Decision) func(i int) *steer.Ruling {
