@@ -175,7 +175,7 @@ func (w *twin) judge(now time.Duration, subjects []Subject) map[Subject]uint64 {
 
 // word is what a vote says that the subject is; Unknown, if it says nothing.
 func word(v Vote) State {
-	if v.N%2 == 1 && v.To == Up && v.Suspicion > 0 {
+	if v.N%2 == 1 && v.To == Up && v.Suspicion > 1 { // 1 is only late
 		return Unknown
 	}
 	return v.To
