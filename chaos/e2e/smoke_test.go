@@ -204,7 +204,7 @@ func TestSmoke(t *testing.T) {
 			return nil
 		})
 		r.must(1, "undrain", "cluster/nyc", "--reason", "over")
-		r.until(30*time.Second, "sin returns", func() error { return r.near(3, "shop.example.org", "103.1.200.0/24", "sin") })
+		r.until(60*time.Second, "sin returns, in its steps", func() error { return r.near(3, "shop.example.org", "103.1.200.0/24", "sin") })
 	})
 
 	stop()
