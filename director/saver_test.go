@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,12 @@ func TestStepsAreSaved(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := &loop{queries: make(chan func(time.Time)), book: health.NewBook("d1", nil, 0)}
 		s := &saver{loop: l, horizon: &horizon{}, wanted: newWake(), renamed: newWake(), stepped: newWake(), told: newWake(), log: slog.New(slog.DiscardHandler)}
-		saves := 0
+		var saves atomic.Int32
 		go func() {
 			for {
 				select {
 				case ask := <-l.queries:
-					saves++
+					saves.Add(1)
 					ask(time.Now())
 				case <-ctx.Done():
 					return
@@ -37,8 +38,8 @@ func TestStepsAreSaved(t *testing.T) {
 		time.Sleep(saveNames)
 		s.stepped.up()
 		time.Sleep(saveNames + time.Second)
-		if saves != 3 {
-			t.Errorf("%d saves of a change and two steps", saves)
+		if saves.Load() != 3 {
+			t.Errorf("%d saves of a change and two steps", saves.Load())
 		}
 		cancel()
 		synctest.Wait()

@@ -79,6 +79,8 @@ func h2Failure(ctx context.Context, err error, stage string) outcome {
 		return outcome{reason: stage, sign: health.SignMute}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errnoText(err) != "connection failed":
 		return brokenOff(err)
+	case isUnusable(err):
+		return brokenOff(io.EOF)
 	default:
 		return wrong("malformed HTTP/2 answer")
 	}
@@ -96,4 +98,14 @@ func (r *request) http2Page(ctx context.Context, conn net.Conn) outcome {
 		return judge.out
 	}
 	return out
+}
+
+// isUnusable tells whether a connection ended before the client could use it, for which
+// net/http has words and no exported error.
+func isUnusable(err error) bool {
+	switch err.Error() {
+	case "http2: client conn could not be established", "http2: client conn is closed", "http2: client conn not usable", "http2: client connection lost":
+		return true
+	}
+	return false
 }
