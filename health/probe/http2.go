@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/divertdns/divert/health"
 )
@@ -26,7 +27,10 @@ var errSpent = errors.New("the connection is spent")
 // follows no redirect, asks no proxy, keeps no cookie, and what lies behind the bounds
 // of an answer is not received.
 func http2(ctx context.Context, conn net.Conn, page *http.Request, content string, wanted func(*http.Response) bool) (*http.Response, []byte, outcome) {
-	spent := false
+	spent, said := false, &hearing{Conn: conn}
+	if page.URL.Scheme == "http" { // of TLS the client wants its own kind of connection
+		conn = said
+	}
 	dial := func(context.Context, string, string) (net.Conn, error) {
 		if spent {
 			return nil, errSpent
@@ -48,7 +52,7 @@ func http2(ctx context.Context, conn net.Conn, page *http.Request, content strin
 	}
 	client, err := transport.NewClientConn(ctx, page.URL.Scheme, "target:1") // the name is never looked at
 	if err != nil {
-		return nil, nil, h2Failure(ctx, err, "timeout waiting for the answer")
+		return nil, nil, h2Failure(ctx, err, said, "timeout waiting for the answer")
 	}
 	defer func() { _ = client.Close() }()
 	page = page.WithContext(ctx)
@@ -57,7 +61,7 @@ func http2(ctx context.Context, conn net.Conn, page *http.Request, content strin
 	}
 	answer, err := client.RoundTrip(page)
 	if err != nil {
-		return nil, nil, h2Failure(ctx, err, "timeout waiting for the answer")
+		return nil, nil, h2Failure(ctx, err, said, "timeout waiting for the answer")
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if !wanted(answer) {
@@ -65,7 +69,7 @@ func http2(ctx context.Context, conn net.Conn, page *http.Request, content strin
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody))
 	if err != nil {
-		if out := h2Failure(ctx, err, "timeout in the body"); len(body) < maxBody {
+		if out := h2Failure(ctx, err, said, "timeout in the body"); len(body) < maxBody {
 			return answer, body, out
 		}
 	}
@@ -73,13 +77,13 @@ func http2(ctx context.Context, conn net.Conn, page *http.Request, content strin
 }
 
 // h2Failure judges why HTTP/2 broke off. What the client says quotes the server.
-func h2Failure(ctx context.Context, err error, stage string) outcome {
+func h2Failure(ctx context.Context, err error, said *hearing, stage string) outcome {
 	switch {
 	case isTimeout(err), ctx.Err() != nil:
 		return outcome{reason: stage, sign: health.SignMute}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errnoText(err) != "connection failed":
 		return brokenOff(err)
-	case isUnusable(err):
+	case isUnusable(err) && !said.any.Load():
 		return brokenOff(io.EOF)
 	default:
 		return wrong("malformed HTTP/2 answer")
@@ -98,6 +102,21 @@ func (r *request) http2Page(ctx context.Context, conn net.Conn) outcome {
 		return judge.out
 	}
 	return out
+}
+
+// hearing is a connection that knows whether anything was ever read from it.
+type hearing struct {
+	net.Conn
+	any atomic.Bool
+}
+
+// Read is net.Conn's.
+func (h *hearing) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if n > 0 {
+		h.any.Store(true)
+	}
+	return n, err
 }
 
 // isUnusable tells whether a connection ended before the client could use it, for which
