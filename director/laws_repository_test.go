@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,6 +124,17 @@ func TestScriptLaw(t *testing.T) {
 			t.Error(err)
 		} else if info.Mode()&0o111 == 0 {
 			t.Errorf("%s may not be executed", path)
+		}
+	}
+}
+
+// TestTopLevelLaw: the top level holds what it is to hold, and no program that was built.
+func TestTopLevelLaw(t *testing.T) {
+	fixed := strings.Fields("cmd director health dnsserver election deploy chaos go.mod go.sum README.md LICENSE CHANGELOG.md CONTRIBUTING.md Makefile")
+	for _, path := range tracked(t) {
+		top, _, _ := strings.Cut(path, "/")
+		if top[0] != '.' && !slices.Contains(fixed, top) {
+			t.Errorf("%s: %s is no part of the top level", path, top)
 		}
 	}
 }
