@@ -94,15 +94,18 @@ func (l *loop) peerHeartbeat(m gossip.Message, now time.Time) {
 
 // doubt probes at once what a peer doubts, be it that it only has not heard yet.
 func (l *loop) doubt(votes []health.Vote) {
-	var doubted []health.Subject
+	var doubted, awaited []health.Subject
 	for _, v := range votes {
-		if (v.To == health.Down || v.Leans()) && l.book.Chain(v.Subject).State() != health.Down {
+		switch {
+		case v.To != health.Down && !v.Leans() || l.book.Chain(v.Subject).State() == health.Down:
+		case v.Waits():
+			awaited = append(awaited, v.Subject)
+		default:
 			doubted = append(doubted, v.Subject)
 		}
 	}
-	if len(doubted) > 0 {
-		l.prober.Doubt(doubted...)
-	}
+	l.prober.Doubt(doubted...)
+	l.prober.Awaited(awaited...)
 }
 
 func (l *loop) drop(reason string) { l.shown.dropped.WithLabelValues(reason).Inc() }

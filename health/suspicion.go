@@ -309,6 +309,9 @@ func (q Quorum) Weight(v Vote) int {
 	}
 }
 
+// Waits reports whether its author has only not heard yet, when it usually has.
+func (v Vote) Waits() bool { return v.Leans() && v.Suspicion <= late }
+
 // Leans reports whether the vote, though against a fall, suspects one: it counts
 // as no word that the subject is up.
 func (v Vote) Leans() bool {

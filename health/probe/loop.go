@@ -128,9 +128,9 @@ func (l *loop) inputs(now time.Time) {
 	if changed {
 		targets, l.changed = l.wanted, false
 	}
-	var doubts map[health.Subject]struct{}
+	var doubts map[health.Subject]bool
 	if len(l.doubts) > 0 {
-		doubts, l.doubts = l.doubts, make(map[health.Subject]struct{})
+		doubts, l.doubts = l.doubts, make(map[health.Subject]bool)
 	}
 	done := l.done
 	l.done = nil
@@ -142,7 +142,7 @@ func (l *loop) inputs(now time.Time) {
 	if changed {
 		l.adopt(targets, now)
 	}
-	for subject := range doubts {
+	for subject, late := range doubts {
 		e := l.schedule.entries[subject]
 		g := l.schedule.groups[unmap(subject.Addr)]
 		if e != nil {
@@ -151,8 +151,12 @@ func (l *loop) inputs(now time.Time) {
 		if g != nil {
 			l.doubt(g, now, e.doubting())
 		}
-		if e != nil && !e.Fast {
+		switch {
+		case e == nil || e.Fast:
+		case late:
 			l.hurry(e, now)
+		case l.schedule.press(e, now):
+			l.schedule.soon(e, now)
 		}
 	}
 }
@@ -170,7 +174,8 @@ func (l *loop) doubt(g *group, now time.Time, lasts time.Duration) {
 }
 
 // hurry presses a deep probe that is late, here or at a peer: two at once, since one alone
-// is not believed and the second would otherwise come a while after the first.
+// is not believed and the second would otherwise come a while after the first. What is
+// answered wrongly gets no second one at once: an error of an instant would be two.
 func (l *loop) hurry(e *entry, now time.Time) {
 	if l.schedule.press(e, now) {
 		e.again = true

@@ -201,19 +201,28 @@ func TestHangF3(t *testing.T) {
 	})
 }
 
-// TestPeersDoubtF3: what a peer finds late is probed at once, whatever the interval.
+// TestPeersDoubtF3: what a peer finds late is probed at once, whatever the interval, and
+// twice; what it finds to fail, once: errors of one instant are no two.
 func TestPeersDoubtF3(t *testing.T) {
-	run(t, func(w *world) {
-		w.allow(2)
-		w.Set([]Target{deep(1, 10*time.Second)})
-		time.Sleep(35 * time.Second)
-		from := time.Now()
-		w.Doubt(deep(1, 0).Subject)
-		synctest.Wait()
-		if n := len(w.since(address(1), kindHTTP, from)); n != 2 {
-			t.Errorf("deep probes at a peer's doubt: got %d, want two at once", n)
+	for want, doubt := range []func(*world, health.Subject){
+		1: func(w *world, s health.Subject) { w.Doubt(s) },
+		2: func(w *world, s health.Subject) { w.Awaited(s) },
+	} {
+		if doubt == nil {
+			continue
 		}
-	})
+		run(t, func(w *world) {
+			w.allow(2)
+			w.Set([]Target{deep(1, 10*time.Second)})
+			time.Sleep(35 * time.Second)
+			from := time.Now()
+			doubt(w, deep(1, 0).Subject)
+			synctest.Wait()
+			if n := len(w.since(address(1), kindHTTP, from)); n != want {
+				t.Errorf("deep probes at a peer's doubt: got %d, want %d at once", n, want)
+			}
+		})
+	}
 }
 
 // TestPriority: those in doubt go at their pace although the limit stretches the rest,

@@ -80,7 +80,7 @@ type Scheduler struct {
 	mu      sync.Mutex // guards what follows
 	wanted  []Target
 	changed bool
-	doubts  map[health.Subject]struct{}
+	doubts  map[health.Subject]bool
 	done    []result
 	paces   map[health.Subject]*pace
 }
@@ -108,7 +108,7 @@ func New(o Options) *Scheduler {
 		running: make(chan struct{}, maxRunning),
 		wake:    make(chan struct{}, 1),
 		sockets: haveSockets,
-		doubts:  make(map[health.Subject]struct{}),
+		doubts:  make(map[health.Subject]bool),
 	}
 	s.metrics = newMetrics(o.Registerer, s.expiry)
 	s.ask = s.exchange
@@ -134,14 +134,20 @@ func (s *Scheduler) Set(targets []Target) {
 
 // Doubt starts, or prolongs, doubt about the addresses and ports of the subjects: fast
 // signals at half the interval, and deep probes once at once; a deep probe that is itself a
-// subject at an eighth, two of them at once. Subjects at no address that is probed here are ignored.
-func (s *Scheduler) Doubt(subjects ...health.Subject) {
+// subject at an eighth. Subjects at no address that is probed here are ignored.
+func (s *Scheduler) Doubt(subjects ...health.Subject) { s.doubt(false, subjects) }
+
+// Awaited is Doubt for what a peer awaits an answer of for longer than usual: it hangs, or
+// is slow, so the second probe of a deep one need not wait for how the first ends.
+func (s *Scheduler) Awaited(subjects ...health.Subject) { s.doubt(true, subjects) }
+
+func (s *Scheduler) doubt(late bool, subjects []health.Subject) {
 	if len(subjects) == 0 {
 		return
 	}
 	s.mu.Lock()
 	for _, subject := range subjects {
-		s.doubts[subject] = struct{}{}
+		s.doubts[subject] = s.doubts[subject] || late
 	}
 	s.mu.Unlock()
 	s.poke()
