@@ -67,6 +67,7 @@ type peer struct {
 	attempt int
 	lost    time.Time // what it holds has come no closer since
 	full    bool      // it is sent everything, with cover
+	filled  uint64    // the version that it was last sent everything of, while full
 	wait    time.Duration
 	whole   time.Time // all votes were last sent to it
 }
@@ -173,8 +174,10 @@ func (p *Publisher) Acknowledged(h Heartbeat, now time.Time) {
 		p.settle(now)
 	case known && n == 0:
 		p.fill(q, now) // it holds nothing at all
-	case known && n > q.acked, q.lost.IsZero():
-		q.acked, q.lost = max(q.acked, n), now
+	case known && n > q.acked && n >= q.filled: // what came since is repeated
+		q.acked, q.lost, q.full, q.filled = n, now, false, 0
+	case q.lost.IsZero():
+		q.lost = now
 	case now.Sub(q.lost) >= fullAfter:
 		p.fill(q, now)
 	}
@@ -202,7 +205,7 @@ func (p *Publisher) fill(q *peer, now time.Time) {
 	if q.full {
 		return
 	}
-	q.full, q.acked, q.wait = true, 0, 0
+	q.full, q.acked, q.filled, q.wait = true, 0, p.version, 0
 	if q.next.Before(now) { // else a repeat is planned anyway
 		q.next = q.notBefore(now)
 	}
@@ -285,7 +288,7 @@ func (p *Publisher) Due(now time.Time) []Outgoing {
 	for _, q := range due {
 		switch {
 		case q.full:
-			out = p.packAll(out, q.name)
+			out, q.filled = p.packAll(out, q.name), p.version
 		case !together || len(due) == 1:
 			out = pack(out, q.name, p.since(q.acked))
 		}

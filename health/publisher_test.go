@@ -144,6 +144,66 @@ func TestPublisherFillsARestartedPeer(t *testing.T) {
 	}
 }
 
+// TestPublisherEndsAFill: votes that change all the time, as under loss, leave a peer a
+// version behind. That it holds all of one since it was sent everything is enough to go back
+// to differences; that it holds one of before is not.
+func TestPublisherEndsAFill(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		holds func(before, behind uint64) uint64
+		whole bool
+	}{
+		{"what it held before", func(before, _ uint64) uint64 { return before }, true},
+		{"all of the version before", func(_, behind uint64) uint64 { return behind }, false},
+		{"something unknown", func(_, _ uint64) uint64 { return 12345 }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := NewPublisher("d1", 1, []string{"d2"})
+			change := func(now time.Duration, suspicion uint16) uint64 {
+				p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up, Suspicion: suspicion}, {Subject: signal(2), N: 1, To: Up}}, at(now))
+				return p.Digest()
+			}
+			seq, now := uint64(0), time.Duration(0)
+			for end := 2 * time.Second; now < end; now += 250 * ms { // nothing known: it is sent everything
+				seq++
+				p.Acknowledged(hb("d2", 1, seq, 12345), at(now))
+				p.Due(at(now))
+				if now == 0 {
+					change(now, 1)
+				}
+			}
+			before := change(now, 2)
+			whole := 0
+			for end := now + 8*time.Second; now < end; now += 250 * ms { // until a set is sent again
+				seq++
+				p.Acknowledged(hb("d2", 1, seq, 12345), at(now))
+				if out := p.Due(at(now)); len(out) > 0 && out[len(out)-1].Cover != nil {
+					break
+				}
+			}
+			behind := change(now, 3)
+			change(now, 4)
+			p.Due(at(now))
+			for end := now + 20*time.Second; now < end; now += 250 * ms {
+				seq++
+				p.Acknowledged(hb("d2", 1, seq, tc.holds(before, behind)), at(now))
+				behind = p.Digest()
+				change(now, uint16(seq))
+				for d := time.Duration(0); d < 250*ms; d += 50 * ms {
+					for _, out := range p.Due(at(now + d)) {
+						if out.Cover != nil {
+							whole++
+						}
+					}
+				}
+			}
+			if (whole > 0) != tc.whole {
+				t.Errorf("%d whole sets in 20 s", whole)
+			}
+		})
+	}
+}
+
 // TestPublisherAndBookAgree: over any loss, reordering, restart and partition,
 // once messages pass the peer holds exactly the votes in force.
 func TestPublisherAndBookAgree(t *testing.T) {
