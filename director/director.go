@@ -165,6 +165,7 @@ func (d *Director) setup() error {
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), stepped: newWake(), changed: d.changes.tell,
 	}
+	d.loop.book.Begins(d.now())
 	d.loop.earth.Store(d.survey.latest.Load())
 	shown.placed(d.loop.earth.Load().table.Origin())
 	d.librarian = &librarian{

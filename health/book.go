@@ -18,6 +18,11 @@ const (
 	differGrace = 250 * time.Millisecond // a digest differs for so long before summaries are sent
 	differWait  = 500 * time.Millisecond // between summaries to one peer, doubling …
 	differMost  = 8 * time.Second        // … up to this while neither side moves
+
+	// settling is how long a director that begins waits to hear by what its peers stand
+	// before their ballots count in the proofs of others. Heartbeats tell within some
+	// hundred milliseconds, votes within a second.
+	settling = 3 * time.Second
 )
 
 // What a message is refused for.
@@ -45,6 +50,7 @@ type Book struct {
 	moved      []Subject           // transitions since the observer last looked
 	states     map[Subject]State   // nil: to be rebuilt
 	given      bool                // States handed it out
+	began      time.Time           // see Begins
 	changed    []Change            // see Changes
 	abstaining bool
 	acked      int             // index of the author that the next heartbeat acknowledges first
@@ -123,6 +129,11 @@ func NewBook(self string, roster []Director, observers int) *Book {
 	b.SetRoster(roster, observers)
 	return b
 }
+
+// Begins says that this director begins to listen now. It cannot know what was taken
+// back while it was away: who keeps the ballots of others from moments at which each
+// of them suspected something could make a proof of them.
+func (b *Book) Begins(now time.Time) { b.began = now }
 
 // SetRoster gives the plan's roster. What is held of a director that stays is
 // kept, what another said is forgotten; transitions in force stay in force.

@@ -79,8 +79,11 @@ func (b *Book) proven(t *topic, c Certificate, open func([]byte) *Ballot, now ti
 // because what it stands by now, all of which is held, has no such vote. Who has
 // gone on to vote on a later transition has seen this one in force.
 func (b *Book) left(a *author, t *topic, v *Ballot, n uint64, now time.Time) int {
-	if v.Boot < a.boot {
+	switch {
+	case v.Boot < a.boot:
 		return 0
+	case a.renewed.IsZero() && now.Sub(b.began) < settling:
+		return 0 // what it stands by now is still to be heard
 	}
 	h := &t.votes[a.index]
 	complete := !a.renewed.IsZero() && now.Sub(a.renewed) <= fresh && a.beat.Seq > v.Seq && a.beat.Votes == a.digest

@@ -151,6 +151,55 @@ func TestS7ProofTable(t *testing.T) {
 	}
 }
 
+// TestS7OldBallotsAfterARestart: who has kept a ballot of each director, from a moment at
+// which it suspected something, has a proof for one that has just restarted and does not know
+// that all was taken back. It waits until it has heard by what they stand, and for those who
+// say nothing not for ever.
+func TestS7OldBallotsAfterARestart(t *testing.T) {
+	roster := rosterOf(5)
+	lean := Vote{Subject: signal(1), N: 1, To: Up, Suspicion: 500}
+	kept := Certificate{Subject: signal(1), N: 1}
+	for _, d := range []string{"d2", "d3", "d4", "d5"} {
+		kept.Proof = append(kept.Proof, sign(d, 1, 5, lean).Raw)
+	}
+	restarted := func() *Book {
+		b := newTestBook(5, 2)
+		b.Begins(epoch)
+		return b
+	}
+	b := restarted()
+	hear := func(now time.Time, seq uint64, of ...string) {
+		for _, d := range of {
+			up := sign(d, 1, seq, Vote{Subject: signal(1), N: 1, To: Up})
+			_, _ = b.Ballot(up, now)
+			_ = b.Heartbeat(Heartbeat{Director: d, Boot: 1, Seq: seq + 1, Votes: voteHash(subjectHash(signal(1)), 1, Up, 0)}, now)
+		}
+	}
+	for _, now := range []time.Duration{0, time.Second, settling - 1} {
+		if applied, _ := b.Merge([]Certificate{kept}, verifyFor(roster), at(now)); len(applied) != 0 {
+			t.Fatalf("%v after a restart, old ballots are a fall", now)
+		}
+		if now == time.Second {
+			hear(at(now), 10, "d2", "d3", "d4")
+		}
+	}
+	if applied, _ := b.Merge([]Certificate{kept}, verifyFor(roster), at(settling)); len(applied) != 0 {
+		t.Error("three of four have said that they see nothing, and their old ballots are a fall")
+	}
+	b = restarted() // all who signed are gone: that is what they said last
+	if applied, _ := b.Merge([]Certificate{kept}, verifyFor(roster), at(settling)); len(applied) != 1 {
+		t.Error("what silent directors have signed is never believed")
+	}
+	b = restarted() // and a living fleet's proof is believed at once
+	for _, d := range []string{"d2", "d3", "d4", "d5"} {
+		_, _ = b.Ballot(sign(d, 1, 5, lean), at(100*ms))
+		_ = b.Heartbeat(Heartbeat{Director: d, Boot: 1, Seq: 6, Votes: voteHash(subjectHash(signal(1)), 1, Up, 500)}, at(100*ms))
+	}
+	if applied, _ := b.Merge([]Certificate{kept}, verifyFor(roster), at(200*ms)); len(applied) != 1 {
+		t.Error("a proof of those who stand by it waits")
+	}
+}
+
 func TestMergeVerifiesOnlyWhatIsNew(t *testing.T) {
 	b := newTestBook(3, 2)
 	calls := 0
