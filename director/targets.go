@@ -20,20 +20,24 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 	signal := map[health.Subject]health.Subject{}
 	cluster := map[health.Subject]*spec.Cluster{}
 	var order []health.Subject
-	assignment, mine := health.NewAssignment(roster), map[netip.AddrPort]bool{}
+	type place struct{ turn, turns int }
+	assignment, places := health.NewAssignment(roster), map[netip.AddrPort]place{}
 	eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) {
-		is, known := mine[s.Subject.Addr]
+		mine, known := places[s.Subject.Addr]
 		if !known {
-			is = len(roster) == 0 || assignment.Observes(me, s.Subject.Addr)
-			mine[s.Subject.Addr] = is
+			if mine.turn, mine.turns = assignment.Turn(me, s.Subject.Addr); len(roster) == 0 {
+				mine.turns = 1
+			}
+			places[s.Subject.Addr] = mine
 		}
-		if !is {
+		if mine.turns == 0 {
 			return
 		}
 		t := probe.Target{Subject: s.Subject, Interval: s.Probe.Interval}
 		if !s.Probe.Soft() {
 			t = targetOf(set, s)
 		}
+		t.Turn, t.Turns = mine.turn, mine.turns
 		if s.Subject.Kind == health.KindCheck && s.Probe.Fast > 0 {
 			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
 		}

@@ -88,16 +88,32 @@ func (a *Assignment) Observers(addr netip.AddrPort) []string {
 
 // Observes tells whether a director probes an address.
 func (a *Assignment) Observes(name string, addr netip.AddrPort) bool {
+	_, turns := a.Turn(name, addr)
+	return turns > 0
+}
+
+// Turn gives a director's place among those that probe an address, from 0, and how
+// many they are. 0: it does not probe it.
+func (a *Assignment) Turn(name string, addr netip.AddrPort) (turn, turns int) {
 	me, ok := slices.BinarySearch(a.names, name)
-	if !ok || a.k == len(a.names) {
-		return ok
+	switch {
+	case !ok:
+		return 0, 0
+	case a.k == len(a.names):
+		return me, a.k
 	}
 	for i := range a.chosen(addr) {
-		if i == me {
-			return true
+		switch {
+		case i == me:
+			turns = a.k
+		case i < me:
+			turn++
 		}
 	}
-	return false
+	if turns == 0 {
+		return 0, 0
+	}
+	return turn, turns
 }
 
 // bid is what one director offers for one address.

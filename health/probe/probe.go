@@ -28,6 +28,10 @@ type Target struct {
 	Fast     bool          // a fast signal: TCP connect only, halved interval in doubt, counted against the limit
 	Interval time.Duration // between starts, in the mean; default 1 s, of a fast signal 100 ms
 	Timeout  time.Duration // of a deep probe, at most Interval; a fast signal finds its own (see patience)
+	// Turn of Turns, from 0, is the place of this director among those who probe the target:
+	// their deep probes are spread evenly over its interval, so far as their clocks agree.
+	// Turns < 2: at any time.
+	Turn, Turns int
 	HTTP     *HTTP
 	TCP      *TCP
 	TLS      *TLS
@@ -190,7 +194,7 @@ func (s *Scheduler) poke() {
 
 func (t Target) equal(u Target) bool {
 	return t.Subject == u.Subject && t.Hostname == u.Hostname && t.Fast == u.Fast && t.Interval == u.Interval && t.Timeout == u.Timeout &&
-		t.asksAs(u)
+		t.Turn == u.Turn && t.Turns == u.Turns && t.asksAs(u)
 }
 
 // defaulted fills in what was left out and bounds the rest.

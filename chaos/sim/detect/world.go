@@ -17,6 +17,7 @@ type Rhythm struct {
 	LateBy      int           // … and so many usual round trips
 	Out         int           // so many at once in doubt
 	At          bool          // doubt starts two at once
+	Turns       bool          // the observers' are spread over the interval
 }
 
 // FastSignal is the rhythm of a TCP connect.
@@ -31,7 +32,7 @@ func FastSignal() Rhythm {
 func DeepProbe() Rhythm {
 	return Rhythm{
 		Idle: time.Second, Doubt: 125 * time.Millisecond, Least: time.Second, Most: time.Second,
-		Late: 150 * time.Millisecond, LateBy: 3, Out: 4, At: true,
+		Late: 150 * time.Millisecond, LateBy: 3, Out: 4, At: true, Turns: true,
 	}
 }
 
@@ -302,6 +303,13 @@ func (w *world) send(o *observer) {
 		}
 	}
 	o.next = t + time.Duration(float64(pace)*(1-jitter+2*jitter*o.path.rnd.Float64()))
+	if r.Turns && t >= o.doubt {
+		past := (t - pace*time.Duration(o.index)/time.Duration(w.Observers)) % pace
+		if past >= time.Duration((1-jitter/2)*float64(pace)) {
+			past -= pace
+		}
+		o.next = t + pace - past + time.Duration(jitter*float64(pace)*(o.path.rnd.Float64()-0.5))
+	}
 	if open >= most {
 		return
 	}
