@@ -32,13 +32,13 @@ type Target struct {
 	// their deep probes are spread evenly over its interval, so far as their clocks agree.
 	// Turns < 2: at any time.
 	Turn, Turns int
-	HTTP     *HTTP
-	TCP      *TCP
-	TLS      *TLS
-	GRPC     *GRPC
-	DNS      *DNS
-	ICMP     *ICMP
-	Exec     *Exec
+	HTTP        *HTTP
+	TCP         *TCP
+	TLS         *TLS
+	GRPC        *GRPC
+	DNS         *DNS
+	ICMP        *ICMP
+	Exec        *Exec
 }
 
 // Options of a Scheduler. The zero value of each field but Report is safe.
