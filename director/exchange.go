@@ -36,14 +36,16 @@ func (e *exchange) Merge(state []byte) {
 	}
 }
 
+// showTick is between two times that what is carried is renewed: it grows with all that
+// is down, and push and pull come twice a minute.
+const showTick = time.Second
+
 // show renews what is carried: as much as one message holds; a peer that lacks
 // more has it by summaries.
 func (l *loop) show() {
-	var image []byte
-	if payloads := health.EncodeCertificates(l.book.Lacking(nil)); len(payloads) > 0 {
-		image = payloads[0]
-	}
+	image := health.EncodeSomeCertificates(l.book.Lacking(nil))
 	l.exchange.image.Store(&image)
+	l.unshown, l.showed = false, l.now()
 }
 
 // sync takes in what push/pull brought.

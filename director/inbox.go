@@ -44,8 +44,8 @@ func (l *loop) message(m gossip.Message) {
 			l.transitions(adopted, "reported")
 		}
 		// A peer that lacks more than one message holds asks again.
-		if payloads := health.EncodeCertificates(l.book.Lacking(s)); len(payloads) > 0 {
-			l.courier.post(m.From, kindCertificates, payloads[0])
+		if payload := health.EncodeSomeCertificates(l.book.Lacking(s)); payload != nil {
+			l.courier.post(m.From, kindCertificates, payload)
 		}
 	case kindCertificates:
 		certs, err := health.DecodeCertificates(m.Payload)

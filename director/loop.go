@@ -79,6 +79,8 @@ type loop struct {
 	verdicts  time.Time     // when the endpoints' verdicts were last shown
 	told      plan.Identity // acknowledged in the last heartbeat
 	unsaid    unsaid        // heartbeats that could not be sent
+	unshown   bool          // certificates came into force since show
+	showed    time.Time
 	describer describer
 	decision  steer.Decision
 	decided   bool
@@ -243,9 +245,10 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	}
 	l.setReadmits(f, now)
 	l.horizon.swap(f)
-	l.show()
+	l.unshown = true
 	l.planned.up()
 	l.outbox.Refresh()
+	l.ticked = l.now() // as in decideOn
 	return true
 }
 
@@ -312,7 +315,7 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 		l.log.Info("more transitions", slog.Int("subjects", n), slog.String("how", how))
 	}
 	l.dirty = true
-	l.show()
+	l.unshown = true
 	l.save.up()
 	l.changed()
 }
@@ -448,6 +451,9 @@ func (l *loop) heartbeat(now time.Time) {
 
 // tend looks, four times a second, at what changes without an event.
 func (l *loop) tend(now time.Time) {
+	if l.unshown && now.Sub(l.showed) >= showTick {
+		l.show()
+	}
 	f := l.horizon.current()
 	if f == nil {
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/resolve"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/health"
 )
 
 // saver keeps the last good generation on disk: plan, spec and certificates.
@@ -42,6 +43,9 @@ const (
 	// saveNames is the least time between two writes for the sake of hostnames, of which
 	// some change with each answer: and a hundred times what a write takes.
 	saveNames = 10 * time.Second
+	// saveRest times what the last write took is between two of certificates: they are all
+	// written anew for each, and where thousands are down each has others after it.
+	saveRest = 2
 )
 
 // run writes whenever there is something new, again while it fails, and now and
@@ -69,12 +73,18 @@ func (s *saver) run(ctx context.Context) error {
 				soon && now.Sub(saved) >= max(saveNames, 100*took)
 		}
 		begun := time.Now()
-		if pending && s.save(ctx) {
+		if pending && (begun.Sub(saved) >= saveRest*took || s.unsaved()) && s.save(ctx) {
 			pending, soon, saved = false, false, time.Now()
 			took = saved.Sub(begun)
 			s.told.up()
 		}
 	}
+}
+
+// unsaved reports whether the plan in force is still to be written, which is waited for.
+func (s *saver) unsaved() bool {
+	f := s.horizon.current()
+	return f != nil && f.sealed.Identity != s.saved
 }
 
 // resolved is told that a hostname has other addresses. The first that a name has are
@@ -111,15 +121,15 @@ func (s *saver) tellStore(ctx context.Context) error {
 
 // save writes what is in force; false: it is to be tried again.
 func (s *saver) save(ctx context.Context) bool {
-	var image []byte
-	if err := s.loop.inspect(ctx, func(now time.Time) { image = s.loop.book.Save(now) }); err != nil {
+	var image *health.Image
+	if err := s.loop.inspect(ctx, func(now time.Time) { image = s.loop.book.Image(now) }); err != nil {
 		return false
 	}
 	f := s.horizon.current()
 	if f == nil {
 		return true
 	}
-	if err := s.write(f, image); err != nil {
+	if err := s.write(f, image.Bytes()); err != nil {
 		if !s.failing {
 			s.log.Error("state cannot be written: answers go on, but this director acknowledges no new plan", slog.Any("err", err))
 		}

@@ -15,35 +15,66 @@ const maxSaved = maxStandings + maxRetired
 // Save writes the chains with their proofs, and each director's last known
 // boot, for the disk. Ages are written instead of times, so that they go on
 // after a restart without the time that the director was off. Equal books give
-// equal bytes.
-func (b *Book) Save(now time.Time) []byte {
-	w := newCertWriter()
-	for _, s := range slices.SortedFunc(maps.Keys(b.topics), Subject.Compare) {
-		t := b.topics[s]
-		if t.chain.N == 0 {
-			continue
+// equal bytes. A subject that is not in the spec is kept without its proof: what
+// counts is where its numbering goes on, and should it come back, that a quorum
+// reports it in force is enough.
+func (b *Book) Save(now time.Time) []byte { return b.Image(now).Bytes() }
+
+// Image is what Save writes, taken at one instant. It shares what never changes with
+// the book, so that taking it costs little, and the work of writing, which grows with
+// all that has ever fallen, may be done elsewhere.
+type Image struct {
+	now    time.Time
+	chains []imaged
+	boots  map[string]mark
+}
+
+// imaged is one chain of an image. Chains and proofs are never changed, but replaced.
+type imaged struct {
+	chain   Chain
+	cert    Certificate
+	known   bool
+	retired time.Time
+}
+
+// Image takes an image of the book.
+func (b *Book) Image(now time.Time) *Image {
+	i := &Image{now: now, chains: make([]imaged, 0, len(b.topics)), boots: maps.Clone(b.boots)}
+	for _, t := range b.topics {
+		if t.chain.N > 0 {
+			i.chains = append(i.chains, imaged{chain: t.chain, cert: t.cert, known: t.known, retired: t.retired})
 		}
+	}
+	for _, a := range b.authors {
+		i.boots[a.Name] = mark{boot: a.boot, seq: a.seq}
+	}
+	delete(i.boots, b.self)
+	return i
+}
+
+// Bytes writes the image; it may be called by another goroutine than the book's, once.
+func (i *Image) Bytes() []byte {
+	slices.SortFunc(i.chains, func(x, y imaged) int { return x.chain.Subject.Compare(y.chain.Subject) })
+	w := newCertWriter()
+	for _, t := range i.chains {
 		c := t.cert
-		c.Subject, c.N = s, t.chain.N
+		c.Subject, c.N = t.chain.Subject, t.chain.N
 		var more []byte
 		for _, m := range t.chain.Past {
 			one := appendVarint(nil, 1, m.N)
-			one = appendVarint(one, 2, uint64(max(now.Sub(m.Since), 0)))
+			one = appendVarint(one, 2, uint64(max(i.now.Sub(m.Since), 0)))
 			more = appendBytes(more, 5, one)
 		}
 		if !t.known {
-			more = appendVarint(more, 6, uint64(max(now.Sub(t.retired), 0)))
+			c.Proof, c.Reason = nil, ""
+			more = appendVarint(more, 6, uint64(max(i.now.Sub(t.retired), 0)))
 		}
 		w.add(c, more)
 	}
 	out := w.bytes()
-	boots := maps.Clone(b.boots)
-	for _, a := range b.authors {
-		boots[a.Name] = mark{boot: a.boot, seq: a.seq}
-	}
-	for _, name := range slices.Sorted(maps.Keys(boots)) {
-		m := boots[name]
-		if m.boot == 0 || name == b.self {
+	for _, name := range slices.Sorted(maps.Keys(i.boots)) {
+		m := i.boots[name]
+		if m.boot == 0 {
 			continue
 		}
 		one := appendBytes(nil, 1, name)

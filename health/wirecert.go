@@ -17,7 +17,7 @@ func EncodeCertificates(certs []Certificate) [][]byte {
 	var out [][]byte
 	w := newCertWriter()
 	for _, c := range certs {
-		if w.count >= maxCerts || len(w.ballots)+len(w.certs) >= maxCertsPayload {
+		if w.full() {
 			out = append(out, w.bytes())
 			w = newCertWriter()
 		}
@@ -29,6 +29,22 @@ func EncodeCertificates(certs []Certificate) [][]byte {
 	return out
 }
 
+// EncodeSomeCertificates writes as many of them, in order, as one message takes; nil if
+// there are none. What comes after costs nothing.
+func EncodeSomeCertificates(certs []Certificate) []byte {
+	w := newCertWriter()
+	for _, c := range certs {
+		if w.full() {
+			break
+		}
+		w.add(c, nil)
+	}
+	if w.count == 0 {
+		return nil
+	}
+	return w.bytes()
+}
+
 // certWriter writes certificates beside one table of ballots.
 type certWriter struct {
 	ballots []byte // field 2 of the message, each
@@ -38,6 +54,11 @@ type certWriter struct {
 }
 
 func newCertWriter() *certWriter { return &certWriter{index: map[string]uint64{}} }
+
+// full reports whether what comes next belongs into another message.
+func (w *certWriter) full() bool {
+	return w.count >= maxCerts || len(w.ballots)+len(w.certs) >= maxCertsPayload
+}
 
 // add writes one certificate; more is appended to its fields.
 func (w *certWriter) add(c Certificate, more []byte) {
