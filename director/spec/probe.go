@@ -106,6 +106,16 @@ func (p *Probe) Definition() string {
 	return unknown
 }
 
+// abridged takes out the middle of what is long, for people: two such texts of one service
+// are told apart by their beginning or by their end.
+func abridged(s string) string {
+	const head, tail = 40, 20
+	if len(s) <= head+tail {
+		return s
+	}
+	return strings.ToValidUTF8(s[:head], "") + "…" + strings.ToValidUTF8(s[len(s)-tail:], "")
+}
+
 // String names a probe for people: "http :8080/healthz".
 func (p *Probe) String() string {
 	if k := p.asked(); k != nil {

@@ -73,16 +73,7 @@ func (e *ExecProbe) Definition() string {
 	return fmt.Sprintf("exec command=%q args=%q", e.Command, e.Args)
 }
 
-// String names the program with the beginning of its arguments, which tell apart what it
-// checks.
+// String names the program with its arguments, which tell apart what it checks.
 func (e *ExecProbe) String() string {
-	const most = 40
-	args := ""
-	for _, a := range e.Args {
-		args += " " + a
-	}
-	if len(args) > most {
-		args = args[:most] + "…"
-	}
-	return "exec " + e.Command + strings.ToValidUTF8(args, "")
+	return strings.TrimSpace("exec " + e.Command + " " + abridged(strings.Join(e.Args, " ")))
 }

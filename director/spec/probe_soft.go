@@ -239,13 +239,7 @@ func (p *PrometheusProbe) Definition() string {
 	return b.String()
 }
 
-func (p *PrometheusProbe) String() string {
-	text := p.Query
-	if len(text) > 40 {
-		text = strings.ToValidUTF8(text[:40], "") + "…"
-	}
-	return "prometheus " + text
-}
+func (p *PrometheusProbe) String() string { return "prometheus " + abridged(p.Query) }
 
 func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 

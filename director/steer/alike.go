@@ -15,17 +15,26 @@ type keyer struct {
 	known    map[any]int    // by the identity of a list, its number
 	texts    map[string]int // by its content
 	verdicts map[string]int // see verdict
-	strings  map[string]string
+	defs     map[string]definition
 	b        []byte
 }
 
-// intern gives one string for all that are equal: comparing it is cheap then.
-func (k *keyer) intern(s string) string {
-	if known, ok := k.strings[s]; ok {
-		return known
+// definition is one of a check or a soft subject, as Subject.Def has it, with what people
+// call it.
+type definition struct{ def, name string }
+
+// define gives what is watched the one string of its definition that all share: comparing
+// it is cheap then.
+func (k *keyer) define(o *SubjectOf) {
+	if o.Subject.Def == "" {
+		return
 	}
-	k.strings[s] = s
-	return s
+	known, ok := k.defs[o.Subject.Def]
+	if !ok {
+		known = definition{o.Subject.Def, o.String()}
+		k.defs[known.def] = known
+	}
+	o.Subject.Def = known.def
 }
 
 func (k *keyer) number(n int64) { k.b = binary.AppendVarint(k.b, n) }

@@ -115,7 +115,7 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster, k *keyer) {
 	svc := c.svc
 	tmpl := template(svc)
 	for i := range tmpl {
-		tmpl[i].Subject.Def = k.intern(tmpl[i].Subject.Def)
+		k.define(&tmpl[i])
 	}
 	divisor, biggest := weights(svc)
 	for i := range svc.Endpoints {
@@ -129,7 +129,7 @@ func (c *compiled) addSites(clusters map[string]*spec.Cluster, k *keyer) {
 		s.present = svc.Steering.Policy != spec.PolicyWeighted || s.weight > 0
 		soft := soften(svc, e.Cluster)
 		for i := range soft {
-			soft[i].Subject.Def = k.intern(soft[i].Subject.Def)
+			k.define(&soft[i])
 		}
 		for _, addr := range sorted(e.Watched()) {
 			a := address{addr: addr, subjects: at(tmpl, addr), soft: at(soft, addr), combine: combination(svc)}

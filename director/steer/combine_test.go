@@ -59,7 +59,7 @@ func TestCombine(t *testing.T) {
 				if slices.Contains(tc.down, name) {
 					states[o.Subject] = health.Down
 					if first == "" {
-						first = o.Subject.String()
+						first = o.String() + " at 192.0.2.1"
 					}
 				}
 			}
@@ -67,7 +67,7 @@ func TestCombine(t *testing.T) {
 			if r.Health != tc.want {
 				t.Errorf("got %v, want %v", r.Health, tc.want)
 			}
-			s := site{end: &e}
+			s := site{end: &e, addrs: [2][]address{{{addr: e.Addresses[0], subjects: Subjects(svc, e.Addresses[0])}}}}
 			want := tc.why
 			if want != "" {
 				want = fmt.Sprintf(want, first)

@@ -23,7 +23,7 @@ type atlas struct {
 func newAtlas(set *spec.Set, places []Place) *atlas {
 	a := &atlas{
 		places: places, distances: make(map[string][]int32, len(set.Clusters)),
-		keys: &keyer{known: map[any]int{}, texts: map[string]int{}, verdicts: map[string]int{}, strings: map[string]string{}}, layouts: map[string]*layout{},
+		keys: &keyer{known: map[any]int{}, texts: map[string]int{}, verdicts: map[string]int{}, defs: map[string]definition{}}, layouts: map[string]*layout{},
 	}
 	for _, c := range set.Clusters {
 		lat, lon, ok := located(c, places)

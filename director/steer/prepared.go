@@ -1,9 +1,11 @@
 package steer
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/health"
 )
 
 // Prepared is what decisions about a spec have in common, whatever is up and
@@ -14,6 +16,7 @@ type Prepared struct {
 	places []Place
 	kinds  []prepared
 	kindOf []int32 // of each service
+	defs   map[string]definition
 }
 
 // prepared is services that differ in their names and hosts alone.
@@ -45,7 +48,25 @@ func Prepare(set *spec.Set, places []Place) *Prepared {
 		p.kinds[n].members = append(p.kinds[n].members, i)
 		p.kindOf[i] = int32(n)
 	}
+	p.defs = a.keys.defs
 	return p
+}
+
+// Name says what people call what is watched: "http :8080/healthz", "fast :8080". What the
+// spec does not have is named by its kind alone. A nil Prepared is of an empty spec.
+func (p *Prepared) Name(s health.Subject) string {
+	switch {
+	case s.Kind == health.KindSignal:
+		return fastText(s)
+	case s == health.Gray(s.Addr):
+		return fmt.Sprintf("gray :%d", s.Addr.Port())
+	case p != nil && p.defs[s.Def].name != "":
+		return p.defs[s.Def].name
+	case s.Kind == health.KindSoft:
+		return "soft probe that the spec does not have"
+	default:
+		return fmt.Sprintf("check :%d that the spec does not have", s.Addr.Port())
+	}
 }
 
 // of tells whether it was made of these.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -45,8 +46,9 @@ func (f Family) Has(a netip.Addr) bool {
 	return spec.IsStandIn(a) || FamilyOf(a) == f
 }
 
-// SubjectText shows a subject to people: by the hostname, where its address stands for
-// one of the spec's.
+// SubjectText writes a subject for who goes by it (JSON, `divert probe`): by the hostname,
+// where its address stands for one of the spec's. People are told what SubjectOf.String and
+// Prepared.Name say.
 func SubjectText(set *spec.Set, s health.Subject) string {
 	return subjectText(s, set.Hostname(s.Addr.Addr()))
 }
@@ -64,10 +66,25 @@ type SubjectOf struct {
 	Subject health.Subject
 	Probe   *spec.Probe // of a signal: the probe of that port with the shortest Fast
 	Fast    bool        // the fast signal, not the deep probe
-	Cluster string      // the endpoint's
+	Cluster string      // the endpoint's; of a template, of soft ones alone
 	signed  bool        // of a check: its probe has a fast signal, which counts for it too
 	weight  int64       // of a check
 }
+
+// String names what is watched as people know it: "http :8080/healthz", "fast :8080". A
+// query is the one that is asked about this site.
+func (s SubjectOf) String() string {
+	switch {
+	case s.Fast:
+		return fastText(s.Subject)
+	case s.Probe.Prometheus != nil:
+		return s.Probe.Prometheus.ForCluster(s.Cluster).String()
+	default:
+		return s.Probe.String()
+	}
+}
+
+func fastText(s health.Subject) string { return fmt.Sprintf("fast :%d", s.Addr.Port()) }
 
 // Subjects lists what is watched for one address of a service: one signal for
 // each distinct port that has a fast signal, then one check for each distinct
@@ -101,7 +118,7 @@ func soften(svc *spec.GlobalService, cluster string) (out []SubjectOf) {
 		}
 		s := health.Subject{Kind: health.KindSoft, Def: define(p.Definition() + " cluster=" + cluster)}
 		if !slices.ContainsFunc(out, func(o SubjectOf) bool { return o.Subject == s }) {
-			out = append(out, SubjectOf{Subject: s, Probe: p})
+			out = append(out, SubjectOf{Subject: s, Probe: p, Cluster: cluster})
 		}
 	}
 	slices.SortFunc(out, func(a, b SubjectOf) int { return compareSubjects(a.Subject, b.Subject) })

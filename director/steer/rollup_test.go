@@ -131,3 +131,55 @@ func TestParseScope(t *testing.T) {
 		}
 	}
 }
+
+// TestNames: reasons and whoever looks a subject up call it as people know it, a query as
+// it is asked about the site; none shows the hash of a definition.
+func TestNames(t *testing.T) {
+	f := newFleet()
+	f.cluster(t, "fra:DE")
+	f.cluster(t, "nyc:US")
+	svc := f.service(t, "shop", spec.PolicyFailover, "fra=192.0.2.1", "nyc=lb.example.net")
+	svc.Probes = append(svc.Probes, spec.Probe{Prometheus: &spec.PrometheusProbe{URL: "https://$cluster.example.net", Query: "errors{cluster='$cluster'}"}})
+	want := map[string][]string{
+		"fra": {"fast :80", "http :80/", "prometheus errors{cluster='fra'}"},
+		"nyc": {"fast :80", "http :80/", "prometheus errors{cluster='nyc'}"},
+	}
+	prepared := Prepare(f.set, places)
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
+		for j, o := range Subjects(svc, e.Watched()[0]) {
+			if got := o.String(); got != want[e.Cluster][j] || prepared.Name(o.Subject) != got {
+				t.Errorf("%s: got %s and %s, want %s", o.Subject, got, prepared.Name(o.Subject), want[e.Cluster][j])
+			}
+		}
+	}
+	addr := netip.MustParseAddrPort("192.0.2.1:80")
+	for s, want := range map[health.Subject]string{
+		health.Gray(addr): "gray :80",
+		{Kind: health.KindCheck, Addr: addr, Def: "0123456789abcdef"}:                              "check :80 that the spec does not have",
+		{Kind: health.KindSoft, Addr: netip.AddrPortFrom(addr.Addr(), 0), Def: "0123456789abcdef"}: "soft probe that the spec does not have",
+	} {
+		if got := prepared.Name(s); got != want {
+			t.Errorf("%s: got %s, want %s", s, got, want)
+		}
+		if got := (*Prepared)(nil).Name(s); got != want {
+			t.Errorf("%s, without a spec: got %s, want %s", s, got, want)
+		}
+	}
+
+	f.mark("fra", health.KindSignal, health.Up)
+	f.mark("fra", health.KindCheck, health.Up)
+	for _, o := range Subjects(svc, addr.Addr()) {
+		if o.Subject.Kind == health.KindSoft {
+			f.states[o.Subject] = health.Down
+		}
+	}
+	f.mark("nyc", health.KindCheck, health.Down)
+	sites := Decide(f.input()).Services[0].Sites()
+	if got, want := sites[0].Why, "fra degraded: prometheus errors{cluster='fra'}"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := sites[1].Why, "nyc failed: http :80/ at lb.example.net down"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -26,15 +26,20 @@ func (r *Ruling) Sites() []Site {
 func (r *Ruling) Healths(up func(health.Subject) bool) iter.Seq[Health] {
 	return func(yield func(Health) bool) {
 		for i := range r.c.sites {
-			h := worse(r.real[i])
-			if h == HealthUnknown && r.c.sites[i].passes(up) {
-				h = Healthy
-			}
-			if !yield(h) {
+			if !yield(r.Health(i, up)) {
 				return
 			}
 		}
 	}
+}
+
+// Health is one of Healths.
+func (r *Ruling) Health(i int, up func(health.Subject) bool) Health {
+	h := worse(r.real[i])
+	if h == HealthUnknown && r.c.sites[i].passes(up) {
+		return Healthy
+	}
+	return h
 }
 
 // passes tells whether of one address all that must passes.
@@ -88,7 +93,8 @@ func (r *Ruling) drainOf(i int) *drain {
 	return r.drained[i]
 }
 
-// Glance is of a site what costs nothing to tell.
+// Glance is of a site what costs nothing to tell: its health by certificates alone, so
+// that of one that never fell is unknown.
 func (r *Ruling) Glance(i int) (cluster string, h Health, serving bool) {
 	return r.c.sites[i].end.Cluster, worse(r.real[i]), r.serving[i]
 }
@@ -106,7 +112,8 @@ func (r *Ruling) Well() int {
 
 // Moved lists the sites that stand otherwise than in an older ruling: whose health or
 // drain is another, or to whom clients are sent now or no more, or another share of them. One that was not there
-// and is healthy is none.
+// and is healthy is none. What never fell ranks as healthy (S1), so that it is no move when
+// the first certificate says so, or a probe is added that none is of.
 func (r *Ruling) Moved(old *Ruling) []int {
 	if r == old {
 		return nil
@@ -114,6 +121,7 @@ func (r *Ruling) Moved(old *Ruling) []int {
 	var out []int
 	for i := range r.c.sites {
 		cluster, h, serving := r.Glance(i)
+		h = ranking(h)
 		at := -1
 		if old != nil && old.c == r.c {
 			at = i
@@ -122,12 +130,20 @@ func (r *Ruling) Moved(old *Ruling) []int {
 		}
 		switch {
 		case at < 0 && h == Healthy:
-		case at >= 0 && old.serving[at] == serving && old.Share(at) == r.Share(i) && worse(old.real[at]) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
+		case at >= 0 && old.serving[at] == serving && old.Share(at) == r.Share(i) && ranking(worse(old.real[at])) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
 		default:
 			out = append(out, i)
 		}
 	}
 	return out
+}
+
+// ranking is what steering takes a health for.
+func ranking(h Health) Health {
+	if h == HealthUnknown {
+		return Healthy
+	}
+	return h
 }
 
 func idOf(d *drain) string {

@@ -58,16 +58,40 @@ func Until(start, end time.Time) string {
 	return end.Format("2006-01-02 15:04 UTC")
 }
 
-// subjectsText names the first subject of an endpoint and counts the others.
-func subjectsText(end *spec.Endpoint, list []health.Subject) string {
+// downText names the first of the site's subjects that are down, and counts the others.
+func (s *site) downText(list []health.Subject) string {
 	if len(list) == 0 {
 		return ""
 	}
-	s := subjectText(list[0], end.Hostname)
+	text := s.subjectText(list[0])
 	if n := len(list) - 1; n > 0 {
-		s += fmt.Sprintf(" and %d more", n)
+		text += fmt.Sprintf(" and %d more", n)
 	}
-	return s
+	return text
+}
+
+// subjectText says what is watched, as people know it, and where: "fast :443 at
+// 192.0.2.10". What is asked about the site as a whole has no place.
+func (s *site) subjectText(sub health.Subject) string {
+	where := sub.Addr.Addr().String()
+	if s.end.Hostname != "" && spec.IsStandIn(sub.Addr.Addr()) {
+		where = s.end.Hostname
+	}
+	for f := range s.addrs {
+		for i := range s.addrs[f] {
+			a := &s.addrs[f][i]
+			if j := slices.IndexFunc(a.subjects, func(o SubjectOf) bool { return o.Subject == sub }); j >= 0 {
+				return a.subjects[j].String() + " at " + where
+			}
+			if j := slices.IndexFunc(a.soft, func(o SubjectOf) bool { return o.Subject == sub }); j >= 0 {
+				return a.soft[j].String()
+			}
+		}
+	}
+	if sub == health.Gray(sub.Addr) {
+		return "gray failure at " + sub.Addr.String()
+	}
+	return subjectText(sub, s.end.Hostname)
 }
 
 // unwell tells whether healthWhy has something to say.
@@ -77,7 +101,7 @@ func (r *Roll) unwell() bool {
 
 // healthWhy says what is wrong with a site in a family; "" when nothing is.
 func (s *site) healthWhy(r *Roll) string {
-	cluster, down, rule := s.end.Cluster, subjectsText(s.end, r.Down)+" down", ""
+	cluster, down, rule := s.end.Cluster, s.downText(r.Down)+" down", ""
 	if r.short != nil {
 		rule = " (" + r.short.String() + ")"
 	}
@@ -107,19 +131,7 @@ func (s *site) healthWhy(r *Roll) string {
 func (s *site) softText(list []health.Subject) string {
 	var names []string
 	for _, sub := range list {
-		name := subjectText(sub, s.end.Hostname)
-		if sub == health.Gray(sub.Addr) {
-			name = "gray failure at " + sub.Addr.String()
-		}
-		for f := range s.addrs {
-			for i := range s.addrs[f] {
-				for j := range s.addrs[f][i].soft {
-					if o := &s.addrs[f][i].soft[j]; o.Subject == sub {
-						name = o.Probe.String()
-					}
-				}
-			}
-		}
+		name := s.subjectText(sub)
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
