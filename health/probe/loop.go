@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -190,7 +191,8 @@ func (l *loop) adopt(targets []Target, now time.Time) {
 	}
 	for _, e := range added {
 		if e.req.refused != "" {
-			l.log.Warn("probe is never sent", slog.String("subject", e.Subject.String()), slog.String("why", e.req.refused))
+			l.log.Warn("probe is never sent", slog.String("probe", cmp.Or(e.Name, e.Subject.String())),
+				slog.String("address", cmp.Or(e.Hostname, e.Subject.Addr.Addr().String())), slog.String("why", e.req.refused))
 		}
 	}
 	l.expiry.keep(l.schedule.entries)

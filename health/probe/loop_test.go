@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -401,10 +402,14 @@ func TestSet(t *testing.T) {
 	})
 }
 
-// TestRefused: what must not be dialled is never sent, and void (C12).
+// TestRefused: what must not be dialled is never sent, and void (C12). The log says which
+// probe it is, as people know it.
 func TestRefused(t *testing.T) {
 	run(t, func(w *world) {
+		var log strings.Builder
+		w.log = slog.New(slog.NewTextHandler(&log, nil))
 		metadata := deep(1, time.Second)
+		metadata.Name = "http :80/"
 		metadata.HTTP.Addr = netip.MustParseAddrPort("169.254.169.254:80")
 		smuggler := deep(2, time.Second)
 		smuggler.HTTP.Path = "/\r\nX: y"
@@ -425,6 +430,9 @@ func TestRefused(t *testing.T) {
 		}
 		if got := testutil.ToFloat64(w.metrics.refused); got != 2 {
 			t.Errorf("refused targets: got %v, want 2", got)
+		}
+		if want := `probe="http :80/" address=` + metadata.Subject.Addr.Addr().String() + " "; !strings.Contains(log.String(), want) {
+			t.Errorf("got %s, want %s in it", &log, want)
 		}
 	})
 }

@@ -102,7 +102,7 @@ func newMetrics(r prometheus.Registerer, e *expiries) *metrics {
 	}
 	expiring := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "divert_probe_certificates_expiring",
-		Help: "Certificates of probed targets with less time left than their probe's warning.",
+		Help: "Probed targets whose certificate has less time left than their probe's warning; many may show the same one.",
 	}, func() float64 { return float64(len(e.warned(time.Now()))) })
 	earliest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "divert_probe_certificate_expiry_timestamp_seconds",

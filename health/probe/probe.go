@@ -22,6 +22,7 @@ import (
 // set; with none it is a TCP connect to the subject's address.
 type Target struct {
 	Subject health.Subject
+	Name    string // for people, in the log; default: the subject
 	// Hostname is looked up at each probe, by Options.Lookup, and its addresses are tried
 	// instead of the one given, which stands for it; the port is that one's.
 	Hostname string
