@@ -39,7 +39,7 @@ type loop struct {
 	book     *health.Book
 	publish  *health.Publisher
 	decider  *steer.Decider
-	prepared atomic.Pointer[steer.Prepared] // the decider's, for whoever decides about commands
+	prepared atomic.Pointer[steer.Prepared] // the decider's, for whoever decides about commands, and what probes are called
 	horizon  *horizon
 	outbox   outbox
 	courier  *courier
@@ -299,14 +299,14 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 	if f := l.horizon.current(); f != nil {
 		set = f.spec
 	}
-	several := map[health.State]int{}
+	names, several := l.prepared.Load(), map[health.State]int{}
 	for i, c := range certs {
 		several[c.To()]++
 		if i >= maxLines {
 			continue
 		}
-		l.log.Info("transition", slog.String("subject", steer.SubjectText(set, c.Subject)), slog.String("to", c.To().String()),
-			slog.Uint64("n", c.N), slog.String("why", c.Reason), slog.String("how", how))
+		l.log.Info("transition", slog.String("probe", names.Name(c.Subject)), slog.String("address", set.NameOf(c.Subject.Addr.Addr())),
+			slog.String("to", c.To().String()), slog.Uint64("n", c.N), slog.String("why", c.Reason), slog.String("how", how))
 	}
 	for to, n := range several {
 		l.shown.certificates.WithLabelValues(to.String(), how).Add(float64(n))
@@ -396,7 +396,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	l.table.Store(table)
 	l.earth.Store(on)
 	l.prepared.Store(l.decider.Prepared())
-	l.tellMoves(l.decision, decision)
+	l.tellMoves(l.decision, decision, func(s health.Subject) bool { return l.votedUp(s, l.now()) })
 	l.decision, l.decided, l.dirty = decision, true, false
 	l.shown.decided(f)
 	l.verdicts = time.Time{} // shown with the next heartbeat

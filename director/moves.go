@@ -5,12 +5,15 @@ import (
 	"slices"
 
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/health"
 )
 
 // tellMoves logs one line for each endpoint that begins or ceases to serve. Where
 // services move together that are decided as one, the first speaks for all; of more
-// than maxLines endpoints the rest are counted by what became of them.
-func (l *loop) tellMoves(old, next steer.Decision) {
+// than maxLines endpoints the rest are counted by what became of them. Health is what
+// status says, by whoever is voted up; of so many it is not asked, and what never fell has
+// none there.
+func (l *loop) tellMoves(old, next steer.Decision, up func(health.Subject) bool) {
 	before := byName(old, next)
 	together := make([]int, len(next.Services))
 	for i := range next.Services {
@@ -37,7 +40,7 @@ func (l *loop) tellMoves(old, next steer.Decision) {
 			}
 			site := s.Site(n)
 			args := []any{
-				slog.String("service", s.Name), slog.String("cluster", site.Cluster), slog.String("health", site.Health.String()),
+				slog.String("service", s.Name), slog.String("cluster", site.Cluster), slog.String("health", s.Health(n, up).String()),
 				slog.Bool("serving", site.Serving), slog.String("drain", site.Drained), slog.String("why", site.Why),
 			}
 			if n := together[i]; n > 1 {
@@ -47,8 +50,11 @@ func (l *loop) tellMoves(old, next steer.Decision) {
 		}
 	}
 	for to, n := range rest {
-		l.log.Info("more endpoints", slog.String("cluster", to.cluster), slog.String("health", to.health.String()),
-			slog.Bool("serving", to.serving), slog.Int("services", n))
+		args := []any{slog.String("cluster", to.cluster), slog.Bool("serving", to.serving), slog.Int("services", n)}
+		if to.health != steer.HealthUnknown {
+			args = append(args, slog.String("health", to.health.String()))
+		}
+		l.log.Info("more endpoints", args...)
 	}
 }
 

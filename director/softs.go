@@ -60,6 +60,7 @@ func newSoftMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 
 // softAsk is one question about one cluster.
 type softAsk struct {
+	name     string // of the probe, for people
 	cluster  string
 	probe    *spec.Probe
 	subjects []health.Subject // of what it is evidence, by address
@@ -238,7 +239,7 @@ func softAsks(set *spec.Set, roster []health.Director, me string) map[string]*so
 		}
 		a := out[of.Subject.Def]
 		if a == nil {
-			a = &softAsk{cluster: of.Cluster, probe: of.Probe}
+			a = &softAsk{name: describeProbe(of), cluster: of.Cluster, probe: of.Probe}
 			out[of.Subject.Def] = a
 		}
 		if of.Probe.Interval < a.probe.Interval {
@@ -283,7 +284,7 @@ func (s *softs) hear(out answered, now time.Time) {
 	}
 	if outcome != a.last {
 		a.last = outcome
-		s.log.Info("soft probe", slog.String("probe", a.probe.String()), slog.String("cluster", a.cluster), slog.String("outcome", outcome), slog.String("why", r.Reason))
+		s.log.Info("soft probe", slog.String("probe", a.name), slog.String("cluster", a.cluster), slog.String("outcome", outcome), slog.String("why", r.Reason))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -293,7 +294,7 @@ func (s *softs) hear(out answered, now time.Time) {
 		if s.unknown == nil {
 			s.unknown = map[string]string{}
 		}
-		s.unknown[out.def] = fmt.Sprintf("%s in %s is unknown to this director, so it says nothing: %s", a.probe, a.cluster, r.Reason)
+		s.unknown[out.def] = fmt.Sprintf("%s in %s is unknown to this director, so it says nothing: %s", a.name, a.cluster, r.Reason)
 	}
 }
 

@@ -77,6 +77,15 @@ type softReport struct {
 	health.Report
 }
 
+// TestSoftNames: what a director says of a soft probe names the query as it is asked.
+func TestSoftNames(t *testing.T) {
+	for _, a := range softAsks(softForce(t, softSpec, "d1").spec, nil, "d1") {
+		if want := "prometheus errors{cluster='" + a.cluster + "'}"; a.name != want {
+			t.Errorf("got %s, want %s", a.name, want)
+		}
+	}
+}
+
 // TestSoftProbes: each question is asked once for all addresses of its cluster, in its
 // rhythm; good and bad are reported of each, and what is unknown, or not bad for long
 // enough, as nothing (S17); what a new plan does not ask for is asked no more.

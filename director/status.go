@@ -190,12 +190,15 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 
 // suspect names a probe that has never passed anywhere.
 func (l *loop) suspect(f *inForce, s health.Suspect) string {
-	name := s.Def
+	name, services := l.prepared.Load().Name(s.Subjects[0]), []string{}
 	eachService(f.spec, func(svc *spec.GlobalService, _ string, of steer.SubjectOf) {
-		if of.Subject.Def == s.Def {
-			name = describeProbe(of) + " of " + svc.Name
+		if n := len(services); of.Subject.Def == s.Def && (n == 0 || services[n-1] != svc.Name) {
+			services = append(services, svc.Name)
 		}
 	})
+	if len(services) > 0 {
+		name += " of " + some(services, 1)
+	}
 	return fmt.Sprintf("probe %s has passed on no endpoint since this director started (%s): it moves nothing until it does; is it mistyped?", name, s.Reason)
 }
 
@@ -417,6 +420,15 @@ func join(names []string) string {
 	default:
 		return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 	}
+}
+
+// some lists the first names for people and counts the others: "a, b and 3 more".
+func some(names []string, most int) string {
+	text := strings.Join(names[:min(len(names), most)], ", ")
+	if more := len(names) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,7 +1,6 @@
 package director
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -42,10 +41,12 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
 		}
 		if old := wanted[s.Subject]; old == nil {
+			t.Name = describeProbe(s)
 			wanted[s.Subject] = &t
 			cluster[s.Subject] = set.Cluster(s.Cluster)
 			order = append(order, s.Subject)
 		} else if t.Interval < old.Interval {
+			t.Name = old.Name
 			*old = t
 		}
 	})
@@ -144,9 +145,4 @@ func deepProbe(t *probe.Target, p *spec.Probe) {
 func secure(s spec.Secure) probe.Secure { return probe.Secure(s) }
 
 // describeProbe names a probe for people: "http :8080/healthz", "fast :8080".
-func describeProbe(s steer.SubjectOf) string {
-	if s.Fast {
-		return fmt.Sprintf("fast :%d", s.Subject.Addr.Port())
-	}
-	return s.Probe.String()
-}
+func describeProbe(s steer.SubjectOf) string { return s.String() }
