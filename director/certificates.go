@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,41 +14,67 @@ import (
 	"github.com/divertdns/divert/health/probe"
 )
 
-// maxExpiring is how many certificates an alert each is for: all the sites of a fleet may
-// share a date, and who reads needs the first.
-const maxExpiring = 20
+const (
+	// maxExpiring is how many certificates an alert each is for: who reads needs the first.
+	maxExpiring = 20
+	// maxBearers is how many endpoints such an alert names.
+	maxBearers = 4
+)
+
+// certificate is all that is probed whose certificate expires at one instant: it is one,
+// or hangs on one, however many probes and addresses show it.
+type certificate struct {
+	at        time.Time
+	endpoints []string // "shop@fra"
+	probes    []string // "https :443/healthz at 192.0.2.10:443"
+}
 
 // expiring names the certificates that this director's probes warn of, the first to
-// expire first.
+// expire first. The list is ordered by time.
 func expiring(set *spec.Set, list []probe.Expiry, now time.Time) []string {
 	if len(list) == 0 {
 		return nil
 	}
-	shown := list[:min(len(list), maxExpiring)]
-	names := make(map[health.Subject]string, len(shown))
-	for _, e := range shown {
-		names[e.Subject] = ""
+	var certificates []*certificate
+	of := make(map[health.Subject]*certificate, len(list))
+	for _, e := range list {
+		if n := len(certificates); n == 0 || !certificates[n-1].at.Equal(e.At) {
+			certificates = append(certificates, &certificate{at: e.At})
+		}
+		of[e.Subject] = certificates[len(certificates)-1]
 	}
-	eachService(set, func(svc *spec.GlobalService, cluster string, of steer.SubjectOf) {
-		if name, wanted := names[of.Subject]; wanted && name == "" {
-			names[of.Subject] = describeProbe(of) + " of " + svc.Name + "@" + cluster
+	met := make(map[health.Subject]bool, len(list))
+	eachService(set, func(svc *spec.GlobalService, cluster string, s steer.SubjectOf) {
+		c := of[s.Subject]
+		if c == nil {
+			return
+		}
+		if name, n := svc.Name+"@"+cluster, len(c.endpoints); n == 0 || c.endpoints[n-1] != name {
+			c.endpoints = append(c.endpoints, name)
+		}
+		if !met[s.Subject] {
+			met[s.Subject] = true
+			c.probes = append(c.probes, describeProbe(s)+" at "+place(set, s.Subject.Addr))
 		}
 	})
+	// What is no longer in the spec, the prober will know of in a moment.
+	certificates = slices.DeleteFunc(certificates, func(c *certificate) bool { return len(c.probes) == 0 })
 	var alerts []string
-	for _, e := range shown {
-		if names[e.Subject] == "" {
-			continue // no longer in the spec; the prober will know in a moment
-		}
-		left := "has expired"
-		if d := e.At.Sub(now); d > 0 {
-			left = "expires in " + spec.FormatDuration(d.Truncate(coarse(d)))
-		}
-		alerts = append(alerts, fmt.Sprintf("certificate of %s (%s) %s, at %s", names[e.Subject], place(set, e.Subject.Addr), left, e.At.UTC().Format(time.RFC3339)))
+	for _, c := range certificates[:min(len(certificates), maxExpiring)] {
+		alerts = append(alerts, c.alert(now))
 	}
-	if more := len(list) - len(shown); more > 0 {
+	if more := len(certificates) - len(alerts); more > 0 {
 		alerts = append(alerts, fmt.Sprintf("and %d more certificates expire soon (divert_probe_certificates_expiring)", more))
 	}
 	return alerts
+}
+
+func (c *certificate) alert(now time.Time) string {
+	left := "has expired"
+	if d := c.at.Sub(now); d > 0 {
+		left = "expires in " + spec.FormatDuration(d.Truncate(coarse(d)))
+	}
+	return fmt.Sprintf("certificate of %s %s, at %s (%s)", some(c.endpoints, maxBearers), left, c.at.UTC().Format(time.RFC3339), some(c.probes, 1))
 }
 
 // place is an address and port, or a hostname's.

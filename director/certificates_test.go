@@ -2,6 +2,7 @@ package director
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,8 +29,8 @@ func TestExpiringCertificates(t *testing.T) {
 	set := &spec.Set{Services: []*spec.GlobalService{svc}}
 	got := expiring(set, list, now)
 	if len(got) != maxExpiring+1 ||
-		!strings.HasPrefix(got[0], "certificate of https :443/healthz of shop@ca (192.0.2.0:443)") || !strings.Contains(got[0], ") has expired, at 2025-12-31T23:00:00Z") ||
-		!strings.Contains(got[1], "shop@cb") || !strings.Contains(got[1], " expires in 1d, at 2026-01-02T00:00:00Z") ||
+		got[0] != "certificate of shop@ca has expired, at 2025-12-31T23:00:00Z (https :443/healthz at 192.0.2.0:443)" ||
+		!strings.Contains(got[1], "shop@cb expires in 1d, at 2026-01-02T00:00:00Z") ||
 		!strings.HasPrefix(got[maxExpiring], "and 3 more") {
 		t.Errorf("got %s", strings.Join(got, "\n"))
 	}
@@ -38,6 +39,45 @@ func TestExpiringCertificates(t *testing.T) {
 	}
 	if got := expiring(set, []probe.Expiry{{Subject: health.Subject{Kind: health.KindCheck}, At: now}}, now); len(got) != 0 {
 		t.Errorf("of a probe that the spec no longer has: got %v", got)
+	}
+}
+
+// TestOneExpiringCertificate: a certificate that several services, addresses and probes show
+// is one alert, and one that expires at another time another.
+func TestOneExpiringCertificate(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	set := &spec.Set{}
+	var list []probe.Expiry
+	for _, name := range []string{"cart", "shop"} {
+		svc := &spec.GlobalService{Name: name, Probes: []spec.Probe{
+			{HTTP: &spec.HTTPProbe{Scheme: "https", Port: 443, Path: "/" + name}}, {TLS: &spec.TLSProbe{Port: 443}},
+		}}
+		for i, cluster := range []string{"fra", "nyc", "sin"} {
+			addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+			svc.Endpoints = append(svc.Endpoints, spec.Endpoint{Cluster: cluster, Addresses: []netip.Addr{addr}})
+		}
+		for i := range svc.Endpoints {
+			for _, s := range steer.Subjects(svc, svc.Endpoints[i].Addresses[0]) {
+				at := now.Add(6 * 24 * time.Hour)
+				if i == 2 {
+					at = now.Add(7 * 24 * time.Hour)
+				}
+				if e := (probe.Expiry{Subject: s.Subject, At: at}); !slices.Contains(list, e) { // the handshake of both is one check
+					list = append(list, e)
+				}
+			}
+		}
+		set.Services = append(set.Services, svc)
+	}
+	slices.SortStableFunc(list, func(a, b probe.Expiry) int { return a.At.Compare(b.At) })
+	want := "certificate of cart@fra, cart@nyc, shop@fra, shop@nyc expires in 6d, at 2026-01-07T00:00:00Z (X at 192.0.2.0:443 and 5 more)\n" +
+		"certificate of cart@sin, shop@sin expires in 7d, at 2026-01-08T00:00:00Z (X at 192.0.2.2:443 and 2 more)"
+	got := strings.Join(expiring(set, list, now), "\n")
+	for _, name := range []string{"https :443/cart", "tls :443"} { // whichever of the two is first by its definition
+		got = strings.ReplaceAll(got, "("+name+" at", "(X at")
+	}
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
