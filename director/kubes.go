@@ -273,7 +273,7 @@ func nodesView(c kube.Condition) string {
 
 func serversView(c kube.Condition) (out []api.KubeServer) {
 	for _, e := range c.Endpoints {
-		out = append(out, api.KubeServer{URL: e.URL, State: e.State.String(), Why: e.Reason, Version: e.Version, Latency: e.Latency})
+		out = append(out, api.KubeServer{URL: e.URL, State: e.State.String(), Why: e.Reason, Version: e.Version, Latency: e.Latency.Seconds()})
 	}
 	return out
 }

@@ -16,14 +16,14 @@ import (
 
 // view shows how far the members are.
 func (a *asking) view() api.Probing {
-	out := api.Probing{Target: a.text, Plan: planName(a.plan), Took: time.Since(a.start), Targets: []api.Probed{}}
+	out := api.Probing{Target: a.text, Plan: planName(a.plan), Took: time.Since(a.start).Seconds(), Targets: []api.Probed{}}
 	for _, m := range a.members {
 		o := api.Observer{Name: m.name, Site: m.site, This: m.self, State: "asked"}
 		switch {
 		case m.answer != nil && m.answer.state == answerRefused:
-			o.State, o.Why, o.Plan, o.Took = "refused", m.answer.why, m.answer.plan, m.took
+			o.State, o.Why, o.Plan, o.Took = "refused", m.answer.why, m.answer.plan, m.took.Seconds()
 		case m.answer != nil:
-			o.State, o.Plan, o.Took = "answered", m.answer.plan, m.took
+			o.State, o.Plan, o.Took = "answered", m.answer.plan, m.took.Seconds()
 		case m.gaveUp:
 			o.State = "silent"
 		case m.taken:
@@ -73,7 +73,7 @@ func (p *panel) conclude(a *asking) api.Probing {
 			}
 			r := api.ProbeResult{Director: m.name, Outcome: outcomeVoid.String(), Reason: "not in the spec that it has in force, plan " + m.answer.plan}
 			if s, ok := sights[i][t.Subject]; ok {
-				r.Outcome, r.Took, r.Reason = s.outcome.String(), s.took, s.why
+				r.Outcome, r.Took, r.Reason = s.outcome.String(), s.took.Seconds(), s.why
 			}
 			v.Results = append(v.Results, r)
 		}
@@ -87,7 +87,7 @@ func (p *panel) conclude(a *asking) api.Probing {
 	case absent:
 		out.Code = 3
 	}
-	out.Took = time.Since(a.start)
+	out.Took = time.Since(a.start).Seconds()
 	return out
 }
 

@@ -23,12 +23,13 @@ step that led to it: residency, drains, health, preference.
 --client is the client's address or prefix. A resolver that sends no client
 subnet is itself the client. Without --client it is a client of unknown place.
 
-For each site that is not healthy it says which evidence counted: every probe, the
-certificate in force and whose votes proved it, and what each director says now. A
-fall is agreed by suspicion: what all directors hold against the probe's target must
-reach a bound, towards which one director counts a part at most, so that none does
-it alone. A return needs votes. Whoever is left out is named, with why: not
-assigned, silent, abstaining, stale. --verbose shows that for all sites.`,
+EVIDENCE says for each site that is not healthy what counted: its probes, each with
+the certificate in force (what was agreed on last) and whose votes proved it, and
+what each director says now. A fall is agreed by suspicion: what all directors hold
+against the probe's target must reach a bound, towards which one director counts a
+part at most, so that none does it alone. A return needs votes. Whoever is left out
+is named, with why: not assigned, silent, abstaining, stale. --verbose shows that
+for all sites.`,
 		Example: `  divert explain shop.example.org --client 81.2.69.142
   divert explain shop.example.org --client 2001:db8:7::/48
   divert explain shop.example.org --verbose

@@ -21,21 +21,24 @@ func (a *app) probeCommand() *cobra.Command {
 		Use:     "probe TARGET",
 		GroupID: groupSee,
 		Short:   "Probe a target now from every director, and show who sees what",
-		Long: `Have every registered director probe a target now, once, and show a matrix: a
-row for each director, a column for each probe, with what came of it, how long it
-took, and the reason of each failure.
+		Long: `Have every registered director probe a target now, once, and show who sees what:
+a table for each service, a row for each probe, a column for each director, with
+what came of it and how long it took. Below each probe that does not pass
+everywhere stands why, and what it comes to. What several services share stands in
+a table of its own.
 
 TARGET is a service (shop, service/shop), one of its sites (shop@fra), a host
 (shop.example.org), a cluster (cluster/fra), a fault domain (domain/fra-dc1), an
-address (192.0.2.1, 192.0.2.1:443) or a subject as status shows it. Whatever is
-named, each director sends the probes that its own spec in force has there and no
-others: an address that no service has is not probed.
+address (192.0.2.1, 192.0.2.1:443), or a subject, as the JSON of status has it.
+Whatever is named, each director sends the probes that its own spec in force has
+there and no others: an address that no service has is not probed.
 
-A director marked * is not assigned to that target: it probes when it is asked,
-and its vote does not count there. Directors that do not answer are named, with
-why: they are silent, late, refuse (they are asked too often, or have another
-spec in force), or are too old to know the question. Three seconds without a sign
-of a director end the wait for it, --timeout that for the others.
+At most five directors are assigned to an address, and probe it all the time. One
+marked * is not: it probes because it is asked, and its vote would not count.
+Directors that do not answer are named, with why: they are silent, late, refuse
+(they are asked too often, or have another spec in force), or are too old to know
+the question. A director that gives no sign for three seconds is not waited for,
+the others for --timeout.
 
 Soft probes (readiness, kube, prometheus) are not asked again for it, nor is a
 program started more often than its interval: what the last one came to is shown,
@@ -43,8 +46,10 @@ with its age.
 
 It changes nothing: no probe of it is a vote, and nothing moves by it. It does
 send traffic, so each director answers one question of each other at a time,
-about one a second, with at most 64 probes out at once and 500 a second: 2,048
-probes, and then 100 a second.
+about one a second, with at most 64 probes out at once and 500 a second. Of one
+asker it sends 2,048 probes, and then 100 a second.
+
+With -o json it is one JSON object; times are in seconds (tookSeconds).
 
 Exit codes: 0 if every probe of every director passed. 1 if one failed, be it at
 all directors, at a quorum (enough of those assigned, in enough fault domains, to

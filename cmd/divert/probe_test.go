@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -15,14 +16,14 @@ import (
 // (F6), nyc is dead, and three say nothing.
 func torn() api.Probing {
 	result := func(director, outcome string, took time.Duration, why string) api.ProbeResult {
-		return api.ProbeResult{Director: director, Outcome: outcome, Took: took, Reason: why}
+		return api.ProbeResult{Director: director, Outcome: outcome, Took: took.Seconds(), Reason: why}
 	}
 	return api.Probing{
-		Target: "shop", Plan: "1.43", Code: 1, Took: 3300 * time.Millisecond,
+		Target: "shop", Plan: "1.43", Code: 1, Took: 3.3,
 		Observers: []api.Observer{
-			{Name: "d1", Site: "fra-dc1", This: true, State: "answered", Plan: "1.43", Took: time.Second},
-			{Name: "d2", Site: "nyc-dc1", State: "answered", Plan: "1.43", Took: 90 * time.Millisecond},
-			{Name: "d3", Site: "sin-dc1", State: "answered", Plan: "1.42", Took: 200 * time.Millisecond},
+			{Name: "d1", Site: "fra-dc1", This: true, State: "answered", Plan: "1.43", Took: 1},
+			{Name: "d2", Site: "nyc-dc1", State: "answered", Plan: "1.43", Took: 0.09},
+			{Name: "d3", Site: "sin-dc1", State: "answered", Plan: "1.42", Took: 0.2},
 			{Name: "d4", Site: "gru-dc1", State: "silent", Why: "silent for 6m"},
 			{Name: "d5", Site: "syd-dc1", State: "old", Why: "is there, and does not know the question: too old, or datagrams of this size do not reach it"},
 			{Name: "d6", Site: "bom-dc1", State: "refused", Why: "asked more often than once a second", Plan: "1.43"},
@@ -44,6 +45,94 @@ func torn() api.Probing {
 				Verdict: "fail", Quorum: true, Summary: "3 of 3 fail, a quorum",
 			},
 		},
+	}
+}
+
+// gateway is what five directors see of a cluster whose forty services share one address:
+// each has a check of its own there, and some names are long and differ in the middle alone.
+func gateway() api.Probing {
+	p := api.Probing{Target: "cluster/fra", Plan: "1.43", Took: 0.4}
+	for i, name := range []string{"divert-director-fra-1.example.org", "divert-director-nyc-1.example.org", "divert-director-sin-1.example.org", "d4", "d5"} {
+		p.Observers = append(p.Observers, api.Observer{Name: name, Site: name, This: i == 0, State: "answered", Plan: "1.43"})
+	}
+	probed := func(probe string, endpoints ...string) {
+		t := api.Probed{Address: "192.0.2.10", Probe: probe, Endpoints: endpoints, Verdict: "fail", Summary: "5 of 5 fail, a quorum"}
+		for _, o := range p.Observers {
+			t.Assigned = append(t.Assigned, o.Name)
+			t.Results = append(t.Results, api.ProbeResult{Director: o.Name, Outcome: "failed", Took: 0.161, Reason: "status 503, want 200"})
+		}
+		p.Targets = append(p.Targets, t)
+	}
+	var all []string
+	for i := range 40 {
+		all = append(all, fmt.Sprintf("shop%d@fra", i))
+	}
+	probed("fast :443", all...)
+	for i, e := range all {
+		for _, part := range []string{"alpha", "beta"} {
+			probed(fmt.Sprintf("https :443/a/long/path/to/%s/of/shop%d/which/ends/alike", part, i), e)
+		}
+		probed(fmt.Sprintf("tcp :%d", 5000+i), e)
+		probed(fmt.Sprintf("tcp :%d", 5000+i), e) // another that is called the same
+	}
+	return p
+}
+
+// TestProbeGateway: a matrix can be read in 100 columns, and in a file, however many
+// services an address has: a table for each, in which no two names are the same.
+func TestProbeGateway(t *testing.T) {
+	for _, columns := range []int{60, 100, 120, 0} {
+		term := newTerminal("")
+		term.width = func() int { return columns }
+		page := term.probePage(gateway(), true)
+		for line := range strings.Lines(page) {
+			unwrapped := columns == 0 && (strings.HasPrefix(line, "      ") || strings.HasPrefix(line, "  seen from "))
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > cmp.Or(columns, probeWidth) && !unwrapped {
+				t.Errorf("of %d: a line has %d columns: %s", columns, n, line)
+			}
+		}
+		tables := strings.Count(page, "\n    PROBE ")
+		if columns == 60 {
+			if tables < 2*41 {
+				t.Errorf("of %d: got %d tables, want two at least for each group", columns, tables)
+			}
+			continue
+		}
+		if tables != 41 {
+			t.Errorf("of %d: got %d tables, want one for each service and one for what they share", columns, tables)
+		}
+		parts := strings.Split(page, "\n\n")
+		for _, part := range parts {
+			names := map[string]bool{}
+			for line := range strings.Lines(part) {
+				if name, ok := strings.CutPrefix(line, "    "); ok && name[0] != ' ' {
+					name, _, _ = strings.Cut(name, "  ")
+					if names[name] {
+						t.Errorf("of %d: %s stands twice in\n%s", columns, name, part)
+					}
+					names[name] = true
+				}
+			}
+		}
+		if columns == 100 {
+			golden(t, "probe-gateway", strings.Join(parts[:3], "\n\n")+"\n")
+		}
+	}
+}
+
+// TestCut: names are cut so that those that differ still do.
+func TestCut(t *testing.T) {
+	for _, tc := range []struct{ names, want string }{
+		{"short abcdefghijkl", "short abcd…jkl"},
+		{"abcdefghXi abcdefghYi", "abcd…hXi abcd…hYi"},
+		{"abcdXefgh abcdYefgh", "…cdXefgh …cdYefgh"},
+		{"aaaabXcccccccc aaaabYcccccccc short", "…bXcccc… …bYcccc… short"},
+		{"a1bbbbbbb1cccc a1bbbbbbb2cccc a2bbbbbbb1cccc", "a1bbb…1cccc a1bbb…2cccc a2bbb…1cccc"},
+		{"äöüäöüäöüäöü äöüäöüäöüäöü", "äöüä…äöü äöüä…äöü"},
+	} {
+		if got := strings.Join(cut(strings.Fields(tc.names), 8), " "); got != tc.want {
+			t.Errorf("%s: got %s, want %s", tc.names, got, tc.want)
+		}
 	}
 }
 
@@ -115,10 +204,10 @@ func TestProbeMany(t *testing.T) {
 		p.Targets = append(p.Targets, more)
 	}
 	few, all := newTerminal("").probePage(p, false), newTerminal("").probePage(p, true)
-	if !strings.Contains(few, "50 targets more, all of whose probes pass") || strings.Contains(few, "203.0.113.7 ") || !strings.Contains(few, "192.0.2.10 ") {
+	if !strings.Contains(few, "50 targets more, all of whose probes pass") || strings.Contains(few, "203.0.113.7\n") || !strings.Contains(few, "192.0.2.10\n") {
 		t.Errorf("got\n%s", few)
 	}
-	if strings.Contains(all, "more, all") || !strings.Contains(all, "203.0.113.7 ") {
+	if strings.Contains(all, "more, all") || !strings.Contains(all, "203.0.113.7\n") {
 		t.Errorf("with --verbose: got\n%s", all)
 	}
 	for _, page := range []string{few, all} {

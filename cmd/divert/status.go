@@ -21,13 +21,18 @@ func (a *app) statusCommand() *cobra.Command {
 		Short:   "Show clusters, services, directors, the leader and the plan",
 		Long: `Show the fleet as one director sees it: alerts first, then clusters and
 services with their observed health and, beside it, what people have drained,
-then the directors and the overrides in force.
+then the directors, the overrides in force, and changes of the spec's files that
+wait for a person.
 
-Observed health is what the directors agree on. A drain never changes it: a
-drained site that is healthy is shown as both. SERVES says whether clients are
-sent there now, and of a site that has just returned how many of its clients. A
-site that is well again and does not serve yet says when it may return and why it
-waits.
+Observed health is what the directors agree on: healthy, degraded, failed, or
+unknown while too few could probe a site. What is unknown is served as what is
+healthy. A drain never changes it: a drained site that is healthy is shown as both.
+SERVES says whether clients are sent there now, and of a site that has just returned
+how many of its clients. A site that is well again and does not serve yet says when
+it may return and why it waits.
+
+--verbose adds each probe with who votes how, and how soon a death and a hang of a
+site would be agreed upon.
 
 With --watch the status is shown again at each change, until Ctrl-C. With
 -o json it is one JSON object, and with --watch one object a line.`,
@@ -57,7 +62,7 @@ With --watch the status is shown again at each change, until Ctrl-C. With
 		},
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change")
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show every probe and who votes how")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show every probe, who votes how, and how soon a fault is agreed upon")
 	return c
 }
 

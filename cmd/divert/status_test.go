@@ -234,7 +234,7 @@ func judged() []api.Evidence {
 		return out
 	}
 	return []api.Evidence{
-		{Cluster: "fra", Health: "failed", Why: "fra failed: signal/192.0.2.10:443 and 1 more down", Subjects: []api.SubjectEvidence{
+		{Cluster: "fra", Health: "failed", Why: "fra failed: fast :443 at 192.0.2.10 and 1 more down", Subjects: []api.SubjectEvidence{
 			{
 				Subject: "signal/192.0.2.10:443", Address: "192.0.2.10", Probe: "fast :443", State: "down", Transition: 3, Since: at(-4 * time.Second), Next: "up", Votes: 3,
 				Reason: "down for 3 of 5 observers (d1, d2, d3): timeout connecting, 6 times in a row", Voters: []string{"d1", "d2", "d3"},

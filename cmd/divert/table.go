@@ -108,6 +108,7 @@ func text(s string) cell { return cell{text: clean(s)} }
 
 // row is one line of a table and the remarks below it.
 type row struct {
+	above   string // a line that begins a part of the table; "" = none
 	cells   []cell
 	remarks []cell
 }
@@ -128,6 +129,9 @@ func (p *page) table(indent int, header []string, rows []row) {
 	}
 	p.cells(indent, widths, head)
 	for _, r := range rows {
+		if r.above != "" {
+			p.wrapped(indent-2, "", plain, r.above)
+		}
 		p.cells(indent, widths, r.cells)
 		for _, remark := range r.remarks {
 			p.wrapped(indent+2, "", remark.style, remark.text)

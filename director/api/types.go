@@ -133,11 +133,11 @@ type Cluster struct {
 
 // KubeServer is one API server of a cluster, as the director that is asked sees it.
 type KubeServer struct {
-	URL     string        `json:"url"`
-	State   string        `json:"state"` // alive, restarting, without storage, gone, unknown
-	Why     string        `json:"why,omitempty"`
-	Version string        `json:"version,omitempty"` // as it last said
-	Latency time.Duration `json:"latency,omitempty"` // of /livez
+	URL     string  `json:"url"`
+	State   string  `json:"state"` // alive, restarting, without storage, gone, unknown
+	Why     string  `json:"why,omitempty"`
+	Version string  `json:"version,omitempty"`        // as it last said
+	Latency float64 `json:"latencySeconds,omitempty"` // in seconds, of /livez
 }
 
 // Service is one service and its sites.
@@ -210,7 +210,7 @@ type DirectorState struct {
 	Site     string        `json:"site"`
 	Standing string        `json:"standing"` // active, pending, removed
 	Heard    bool          `json:"heard"`
-	Silent   time.Duration `json:"silent,omitempty"` // since last heard
+	Silent   time.Duration `json:"silent,omitempty"` // since last heard, in nanoseconds
 	Plan     string        `json:"plan,omitempty"`   // epoch.revision that it acknowledged
 	DNS      string        `json:"dns,omitempty"`    // ok, mute, witness, or what it answered
 	Key      string        `json:"key,omitempty"`
@@ -246,7 +246,7 @@ type Outcome struct {
 	Preview  core.Preview  `json:"preview"`
 	Applied  []string      `json:"applied,omitempty"` // directors that have it, in order of arrival
 	Missing  []Missing     `json:"missing,omitempty"`
-	Took     time.Duration `json:"took,omitempty"`
+	Took     time.Duration `json:"took,omitempty"`  // in nanoseconds
 	Final    bool          `json:"final,omitempty"` // set by the server: the last word, no more progress
 }
 
@@ -328,13 +328,13 @@ type Family struct {
 
 // Probing is what `divert probe` shows: what each director sees of a target now.
 type Probing struct {
-	Target    string        `json:"target"`
-	Plan      string        `json:"plan"` // epoch.revision of the spec that the target was found in
-	Code      int           `json:"code"` // exit code: 0 all pass, 1 some fail or disagree, 3 some directors did not answer
-	Took      time.Duration `json:"took"`
-	Observers []Observer    `json:"observers"`
-	Targets   []Probed      `json:"targets"`         // none before the last word
-	Final     bool          `json:"final,omitempty"` // set by the server: the last word
+	Target    string     `json:"target"`
+	Plan      string     `json:"plan"`        // epoch.revision of the spec that the target was found in
+	Code      int        `json:"code"`        // exit code: 0 all pass, 1 some fail or disagree, 3 some directors did not answer
+	Took      float64    `json:"tookSeconds"` // in seconds, until the last answer, or until none was waited for
+	Observers []Observer `json:"observers"`
+	Targets   []Probed   `json:"targets"`         // none before the last word
+	Final     bool       `json:"final,omitempty"` // set by the server: the last word
 }
 
 // Observer is one registered director that was asked to probe.
@@ -344,10 +344,10 @@ type Observer struct {
 	This bool   `json:"this,omitempty"` // the one that was asked by the CLI
 	// State is asked, probing; in the end answered, refused, late (has the question, or is
 	// heard), silent, or old (is heard, and does not know the question).
-	State string        `json:"state"`
-	Why   string        `json:"why,omitempty"`
-	Plan  string        `json:"plan,omitempty"` // epoch.revision of the spec that it probed by
-	Took  time.Duration `json:"took,omitempty"` // until its answer was here
+	State string  `json:"state"`
+	Why   string  `json:"why,omitempty"`
+	Plan  string  `json:"plan,omitempty"`        // epoch.revision of the spec that it probed by
+	Took  float64 `json:"tookSeconds,omitempty"` // in seconds, until its answer was here
 }
 
 // Probed is one subject, and what came of its probe at each director that answered.
@@ -356,7 +356,7 @@ type Probed struct {
 	Address   string        `json:"address"` // or hostname
 	Probe     string        `json:"probe"`   // for people: "http :8080/healthz", "fast :8080"
 	Endpoints []string      `json:"endpoints"`
-	Assigned  []string      `json:"assigned"` // the directors whose votes count; the others probe all the same
+	Assigned  []string      `json:"assigned"` // the directors that probe it and vote on it; the others probe it only when they are asked, as here
 	Results   []ProbeResult `json:"results"`
 	Verdict   string        `json:"verdict"`          // pass, fail, disagree, unknown
 	Quorum    bool          `json:"quorum,omitempty"` // as many fail as could make it fall
@@ -366,8 +366,8 @@ type Probed struct {
 // ProbeResult is one probe of one director. A reason is the director's own words, never
 // what the target sent.
 type ProbeResult struct {
-	Director string        `json:"director"`
-	Outcome  string        `json:"outcome"` // ok, failed, void (says nothing of the target)
-	Took     time.Duration `json:"took,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
+	Director string  `json:"director"`
+	Outcome  string  `json:"outcome"`               // ok, failed, void (says nothing of the target)
+	Took     float64 `json:"tookSeconds,omitempty"` // in seconds, of the probe
+	Reason   string  `json:"reason,omitempty"`
 }
