@@ -101,7 +101,7 @@ type topic struct {
 	votes    []held      // by author
 	reported []uint64    // by author: the transition it last reported in force
 	disputed time.Time   // a quorum votes against the transition in force since then
-	own      Vote        // what this director thinks
+	own      said        // what this director thinks
 	why      string
 	thought  bool
 }
@@ -115,6 +115,19 @@ type held struct {
 	seq       uint64 // 0: nothing held
 	at        time.Time
 	raw       []byte // the signed ballot; only of votes that could serve in a proof
+}
+
+// said is a vote without its subject, which whoever holds it knows: there are many.
+type said struct {
+	N         uint64
+	To        State
+	Suspicion uint16
+}
+
+func (v Vote) said() said { return said{N: v.N, To: v.To, Suspicion: v.Suspicion} }
+
+func (w said) of(s Subject) Vote {
+	return Vote{Subject: s, N: w.N, To: w.To, Suspicion: w.Suspicion}
 }
 
 // vote gives what is held as it was said.
@@ -245,7 +258,7 @@ func (b *Book) collect(now time.Time) {
 // drop forgets a chain; the votes on it stay while their author holds them, so
 // that digests can agree.
 func (b *Book) drop(t *topic) {
-	t.chain, t.cert, t.own, t.why, t.thought = Chain{Subject: t.subject}, Certificate{}, Vote{}, "", false
+	t.chain, t.cert, t.own, t.why, t.thought = Chain{Subject: t.subject}, Certificate{}, said{}, "", false
 	clear(t.reported)
 	for _, h := range t.votes {
 		if h.to != Unknown {
@@ -332,7 +345,7 @@ func (b *Book) takeBack(t *topic, n uint64) {
 // otherwise no longer counts here.
 func (b *Book) think(v Vote, why string) {
 	if t := b.topics[v.Subject]; t != nil {
-		t.own, t.why, t.thought = v, why, true
+		t.own, t.why, t.thought = v.said(), why, true
 	}
 }
 

@@ -110,7 +110,7 @@ func (b *Book) counts(a *author, t *topic, h *held, now time.Time) bool {
 		return false // could not be proved
 	}
 	if a.Name == b.self {
-		return !t.thought || t.own.backs(h.vote(t.subject))
+		return !t.thought || t.own.of(t.subject).backs(h.vote(t.subject))
 	}
 	if a.beat.Abstaining && now.Sub(a.beatAt) <= fresh {
 		return false

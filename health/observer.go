@@ -76,7 +76,7 @@ type entry struct {
 	healthy   time.Time // since when it passes; zero after a relapse
 	reason    string    // of the last miss
 
-	cast  Vote // as last given to the caller
+	cast  said // as last given to the caller
 	due   time.Time
 	dirty bool
 }
@@ -403,10 +403,10 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 		}
 		vote := Vote{Subject: e.Subject, N: chain.N + 1, To: op.to, Suspicion: op.suspicion}
 		b.think(vote, op.why)
-		if vote == e.cast || (op.to == Unknown && e.cast.To == Unknown) {
+		if vote.said() == e.cast || (op.to == Unknown && e.cast.To == Unknown) {
 			continue
 		}
-		e.cast = vote
+		e.cast = vote.said()
 		out = append(out, vote)
 	}
 	o.dirty = o.dirty[:0]

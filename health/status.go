@@ -138,7 +138,7 @@ func (b *Book) Opinions(s Subject, now time.Time) []Opinion {
 		o := Opinion{Director: a.Name, State: h.to, Leans: v.Leans(), Weight: b.quorum.Weight(v)}
 		o.Counted = h.to != Unknown && h.n == t.chain.N+1 && b.counts(a, t, h, now)
 		if a.Name == b.self && t.thought {
-			o.State, o.Leans, o.Why = t.own.To, t.own.Leans(), t.why
+			o.State, o.Leans, o.Why = t.own.To, t.own.of(t.subject).Leans(), t.why
 		}
 		out = append(out, o)
 	}

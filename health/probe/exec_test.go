@@ -193,7 +193,7 @@ func TestExecAskedSeldom(t *testing.T) {
 // most.
 func TestProgramsInDoubt(t *testing.T) {
 	for interval, want := range map[time.Duration]time.Duration{time.Second: time.Second, 4 * time.Second: time.Second, 16 * time.Second: 2 * time.Second} {
-		e := &entry{Target: Target{Interval: interval, Exec: &Exec{}}}
+		e := &entry{Target: &Target{Interval: interval, Exec: &Exec{}}}
 		if got := e.hurried(); got != want {
 			t.Errorf("each %s: each %s in doubt, want %s", interval, got, want)
 		}

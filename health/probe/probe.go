@@ -126,10 +126,14 @@ func New(o Options) *Scheduler {
 // with one subject the more frequent counts. Equal to the last set, it costs a
 // comparison.
 func (s *Scheduler) Set(targets []Target) {
+	wanted := make([]Target, len(targets))
+	for i, t := range targets {
+		wanted[i] = t.defaulted()
+	}
 	s.mu.Lock()
-	equal := slices.EqualFunc(s.wanted, targets, Target.equal)
+	equal := slices.EqualFunc(s.wanted, wanted, Target.equal)
 	if !equal {
-		s.wanted, s.changed = slices.Clone(targets), true
+		s.wanted, s.changed = wanted, true
 	}
 	s.mu.Unlock()
 	if !equal {

@@ -37,7 +37,7 @@ type schedule struct {
 
 // entry is one target and where it is in its rhythm.
 type entry struct {
-	Target
+	*Target  // one of those wanted, never changed
 	req      *request
 	group    *group
 	due      time.Time
@@ -82,7 +82,8 @@ func newSchedule() *schedule {
 	}
 }
 
-// set makes the targets the wanted ones. Those that stay keep their place.
+// set makes the targets the wanted ones, all of them defaulted and not changed afterwards.
+// Those that stay keep their place.
 func (s *schedule) set(targets []Target, prepare func(Target) *request, now time.Time) (added []*entry, left []*group) {
 	remove := func(e *entry) {
 		s.remove(e)
@@ -90,9 +91,9 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 			left = append(left, e.group)
 		}
 	}
-	wanted := make(map[health.Subject]Target, len(targets))
-	for _, t := range targets {
-		t = t.defaulted()
+	wanted := make(map[health.Subject]*Target, len(targets))
+	for i := range targets {
+		t := &targets[i]
 		if have, ok := wanted[t.Subject]; ok && have.Interval <= t.Interval {
 			continue
 		}
@@ -103,18 +104,19 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 			remove(e)
 		}
 	}
-	for _, t := range targets { // in the order given, so that nothing hangs on a map's
-		subject := t.Subject
+	for i := range targets { // in the order given, so that nothing hangs on a map's
+		subject := targets[i].Subject
 		t, ok := wanted[subject]
 		if !ok {
 			continue
 		}
 		delete(wanted, subject)
 		e := s.entries[subject]
-		if e != nil && e.equal(t) {
+		if e != nil && e.equal(*t) {
+			e.Target = t // the list before is no longer held
 			continue
 		}
-		req := prepare(t)
+		req := prepare(*t)
 		if e == nil || e.req.addr != req.addr || e.Fast != t.Fast {
 			if e != nil {
 				remove(e)
@@ -140,7 +142,7 @@ func (s *schedule) set(targets []Target, prepare func(Target) *request, now time
 
 // add starts a target somewhere in its first interval, so that a director that
 // starts, or gets a large spec, does not probe everything in one breath.
-func (s *schedule) add(t Target, req *request, now time.Time) *entry {
+func (s *schedule) add(t *Target, req *request, now time.Time) *entry {
 	g := s.groups[req.addr]
 	if g == nil {
 		h := s.hosts[req.addr.Addr()]

@@ -13,7 +13,7 @@ import (
 // was let through before.
 func TestDialC12(t *testing.T) {
 	addr := closedPort(t)
-	e := &entry{Target: Target{Fast: true, Subject: health.Subject{Kind: health.KindSignal, Addr: addr}}, group: &group{}}
+	e := &entry{Target: &Target{Fast: true, Subject: health.Subject{Kind: health.KindSignal, Addr: addr}}, group: &group{}}
 	var got outcome
 	f := newFlights(netip.Addr{}, policy{})
 	f.start(&probing{entry: e, req: &request{kind: kindFast, addr: addr}}, time.Second, func(_ *probing, o outcome) { got = o })

@@ -49,7 +49,7 @@ func TestWheel(t *testing.T) {
 			in[e] = true
 		}
 		for range 200 {
-			push(&entry{Target: Target{Interval: []time.Duration{50 * time.Millisecond, time.Second, 45 * time.Second}[r.IntN(3)]}})
+			push(&entry{Target: &Target{Interval: []time.Duration{50 * time.Millisecond, time.Second, 45 * time.Second}[r.IntN(3)]}})
 		}
 		for step := range 3000 {
 			earliest := time.Duration(time.Hour)
@@ -89,7 +89,7 @@ func TestWheel(t *testing.T) {
 				}
 			}
 			if len(in) < 100 {
-				push(&entry{Target: Target{Interval: time.Second}})
+				push(&entry{Target: &Target{Interval: time.Second}})
 			}
 			if w.count != len(in) {
 				t.Fatalf("seed %d, step %d: got %d entries, want %d", seed, step, w.count, len(in))
