@@ -45,7 +45,10 @@ func (s *Scheduler) run(ctx context.Context, r *request) outcome {
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DIVERT_ADDRESS=" + r.addr.Addr().String()}
 	alone(cmd)
-	err := cmd.Run()
+	err := start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	clean(cmd)
 	var exited *exec.ExitError
 	switch {
