@@ -204,10 +204,10 @@ func (d *Director) setup() error {
 	d.steward = &steward{
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, log: d.log,
 	}
-	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, folder: filepath.Dir(s.File), shown: newKubeMetrics(d.registry)}
+	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, files: s.Kubeconfigs(), shown: newKubeMetrics(d.registry)}
 	d.softs = &softs{
 		horizon: d.horizon, changes: d.changes, name: s.Name, report: d.report, log: d.log, shown: newSoftMetrics(d.registry), now: d.now,
-		sources: softSources{folder: filepath.Dir(s.File), secrets: s.Probe.Secrets, prober: d.prober},
+		sources: softSources{files: s.Kubeconfigs(), secrets: s.Probe.Secrets, prober: d.prober},
 	}
 	d.softs.ask = d.softs.sources.ask
 	if err := d.lastGood(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +23,7 @@ type kubes struct {
 	horizon *horizon
 	changes *broadcast
 	log     *slog.Logger
-	folder  string // relative kubeconfig paths begin here
+	files   spec.Kubeconfigs
 	shown   *kubeMetrics
 
 	mu   sync.Mutex
@@ -147,12 +146,8 @@ func (k *kubes) watch(ctx context.Context, cluster string, cp spec.ControlPlane)
 	w := &watched{spec: cp, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		path := cp.Kubeconfig
-		if path != "" && !filepath.IsAbs(path) {
-			path = filepath.Join(k.folder, path)
-		}
 		o, err := kube.New(kube.Options{
-			Cluster: cluster, Kubeconfig: path, Context: cp.Context, Endpoints: cp.Endpoints, Report: k.report, Log: k.log,
+			Cluster: cluster, Kubeconfig: k.files.Path(cp.Kubeconfig), Open: k.files.Open, Context: cp.Context, Endpoints: cp.Endpoints, Report: k.report, Log: k.log,
 		})
 		if err != nil {
 			k.log.Warn("control plane is not watched", slog.String("cluster", cluster), slog.Any("err", err))

@@ -2,6 +2,8 @@ package director
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 	"github.com/divertdns/divert/health/kube"
 )
@@ -120,5 +123,39 @@ func TestViaIsWatched(t *testing.T) {
 	}
 	if len(via) != 2 || via["tunnel/fra"] != 4 || via["/"] != 2 {
 		t.Errorf("watched: %v, want signal and check of two addresses behind the tunnel, and of one behind nothing", via)
+	}
+}
+
+// TestKubeconfigElsewhere: whoever may write a spec has neither the control plane watched
+// nor a probe asked with a file that lies in no folder for it (C11).
+func TestKubeconfigElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "admin.conf")
+	if err := os.WriteFile(path, []byte("apiVersion: v1\nkind: Config\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := spec.Settings{File: filepath.Join(dir, "director.yaml")}
+	s.Probe.Kubeconfigs = filepath.Join(dir, "kube")
+	const want = "admin.conf is not read: it lies outside the folders of kubeconfigs"
+
+	k := &kubes{changes: newBroadcast(), log: slog.New(slog.DiscardHandler), files: s.Kubeconfigs(), shown: newKubeMetrics(prometheus.NewRegistry())}
+	changed := k.changes.changed()
+	w := k.watch(t.Context(), "fra", spec.ControlPlane{Kubeconfig: path})
+	<-changed
+	w.cancel()
+	<-w.done
+	out := api.Status{Clusters: []api.Cluster{{Name: "fra"}}}
+	k.describe(&out)
+	if got := out.Clusters[0].ControlPlane; !strings.HasPrefix(got, "not observed: ") || !strings.Contains(got, want) {
+		t.Errorf("watched: %q", got)
+	}
+
+	sources := softSources{files: s.Kubeconfigs()}
+	have := map[string]*watchedCounter{}
+	sources.counters(&spec.Set{Clusters: []*spec.Cluster{{Name: "fra", ControlPlane: &spec.ControlPlane{Kubeconfig: path}}}}, have, k.log)
+	_, err := have["fra"].counter.Nodes(t.Context(), "")
+	have["fra"].counter.Close()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("asked: %v", err)
 	}
 }

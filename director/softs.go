@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -332,7 +331,7 @@ type watchedCounter struct {
 
 // softSources is where answers come from.
 type softSources struct {
-	folder  string           // relative kubeconfig paths begin here
+	files   spec.Kubeconfigs
 	secrets string           // folder of what may be sent; "" = none
 	prober  *probe.Scheduler // whose dial policy counts (C12)
 }
@@ -350,20 +349,13 @@ func (s *softSources) counters(set *spec.Set, have map[string]*watchedCounter, l
 		if cp == nil || have[cl.Name] != nil {
 			continue
 		}
-		counter, err := kube.NewCounter(kube.Options{Kubeconfig: s.kubeconfig(cp.Kubeconfig), Context: cp.Context, Endpoints: cp.Endpoints})
+		counter, err := kube.NewCounter(kube.Options{Kubeconfig: s.files.Path(cp.Kubeconfig), Open: s.files.Open, Context: cp.Context, Endpoints: cp.Endpoints})
 		if err != nil {
 			log.Warn("control plane cannot be asked", slog.String("cluster", cl.Name), slog.Any("err", err))
 			continue
 		}
 		have[cl.Name] = &watchedCounter{spec: *cp, counter: counter}
 	}
-}
-
-func (s *softSources) kubeconfig(path string) string {
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(s.folder, path)
 }
 
 // ask asks the question. An error says why there is no answer.

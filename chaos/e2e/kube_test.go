@@ -34,7 +34,7 @@ func TestRealKube(t *testing.T) {
 	kubeconfig, stop := apiserver(t, dir, server, etcdURL)
 
 	path := regexp.MustCompile(`path: \S*fra\.kubeconfig`)
-	r := start(t, local.Options{Spec: func(f *local.Fleet) string {
+	r := start(t, local.Options{Kubeconfigs: dir, Spec: func(f *local.Fleet) string {
 		return path.ReplaceAllString(local.DemoSpec(f), "path: "+kubeconfig)
 	}})
 	r.settle()

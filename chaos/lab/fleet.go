@@ -93,6 +93,8 @@ func (f *fleet) file(i int, name string) string {
 	return filepath.Join(f.world.dir, fmt.Sprintf("d%d", i), name)
 }
 
+func (f *fleet) kubeconfigs() string { return filepath.Join(f.world.dir, "kubeconfigs") }
+
 // dns gives where a director answers.
 func (f *fleet) dns(i int) netip.AddrPort { return netip.AddrPortFrom(directorAddress(i), 53) }
 
@@ -113,7 +115,7 @@ func (f *fleet) layOut() error {
 	}
 	errs := []error{
 		write(filepath.Join(f.world.dir, "gossip.key"), base64.StdEncoding.EncodeToString(key[:])+"\n"),
-		write(filepath.Join(f.world.dir, "kubeconfig"), local.Kubeconfig(clusterNames[0], f.control, ca)),
+		write(filepath.Join(f.kubeconfigs(), "fra"), local.Kubeconfig(clusterNames[0], f.control, ca)),
 		write(filepath.Join(f.world.dir, "spec.d", "fleet.yaml"), f.base()),
 	}
 	for i := 1; i <= f.directors; i++ {
@@ -129,9 +131,9 @@ dataDir: data
 dns: {listen: ["%[2]s:53"], rateLimit: {exempt: ["198.18.0.0/15"]}}
 gossip: {listen: "%[2]s:7946", advertise: "%[3]s:7946", join: [%[4]s], keyFile: %[5]q}
 etcd: {endpoints: [%[6]q]}
-probe: {source: %[2]s, allow: [%[7]q]}
-spec: [%[8]q]
-`, i, directorAddress(i), gossipAddress(i), strings.Join(join, ", "), filepath.Join(f.world.dir, "gossip.key"), f.etcd(), netAll, filepath.Join(f.world.dir, "spec.d"))))
+probe: {source: %[2]s, allow: [%[7]q], kubeconfigs: %[8]q}
+spec: [%[9]q]
+`, i, directorAddress(i), gossipAddress(i), strings.Join(join, ", "), filepath.Join(f.world.dir, "gossip.key"), f.etcd(), netAll, f.kubeconfigs(), filepath.Join(f.world.dir, "spec.d"))))
 	}
 	return errors.Join(errs...)
 }
@@ -146,7 +148,7 @@ func (f *fleet) base() string {
 	for i, name := range clusterNames {
 		control := ""
 		if i == 0 {
-			control = fmt.Sprintf("\n  controlPlane: {kubeconfig: {path: %q, context: %s}}", filepath.Join(f.world.dir, "kubeconfig"), name)
+			control = fmt.Sprintf("\n  controlPlane: {kubeconfig: {path: fra, context: %s}}", name)
 		}
 		fmt.Fprintf(&b, `---
 apiVersion: divert.dev/v1alpha1

@@ -43,7 +43,7 @@ func (f *Fleet) layOut() error {
 		return fmt.Errorf("certificate of the stand-in API servers: %w", err)
 	}
 	for _, s := range f.opts.Clusters {
-		if err := write(filepath.Join(f.opts.Dir, s.Name+".kubeconfig"), Kubeconfig(s.Name, f.Cluster(s.Name), ca)); err != nil {
+		if err := write(filepath.Join(f.opts.Kubeconfigs, s.Name+".kubeconfig"), Kubeconfig(s.Name, f.Cluster(s.Name), ca)); err != nil {
 			return err
 		}
 	}
@@ -135,11 +135,11 @@ dns: {listen: [%q]%s}
 gossip: {listen: "%s:%d", advertise: %q, join: [%s], keyFile: %s}
 etcd: {endpoints: ["http://%s"]}
 api: {listen: %q}
-probe: {source: %s, allow: ["127.0.0.0/8"]}
+probe: {source: %s, allow: ["127.0.0.0/8"], kubeconfigs: %s}
 resolvers: [%q]
 spec: [%s]
 `, name, i, f.data(i), net.JoinHostPort(host, port), also, f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
-		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), cmp.Or(f.opts.Resolver, f.Resolver().String()), f.SpecDir(i))
+		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.opts.Kubeconfigs, cmp.Or(f.opts.Resolver, f.Resolver().String()), f.SpecDir(i))
 }
 
 func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }
@@ -202,8 +202,8 @@ metadata: {name: %[1]s, labels: {jurisdiction: %[5]s}}
 spec:
   location: {country: %[2]s, region: %[3]s}
   capacity: %[4]d
-  controlPlane: {kubeconfig: {path: %[6]s, context: %[1]s}}
-`, s.Name, s.Country, s.Region, max(s.Capacity, 1), strings.ToLower(s.Country), filepath.Join(f.opts.Dir, s.Name+".kubeconfig"))
+  controlPlane: {kubeconfig: {path: %[1]s.kubeconfig, context: %[1]s}}
+`, s.Name, s.Country, s.Region, max(s.Capacity, 1), strings.ToLower(s.Country))
 	}
 	b.WriteString(`---
 apiVersion: divert.dev/v1alpha1

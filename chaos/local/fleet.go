@@ -30,6 +30,9 @@ type Options struct {
 	Backends  int    // further services, each a process and an address of its own: b1, b2, …
 	Spares    int    // further directors that no roster and no join list names, and that only Start starts
 	Spec      func(*Fleet) string
+	// Kubeconfigs is the folder that the clusters' kubeconfigs are written to, and that
+	// directors read them from; default: one in Dir.
+	Kubeconfigs string
 	// DNS gives each director's DNS address; default: port 5353 of its own
 	// loopback address.
 	DNS func(i int) string
@@ -86,6 +89,9 @@ func New(o Options) (*Fleet, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Kubeconfigs == "" {
+		o.Kubeconfigs = filepath.Join(o.Dir, "kubeconfigs")
 	}
 	f := &Fleet{opts: o, log: o.Log, procs: map[string]*Process{}, forge: make(chan func())}
 	if o.DNS == nil {

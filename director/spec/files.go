@@ -35,18 +35,21 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 			t.report(item("spec", i), absent(name, err), "correct the path; or is this not the director's machine?", true)
 		}
 	}
+	kubeconfigs := s.Kubeconfigs()
 	for _, c := range t.set.Clusters {
 		if c.ControlPlane == nil || c.ControlPlane.Kubeconfig == "" {
 			continue
 		}
-		name := c.ControlPlane.Kubeconfig
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(s.File), name) // as a director does
+		name := kubeconfigs.Path(c.ControlPlane.Kubeconfig)
+		message, remedy := "", "each director reads its own; without it the control plane is not watched there, and steering goes on"
+		if _, _, ok := kubeconfigs.find(name); ok {
+			message = unreadable(name)
+		} else {
+			message, remedy = name+" lies outside the folders of kubeconfigs, so that the director does not read it", outsideKubeconfigs
 		}
-		if message := unreadable(name); message != "" {
+		if message != "" {
 			t.problems = append(t.problems, Problem{
-				Path: KindCluster + "/" + c.Name + " spec.controlPlane.kubeconfig.path", Message: message, Warning: true,
-				Remedy: "each director reads its own; without it the control plane is not watched there, and steering goes on",
+				Path: KindCluster + "/" + c.Name + " spec.controlPlane.kubeconfig.path", Message: message, Warning: true, Remedy: remedy,
 			})
 		}
 	}

@@ -131,8 +131,8 @@ func (s *source) holds(name string) bool {
 		s.within = slices.Compact(s.within)
 	}
 	return slices.ContainsFunc(s.within, func(folder string) bool {
-		rel, err := filepath.Rel(folder, unlinked(name))
-		return err == nil && filepath.IsLocal(rel)
+		_, ok := below(folder, unlinked(name))
+		return ok
 	})
 }
 

@@ -203,7 +203,8 @@ func (r *settingsReader) probe(c cursor) {
 		"exec": func(c cursor) {
 			c.each(func(c cursor) { p.Exec = appendText(p.Exec, c.program()) })
 		},
-		"secrets": func(c cursor) { p.Secrets = r.path(c) },
+		"secrets":     func(c cursor) { p.Secrets = r.path(c) },
+		"kubeconfigs": func(c cursor) { p.Kubeconfigs = r.path(c) },
 	})
 }
 

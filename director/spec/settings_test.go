@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -60,7 +61,7 @@ gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.exampl
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
 api: {listen: "127.0.0.1:8053"}
 geo: {database: cities.mmdb}
-probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets}
+probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets, kubeconfigs: kube}
 controls: ["192.0.2.1:53", "control.example.net:53"]
 resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
 spec: [spec.d, /etc/more.d]
@@ -83,7 +84,7 @@ spec: [spec.d, /etc/more.d]
 	want.API.Listen = "127.0.0.1:8053"
 	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	want.Probe.Secrets = "/etc/divert/secrets"
+	want.Probe.Secrets, want.Probe.Kubeconfigs = "/etc/divert/secrets", "/etc/divert/kube"
 	want.Geo.Database = "/etc/divert/cities.mmdb"
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
 	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
@@ -123,6 +124,7 @@ etcd:
         key: tls}
 spec: [spec.d]
 geo: {database: cities.mmdb}
+probe: {kubeconfigs: kube}
 `)
 	s, problems := LoadSettings(path)
 	if Failed(problems) {
@@ -133,7 +135,7 @@ geo: {database: cities.mmdb}
 	}
 	write(t, filepath.Join(dir, "cert.pem"), "")
 	want := []string{
-		"warning: Cluster/fra spec.controlPlane.kubeconfig.path: fra.conf is not there",
+		"warning: Cluster/fra spec.controlPlane.kubeconfig.path: kube/fra.conf is not there",
 		"director.yaml:3: warning: gossip.keyFile: gossip.key is not there",
 		"director.yaml:6: warning: etcd.tls.ca: ca.pem is not there",
 		"director.yaml:7: warning: etcd.tls.key: tls is a folder",
@@ -147,7 +149,10 @@ geo: {database: cities.mmdb}
 	}) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, name := range []string{"gossip.key", "ca.pem", "spec.d", "fra.conf", "cities.mmdb"} {
+	if err := os.Mkdir(filepath.Join(dir, "kube"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gossip.key", "ca.pem", "spec.d", "kube/fra.conf", "cities.mmdb"} {
 		write(t, filepath.Join(dir, name), "")
 	}
 	s.Etcd.TLS.Key = filepath.Join(dir, "cert.pem")
@@ -160,6 +165,94 @@ geo: {database: cities.mmdb}
 	}
 	if got := CheckFiles(DefaultSettings(), nil, bad); len(got) != 0 {
 		t.Errorf("the defaults: got %v", got)
+	}
+}
+
+// TestKubeconfigsConfined: a spec names a kubeconfig in the folder that a director's own
+// settings give, or in a folder of its spec, links followed first; nothing else is opened,
+// and the check says so, and what to do (C11).
+func TestKubeconfigsConfined(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kube/deep", "spec.d", "alone", "elsewhere"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"kube/fra", "kube/deep/nyc", "spec.d/ams", "alone/fleet.yaml", "alone/sin", "elsewhere/secret", "beside"} {
+		write(t, filepath.Join(dir, name), name)
+	}
+	links := map[string]string{
+		"kube/in": "deep/nyc", "kube/out": "../elsewhere/secret", "kube/absolute": dir + "/kube/fra", "kube/gone": "../elsewhere/none",
+		"spec.d/folder": "../elsewhere", "linked": "kube",
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := func(text string) *Settings {
+		write(t, filepath.Join(dir, "director.yaml"), "name: d1\n"+text)
+		s, problems := LoadSettings(filepath.Join(dir, "director.yaml"))
+		if Failed(problems) {
+			t.Fatal(problems)
+		}
+		return &s
+	}
+	whole := settings("probe: {kubeconfigs: kube}\nspec: [spec.d, alone/fleet.yaml]\n")
+	tests := []struct {
+		s          *Settings
+		name, want string // what it holds, or "outside", or another error
+	}{
+		{whole, "fra", "kube/fra"},
+		{whole, "deep/nyc", "kube/deep/nyc"},
+		{whole, "in", "kube/deep/nyc"},
+		{whole, "absolute", "kube/fra"},
+		{whole, dir + "/linked/fra", "kube/fra"},
+		{whole, dir + "/spec.d/ams", "spec.d/ams"},
+		{whole, dir + "/alone/sin", "alone/sin"},
+		{whole, "nothing", "no such file"},
+		{whole, "out", "outside"},
+		{whole, "gone", "path escapes"},
+		{whole, dir + "/spec.d/folder/secret", "outside"},
+		{whole, "../beside", "outside"},
+		{whole, dir + "/beside", "outside"},
+		{whole, dir + "/director.yaml", "outside"},
+		{whole, dir + "/kubes", "outside"},
+		{settings("probe: {kubeconfigs: linked}\n"), "fra", "kube/fra"},
+		{settings("spec: [spec.d]\n"), "spec.d/ams", "spec.d/ams"},
+		{settings("spec: [spec.d]\n"), "beside", "outside"},
+		{settings("probe: {secrets: elsewhere}\n"), dir + "/elsewhere/secret", "outside"},
+		{settings(""), "beside", "outside"},
+	}
+	for _, tc := range tests {
+		k := tc.s.Kubeconfigs()
+		path := k.Path(tc.name)
+		got := ""
+		file, err := k.Open(path)
+		if err == nil {
+			data, readErr := io.ReadAll(file)
+			got, err = string(data), errors.Join(readErr, file.Close())
+		}
+		switch {
+		case err == nil && got == tc.want:
+		case err != nil && tc.want == "outside" && strings.Contains(err.Error(), path+" is not read: it lies outside") && strings.Contains(err.Error(), "probe.kubeconfigs"):
+		case err != nil && strings.Contains(err.Error(), path+": "+tc.want):
+		default:
+			t.Errorf("%s: got %q, %v, want %q", tc.name, got, err, tc.want)
+		}
+		set := resolved(t, strings.Replace(base, "capacity: 200", "controlPlane: {kubeconfig: {path: "+tc.name+"}}", 1))
+		told := ""
+		for _, p := range CheckFiles(*tc.s, set, nil) {
+			if strings.HasSuffix(p.Path, "kubeconfig.path") && p.Warning {
+				told = p.String()
+			}
+		}
+		if outside := strings.Contains(told, path+" lies outside") && strings.Contains(told, "probe.kubeconfigs"); outside != (tc.want == "outside") {
+			t.Errorf("%s: the check says %q", tc.name, told)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ type Location struct {
 
 // ControlPlane explains; it never steers (S17).
 type ControlPlane struct {
-	Kubeconfig string // path
+	Kubeconfig string // path on each director, see Settings.Kubeconfigs
 	Context    string
 	Endpoints  []string // https URLs, one for each API server
 	Via        string   `json:",omitempty"` // a proxy that it is reached through, such as Rancher
@@ -375,6 +375,9 @@ type Settings struct {
 		Allow   []netip.Prefix
 		Secrets string   // folder of what probes may send, each a file; "" = they have none
 		Exec    []string // programs that probes of kind exec may run: absolute paths
+		// Kubeconfigs is a folder of kubeconfigs that a spec may name, see Settings.Kubeconfigs;
+		// "" = those in the folders of the spec alone.
+		Kubeconfigs string
 	}
 	Controls []string // control points, host:port
 	// Resolvers are the recursive servers that hostnames are resolved by, address:port;

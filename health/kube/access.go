@@ -10,21 +10,25 @@ import (
 // access is how one control plane is reached: what a kubeconfig gives, and a client for
 // each API server. It has one user at a time.
 type access struct {
+	open                opener
 	kubeconfig, context string
 	servers             []*url.URL
 	material            *material
 	clients             []*client
 }
 
-func newAccess(kubeconfig, context string, endpoints []string) (access, error) {
-	a := access{kubeconfig: kubeconfig, context: context}
-	if kubeconfig == "" {
+func newAccess(o Options) (access, error) {
+	a := access{open: o.Open, kubeconfig: o.Kubeconfig, context: o.Context}
+	if a.open == nil {
+		a.open = anywhere
+	}
+	if a.kubeconfig == "" {
 		return a, errors.New("control plane without a kubeconfig")
 	}
-	if len(endpoints) > maxEndpoints {
-		return a, fmt.Errorf("%d API server endpoints; at most %d are watched", len(endpoints), maxEndpoints)
+	if len(o.Endpoints) > maxEndpoints {
+		return a, fmt.Errorf("%d API server endpoints; at most %d are watched", len(o.Endpoints), maxEndpoints)
 	}
-	for _, endpoint := range endpoints {
+	for _, endpoint := range o.Endpoints {
 		u, err := url.Parse(endpoint)
 		switch {
 		case err != nil:
@@ -40,7 +44,7 @@ func newAccess(kubeconfig, context string, endpoints []string) (access, error) {
 // prepare reads the kubeconfig and makes the clients, if anything has changed. Each
 // question then may take so long.
 func (a *access) prepare(timeout time.Duration) error {
-	m, err := load(a.kubeconfig, a.context)
+	m, err := a.open.load(a.kubeconfig, a.context)
 	if err != nil {
 		return err
 	}

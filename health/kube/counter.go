@@ -10,6 +10,7 @@ import (
 // Counter counts what is ready in one cluster, through its control plane. It may be
 // asked by many at once.
 type Counter struct {
+	open                opener
 	kubeconfig, context string
 	timeout             time.Duration
 
@@ -21,8 +22,8 @@ type Counter struct {
 // NewCounter makes a counter that reads the kubeconfig at each question. The options'
 // Report, Interval and Log are not used.
 func NewCounter(o Options) (*Counter, error) {
-	a, err := newAccess(o.Kubeconfig, o.Context, o.Endpoints)
-	return &Counter{kubeconfig: o.Kubeconfig, context: o.Context, access: a, timeout: askTimeout}, err
+	a, err := newAccess(o)
+	return &Counter{open: a.open, kubeconfig: o.Kubeconfig, context: o.Context, access: a, timeout: askTimeout}, err
 }
 
 // Nodes counts the nodes that a label selector names, "" = all. An error says why they
@@ -63,7 +64,7 @@ func (c *Counter) ask(ctx context.Context, question func(*client) (Fraction, err
 }
 
 func (c *Counter) clients() ([]*client, int, error) {
-	m, err := load(c.kubeconfig, c.context)
+	m, err := c.open.load(c.kubeconfig, c.context)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -39,9 +40,11 @@ type Endpoint struct {
 // Options of an Observer.
 type Options struct {
 	Cluster    string
-	Kubeconfig string   // path; files that it names by relative paths are looked for beside it
-	Context    string   // default: the kubeconfig's current context
-	Endpoints  []string // https URLs, one for each API server; default: the kubeconfig's server
+	Kubeconfig string // path; files that it names by relative paths are looked for beside it
+	// Open opens the kubeconfig, and the files that it names; default: wherever they lie.
+	Open      func(path string) (*os.File, error)
+	Context   string   // default: the kubeconfig's current context
+	Endpoints []string // https URLs, one for each API server; default: the kubeconfig's server
 	// Report gets the condition after each round. It must return at once.
 	Report   func(Condition)
 	Interval time.Duration // between rounds, default 5 s, ±20 %
@@ -79,7 +82,7 @@ type Observer struct {
 // New checks the options; the kubeconfig is read by Run, each round anew, so
 // that a rotated token or a file that comes late needs no restart.
 func New(o Options) (*Observer, error) {
-	access, err := newAccess(o.Kubeconfig, o.Context, o.Endpoints)
+	access, err := newAccess(o)
 	if err != nil {
 		return nil, err
 	}

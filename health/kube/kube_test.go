@@ -256,11 +256,11 @@ users: [{name: observer, user: {token: secret}}]
 func TestKubeconfigComesLate(t *testing.T) {
 	server := newAPIServer(t)
 	good := server.kubeconfig(t)
-	data, err := readFile(good)
+	data, err := opener(anywhere).read(good)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := readFile(strings.TrimSuffix(good, "kubeconfig") + "ca.pem")
+	ca, err := opener(anywhere).read(strings.TrimSuffix(good, "kubeconfig") + "ca.pem")
 	if err != nil {
 		t.Fatal(err)
 	}

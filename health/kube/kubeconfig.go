@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -30,12 +31,20 @@ type material struct {
 
 func (m *material) equal(n *material) bool { return reflect.DeepEqual(m, n) }
 
+// opener opens a kubeconfig, and the files that it names.
+type opener func(path string) (*os.File, error)
+
+// anywhere does not wait for what is no file.
+func anywhere(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
 // load reads a kubeconfig, from its path and nothing else: no environment, no
 // home directory, no service account. It refuses what would run a program
 // (C11), and reads the files named in it here, bounded, so that client-go is
 // given bytes and opens nothing.
-func load(path, context string) (*material, error) {
-	data, err := readFile(path)
+func (open opener) load(path, context string) (*material, error) {
+	data, err := open.read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +77,7 @@ func load(path, context string) (*material, error) {
 		return nil, err
 	}
 	m := &material{cluster: *cluster, user: *user}
-	if err := m.inline(filepath.Dir(path)); err != nil {
+	if err := m.inline(open, filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -88,7 +97,7 @@ func refuse(user *api.AuthInfo, path, name string) error {
 }
 
 // inline replaces paths by what is in the files.
-func (m *material) inline(dir string) error {
+func (m *material) inline(open opener, dir string) error {
 	for _, file := range []struct {
 		path *string
 		data *[]byte
@@ -98,7 +107,7 @@ func (m *material) inline(dir string) error {
 		{&m.user.ClientKey, &m.user.ClientKeyData},
 	} {
 		if *file.path != "" && len(*file.data) == 0 {
-			data, err := readFile(beside(dir, *file.path))
+			data, err := open.read(beside(dir, *file.path))
 			if err != nil {
 				return err
 			}
@@ -107,7 +116,7 @@ func (m *material) inline(dir string) error {
 		*file.path = ""
 	}
 	if m.user.TokenFile != "" {
-		token, err := readFile(beside(dir, m.user.TokenFile))
+		token, err := open.read(beside(dir, m.user.TokenFile))
 		if err != nil {
 			return err
 		}
@@ -123,21 +132,21 @@ func beside(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// readFile reads a regular file of bounded size: a device or a pipe would keep
-// us reading, or waiting, for ever.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+// read reads a regular file of bounded size: a device or a pipe would keep us reading for
+// ever.
+func (open opener) read(path string) ([]byte, error) {
+	file, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, err

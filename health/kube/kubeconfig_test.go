@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -56,7 +57,7 @@ func TestLoad(t *testing.T) {
 	path := write(t, dir, "fra.kubeconfig", whole)
 	write(t, dir, "pki/ca.pem", "authority")
 	write(t, dir, "pki/token", "secret\n")
-	m, err := load(path, "")
+	m, err := opener(anywhere).load(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,13 +67,47 @@ func TestLoad(t *testing.T) {
 	if m.user.Token != "secret" || m.user.TokenFile != "" {
 		t.Errorf("token: got %q, file %q, want it read in", m.user.Token, m.user.TokenFile)
 	}
-	again, err := load(path, "fra")
+	again, err := opener(anywhere).load(path, "fra")
 	if err != nil || !again.equal(m) {
 		t.Errorf("the same context by name: got %v, equal %t", err, again.equal(m))
 	}
 	write(t, dir, "pki/token", "rotated")
-	if again, err = load(path, ""); err != nil || again.equal(m) {
+	if again, err = opener(anywhere).load(path, ""); err != nil || again.equal(m) {
 		t.Errorf("with a rotated token: got %v, and no difference", err)
+	}
+}
+
+// TestOpen: the kubeconfig and each file that it names are opened as the options say: who may
+// write one must not have its reader read, and send, another's file (C11).
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, dir, "fra.kubeconfig", whole)
+	files := []string{path, write(t, dir, "pki/ca.pem", "authority"), write(t, dir, "pki/token", "secret\n")}
+	for _, refused := range append(files, "") {
+		open := func(path string) (*os.File, error) {
+			if path == refused {
+				return nil, errors.New("not for you")
+			}
+			return anywhere(path)
+		}
+		counter, err := NewCounter(Options{Kubeconfig: path, Open: open})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = counter.clients()
+		counter.Close()
+		if told := err != nil && err.Error() == "not for you"; told != (refused != "") {
+			t.Errorf("%q refused: got %v", refused, err)
+		}
+		observer, err := New(Options{Kubeconfig: path, Open: open})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = observer.access.prepare(askTimeout)
+		observer.access.drop()
+		if told := err != nil && err.Error() == "not for you"; told != (refused != "") {
+			t.Errorf("%q refused: got %v", refused, err)
+		}
 	}
 }
 
@@ -90,7 +125,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := load(write(t, t.TempDir(), "kubeconfig", tc.text), tc.context)
+			_, err := opener(anywhere).load(write(t, t.TempDir(), "kubeconfig", tc.text), tc.context)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want it to say %q", err, tc.want)
 			}
@@ -100,7 +135,7 @@ func TestLoadRefuses(t *testing.T) {
 		})
 	}
 	for _, path := range []string{t.TempDir(), os.DevNull, filepath.Join(t.TempDir(), "absent")} {
-		if _, err := load(path, ""); err == nil {
+		if _, err := opener(anywhere).load(path, ""); err == nil {
 			t.Errorf("%s: got nil, want an error", path)
 		}
 	}
