@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -15,6 +17,7 @@ import (
 type flapper struct {
 	t        *testing.T
 	set      *spec.Set
+	plan     *plan.Plan
 	observer *health.Observer
 	book     *health.Book
 	decider  steer.Decider
@@ -36,7 +39,7 @@ func newFlapper(t *testing.T, now time.Time, saved []byte) *flapper {
 		t.Fatal(problems, more)
 	}
 	roster := []health.Director{{Name: "d1", Site: "s1"}}
-	f := &flapper{t: t, set: set, observer: health.NewObserver(now), book: health.NewBook("d1", roster, 0), now: now}
+	f := &flapper{t: t, set: set, plan: &plan.Plan{}, observer: health.NewObserver(now), book: health.NewBook("d1", roster, 0), now: now}
 	f.book.SetSubjects(subjects(set), now)
 	if saved != nil {
 		if err := f.book.Restore(saved, now); err != nil {
@@ -66,7 +69,7 @@ func (f *flapper) tick(fra bool) {
 	f.flips.take(f.book)
 	f.ramps.look(f.set, f.book, &f.flips, f.now)
 	set := f.decider.Decide(steer.Input{
-		Spec: f.set, Plan: &plan.Plan{}, States: f.book.Standing(), Returns: f.ramps.returns, Changed: f.flips.given(),
+		Spec: f.set, Plan: f.plan, States: f.book.Standing(), Returns: f.ramps.returns, Earlier: f.ramps.earlier, Changed: f.flips.given(),
 	}).Services[0].V4.Sets[0]
 	f.share = 0
 	for _, c := range set.Choices {
@@ -198,5 +201,42 @@ func TestRampOverRestart(t *testing.T) {
 	}
 	if !restarted || f.share != 100 {
 		t.Errorf("at the end fra has %d %%", f.share)
+	}
+}
+
+// TestFreezeInMidRamp: a site that falls under a freeze while it ramps has the share that
+// it would have: it is answered neither to all nor to nobody, and its steps go on.
+func TestFreezeInMidRamp(t *testing.T) {
+	f := newFlapper(t, time.Unix(1_800_000_000, 0), nil)
+	for range 200 {
+		f.tick(true)
+	}
+	f.until(false, false, 10*time.Second)
+	f.until(true, true, time.Minute)
+	back := f.now
+	f.plan = &plan.Plan{Overrides: []*plan.Override{{
+		Id: "o", Kind: plan.Override_OBSERVE, Scope: "fleet", Author: "alice", Reason: "INC-1", Start: timestamppb.New(back),
+	}}}
+	for _, step := range []struct {
+		age  time.Duration
+		want int
+	}{{9 * time.Second, 10}, {11 * time.Second, 50}, {29 * time.Second, 50}, {31 * time.Second, 100}, {40 * time.Second, 100}} {
+		for f.now.Sub(back) < step.age {
+			was := f.share
+			if f.tick(false); f.share < was {
+				t.Fatalf("%s after its return fra has %d %%, and had %d", f.now.Sub(back), f.share, was)
+			}
+		}
+		fallen := false
+		for s, st := range f.book.States() {
+			fallen = fallen || st == health.Down && s.Addr.Addr().String() == "192.0.2.1"
+		}
+		if !fallen || f.share != step.want {
+			t.Errorf("%s after its return fra has %d %%, want %d; fallen: %t", step.age, f.share, step.want, fallen)
+		}
+	}
+	f.plan = &plan.Plan{}
+	if f.tick(false); f.share != 0 {
+		t.Errorf("thawed, it has %d %%", f.share)
 	}
 }

@@ -190,8 +190,6 @@ func (fl *flat) view(svc *steer.Service, v *steer.View, f steer.Family) answer.V
 	}
 	for i := range v.Sets {
 		set := steer.Set{Choices: with(v.Sets[i].Choices), Weighted: v.Sets[i].Weighted, FailOpen: v.Sets[i].FailOpen}
-		// Where the pinned one is left out the others are there for all of its clients.
-		set.Pinned = v.Sets[i].Pinned && len(set.Choices) > 0 && set.Choices[0] == v.Sets[i].Choices[0]
 		if len(set.Choices) == 0 {
 			set.Choices, set.Weighted = with(v.Sets[i].Rest), false
 		}

@@ -145,7 +145,7 @@ func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger
 	describe := describer{resolved: names.Records}
 	var back ramps
 	back.look(f.spec, book, &flips{all: true}, now)
-	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Returns: back.returns, Places: fit.places})
+	decision := new(steer.Decider).Decide(steer.Input{Spec: f.spec, Plan: sealed.Plan, States: book.States(), Returns: back.returns, Earlier: back.earlier, Places: fit.places})
 	table, err := fit.compile(answer.Options{
 		Zones: describe.describe(f, decision), Plan: sealed.Identity.String(),
 		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,

@@ -376,7 +376,7 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	l.flips.take(l.book)
 	l.ramps.look(f.spec, l.book, &l.flips, l.now())
 	decision := l.decider.Decide(steer.Input{
-		Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Returns: l.ramps.returns, Changed: l.flips.given(), Places: fit.places,
+		Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Returns: l.ramps.returns, Earlier: l.ramps.earlier, Changed: l.flips.given(), Places: fit.places,
 	})
 	var before *answer.Table
 	if l.describer.spec == f.spec {

@@ -2,6 +2,7 @@ package director
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/divertdns/divert/director/spec"
@@ -18,8 +19,9 @@ const rampPause = 250 * time.Millisecond
 type ramps struct {
 	spec    *spec.Set
 	steps   []time.Duration
-	returns map[health.Subject]steer.Return // given to decisions: never changed
-	next    time.Time                       // when some return takes a step; zero = never
+	returns map[health.Subject]steer.Return   // given to decisions: never changed
+	earlier map[health.Subject][]steer.Return // likewise: after which they have fallen
+	next    time.Time                         // when some return takes a step; zero = never
 }
 
 // due tells whether a step is to be taken.
@@ -35,40 +37,49 @@ func (r *ramps) look(set *spec.Set, book *health.Book, f *flips, now time.Time) 
 	if !all && len(f.changes) == 0 && !r.due(now) {
 		return
 	}
-	old := r.returns
-	next := make(map[health.Subject]steer.Return, len(old))
+	returns, earlier := make(map[health.Subject]steer.Return, len(r.returns)), make(map[health.Subject][]steer.Return, len(r.earlier))
 	r.next = time.Time{}
-	take := func(s health.Subject) {
-		back, step, ok := r.of(book.Chain(s), now)
-		if !ok {
-			return
-		}
-		next[s] = back
+	wait := func(step time.Time) {
 		if r.next.IsZero() || step.Before(r.next) {
 			r.next = step
 		}
 	}
+	take := func(s health.Subject) {
+		chain := book.Chain(s)
+		if back, step, ok := r.of(chain, now); ok {
+			returns[s] = back
+			wait(step)
+		}
+		if list, step := r.before(chain, now); len(list) > 0 {
+			earlier[s] = list
+			wait(step)
+		}
+	}
 	if all {
 		for s, st := range book.Standing() {
-			if st == health.Up {
+			if st != health.Unknown {
 				take(s)
 			}
 		}
 	} else {
-		for s := range old {
+		for s := range r.returns {
+			take(s)
+		}
+		for s := range r.earlier {
 			take(s)
 		}
 		for i := range f.changes {
-			if f.changes[i].State == health.Up {
-				take(f.changes[i].Subject)
-			}
+			take(f.changes[i].Subject)
 		}
 	}
 	if soon := now.Add(rampPause); !r.next.IsZero() && r.next.Before(soon) {
 		r.next = soon
 	}
-	if !maps.Equal(old, next) {
-		r.returns = next
+	if !maps.Equal(r.returns, returns) {
+		r.returns = returns
+	}
+	if !maps.EqualFunc(r.earlier, earlier, slices.Equal) {
+		r.earlier = earlier
 	}
 }
 
@@ -76,10 +87,37 @@ func (r *ramps) look(set *spec.Set, book *health.Book, f *flips, now time.Time) 
 // more, or never did. It has come back only if it was down here: a director that is told
 // of an old transition for the first time has sent its clients there all along.
 func (r *ramps) of(c health.Chain, now time.Time) (back steer.Return, next time.Time, ok bool) {
-	if n := len(c.Past); c.State() != health.Up || n < 2 || health.After(c.Past[n-2].N) != health.Down {
+	if c.State() != health.Up {
 		return steer.Return{}, time.Time{}, false
 	}
-	back.At = c.Since()
+	return r.step(c.Past, len(c.Past)-1, now)
+}
+
+// before lists the returns of a subject that would count still, had it not fallen after
+// them, oldest first, and says when that changes.
+func (r *ramps) before(c health.Chain, now time.Time) (list []steer.Return, next time.Time) {
+	past := len(c.Past)
+	if c.State() == health.Up {
+		past--
+	}
+	for i := range past {
+		back, step, ok := r.step(c.Past, i, now)
+		if !ok {
+			continue
+		}
+		if list = append(list, back); next.IsZero() || step.Before(next) {
+			next = step
+		}
+	}
+	return list, next
+}
+
+// step says how far the return is that is the i-th transition of a subject.
+func (r *ramps) step(past []health.Moment, i int, now time.Time) (back steer.Return, next time.Time, ok bool) {
+	if i < 1 || health.After(past[i].N) != health.Up || health.After(past[i-1].N) != health.Down {
+		return steer.Return{}, time.Time{}, false
+	}
+	back.At = past[i].Since
 	age := now.Sub(back.At)
 	for _, step := range r.steps {
 		if age < step {

@@ -52,7 +52,7 @@ func newShape(v *steer.View, one bool) *shape {
 	s := &shape{}
 	index := make([]uint16, len(v.Sets))
 	for i, set := range v.Sets {
-		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, Pinned: set.Pinned, FailOpen: set.FailOpen}
+		set := steer.Set{Choices: set.Choices, Weighted: set.Weighted, FailOpen: set.FailOpen}
 		if one {
 			set.Choices = set.First() // none after them is ever picked
 		}
@@ -135,16 +135,16 @@ func (s *shape) view(f steer.Family, addrs func(steer.Family, *steer.Choice) []n
 		first := len(sites)
 		for j := range set.Choices {
 			c := &set.Choices[j]
-			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Share: c.Share, Addrs: addrs(f, c)})
+			sites = append(sites, answer.Site{Cluster: c.Cluster, Domain: c.Domain, Weight: c.Weight, Share: c.Share, Level: c.Level, Addrs: addrs(f, c)})
 		}
-		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, Pinned: set.Pinned, FailOpen: set.FailOpen}
+		out.Sets[i] = answer.Set{Sites: sites[first:len(sites):len(sites)], Weighted: set.Weighted, FailOpen: set.FailOpen}
 	}
 	return out
 }
 
 // sameSet tells whether two sets answer alike, the rest apart.
 func sameSet(a, b steer.Set) bool {
-	return a.Weighted == b.Weighted && a.Pinned == b.Pinned && a.FailOpen == b.FailOpen && slices.Equal(a.Choices, b.Choices)
+	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.Equal(a.Choices, b.Choices)
 }
 
 // sameAddrs tells whether sites have the very addresses of the choices that they were

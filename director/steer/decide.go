@@ -204,18 +204,23 @@ func Picked(s *Set, n int) []Choice {
 	if s.Weighted || len(s.Choices) <= n {
 		return s.Choices
 	}
-	var all []Choice // that are there for all clients
-	for _, c := range s.Choices {
-		if c.Share == 0 {
-			all = append(all, c)
+	var out []Choice
+	for rest := s.Choices; len(rest) > 0; {
+		level := rest
+		if next := slices.IndexFunc(rest, func(c Choice) bool { return c.Level != rest[0].Level }); next > 0 {
+			level = rest[:next]
 		}
-	}
-	out := picked(all, n)
-	for i, c := range s.Choices {
-		// Who is known to fewer has the better of it the fewer others there are.
-		with := slices.DeleteFunc(slices.Clone(s.Choices), func(o Choice) bool { return o.Share > 0 && o.site != c.site })
-		if c.Share > 0 && (s.Pinned && i == 0 || slices.Contains(picked(with, n), c)) {
-			out = append(out, c)
+		rest = rest[len(level):]
+		// with gives those that are there for all clients, and one that is not.
+		with := func(site int32) []Choice {
+			return slices.DeleteFunc(slices.Clone(level), func(c Choice) bool { return c.Share > 0 && c.site != site })
+		}
+		out = append(out, picked(with(-1), n)...)
+		for _, c := range level {
+			// Who is known to fewer has the better of it the fewer others there are.
+			if c.Share > 0 && slices.Contains(picked(with(c.site), n), c) {
+				out = append(out, c)
+			}
 		}
 	}
 	return out
@@ -344,12 +349,12 @@ func (l *layout) spread(index []int32) *View {
 // keyOf writes all of a set, so that equal sets are shared.
 func keyOf(s *Set) string {
 	b := make([]byte, 0, 256)
-	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen), bit(s.Pinned))
+	b = append(b, byte(s.Tier), bit(s.Weighted), bit(s.FailOpen))
 	b = binary.AppendUvarint(b, uint64(len(s.Choices)))
 	for _, c := range slices.Concat(s.Choices, s.Rest) {
 		b = binary.AppendUvarint(b, uint64(c.site))
 		b = binary.AppendUvarint(b, uint64(c.Weight))
-		b = append(b, byte(c.which), c.Share, 2)
+		b = append(b, byte(c.which), c.Share, c.Level, 2)
 	}
 	for _, w := range s.why {
 		b = binary.AppendUvarint(append(b, 3, bit(w.ramp)), uint64(w.site))

@@ -21,6 +21,7 @@ type Decider struct {
 	watchers *watchers // made when first asked for
 	soft     map[netip.Addr][]health.Subject
 	returns  map[health.Subject]Return
+	earlier  map[health.Subject][]Return
 	acting   bool
 	drains   []drain // last decided by
 	observes []drain
@@ -56,9 +57,9 @@ func (d *Decider) Decide(in Input) Decision {
 	d.account(now)
 	d.look(in, now, began)
 	if began {
-		d.comeBack(d.returns, now)
+		d.comeBack(now)
 	}
-	d.returns = in.Returns
+	d.returns, d.earlier = in.Returns, in.Earlier
 	d.services = slices.Clone(d.services)
 	for i := range d.kinds {
 		k := &d.kinds[i]

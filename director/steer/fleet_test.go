@@ -52,6 +52,7 @@ type fleet struct {
 	states map[health.Subject]health.State
 	// returns is replaced, never changed.
 	returns map[health.Subject]Return
+	earlier map[health.Subject][]Return // likewise
 }
 
 func newFleet() *fleet {
@@ -66,7 +67,7 @@ func newFleet() *fleet {
 }
 
 func (f *fleet) input() Input {
-	return Input{Spec: f.set, Plan: f.plan, States: f.states, Returns: f.returns, Places: places}
+	return Input{Spec: f.set, Plan: f.plan, States: f.states, Returns: f.returns, Earlier: f.earlier, Places: places}
 }
 
 // cluster adds a cluster: "fra:DE", with options domain=, env=, capacity=, and
@@ -191,6 +192,30 @@ func (f *fleet) back(where string, after, age time.Duration) {
 				}
 				for _, o := range Subjects(svc, a) {
 					if f.returns[o.Subject] = r; len(steps) == 0 || age >= steps[len(steps)-1] {
+						delete(f.returns, o.Subject)
+					}
+				}
+			}
+		}
+	}
+}
+
+// fallen makes what is watched at a cluster, or an address, have fallen after it came back.
+func (f *fleet) fallen(where string) {
+	f.returns, f.earlier = maps.Clone(f.returns), maps.Clone(f.earlier)
+	if f.earlier == nil {
+		f.earlier = map[health.Subject][]Return{}
+	}
+	for _, svc := range f.set.Services {
+		for _, e := range svc.Endpoints {
+			for _, a := range e.Watched() {
+				if where != e.Cluster && where != f.set.NameOf(a) {
+					continue
+				}
+				for _, o := range Subjects(svc, a) {
+					if r, ok := f.returns[o.Subject]; ok {
+						list := slices.DeleteFunc(slices.Clone(f.earlier[o.Subject]), func(old Return) bool { return old.At.Equal(r.At) })
+						f.earlier[o.Subject] = append(list, r)
 						delete(f.returns, o.Subject)
 					}
 				}

@@ -21,7 +21,7 @@ func TestHostnameIsBothFamilies(t *testing.T) {
 		f := draw(t)
 		svc := *f.set.Services[0]
 		svc.Endpoints = slices.Clone(svc.Endpoints)
-		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet, Clusters: f.set.Clusters, Services: []*spec.GlobalService{&svc}}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}, returns: map[health.Subject]Return{}}
+		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet, Clusters: f.set.Clusters, Services: []*spec.GlobalService{&svc}}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}, returns: map[health.Subject]Return{}, earlier: map[health.Subject][]Return{}}
 		to := map[netip.Addr][2]netip.Addr{}
 		for i := range svc.Endpoints {
 			if e := &svc.Endpoints[i]; e.Hostname != "" {
@@ -46,6 +46,9 @@ func TestHostnameIsBothFamilies(t *testing.T) {
 		}
 		for s, r := range f.returns {
 			each(s, func(s health.Subject) { g.returns[s] = r })
+		}
+		for s, list := range f.earlier {
+			each(s, func(s health.Subject) { g.earlier[s] = list })
 		}
 		for _, o := range g.plan.GetOverrides() {
 			var down []string

@@ -111,7 +111,7 @@ func (m *memory) number(o *plan.Override) uint32 {
 // facts reads what changes decisions without a change of the spec. Soft is what is
 // soft among the states.
 func (m *memory) facts(in Input, soft map[netip.Addr][]health.Subject) *facts {
-	f := &facts{real: source{states: in.States, soft: soft, returns: in.Returns}, acting: in.Acting, frozen: map[uint32]source{}}
+	f := &facts{real: source{states: in.States, soft: soft, returns: in.Returns}, earlier: in.Earlier, acting: in.Acting, frozen: map[uint32]source{}}
 	f.drains, f.observations = m.read(in.Plan)
 	return f
 }
@@ -121,6 +121,7 @@ type facts struct {
 	drains       []drain
 	observations []drain
 	real         source
+	earlier      map[health.Subject][]Return
 	acting       bool
 	frozen       map[uint32]source // what observations stored, by their number; made when asked for
 }
@@ -143,7 +144,7 @@ func (f *facts) stored(o *drain) source {
 	s, ok := f.frozen[o.number]
 	if !ok {
 		s = frozenSource(o.o)
-		s.returns = begun(f.real.returns, o.o)
+		s.returns = begun(f.real.returns, f.earlier, o.o)
 		f.frozen[o.number] = s
 	}
 	return s

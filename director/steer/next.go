@@ -92,8 +92,8 @@ func sameSet(x, y *Ruling, a, b *Set, f Family, shared *bool) bool {
 		}
 		return s.Choices
 	}
-	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && a.Pinned == b.Pinned && slices.EqualFunc(used(a), used(b), func(p, q Choice) bool {
-		if p.Cluster != q.Cluster || p.Weight != q.Weight || p.Share != q.Share {
+	return a.Weighted == b.Weighted && a.FailOpen == b.FailOpen && slices.EqualFunc(used(a), used(b), func(p, q Choice) bool {
+		if p.Cluster != q.Cluster || p.Weight != q.Weight || p.Share != q.Share || p.Level != q.Level {
 			return false
 		}
 		if *shared && p.site == q.site && p.which == q.which && p.which != whichFallback {

@@ -34,26 +34,18 @@ func (d *decision) set(f Family, k class) Set {
 	}
 	why = append(why, d.standingWhy(f, k.fence, allowed)...)
 
-	t, pinned, pinWhy := d.tiersWithPin(f, k.pin, allowed, present, len(fe.rules) == 0)
+	t, to := d.tiersWithPin(f, k.pin, allowed, present, len(fe.rules) == 0)
 	why = append(why, sentences(t.why...)...)
 	s := Set{Tier: t.tier, FailOpen: t.failOpen}
 	d.alertTier(f, &t)
-	var returns []reason
-	switch {
-	case t.fallback:
+	levels := d.levels(f, &t, to)
+	why = append(why, sentences(d.pinWhy(k.pin, to, &t, levels)...)...)
+	if t.fallback {
 		s.Choices = []Choice{{Cluster: FallbackSite, Domain: FallbackSite, which: whichFallback}}
-	case pinned:
-		pinWhy, returns = d.pinned(f, k, &t, &s, pinWhy, equal)
-	default:
-		sites, sentence := d.prefer(k, t.sites, equal)
-		s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
-		s.Choices = d.choices(sites, &t, s.Weighted, equal)
-		returns = d.ramp(f, sites, sites, s.Choices)
-		if sentence != "" {
-			pinWhy = append(pinWhy, sentence)
-		}
+		s.why = why
+	} else {
+		s.why = append(why, d.fill(f, k, &t, levels, equal, &s)...)
 	}
-	s.why = append(append(why, sentences(pinWhy...)...), returns...)
 	if d.c.svc.Flattened() && !t.fallback {
 		s.Rest = d.rest(f, k, allowed, s.Choices)
 	}
@@ -71,57 +63,102 @@ func sentences(texts ...string) []reason {
 // FallbackSite stands for the cluster in a Choice of fallback addresses.
 const FallbackSite = "(fallback)"
 
-// tiersWithPin prefers the pinned cluster where the best tier holds it. A pin
-// bypasses preference, weights included; it never bypasses health or drains.
-func (d *decision) tiersWithPin(f Family, pin int, allowed, present []int, unfenced bool) (t tiered, pinned bool, why []string) {
+// tiersWithPin has the pinned site take part whatever its weight: a pin bypasses
+// preference, weights included; it never bypasses health or drains. It gives that site
+// too, -1 for none that residency allows.
+func (d *decision) tiersWithPin(f Family, pin int, allowed, present []int, unfenced bool) (t tiered, to int) {
 	if pin < 0 {
-		return d.tiers(f, present, unfenced), false, nil
+		return d.tiers(f, present, unfenced), -1
 	}
-	cluster := d.c.svc.Pins[pin].Cluster
-	var to []int
+	to = -1
 	with := make([]int, 0, len(allowed))
 	for _, i := range allowed {
-		is := d.c.sites[i].end.Cluster == cluster
+		is := d.c.sites[i].end.Cluster == d.c.svc.Pins[pin].Cluster
 		if is {
-			to = append(to, i)
+			to = i
 		}
 		if is || slices.Contains(present, i) {
 			with = append(with, i)
 		}
 	}
 	t = d.tiers(f, with, unfenced)
-	if len(to) > 0 && slices.Contains(t.sites, to[0]) {
-		if len(t.sites) > 1 {
-			why = []string{"pin: these clients go to " + cluster}
-		}
-		return t, true, why
+	if t.tier == TierHealthy || slices.Contains(t.sites, to) {
+		return t, to
 	}
-	return d.tiers(f, present, unfenced), false, []string{"pin: " + cluster + " cannot serve these clients now"}
+	return d.tiers(f, present, unfenced), to
 }
 
-// pinned gives the pinned cluster alone, except to those whom it may not have yet while
-// it returns: they are where they would be without it.
-func (d *decision) pinned(f Family, k class, t *tiered, s *Set, why []string, equal bool) (pinWhy []string, returns []reason) {
-	cluster := d.c.svc.Pins[k.pin].Cluster
-	at := slices.IndexFunc(t.sites, func(i int) bool { return d.c.sites[i].end.Cluster == cluster })
-	to := t.sites[at : at+1 : at+1]
-	s.Choices = d.choices(to, t, false, false)
-	if returns = d.ramp(f, t.sites, to, s.Choices); len(returns) == 0 {
-		return why, nil
+// levels says who of a tier comes first, and who has the clients that those before may
+// not have yet: the pinned site alone, the others, and the degraded where all that is
+// healthy returns. Nobody comes after one that has all of its clients.
+func (d *decision) levels(f Family, t *tiered, to int) (out [][]int) {
+	serving := t.serving()
+	add := func(sites []int) (all bool) {
+		if len(sites) > 0 {
+			out = append(out, sites)
+		}
+		return slices.ContainsFunc(sites, func(i int) bool { return d.share(f, i, serving) == 0 })
 	}
-	sites, sentence := d.prefer(k, slices.Concat(t.sites[:at], t.sites[at+1:]), equal)
-	if sentence != "" {
-		why = append(why, sentence)
+	for _, list := range [][]int{t.sites, t.degraded} {
+		if at := slices.Index(list, to); at >= 0 {
+			if add(list[at : at+1 : at+1]) {
+				return out
+			}
+			list = slices.Concat(list[:at], list[at+1:])
+		}
+		if add(list) {
+			return out
+		}
 	}
-	s.Pinned = true
-	s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && len(sites) > 1
-	if s.Weighted {
-		s.Choices[0].Weight = 1 // it is alone, and without one it would be absent
+	return out
+}
+
+// serving lists who may have clients of a tier.
+func (t *tiered) serving() []int {
+	if len(t.degraded) == 0 {
+		return t.sites
 	}
-	others := d.choices(sites, t, s.Weighted, equal)
-	returns = append(returns, d.ramp(f, t.sites, sites, others)...)
-	s.Choices = append(s.Choices, others...)
-	return why, returns
+	return slices.Concat(t.sites, t.degraded)
+}
+
+// pinWhy says what became of a pin.
+func (d *decision) pinWhy(pin, to int, t *tiered, levels [][]int) []string {
+	if pin < 0 {
+		return nil
+	}
+	cluster := d.c.svc.Pins[pin].Cluster
+	switch {
+	case !slices.ContainsFunc(levels, func(sites []int) bool { return slices.Contains(sites, to) }):
+		return []string{"pin: " + cluster + " cannot serve these clients now"}
+	case len(t.sites) > 1 || len(levels) > 1:
+		return []string{"pin: these clients go to " + cluster}
+	default:
+		return nil
+	}
+}
+
+// fill puts the sites of each level into a set, and says how.
+func (d *decision) fill(f Family, k class, t *tiered, levels [][]int, equal bool, s *Set) []reason {
+	var why []string
+	var returns []reason
+	serving := t.serving()
+	s.Weighted = d.c.svc.Steering.Policy == spec.PolicyWeighted && slices.ContainsFunc(levels, func(sites []int) bool { return len(sites) > 1 })
+	for n, level := range levels {
+		sites, sentence := d.prefer(k, level, equal)
+		choices := d.choices(sites, t, s.Weighted, equal)
+		for i := range choices {
+			choices[i].Level = uint8(n) // there are four at most
+		}
+		if sentence != "" {
+			why = append(why, sentence)
+		}
+		if slices.Contains(t.degraded, level[0]) {
+			why = append(why, "all that is healthy returns: degraded "+d.names(sites)+" "+verb(sites, "serves", "serve")+" the others meanwhile")
+		}
+		returns = append(returns, d.ramp(f, serving, sites, choices)...)
+		s.Choices = append(s.Choices, choices...)
+	}
+	return append(sentences(why...), returns...)
 }
 
 // prefer orders the sites of a tier for a class, and says how.
@@ -180,7 +217,7 @@ func (d *decision) choices(sites []int, t *tiered, weighted, equal bool) []Choic
 		case weighted && equal:
 			out[n].Weight = 1
 		case weighted:
-			out[n].Weight = s.weight
+			out[n].Weight = max(1, s.weight) // a pinned one may have none, and is alone
 		}
 	}
 	return out

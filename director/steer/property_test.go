@@ -275,12 +275,21 @@ func TestOrderOfTiers(t *testing.T) {
 		if set.Tier != tier {
 			t.Fatalf("tier %v, want %v: %q", set.Tier, tier, d.Services[0].Why(IPv4, set))
 		}
+		of := func(c Choice) bool { return c.Cluster == FallbackSite || want[c.Cluster] }
+		helping := 0
 		for _, c := range set.Choices {
-			if c.Cluster != FallbackSite && !want[c.Cluster] {
+			if of(c) {
+				continue
+			}
+			helping++
+			if s := svc.Endpoint(c.Cluster); tier != TierHealthy || c.Level == 0 || Rollup(svc, s, f.states, IPv4).Health != Degraded {
 				t.Fatalf("%s is not of tier %v", c.Cluster, tier)
 			}
+			if slices.ContainsFunc(set.Choices, func(c Choice) bool { return of(c) && c.Share == 0 }) {
+				t.Fatalf("degraded %s has clients of a healthy site that may have all: %v", c.Cluster, set.Choices)
+			}
 		}
-		if (tier == TierHealthy || tier == TierDegraded) && len(set.Choices) != len(want) {
+		if (tier == TierHealthy || tier == TierDegraded) && len(set.Choices)-helping != len(want) {
 			t.Fatalf("got %v, want all of %v", clustersOf(set), want)
 		}
 	})
@@ -376,7 +385,7 @@ func TestOrderNeverShows(t *testing.T) {
 		f := draw(t)
 		one := Decide(f.input())
 
-		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}, returns: f.returns}
+		g := &fleet{set: &spec.Set{Fleet: f.set.Fleet}, plan: proto.CloneOf(f.plan), states: map[health.Subject]health.State{}, returns: f.returns, earlier: f.earlier}
 		maps.Copy(g.states, f.states)
 		g.set.Clusters = rapid.Permutation(f.set.Clusters).Draw(t, "clusters'")
 		svc := *f.set.Services[0]

@@ -150,10 +150,7 @@ func (k *seen) comeBack(s *site, i int, src source) bool {
 }
 
 // comeBack decides anew for the sites whose subjects have other returns.
-func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
-	if len(old) == 0 && len(now.real.returns) == 0 {
-		return
-	}
+func (d *Decider) comeBack(now *facts) {
 	moved := map[netip.Addr]struct{}{}
 	note := func(a, b map[health.Subject]Return) {
 		for s, r := range a {
@@ -162,8 +159,19 @@ func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
 			}
 		}
 	}
-	note(old, now.real.returns)
-	note(now.real.returns, old)
+	note(d.returns, now.real.returns)
+	note(now.real.returns, d.returns)
+	if len(now.observations) > 0 { // which alone ask for them
+		note := func(a, b map[health.Subject][]Return) {
+			for s, list := range a {
+				if !slices.Equal(list, b[s]) {
+					moved[s.Addr.Addr()] = struct{}{}
+				}
+			}
+		}
+		note(d.earlier, now.earlier)
+		note(now.earlier, d.earlier)
+	}
 	if len(moved) > 0 && d.watchers == nil {
 		d.watchers = newWatchers(d.prepared)
 	}
@@ -179,13 +187,21 @@ func (d *Decider) comeBack(old map[health.Subject]Return, now *facts) {
 
 // begun lists the returns that an observation found under way, which go on under it: were
 // they over, it would send a site at once all the clients that it is to have in steps.
-// What was up when it began cannot have fallen and come back within together.
-func begun(returns map[health.Subject]Return, o *plan.Override) map[health.Subject]Return {
-	if len(returns) == 0 || o.GetStart() == nil {
+// Whatever falls meanwhile, and comes back, has not fallen, and goes on as it was, by the
+// same clock. What was up when it began cannot have fallen and come back within together.
+func begun(returns map[health.Subject]Return, earlier map[health.Subject][]Return, o *plan.Override) map[health.Subject]Return {
+	if len(returns)+len(earlier) == 0 || o.GetStart() == nil {
 		return nil
 	}
 	until := o.GetStart().AsTime().Add(together)
-	out := make(map[health.Subject]Return, len(returns))
+	out := make(map[health.Subject]Return, len(returns)+len(earlier))
+	for s, list := range earlier {
+		for _, r := range list {
+			if r.At.Before(until) {
+				out[s] = r
+			}
+		}
+	}
 	for s, r := range returns {
 		if r.At.Before(until) {
 			out[s] = r
@@ -194,8 +210,8 @@ func begun(returns map[health.Subject]Return, o *plan.Override) map[health.Subje
 	return out
 }
 
-// share gives the percentage of its clients that a site may have among the sites of its
-// tier, 0 = all. Somebody must take the others: where all sites have come back of late,
+// share gives the percentage of its clients that a site may have among those who may have
+// clients, 0 = all. Somebody must take the others: where all sites have come back of late,
 // those that came first have all of theirs, and whoever came with them. It goes by when
 // they came, not by their steps, which pass at different times: a site would have all,
 // and lose some again when another is a step ahead.
@@ -221,10 +237,10 @@ func (d *decision) share(f Family, i int, sites []int) uint8 {
 
 func before(a, b *back) bool { return b.at.Sub(a.at) >= together }
 
-// ramp gives the choices of a tier their shares, and says so.
-func (d *decision) ramp(f Family, tier, sites []int, choices []Choice) (why []reason) {
+// ramp gives choices their shares among those who may have clients, and says so.
+func (d *decision) ramp(f Family, serving, sites []int, choices []Choice) (why []reason) {
 	for n, i := range sites {
-		if choices[n].Share = d.share(f, i, tier); choices[n].Share > 0 {
+		if choices[n].Share = d.share(f, i, serving); choices[n].Share > 0 {
 			why = append(why, reason{site: choices[n].site, ramp: true})
 		}
 	}

@@ -22,9 +22,9 @@ func told(s *Set, n int, chance map[string][2]float64) []string {
 	admitted := slices.DeleteFunc(slices.Clone(s.Choices), func(c Choice) bool {
 		return c.Share > 0 && chance[c.Cluster][0]*100 >= float64(c.Share)
 	})
-	if s.Pinned && len(admitted) > 0 && admitted[0].Cluster == s.Choices[0].Cluster {
-		return []string{admitted[0].Cluster}
-	}
+	admitted = slices.DeleteFunc(admitted, func(c Choice) bool {
+		return slices.ContainsFunc(admitted, func(o Choice) bool { return o.Level < c.Level })
+	})
 	if s.Weighted {
 		slices.SortStableFunc(admitted, func(a, b Choice) int {
 			cost := func(c Choice) float64 { return -math.Log(chance[c.Cluster][1]) / float64(c.Weight) }
@@ -38,8 +38,12 @@ func told(s *Set, n int, chance map[string][2]float64) []string {
 }
 
 func drawReturns(t *rapid.T, f *fleet) {
-	f.returns = nil
+	f.returns, f.earlier = nil, nil
 	for _, c := range f.set.Clusters {
+		if rapid.IntRange(0, 2).Draw(t, "returned") == 0 {
+			f.drawReturn(t, c.Name)
+			f.fallen(c.Name)
+		}
 		if rapid.IntRange(0, 2).Draw(t, "returns") == 0 {
 			f.drawReturn(t, c.Name)
 		}
@@ -72,6 +76,7 @@ func drawProbes(t *rapid.T, svc *spec.GlobalService) {
 // TestStepsMoveOnlyToWhoReturns: through falls, returns and their steps, in whatever
 // order, a client goes only from a site that falls, or to one that has more of its clients
 // than before; no share shrinks but by a fall; and nobody is left without an answer (S1).
+// Some sites are degraded all along: they have clients only while nobody healthy has all.
 func TestStepsMoveOnlyToWhoReturns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := draw(t)
@@ -81,6 +86,13 @@ func TestStepsMoveOnlyToWhoReturns(t *testing.T) {
 		f.returns = nil
 		at := map[string]time.Duration{} // when each that returned did
 		down := map[string]bool{}
+		soft := map[string]bool{}
+		for _, c := range f.set.Clusters {
+			if rapid.IntRange(0, 2).Draw(t, "degraded") == 0 {
+				f.mark(c.Name, health.KindSoft, health.Down)
+				soft[c.Name] = true
+			}
+		}
 		now := time.Duration(0)
 		var decider Decider
 		place, client := someone(t)
@@ -137,8 +149,12 @@ func TestStepsMoveOnlyToWhoReturns(t *testing.T) {
 					}
 					return s.Choices[i].Share
 				}
-				if len(svc.Pins) == 0 && x.FailOpen == y.FailOpen { // a pinned one is alone in its set
+				over := [2]bool{before.Services[0].overBudget[fam] != "", after.Services[0].overBudget[fam] != ""}
+				if over[0] == over[1] && len(svc.Pins) == 0 && x.FailOpen == y.FailOpen { // a pinned one is alone in its set
 					for _, c := range f.set.Clusters {
+						if soft[c.Name] {
+							continue // it goes when somebody healthy has all
+						}
 						if was, is := share(x, c.Name), share(y, c.Name); is < was && c.Name != fell {
 							t.Fatalf("%s had %d %% and has %d %% though it did not fall:\n%s\n%s", c.Name, was, is, dump(before), dump(after))
 						}
@@ -146,6 +162,18 @@ func TestStepsMoveOnlyToWhoReturns(t *testing.T) {
 				}
 				if len(y.Choices) > 0 && !slices.ContainsFunc(y.Choices, func(c Choice) bool { return c.Share == 0 }) {
 					t.Fatalf("no site is there for all (S1): %s", dump(after))
+				}
+				healthy := func(c Choice) bool { return !soft[c.Cluster] }
+				if !over[1] && y.Tier == TierHealthy && len(svc.Pins) == 0 {
+					all := slices.ContainsFunc(y.Choices, func(c Choice) bool { return healthy(c) && c.Share == 0 })
+					for _, c := range y.Choices {
+						if !healthy(c) && (all || c.Level == 0) {
+							t.Fatalf("degraded %s has clients of a healthy site: %s", c.Cluster, dump(after))
+						}
+					}
+				}
+				if over[0] != over[1] {
+					continue // S9 moves clients from tier to tier
 				}
 				for _, chance := range chances {
 					from, to := told(x, 1, chance), told(y, 1, chance)

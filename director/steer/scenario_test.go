@@ -116,6 +116,9 @@ func (s *story) do(words []string) {
 			s.set(serviceNamed(t, f.set, args[0]), a)
 		}
 		s.changed()
+	case "fall": // after it came back
+		f.mark(args[0], health.KindUnknown, health.Down)
+		f.fallen(args[0])
 	case "fail":
 		f.mark(args[0], health.KindUnknown, health.Down)
 	case "hang": // the signal answers, the probe does not
@@ -309,8 +312,8 @@ func (s *story) ask(args []string) {
 		s.out.WriteString("no address of this family\n")
 		return
 	}
-	var parts []string
-	for _, c := range set.Choices {
+	line := ""
+	for i, c := range set.Choices {
 		text := c.Cluster
 		if set.Weighted {
 			text += fmt.Sprintf("*%d", c.Weight)
@@ -322,14 +325,16 @@ func (s *story) ask(args []string) {
 		if c.Share > 0 {
 			text += fmt.Sprintf(" %d%%", c.Share)
 		}
-		parts = append(parts, text+" "+strings.Join(addrs, "+"))
+		switch {
+		case i > 0 && c.Level > set.Choices[i-1].Level:
+			line += " | " // for those alone whom none before it may have
+		case i > 0:
+			line += ", "
+		}
+		line += text + " " + strings.Join(addrs, "+")
 	}
-	line := strings.Join(parts, ", ")
 	if line == "" {
 		line = "nothing"
-	}
-	if set.Pinned {
-		line += " [pinned]"
 	}
 	if set.Tier != TierHealthy {
 		line += " [" + set.Tier.String() + "]"
@@ -382,11 +387,11 @@ func dumpRuling(r *Ruling) string {
 	dumpView := func(f Family, v *View) {
 		for i := range v.Sets {
 			s := &v.Sets[i]
-			out += fmt.Sprintf(" %s %d: %v %t %t %t %q", f, i, s.Tier, s.Weighted, s.Pinned, s.FailOpen, r.Why(f, s))
+			out += fmt.Sprintf(" %s %d: %v %t %t %q", f, i, s.Tier, s.Weighted, s.FailOpen, r.Why(f, s))
 			for _, list := range [][]Choice{s.Choices, s.Rest} {
 				for j := range list {
 					c := &list[j]
-					out += fmt.Sprintf(" %s/%s*%d %d%% %v", c.Cluster, c.Domain, c.Weight, c.Share, r.Addrs(f, c))
+					out += fmt.Sprintf(" %d %s/%s*%d %d%% %v", c.Level, c.Cluster, c.Domain, c.Weight, c.Share, r.Addrs(f, c))
 				}
 				out += ";"
 			}

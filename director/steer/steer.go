@@ -30,6 +30,9 @@ type Input struct {
 	// Returns lists the subjects that have come back within the last of Steps. The map
 	// is not changed once it has been given.
 	Returns map[health.Subject]Return
+	// Earlier lists the returns that would count still, had the subject not fallen after
+	// them, oldest first: under an observation it has not. It is not changed either.
+	Earlier map[health.Subject][]Return
 	Places  []Place
 	// Acting decides as if no automation observed: what would be done, beside
 	// what is done.
@@ -111,10 +114,9 @@ type PrefixPlaces struct {
 // Set is one distinct answer with its reason, for which see Service.Why. Services
 // that steer alike share it.
 type Set struct {
-	Choices  []Choice // in order of preference; empty: residency leaves nothing
+	Choices  []Choice // by level, in order of preference; empty: residency leaves nothing
 	Rest     []Choice // of a service whose hostnames are flattened: what answers where no choice has an address, the first that has
 	Weighted bool
-	Pinned   bool // the first choice is for whom its share admits, alone; the others are for the rest
 	FailOpen bool
 	Tier     Tier
 	why      []reason
@@ -133,6 +135,7 @@ type Choice struct {
 	Domain  string
 	Weight  uint32
 	Share   uint8 // percent of its clients, while it returns; 0 = all
+	Level   uint8 // it is for clients whom no choice of a lesser one may have, and alone with its like
 	site    int32
 	which   which
 }

@@ -51,6 +51,7 @@ type standing struct {
 type tiered struct {
 	tier     Tier
 	sites    []int // in the service's order
+	degraded []int // of the healthy tier: those below it, who help out while all of it returns
 	which    func(site int) which
 	fallback bool // the fallback addresses instead of sites
 	why      []string
@@ -81,7 +82,7 @@ func (d *decision) tiers(f Family, in []int, unfenced bool) tiered {
 	}
 	switch {
 	case len(healthy) > 0:
-		return tiered{tier: TierHealthy, sites: healthy, which: live}
+		return tiered{tier: TierHealthy, sites: healthy, degraded: degraded, which: live}
 	case len(degraded) > 0:
 		return tiered{
 			tier: TierDegraded, sites: degraded, which: live,

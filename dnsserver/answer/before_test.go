@@ -106,9 +106,7 @@ func drawChange(t *rapid.T, zones []Zone, places int) []Zone {
 				if v := rapid.SampledFrom(views).Draw(t, "family"); len(v.Sets) > 0 {
 					v.Sets = rapid.Permutation(v.Sets).Draw(t, "order")
 					set := &v.Sets[0]
-					switch rapid.IntRange(0, 4).Draw(t, "flag") {
-					case 3:
-						set.Pinned = !set.Pinned
+					switch rapid.IntRange(0, 3).Draw(t, "flag") {
 					case 0:
 						set.FailOpen = !set.FailOpen
 					case 1:

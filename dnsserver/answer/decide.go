@@ -84,15 +84,12 @@ func (c *clients) table(is4 bool) *prefixTable {
 // pickAll picks n addresses: the least used fault domain first, then the least
 // used site, then the order of the sites.
 func (s *set) pickAll(log *logTable, keys []uint64, n int, unit uint64, picks *[maxAnswers]pick) int {
-	sites := s.sites
-	if s.pinned && s.admits(0, keys, unit) {
-		sites = sites[:1]
-	}
+	level := s.level(keys, unit)
 	for i := range n {
 		best, bestDomain, bestSite, bestCost := -1, 0, 0, uint64(0)
-		for j := range sites {
-			site := &sites[j]
-			if site.share > 0 && !s.admits(j, keys, unit) {
+		for j := range s.sites {
+			site := &s.sites[j]
+			if site.level != level || site.share > 0 && !s.admits(j, keys, unit) {
 				continue
 			}
 			domain, used := s.uses(j, picks[:i])
@@ -114,12 +111,6 @@ func (s *set) pickAll(log *logTable, keys []uint64, n int, unit uint64, picks *[
 		picks[i] = pick{site: uint16(best), addr: uint16(s.pickAddr(keys, best, picks[:i], unit))}
 	}
 	return n
-}
-
-// admits tells whether a client is one of those whom a site may have.
-func (s *set) admits(site int, keys []uint64, unit uint64) bool {
-	share := s.sites[site].share
-	return share == 0 || admitted(keys[s.sites[site].cluster]^unit, share)
 }
 
 // uses counts what is taken already of a site, and of its fault domain.

@@ -232,12 +232,13 @@ func drawView(t *rapid.T, places int, pattern string) View {
 	}
 	next := 1
 	for range n {
-		s := Set{Weighted: rapid.Bool().Draw(t, "weighted"), FailOpen: rapid.Bool().Draw(t, "fail open"), Unresolved: rapid.Bool().Draw(t, "unresolved"), Pinned: rapid.IntRange(0, 3).Draw(t, "pinned") == 0}
+		s := Set{Weighted: rapid.Bool().Draw(t, "weighted"), FailOpen: rapid.Bool().Draw(t, "fail open"), Unresolved: rapid.Bool().Draw(t, "unresolved")}
 		for i := range rapid.IntRange(0, 4).Draw(t, "sites") {
 			site := Site{
 				Cluster: fmt.Sprintf("c%d", i), Domain: fmt.Sprintf("d%d", rapid.IntRange(0, 2).Draw(t, "domain")),
 				Weight: uint32(rapid.IntRange(0, 5).Draw(t, "weight")),
 				Share:  rapid.SampledFrom([]uint8{0, 0, 0, 10, 50, 100}).Draw(t, "share"),
+				Level:  rapid.SampledFrom([]uint8{0, 0, 0, 1, 2, 255}).Draw(t, "level"),
 			}
 			for range rapid.IntRange(0, 3).Draw(t, "addresses") {
 				site.Addrs = append(site.Addrs, netip.MustParseAddr(fmt.Sprintf(pattern, next%255)))

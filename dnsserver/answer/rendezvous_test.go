@@ -208,12 +208,15 @@ func TestShares(t *testing.T) {
 	}{
 		{"in order", func(*Set) {}, 1},
 		{"weighted", func(s *Set) { s.Weighted = true }, (10.0/60 + 10.0/40) / 2}, // half of them know of c1
-		{"pinned", func(s *Set) { s.Pinned = true }, 1},
-		{"pinned, the others weighted", func(s *Set) { s.Pinned, s.Weighted = true, true }, 1},
+		{"pinned", func(s *Set) { s.Sites[1].Level, s.Sites[2].Level = 1, 1 }, 1},
+		{"pinned, the others weighted", func(s *Set) { s.Sites[1].Level, s.Sites[2].Level, s.Weighted = 1, 1, true }, 1},
+		{"pinned, and one behind the others", func(s *Set) { s.Sites[1].Level, s.Sites[2].Level, s.Weighted = 1, 2, true }, 1},
+		{"one behind", func(s *Set) { s.Sites[2].Level = 1 }, 1},
+		{"weighted, and one behind", func(s *Set) { s.Sites[2].Level, s.Weighted = 1, true }, (10.0/30 + 1) / 2}, // half of them know of c1
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			without := winners(t, rampTable(t, func(s *Set) { tc.change(s); s.Pinned, s.Sites[0].Addrs = false, nil }, 0, 50, 0))
+			without := winners(t, rampTable(t, func(s *Set) { tc.change(s); s.Sites[0].Addrs = nil }, 0, 50, 0))
 			before := without
 			for _, share := range []uint8{1, 10, 50, 99, 100} {
 				got := winners(t, rampTable(t, tc.change, share, 50, 0))

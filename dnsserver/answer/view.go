@@ -76,8 +76,8 @@ type set struct {
 	weighted   bool
 	failOpen   bool
 	unresolved bool
-	pinned     bool
 	ramps      bool // some site has a share
+	levels     bool // there are several
 	hashed     bool // the client's unit matters
 	total      int  // addresses in all
 	size       int  // of a record
@@ -90,6 +90,7 @@ type site struct {
 	first   uint16 // of them, counted in records
 	weight  uint32
 	share   uint8 // percent; 0 = all
+	level   uint8 // 0 where there is but one
 }
 
 // identical tells whether two slices are one.
@@ -199,7 +200,7 @@ func (o oldView) find(source *Set, next int) (*set, int) {
 			at -= len(o.source.Sets)
 		}
 		if old := &o.source.Sets[at]; identical(old.Sites, source.Sites) &&
-			old.Weighted == source.Weighted && old.FailOpen == source.FailOpen && old.Unresolved == source.Unresolved && old.Pinned == source.Pinned {
+			old.Weighted == source.Weighted && old.FailOpen == source.FailOpen && old.Unresolved == source.Unresolved {
 			return o.view.sets[at], at
 		}
 	}
@@ -248,7 +249,7 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 	if len(source.Sites) > maxSites {
 		return fmt.Errorf("%d sites; there may be %d", len(source.Sites), maxSites)
 	}
-	out.weighted, out.failOpen, out.unresolved, out.pinned, out.size = source.Weighted, source.FailOpen, source.Unresolved, source.Pinned, v.size
+	out.weighted, out.failOpen, out.unresolved, out.size = source.Weighted, source.FailOpen, source.Unresolved, v.size
 	zero := true
 	for i := range source.Sites {
 		zero = zero && source.Sites[i].Weight == 0
@@ -276,7 +277,7 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 		if to.domain == domains {
 			domains++
 		}
-		to.cluster, to.weight = s.cluster(from.Cluster), max(from.Weight, 1)
+		to.cluster, to.weight, to.level = s.cluster(from.Cluster), max(from.Weight, 1), from.Level
 		if from.Share < whole {
 			to.share = from.Share
 		}
@@ -324,30 +325,6 @@ func (c *compiler) compileSet(s *steered, v *view, source *Set, out *set, family
 		}
 	}
 	return nil
-}
-
-// settle looks at the shares: where no site is there for all, each is, since nobody
-// may be left without an answer (S1).
-func (s *set) settle() {
-	shared, all := false, false
-	for i := range s.sites {
-		if s.sites[i].addrs > 0 {
-			shared, all = shared || s.sites[i].share > 0, all || s.sites[i].share == 0
-		}
-	}
-	s.ramps = shared && all
-	if shared && !all {
-		for i := range s.sites {
-			s.sites[i].share = 0
-		}
-	}
-	s.pinned = s.pinned && len(s.sites) > 0 && s.sites[0].addrs > 0
-	if s.pinned && s.sites[0].share == 0 { // it is told of to everybody, alone
-		for i := range s.sites[1:] {
-			s.total -= int(s.sites[1+i].addrs)
-			s.sites[1+i].addrs = 0
-		}
-	}
 }
 
 // cluster numbers a cluster.

@@ -89,9 +89,6 @@ type Set struct {
 	Sites    []Site
 	Weighted bool // order by rendezvous hashing of the client's /24 or /48, by Weight
 	FailOpen bool // all down: EDE 0 with text
-	// Pinned: whom the first site's share admits is told of that site alone, the others
-	// of the rest.
-	Pinned bool
 	// Unresolved says of one without addresses that they could not be found out yet:
 	// SERVFAIL and EDE 22 (RFC 8914 section 4.23), so that a resolver asks another
 	// director, which may know them, and remembers no denial.
@@ -104,6 +101,7 @@ type Site struct {
 	Domain  string // fault domain: no two addresses of one before all are used
 	Weight  uint32
 	Share   uint8        // percent of its clients whom it may have, 0 = all; to the others it is as if it were not there
+	Level   uint8        // clients are told of the sites of the least level of which some may have them, and of no others
 	Addrs   []netip.Addr // several share by hash of the client's /24 or /48
 	Target  string       // of an alias (Steered.CNAME) in place of Addrs; fully qualified
 }
