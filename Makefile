@@ -71,7 +71,7 @@ flood: ## a flood from forged addresses (F20), in network namespaces of its own;
 sim-detect: ## what a simulation of the detector says: 10,000 hours of loss, computed rates, times; 2 minutes (SIM='-hours 100 -json' for more)
 	$(GO) run ./chaos/sim $(SIM)
 
-lab-scale: ## what 1,000 clusters × 5 services cost each of five directors, and of ten, all on loopback; 5 minutes (SCALE=200 for fewer)
+lab-scale: ## what 1,000 clusters × 5 services cost each of five directors, and of ten, and one 30,000 checks, all on loopback; 7 minutes (SCALE=200 for fewer)
 	DIVERT_SCALE=$(or $(SCALE),1000) $(GO) test -count=1 -v -timeout 20m ./chaos/e2e -run TestScale
 
 lab-detect: build ## how soon the dead are out and that the living stay in (F1-F6, F9, F12, F14, F19), beside gdnsd and PowerDNS; needs root, ip and nft; 2 hours (LAB='-rounds 50 -hours 0.1' for less)

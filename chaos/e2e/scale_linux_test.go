@@ -1,11 +1,11 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -74,6 +74,89 @@ func TestScaleOut(t *testing.T) {
 	if ten.cpu > five.cpu {
 		t.Errorf("a director of ten takes %.1f %% of a core and one of five %.1f %%", 100*ten.cpu, 100*five.cpu)
 	}
+}
+
+// What one director with very many checks may take: of a core, and in MB.
+const (
+	checksServices  = 100
+	checksClusters  = 10
+	checksAddresses = 30 // of each cluster
+	checksInterval  = 10 * time.Second
+	checksCPU       = 0.30
+	checksMemory    = 250
+)
+
+// TestScaleChecks runs one director with 30,000 HTTP checks each 10 s, over 300 addresses
+// that keep connections, and prints what it costs. coredns-gslb names 60 % of a core and
+// 667 MB for as many.
+func TestScaleChecks(t *testing.T) {
+	if os.Getenv("DIVERT_SCALE") == "" {
+		t.Skip("make lab-scale: it takes some minutes of two cores")
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
+	l := listenLoopback(t, scalePort)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() { server.Close(); <-ended })
+	r := start(t, local.Options{Directors: 1, Clusters: local.DefaultSites()[:1], Spec: checksSpec})
+	r.until(5*time.Minute, "the director probes", func() error {
+		s, err := r.status(1)
+		if err == nil && s.Plan == nil {
+			err = errors.New("no plan")
+		}
+		return err
+	})
+	<-time.After(scaleSettling)
+	cost := func() (float64, float64) {
+		user, system := cpuSeconds(t, r.pid(1))
+		_, deep := r.probed(1)
+		return user + system, deep
+	}
+	began, cpu, deep := time.Now(), 0.0, 0.0
+	cpu, deep = cost()
+	<-time.After(scaleWindow)
+	after, probed := cost()
+	took := time.Since(began).Seconds()
+	cpu, deep = (after-cpu)/took, (probed-deep)/took
+	rss := resident(t, r.pid(1))
+	t.Logf("%.0f checks a second, %.1f %% of a core, %.0f MB", deep, 100*cpu, rss)
+	if want := checksServices * checksClusters * checksAddresses / checksInterval.Seconds(); deep < 0.9*want {
+		t.Errorf("%.0f checks a second, want %.0f", deep, want)
+	}
+	if cpu > checksCPU || rss > checksMemory {
+		t.Errorf("%.0f %% of a core and %.0f MB, want at most %.0f and %d", 100*cpu, rss, 100*checksCPU, checksMemory)
+	}
+}
+
+// checksSpec is services that all are at all addresses, each with a check of its own.
+func checksSpec(f *local.Fleet) string {
+	var b strings.Builder
+	b.WriteString(local.FleetSpec(f))
+	for i := range checksClusters {
+		fmt.Fprintf(&b, "---\napiVersion: divert.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c%d}\nspec: {location: {country: DE}}\n", i)
+	}
+	for n := range checksServices {
+		fmt.Fprintf(&b, `---
+apiVersion: divert.dev/v1alpha1
+kind: GlobalService
+metadata: {name: s%[1]d}
+spec:
+  hosts: [s%[1]d.example.org]
+  probes:
+  - http: {scheme: http, port: %[2]d, path: /healthz/%[1]d}
+    interval: %[3]s
+    timeout: 1s
+  endpoints:
+`, n, scalePort, checksInterval)
+		for i := range checksClusters {
+			var addrs []string
+			for a := range checksAddresses {
+				addrs = append(addrs, fmt.Sprintf("127.%d.%d.%d", f.Director(1).As4()[1], 100+i, 1+a))
+			}
+			fmt.Fprintf(&b, "  - {cluster: c%d, addresses: [%s]}\n", i, strings.Join(addrs, ", "))
+		}
+	}
+	return b.String()
 }
 
 // scaleCost is what a director costs, in the mean of a fleet's.
@@ -193,19 +276,24 @@ spec:
 	return b.String()
 }
 
-// serveLoopback answers whoever comes by loopback, at whatever address of it.
-func serveLoopback(t *testing.T, port int) {
+// listenLoopback listens at every address of loopback.
+func listenLoopback(t *testing.T, port int) net.Listener {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		failed := c.Control(func(fd uintptr) { err = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo") })
 		return errors.Join(err, failed)
 	}}
-	ctx, cancel := context.WithCancel(context.Background())
-	l, err := lc.Listen(ctx, "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+	l, err := lc.Listen(t.Context(), "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
 	if err != nil {
 		t.Skipf("no listener for all of loopback: %v", err)
 	}
+	return l
+}
+
+// serveLoopback answers whoever comes by loopback, at whatever address of it.
+func serveLoopback(t *testing.T, port int) {
+	l := listenLoopback(t, port)
 	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); l.Close(); <-done })
+	t.Cleanup(func() { l.Close(); <-done })
 	go func() {
 		defer close(done)
 		for {
