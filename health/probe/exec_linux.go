@@ -69,7 +69,7 @@ func expose(pid string, depth int) {
 		_ = os.WriteFile(path, strconv.AppendInt(nil, programOOM, 10), 0)
 	}
 	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children") // not every kernel tells
-	for _, child := range bytes.Fields(children) {
+	for child := range bytes.FieldsSeq(children) {
 		if depth > 0 {
 			expose(string(child), depth-1)
 		}
