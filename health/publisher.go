@@ -175,6 +175,9 @@ func (p *Publisher) Acknowledged(h Heartbeat, now time.Time) {
 	case known && n == 0:
 		p.fill(q, now) // it holds nothing at all
 	case known && n > q.acked && n >= q.filled: // what came since is repeated
+		if q.full { // not by the pace of what is sent whole
+			q.attempt, q.next = 0, now.Add(repeatFirst)
+		}
 		q.acked, q.lost, q.full, q.filled = n, now, false, 0
 	case q.lost.IsZero():
 		q.lost = now

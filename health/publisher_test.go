@@ -204,6 +204,39 @@ func TestPublisherEndsAFill(t *testing.T) {
 	}
 }
 
+// TestPublisherRepeatsAfterAFill: a vote that was lost while a peer was sent everything, at
+// growing distances, is repeated as soon as the peer says that it holds all from before.
+func TestPublisherRepeatsAfterAFill(t *testing.T) {
+	p := NewPublisher("d1", 1, []string{"d2"})
+	p.Cast([]Vote{{Subject: signal(1), N: 1, To: Up}, {Subject: signal(2), N: 1, To: Up}}, epoch)
+	seq, now := uint64(0), time.Duration(0)
+	for fills := 0; fills < 6; now += 250 * ms { // until they are 8 s apart
+		if now > time.Minute {
+			t.Fatalf("%d whole sets in a minute", fills)
+		}
+		seq++
+		p.Acknowledged(hb("d2", 1, seq, 12345), at(now))
+		for _, out := range p.Due(at(now)) {
+			if out.Cover != nil {
+				fills++
+			}
+		}
+	}
+	holds := p.Digest()
+	lost := Vote{Subject: signal(1), N: 1, To: Up, Suspicion: 9}
+	p.Cast([]Vote{lost}, at(now))
+	p.Due(at(now))
+	p.Acknowledged(hb("d2", 1, seq+1, holds), at(now))
+	next := p.Next(at(now))
+	if wait := next.Sub(at(now)); wait < 0 || wait > repeatThen {
+		t.Fatalf("repeated after %v", wait)
+	}
+	out := p.Due(next)
+	if len(out) != 1 || out[0].To != "d2" || out[0].Cover != nil || !slices.Equal(out[0].Votes, []Vote{lost}) {
+		t.Errorf("repeated %+v", out)
+	}
+}
+
 // TestPublisherAndBookAgree: over any loss, reordering, restart and partition,
 // once messages pass the peer holds exactly the votes in force.
 func TestPublisherAndBookAgree(t *testing.T) {
