@@ -295,10 +295,12 @@ func (s *schedule) advance(e *entry, now time.Time) {
 // following is the time of the start after the one that is due: an interval later, ± 20 %. A
 // deep probe that takes turns with other directors' starts at its place in the interval, ± 10 %,
 // by the wall clock: one that is wrong, or is set, moves the place and nothing else, and no
-// start is more than 1.2 intervals after the one before.
+// start is more than 1.2 intervals after the one before. Where limits stretch the interval
+// there are no turns: with each change of it the place would be another, and the next start
+// sooner in the mean than the limits allow.
 func (s *schedule) following(e *entry) time.Time {
 	interval := s.interval(e)
-	if e.Turns < 2 || e.Fast || e.pressed {
+	if e.Turns < 2 || e.Fast || e.pressed || interval != e.Interval {
 		return e.due.Add(time.Duration(float64(interval) * (1 - jitter + 2*jitter*rand.Float64())))
 	}
 	at := e.due.Add(interval)

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -77,5 +78,36 @@ func TestTurnsSpreadTargets(t *testing.T) {
 	}
 	if len(places) < 8 {
 		t.Errorf("100 targets start in %d tenths of an interval", len(places))
+	}
+}
+
+// TestTurnsKeepTheLimitOfAHost: one flapping check among many at one address changes all
+// their intervals, time and again; the address is asked no more often than the limit says.
+func TestTurnsKeepTheLimitOfAHost(t *testing.T) {
+	const targets, seconds = 2 * hostLimit, 60
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	addr := netip.MustParseAddrPort("192.0.2.1:443")
+	var list []Target
+	for i := range targets {
+		subject := health.Subject{Kind: health.KindCheck, Def: fmt.Sprintf("%016x", i), Addr: addr}
+		list = append(list, Target{Subject: subject, Interval: time.Second, TCP: &TCP{Addr: addr}, Turn: 1, Turns: 5})
+	}
+	s := newSchedule()
+	added, _ := s.set(list, func(Target) *request { return &request{addr: addr} }, start)
+	starts := 0
+	for now := start; now.Sub(start) < seconds*time.Second; now = now.Add(10 * time.Millisecond) {
+		if now.Sub(start)%(4*time.Second) == 0 {
+			s.press(added[0], now) // for three seconds
+		}
+		s.settle(now)
+		for e := s.next(now); e != nil; e = s.next(now) {
+			if now.Sub(start) >= 10*time.Second {
+				starts++
+			}
+			s.ended(e, now)
+		}
+	}
+	if most := hostLimit * (seconds - 10) * 11 / 10; starts > most {
+		t.Errorf("%d starts, more than %d", starts, most)
 	}
 }
