@@ -165,7 +165,6 @@ func (d *Director) setup() error {
 		reports: make(chan health.Report, 4096), messages: make(chan gossip.Message, 1024), queries: make(chan func(time.Time)), exchange: d.exchange, planned: newWake(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), stepped: newWake(), changed: d.changes.tell,
 	}
-	d.loop.book.Begins(d.now())
 	d.loop.earth.Store(d.survey.latest.Load())
 	shown.placed(d.loop.earth.Load().table.Origin())
 	d.librarian = &librarian{
@@ -322,6 +321,7 @@ func (d *Director) run(ctx context.Context) error {
 	if d.opts.front == nil {
 		run("dns", d.front.run)
 	}
+	d.loop.book.Begins(d.now())
 	run("loop", d.loop.run)
 	run("geo database", func(ctx context.Context) error { return d.survey.run(ctx, d.resurveyed) })
 	run("api", d.api.Run)
