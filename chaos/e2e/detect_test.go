@@ -60,7 +60,7 @@ func TestTwoOfThree(t *testing.T) {
 	must(t, r.Pause("d3"))
 	r.until(5*time.Second, "whoever is silent is named, and the rest have their word", func() error {
 		out, code := r.divert(1, "probe", "pay@nyc")
-		if code != 3 || !strings.Contains(out, "! d3 silent for") || !strings.Contains(out, "2 of 2 pass") {
+		if code != 3 || !strings.Contains(out, "! d3 silent for") || !strings.Contains(out, "2 probes: 2 pass") {
 			return fmt.Errorf("exit %d, want 3\n%s", code, out)
 		}
 		return nil
