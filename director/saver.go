@@ -44,7 +44,8 @@ const (
 	// some change with each answer: and a hundred times what a write takes.
 	saveNames = 10 * time.Second
 	// saveRest times what the last write took is between two of certificates: they are all
-	// written anew for each, and where thousands are down each has others after it.
+	// written anew for each, and where thousands are down each has others after it. One that
+	// a disk held up for long puts off the next by saveNames at most.
 	saveRest = 2
 )
 
@@ -73,7 +74,7 @@ func (s *saver) run(ctx context.Context) error {
 				soon && now.Sub(saved) >= max(saveNames, 100*took)
 		}
 		begun := time.Now()
-		if pending && (begun.Sub(saved) >= saveRest*took || s.unsaved()) && s.save(ctx) {
+		if pending && (begun.Sub(saved) >= min(saveRest*took, saveNames) || s.unsaved()) && s.save(ctx) {
 			pending, soon, saved = false, false, time.Now()
 			took = saved.Sub(begun)
 			s.told.up()
