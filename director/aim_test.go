@@ -85,7 +85,7 @@ func TestAim(t *testing.T) {
 		list, err := aim(set, tc.text)
 		var got []string
 		for _, a := range list {
-			got = append(got, set.NameOf(a.Subject.Addr.Addr())+" "+describeProbe(a.of))
+			got = append(got, set.NameOf(a.Subject.Addr.Addr())+" "+a.of.String())
 		}
 		refusal := (*core.Refusal)(nil)
 		switch {
@@ -105,10 +105,10 @@ func TestAimOnce(t *testing.T) {
 		t.Fatalf("got %d subjects, %v, want 6", len(list), err)
 	}
 	for _, a := range list {
-		if describeProbe(a.of) == "http :8080/healthz" && !slices.Equal(a.endpoints, []string{"cart@fra"}) && !slices.Equal(a.endpoints, []string{"pay@fra"}) {
+		if a.of.String() == "http :8080/healthz" && !slices.Equal(a.endpoints, []string{"cart@fra"}) && !slices.Equal(a.endpoints, []string{"pay@fra"}) {
 			t.Errorf("%s: for %v", a.Subject, a.endpoints)
 		}
-		if describeProbe(a.of) == "fast :8080" && !slices.Equal(a.endpoints, []string{"cart@fra", "pay@fra"}) {
+		if a.of.String() == "fast :8080" && !slices.Equal(a.endpoints, []string{"cart@fra", "pay@fra"}) {
 			t.Errorf("%s: for %v, want both services", a.Subject, a.endpoints)
 		}
 	}

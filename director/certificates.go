@@ -54,7 +54,7 @@ func expiring(set *spec.Set, list []probe.Expiry, now time.Time) []string {
 		}
 		if !met[s.Subject] {
 			met[s.Subject] = true
-			c.probes = append(c.probes, describeProbe(s)+" at "+place(set, s.Subject.Addr))
+			c.probes = append(c.probes, s.String()+" at "+place(set, s.Subject.Addr))
 		}
 	})
 	// What is no longer in the spec, the prober will know of in a moment.

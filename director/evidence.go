@@ -34,7 +34,7 @@ func (l *loop) evidence(f *inForce, s *steer.Service, now time.Time) []siteEvide
 		}
 		for _, addr := range site.All {
 			for _, of := range steer.Subjects(def, addr) {
-				add(of.Subject, describeProbe(of))
+				add(of.Subject, of.String())
 				if gray := health.Gray(of.Subject.Addr); of.Fast && f.spec.Hostname(addr) == "" {
 					add(gray, fmt.Sprintf("gray :%d", gray.Addr.Port()))
 				}

@@ -64,7 +64,7 @@ func (p *panel) conclude(a *asking) api.Probing {
 	failed := false
 	for _, t := range a.list {
 		v := api.Probed{
-			Subject: steer.SubjectText(a.plan.spec, t.Subject), Address: a.plan.spec.NameOf(t.Subject.Addr.Addr()), Probe: describeProbe(t.of),
+			Subject: steer.SubjectText(a.plan.spec, t.Subject), Address: a.plan.spec.NameOf(t.Subject.Addr.Addr()), Probe: t.of.String(),
 			Endpoints: t.endpoints, Assigned: assignment.Observers(t.Subject.Addr),
 		}
 		for i, m := range a.members {

@@ -238,7 +238,7 @@ func softAsks(set *spec.Set, roster []health.Director, me string) map[string]*so
 		}
 		a := out[of.Subject.Def]
 		if a == nil {
-			a = &softAsk{name: describeProbe(of), cluster: of.Cluster, probe: of.Probe}
+			a = &softAsk{name: of.String(), cluster: of.Cluster, probe: of.Probe}
 			out[of.Subject.Def] = a
 		}
 		if of.Probe.Interval < a.probe.Interval {

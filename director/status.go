@@ -257,7 +257,7 @@ func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service 
 			for _, of := range subjects {
 				a.Subjects = append(a.Subjects, l.subject(f.spec, of, now))
 				if w, ok := l.observer.Waits(of.Subject, l.book.Chain(of.Subject), now); ok {
-					returns = append(returns, describeProbe(of)+": "+waits(w))
+					returns = append(returns, of.String()+": "+waits(w))
 				}
 			}
 			if name := f.spec.Hostname(addr); name != "" {
@@ -283,7 +283,7 @@ func waits(w health.Waiting) string {
 // subject describes one thing that is voted on.
 func (l *loop) subject(set *spec.Set, of steer.SubjectOf, now time.Time) api.Subject {
 	out := api.Subject{
-		Subject: steer.SubjectText(set, of.Subject), Probe: describeProbe(of), State: l.book.Chain(of.Subject).State().String(), Votes: map[string]string{},
+		Subject: steer.SubjectText(set, of.Subject), Probe: of.String(), State: l.book.Chain(of.Subject).State().String(), Votes: map[string]string{},
 	}
 	if t, ok := l.book.InForce(of.Subject); ok {
 		out.Transition, out.Reason = t.N, t.Reason

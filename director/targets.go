@@ -41,7 +41,7 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 			signal[s.Subject] = health.Subject{Kind: health.KindSignal, Addr: s.Subject.Addr}
 		}
 		if old := wanted[s.Subject]; old == nil {
-			t.Name = describeProbe(s)
+			t.Name = s.String()
 			wanted[s.Subject] = &t
 			cluster[s.Subject] = set.Cluster(s.Cluster)
 			order = append(order, s.Subject)
@@ -143,6 +143,3 @@ func deepProbe(t *probe.Target, p *spec.Probe) {
 }
 
 func secure(s spec.Secure) probe.Secure { return probe.Secure(s) }
-
-// describeProbe names a probe for people: "http :8080/healthz", "fast :8080".
-func describeProbe(s steer.SubjectOf) string { return s.String() }
