@@ -20,6 +20,9 @@ func (d *Director) bootstrapper(ctx context.Context) error {
 			return nil
 		}
 		why := d.awaited()
+		if d.opts.AwaitRestore {
+			why = "`divert restore FILE`, as it was started with --await-restore"
+		}
 		if why == "" {
 			if err := d.bootstrap(ctx); err != nil {
 				why = "making the first plan: " + err.Error()
@@ -53,14 +56,7 @@ func (d *Director) awaited() string {
 	if d.damaged {
 		return "this director's disk is damaged: bring its peers' store back, or say `divert store init`"
 	}
-	var absent []string
-	answered := d.links.Answered()
-	for _, name := range sortedNames(answered) {
-		if !answered[name] {
-			absent = append(absent, name)
-		}
-	}
-	if len(absent) > 0 {
+	if absent := d.unanswered(); len(absent) > 0 {
 		return "these join addresses have not answered yet: " + strings.Join(absent, ", ") + " (`divert store init` goes on without them)"
 	}
 	for _, m := range d.links.Members() {
@@ -69,6 +65,17 @@ func (d *Director) awaited() string {
 		}
 	}
 	return ""
+}
+
+// unanswered lists the join addresses of which nobody has said yet whether he holds a plan.
+func (d *Director) unanswered() (absent []string) {
+	answered := d.links.Answered()
+	for _, name := range sortedNames(answered) {
+		if !answered[name] {
+			absent = append(absent, name)
+		}
+	}
+	return absent
 }
 
 func (d *Director) wait(why string) {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	crand "crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,11 +39,16 @@ type commander struct {
 	horizon   *horizon
 	resolver  *resolve.Resolver
 	states    func(context.Context) (certified, observed map[health.Subject]health.State, err error)
-	earth     func() *earth
-	clock     func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
-	log       *slog.Logger
-	now       func() time.Time
-	prepared  *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
+	// gates gives what drains in steps wait for: those of a plan, and one of a further scope.
+	gates    func(ctx context.Context, set *spec.Set, p *plan.Plan, scope string) (acks map[string]plan.Identity, fresh map[health.Subject]bool)
+	seen     func(context.Context) map[string]core.Seen // what is known of the others: for the end of a rollout
+	earth    func() *earth
+	clock    func(context.Context) string // why this director's clock is not to be trusted; "" = it is (F15)
+	log      *slog.Logger
+	now      func() time.Time
+	loads    func() *core.Loads
+	readers  func() map[string]uint32        // what directors that gossip can read of plans
+	prepared *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
 
 	turn     chan struct{} // capacity 1: a slot for a large command of a person, or this director's files
 	deciding sync.Mutex
@@ -55,12 +60,18 @@ type commander struct {
 const (
 	attempts  = 10
 	raceFirst = 5 * time.Millisecond
+	hastyTick = 50 * time.Millisecond // how often who must not write yet looks whether it may
 )
 
 // commit decides and writes one command. A Noop or a dry run writes nothing and
 // has a zero Identity.
 func (c *commander) commit(ctx context.Context, cmd core.Command, term *election.Term) (core.Change, plan.Identity, error) {
 	for i := range attempts {
+		for c.horizon.hasty() && !cmd.DryRun {
+			if !pause(ctx, hastyTick) {
+				break
+			}
+		}
 		change, id, err := c.attempt(ctx, cmd, term)
 		if !errors.Is(err, store.ErrConflict) {
 			return change, id, err
@@ -79,18 +90,21 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	known := c.horizon.known()
+	unsure, known := c.horizon.unsure() && !cmd.DryRun, c.horizon.known()
 	snap, result, err := c.store.ReadFor(readCtx, cmd.ID)
 	switch {
 	case result != nil:
 		// The same ID again is the same command: its outcome is what it was.
 		return done(result, cmd)
-	case err != nil && snap.ModRevision != 0:
+	case err != nil && (snap.ModRevision != 0 || errors.Is(err, store.ErrUnreadable)):
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: unread(snap, err)}
 	case err != nil:
 		return core.Change{}, plan.Identity{}, unavailable(err)
 	}
 	base, err := c.base(ctx, known, snap)
+	if err == nil && unsure {
+		err = c.unlistened()
+	}
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
@@ -98,10 +112,22 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
-	change, err := c.decide(core.State{
+	on := c.earth()
+	s := core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check, Prepared: c.prepared.Load(),
-	}, cmd)
+		Trial: trialOf(base), Previous: c.previous(ctx, base, cmd),
+		Places: on.placesFor, Census: on.censusFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check, Prepared: c.prepared.Load(), Loads: c.loads(),
+	}
+	if term == nil || cmd.Verb == core.Spill { // what else the leader has to do follows from what people did
+		s.Readers = c.readers()
+	}
+	if cmd.Paced || cmd.Verb == core.Step {
+		s.Acks, s.Fresh = c.gates(ctx, base.spec, base.sealed.Plan, cmd.Scope)
+	}
+	if cmd.Verb == core.GoOn {
+		s.Seen = c.seen(ctx)
+	}
+	change, err := c.decide(s, cmd)
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
 	}
@@ -116,7 +142,7 @@ func (c *commander) decide(s core.State, cmd core.Command) (core.Change, error) 
 	defer c.deciding.Unlock()
 	s.Memo = &c.memo
 	change, err := core.Decide(s, cmd)
-	if change.Doc != nil {
+	if change.Doc != nil || change.Trial != nil {
 		c.memo = core.Memo{} // of a spec that goes, and may be large
 	}
 	return change, err
@@ -134,56 +160,97 @@ func (c *commander) maySign(ctx context.Context) error {
 // store is not the one known before it was read (F25), and never older than what
 // is in force.
 func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Snapshot) (*inForce, error) {
-	if snap.Sealed == nil {
-		if known.IsZero() {
-			return nil, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "it bootstraps when all join addresses answer, or on `divert store init`"}
-		}
-		return nil, &core.Refusal{Reason: "the store is empty: it was lost or replaced", Remedy: "run `divert store recover`"}
+	cur := c.horizon.current()
+	var in *plan.Sealed
+	if cur != nil {
+		in = cur.sealed
 	}
-	if problem := foreign(known, snap.Sealed.Identity); problem != "" {
+	same, err := core.Base(known, in, snap.Sealed)
+	switch {
+	case errors.Is(err, core.ErrOvertaken):
+		return nil, store.ErrConflict
+	case errors.As(err, new(*core.Refusal)):
+		return nil, err
+	case same:
+		return cur.stable(), nil
+	}
+	if problem := untrusted(cur, snap.Sealed); problem != "" {
 		return nil, &core.Refusal{Reason: problem}
 	}
-	cur := c.horizon.current()
-	switch {
-	case cur == nil:
-	case cur.sealed.Identity == snap.Sealed.Identity:
-		return cur, nil
-	case cur.sealed.Identity.Fleet == snap.Sealed.Identity.Fleet && cur.sealed.Identity.Compare(snap.Sealed.Identity) > 0:
-		return nil, store.ErrConflict // it came into force since the read
-	default:
-		if err := plan.Trusted(cur.sealed, snap.Sealed); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
-	doc, err := c.librarian.document(ctx, snap.Sealed)
+	docs, err := c.librarian.documents(ctx, snap.Sealed)
+	if problem := specless(cur, snap.Sealed, err); problem != "" {
+		return nil, &core.Refusal{Reason: problem}
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, doc)
+	return c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, docs...)
+}
+
+// trialOf is what core wants to know of the spec that some directors try.
+func trialOf(f *inForce) *core.Trial {
+	if t := f.tried(); t != nil {
+		return &core.Trial{Doc: t.doc, Spec: t.spec}
+	}
+	return nil
+}
+
+// previous gets the document that a revert goes back to; nil where it is gone, which core
+// says.
+func (c *commander) previous(ctx context.Context, base *inForce, cmd core.Command) *plan.SpecDoc {
+	ref := base.sealed.Plan.GetPrevious()
+	if cmd.Verb != core.Revert || ref == nil {
+		return nil
+	}
+	octets, err := c.librarian.document(ctx, ref)
+	if err != nil {
+		c.log.Warn("the spec before this one cannot be had", slog.Any("err", err))
+		return nil
+	}
+	doc, err := plan.ReadDoc(octets)
+	if err != nil {
+		c.log.Error("the spec before this one cannot be read", slog.Any("err", err))
+		return nil
+	}
+	return doc
+}
+
+// outside refuses where this director's key is not in the roster of the plan in the store,
+// as before it was approved; nil where it is.
+func (c *commander) outside(cur *plan.Sealed) *core.Refusal {
+	if cur == nil || cur.Plan.Holder(c.key.Public().(ed25519.PublicKey)) != nil {
+		return nil
+	}
+	if e := cur.Plan.Director(c.name); e != nil && e.GetStanding() == plan.Director_ACTIVE {
+		return &core.Refusal{
+			Reason: "this director has another key than the roster says of " + c.name + ": no other takes what it writes",
+			Remedy: "give the command to another director with --server; there, `divert director remove " + c.name + "` and `approve` take this one in",
+		}
+	}
+	return &core.Refusal{
+		Reason: "this director, " + c.name + ", is not in the roster: no other takes what it writes",
+		Remedy: "give the command to another director with --server; there, `divert director approve " + c.name + "` takes this one in",
+	}
 }
 
 // write signs and commits the next plan, then takes it into force here. Base is what
 // it was decided on; nil for the first plan.
 func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForce, change core.Change, cmd core.Command, term *election.Term) (plan.Identity, error) {
-	// Always all chunks: a store that has lost one gets it back, and those that it
-	// has are not sent again.
-	held := change.Doc == nil
-	var docBytes []byte
-	var chunks [][]byte
-	if held {
-		docBytes, chunks = base.bytes, base.parts()
-	} else {
-		var err error
-		if docBytes, err = (proto.MarshalOptions{Deterministic: true}).Marshal(change.Doc); err != nil {
-			return plan.Identity{}, fmt.Errorf("encoding the spec: %w", err)
-		}
-		chunks, change.Plan.Spec = store.Split(docBytes)
+	docs, chunks, held, err := written(base, &change)
+	if err != nil {
+		return plan.Identity{}, err
 	}
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
 	if err != nil {
 		return plan.Identity{}, err
 	}
-	if err := plan.Trusted(snap.Sealed, sealed); err != nil {
+	if err := follows(snap.Sealed, sealed); err != nil {
+		if r := c.outside(snap.Sealed); r != nil {
+			return plan.Identity{}, r
+		}
 		return plan.Identity{}, fmt.Errorf("the next plan would be refused: %w", err)
 	}
 	if err := plan.Trusted(nil, sealed); err != nil {
@@ -192,21 +259,23 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 			Remedy: "give the command to another director with --server",
 		}
 	}
-	next, err := c.horizon.texts.prepareAfter(c.horizon.newest(), sealed, docBytes)
+	next, err := c.horizon.texts.prepareAfter(c.horizon.newest(), sealed, docs...)
 	if err != nil {
 		return plan.Identity{}, err
 	}
 	if err := c.trial(next); err != nil {
 		return plan.Identity{}, &core.Refusal{Reason: "no table can be made of it: " + err.Error()}
 	}
-	learn(ctx, c.resolver, next)
+	mine := next.on(c.name)
+	learn(ctx, c.resolver, mine)
 	change.Audit.Plan = sealed.Identity.Hash[:]
 	result := &plan.Result{
 		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],
-		Summary: change.Summary, At: change.Plan.GetWritten(), Command: fingerprint(cmd),
+		Summary: change.Summary, At: change.Plan.GetWritten(), Command: cmd.Fingerprint(),
 	}
 	stored, err := c.store.Commit(ctx, store.Commit{
 		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Held: held, Audit: change.Audit, Result: result, Leader: term,
+		Read: snap.StoreRevision, Interlocks: interlockKeys(base, change, cmd),
 	})
 	var unknown *store.UnknownOutcome
 	switch {
@@ -220,28 +289,98 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	case err != nil:
 		return plan.Identity{}, notWritten(err)
 	}
-	c.horizon.offer(next)
+	if base == nil {
+		c.horizon.begun()
+	}
+	c.horizon.offer(mine)
 	c.librarian.offered.up()
 	c.log.Info("plan written", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
 		slog.String("what", change.Summary), slog.String("who", change.Audit.GetWho()), slog.String("why", change.Audit.GetWhy()))
 	return sealed.Identity, nil
 }
 
+// interlockKeys gives the keys of interlocks that a change moves; all there are, of the
+// first plan and of one for a store that may have none of them.
+func interlockKeys(base *inForce, change core.Change, cmd core.Command) map[string][]byte {
+	switch {
+	case base == nil:
+		return core.InterlockChanges(change, nil, nil)
+	case cmd.Verb == core.RecoverStore:
+		return core.InterlockChanges(change, nil, base.doc)
+	default:
+		return core.InterlockChanges(change, base.sealed.Plan, base.doc)
+	}
+}
+
 // trial makes the table that the directors would answer from: what cannot be
 // compiled must not be committed, or the whole fleet would stay behind.
 func (c *commander) trial(f *inForce) error {
-	if cur := c.horizon.current(); cur != nil && cur.holds(f.sealed.Plan.GetSpec()) {
-		return nil // the same resources were compiled before
+	cur := c.horizon.current()
+	for _, side := range []*inForce{f, f.trial} {
+		if side == nil || cur.holding(side.ref) != nil {
+			continue // the same resources were compiled before
+		}
+		fit := c.earth().fit(side.spec)
+		decision := steer.Decide(steer.Input{Spec: side.spec, Plan: side.sealed.Plan, Places: fit.places})
+		if err := core.CheckAnswers(side.spec, side.sealed.Plan, fit.places); err != nil {
+			return err
+		}
+		if _, err := fit.compile(answer.Options{Zones: new(describer).describe(side, decision), Plan: side.sealed.Identity.String()}); err != nil {
+			return err
+		}
 	}
-	fit := c.earth().fit(f.spec)
-	decision := steer.Decide(steer.Input{Spec: f.spec, Plan: f.sealed.Plan, Places: fit.places})
-	_, err := fit.compile(answer.Options{Zones: new(describer).describe(f, decision), Plan: f.sealed.Identity.String()})
-	return err
+	return nil
+}
+
+// written gives the documents of the next plan, in the order of plan.Specs, and their
+// chunks: always all of them, for a store that has lost one gets it back, and those that
+// it has are not sent again. It puts their references into the plan. Held: they are those
+// of the plan that was read.
+func written(base *inForce, change *core.Change) (docs, chunks [][]byte, held bool, err error) {
+	add := func(doc *plan.SpecDoc) (*plan.SpecRef, error) {
+		octets, err := (proto.MarshalOptions{Deterministic: true}).Marshal(doc)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the spec: %w", err)
+		}
+		parts, ref := store.Split(octets)
+		docs, chunks = append(docs, octets), append(chunks, parts...)
+		return ref, nil
+	}
+	next := change.Plan
+	if change.Doc == nil {
+		docs, chunks = append(docs, base.bytes), append(chunks, base.parts()...)
+	} else {
+		if next.Spec, err = add(change.Doc); err != nil {
+			return nil, nil, false, err
+		}
+		if next.Previous != nil { // see core, keepPrevious
+			next.Previous.ReplacedBy = next.Spec.GetHash()
+		}
+	}
+	switch {
+	case change.Trial != nil:
+		if next.Rollout.Canary, err = add(change.Trial); err != nil {
+			return nil, nil, false, err
+		}
+	case next.Soaking() != nil:
+		t := base.tried()
+		docs, chunks = append(docs, t.bytes), append(chunks, t.parts()...)
+	}
+	if len(docs) == 1 {
+		return docs, chunks, change.Doc == nil, nil
+	}
+	seen := map[plan.Hash]bool{} // two specs have most chunks in common
+	chunks = slices.DeleteFunc(chunks, func(c []byte) bool {
+		sum := plan.Sum(c)
+		defer func() { seen[sum] = true }()
+		return seen[sum]
+	})
+	return docs, chunks, change.Doc == nil && change.Trial == nil, nil
 }
 
 // done is the outcome of a command that was committed before under this ID.
 func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) {
-	if string(r.GetCommand()) != string(fingerprint(cmd)) {
+	if string(r.GetCommand()) != string(cmd.Fingerprint()) {
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("command ID %s was used for another command: %s", cmd.ID, r.GetSummary()), Remedy: "leave --id out"}
 	}
 	id := plan.Identity{Epoch: r.GetEpoch(), Revision: r.GetRevision()}
@@ -249,28 +388,20 @@ func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) 
 	return core.Change{Summary: r.GetSummary()}, id, nil
 }
 
-// fingerprint tells two commands under one ID apart. What differs between two
-// utterances of the same wish (author's label, dry run) takes no part.
-func fingerprint(cmd core.Command) []byte {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%t\x00%t\x00%s\x00%s\x00%t\x00", cmd.Verb, cmd.Scope, cmd.Reason, cmd.For, cmd.LastResort, cmd.Force, cmd.Source, cmd.Folder, cmd.Prune)
-	for _, o := range cmd.Objects {
-		fmt.Fprintf(h, "%s\x00%s\x00", o.Kind, o.Name)
-		h.Write(o.JSON) // which may be large: not through a format
-		h.Write([]byte{0})
-	}
-	if cmd.Director != nil {
-		fmt.Fprintf(h, "%s\x00%x", cmd.Director.Name, cmd.Director.Key)
-	}
-	return h.Sum(nil)
-}
-
 // unavailable turns the store's silence into a clear "no": answers and failover
 // go on without it (F10).
 func unavailable(err error) error {
 	return &core.Refusal{
 		Reason: "the store does not answer, so nothing was changed (" + err.Error() + ")",
-		Remedy: "answers and failover go on without it; bring etcd back and repeat the command (drains without etcd, `--emergency`, are not yet supported)",
+		Remedy: "answers and failover go on without it; bring etcd back and repeat the command; what cannot wait is drained without it: `divert drain --emergency`",
+	}
+}
+
+// unseen is unavailable for who only looked.
+func unseen(err error) error {
+	return &core.Refusal{
+		Reason: "the store does not answer, so it cannot be looked at (" + err.Error() + ")",
+		Remedy: "answers and failover go on without it; bring etcd back and ask again",
 	}
 }
 
@@ -311,39 +442,6 @@ func (c *commander) bootstrap(ctx context.Context, raws []spec.Raw, me core.Dire
 	return err
 }
 
-// recover makes a store that was lost, restored or replaced hold the highest
-// plan again, under the next epoch (F25).
-func (c *commander) recover(ctx context.Context, author string) (plan.Identity, error) {
-	cur := c.horizon.current()
-	if cur == nil {
-		return plan.Identity{}, &core.Refusal{Reason: errNoPlan.Error(), Remedy: "run it on a director that holds one"}
-	}
-	if err := c.maySign(ctx); err != nil {
-		return plan.Identity{}, err
-	}
-	before := c.horizon.known()
-	snap, err := c.store.Read(ctx)
-	if err != nil && snap.ModRevision == 0 {
-		return plan.Identity{}, unavailable(err)
-	}
-	known := c.horizon.heard()
-	if snap.Sealed != nil {
-		if foreign(before, snap.Sealed.Identity) == "" {
-			return plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("the store holds plan %d.%d and is in order: there is nothing to recover", snap.Sealed.Identity.Epoch, snap.Sealed.Identity.Revision)}
-		}
-		// Whatever its order: another fleet's store is never written over.
-		known = append(known, core.Known{Director: "the store", Identity: snap.Sealed.Identity})
-	}
-	known = append(known, core.Known{Identity: c.horizon.known()})
-	cmd := core.Command{ID: newID(), Verb: "recover", Author: author, Reason: "the store was lost, restored or replaced"}
-	change, err := core.Recover(core.State{Plan: cur.sealed, Doc: cur.doc, Spec: cur.spec, Places: c.earth().placesFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check}, cmd, known...)
-	if err != nil {
-		return plan.Identity{}, err
-	}
-	fresh := store.Snapshot{ModRevision: snap.ModRevision, Sealed: cur.sealed}
-	return c.write(ctx, fresh, cur, change, cmd, nil)
-}
-
 // refused makes an outcome of an error.
 func refused(id string, err error) api.Outcome {
 	out := api.Outcome{ID: id, Code: 1, Error: err.Error()}
@@ -352,9 +450,14 @@ func refused(id string, err error) api.Outcome {
 	switch {
 	case errors.As(err, &r):
 		out.Error, out.Remedy, out.CanForce = r.Reason, r.Remedy, r.Force
+	case errors.As(err, &unknown) && id == "":
+		out.Code = 3
+		out.Remedy = "`divert status` shows whether the plan of the next epoch is there; if not, repeat it"
 	case errors.As(err, &unknown):
 		out.Code = 3
 		out.Remedy = "repeat it with --id " + id + ": it will not be done twice"
+	case errors.Is(err, store.ErrConflict):
+		out.Error, out.Remedy = "another director wrote to the store meanwhile, so nothing was changed here", "look at `divert status`, and repeat it if that is not what is wanted"
 	}
 	out.Summary = out.Error
 	return out

@@ -61,12 +61,12 @@ func TestClockOffRecovers(t *testing.T) {
 	d := alone(t)
 	if err := d.loop.inspect(t.Context(), func(at time.Time) {
 		for _, peer := range []string{"d2", "d3"} {
-			d.loop.clocks.note(peer, at.Add(time.Hour), at)
+			d.loop.clocks.Note(peer, at.Add(time.Hour), at)
 		}
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.commander.recover(t.Context(), "ann"); err == nil || !strings.Contains(err.Error(), "clock") {
+	if _, _, err := d.commander.recover(t.Context(), "ann", false); err == nil || !strings.Contains(err.Error(), "clock") {
 		t.Errorf("got %v, want a refusal for its clock", err)
 	}
 }

@@ -65,11 +65,15 @@ func zoneSource(z *spec.Zone) zone.Source {
 	}
 }
 
-// serialsOf gives the serials of a plan by zone.
-func serialsOf(p *plan.Plan) map[string]uint32 {
+// serialsOf gives the serials of a plan by zone. Those who try another spec have the
+// plan's revision for all: it grows with whatever changes what they hold (S13).
+func serialsOf(p *plan.Plan, tried bool) func(zone string) uint32 {
+	if tried {
+		return func(string) uint32 { return uint32(p.GetRevision()) }
+	}
 	out := make(map[string]uint32, len(p.GetZones()))
 	for _, z := range p.GetZones() {
 		out[z.GetName()] = z.GetSerial()
 	}
-	return out
+	return func(zone string) uint32 { return out[zone] }
 }

@@ -87,7 +87,7 @@ func TestStoredZonesAreServedWhateverIsNewlyRefused(t *testing.T) {
 	set := &spec.Set{Zones: []*spec.Zone{{
 		Name: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "dns-admin@example.org", Records: "ns1 A 192.0.2.53\nempty A\n",
 	}}}
-	zones, doubts, err := (*zoneTexts)(nil).static(set, &plan.Plan{})
+	zones, doubts, err := (*zoneTexts)(nil).static(set, serialsOf(&plan.Plan{}, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestZoneTextsAreReadOnce(t *testing.T) {
 		}
 	}
 	// A serial is the plan's (S13), whatever was read before.
-	zones, _, err := texts.static(&spec.Set{Zones: []*spec.Zone{z}}, &plan.Plan{Zones: []*plan.ZoneSerial{{Name: "example.org", Serial: 7}}})
+	zones, _, err := texts.static(&spec.Set{Zones: []*spec.Zone{z}}, serialsOf(&plan.Plan{Zones: []*plan.ZoneSerial{{Name: "example.org", Serial: 7}}}, false))
 	if err != nil || zones[0].Static != read || zones[0].Serial != 7 {
 		t.Errorf("got %+v, %v", zones, err)
 	}

@@ -30,6 +30,12 @@ func alone(t *testing.T) *Director {
 // aloneWith is alone with a log.
 func aloneWith(t *testing.T, log *slog.Logger) *Director {
 	t.Helper()
+	return aloneOf(t, log, meshSpec)
+}
+
+// aloneOf is aloneWith with resources of its own.
+func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "divert-") //nolint:usetesting // a unix socket has room for a short path only
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +51,7 @@ func aloneWith(t *testing.T, log *slog.Logger) *Director {
 	t.Cleanup(func() { cancel(); <-served })
 	endpoint := <-ready
 	files := filepath.Join(dir, "spec.yaml")
-	if err := os.WriteFile(files, []byte(meshSpec), 0o600); err != nil {
+	if err := os.WriteFile(files, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	settings := spec.DefaultSettings()

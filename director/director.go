@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/director/store/fsys"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/election/etcd"
@@ -39,6 +39,9 @@ type Options struct {
 	// Etcd is the command of the embedded store, to which --data and --listen
 	// are appended; default: this executable, "etcd".
 	Etcd []string
+
+	// AwaitRestore has a director without a plan begin no fleet: a backup is to come.
+	AwaitRestore bool
 
 	front *front // that it stands behind; nil: it makes and runs its own
 }
@@ -80,7 +83,10 @@ type Director struct {
 	kubes     *kubes
 	panel     *panel
 	softs     *softs
+	loads     *loads
+	words     *emergencies
 	resolver  *resolve.Resolver
+	history   *history // nil: the settings want none, or nothing can be written
 	api       *api.Server
 	changes   *broadcast
 	exchange  *exchange
@@ -114,19 +120,20 @@ func New(o Options) (*Director, error) {
 // setup is a straight line: each part needs those before it.
 func (d *Director) setup() error {
 	s := d.settings
-	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+	if err := fsys.MkdirAll(fsys.OS{}, s.DataDir, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
 	var err error
 	if d.release, err = store.LockDir(s.DataDir); err != nil && !unwritable(err) {
 		return err
 	}
+	clearRestores(s.DataDir)
 	d.registry = prometheus.NewRegistry()
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	shown := newMetrics(d.registry, d.opts.Version, d.planAge)
 	newGeoMetrics(d.registry, d)
 	d.lines.lost = shown.overflow.WithLabelValues("log").Inc
-	if d.identity, err = gossip.LoadIdentity(s.DataDir, s.Name); unwritable(err) {
+	if d.identity, err = gossip.LoadIdentity(fsys.Folder{FS: fsys.OS{}, Dir: s.DataDir}, s.Name); unwritable(err) {
 		// No boot can be taken, so nothing may be said to others. Clients can be
 		// answered all the same (S12, F16).
 		d.mute = err
@@ -168,8 +175,9 @@ func (d *Director) setup() error {
 	d.loop.earth.Store(d.survey.latest.Load())
 	shown.placed(d.loop.earth.Load().table.Origin())
 	d.librarian = &librarian{
-		store: d.store, horizon: d.horizon, courier: d.courier, resolver: d.resolver, offered: d.loop.wakeup, log: d.log,
+		name: s.Name, store: d.store, horizon: d.horizon, courier: d.courier, resolver: d.resolver, offered: d.loop.wakeup, log: d.log,
 		mail: make(chan gossip.Message, 64), ask: d.loop.newer, place: d.place,
+		places:    func(sets ...*spec.Set) []steer.Place { return d.loop.earth.Load().placesFor(sets...) },
 		confirmed: func() { now := d.now(); d.confirmed.Store(&now) }, changed: d.changes.tell,
 	}
 	d.loop.plans = func(m gossip.Message) {
@@ -194,14 +202,17 @@ func (d *Director) setup() error {
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}
+	d.commander.gates, d.commander.seen = d.gates, d.seen
+	d.commander.readers = d.readers
 	d.commander.prepared = &d.loop.prepared
 	d.commander.clock = d.clock
 	d.folders = &folders{paths: s.Spec, reader: spec.NewReader(s.Spec, d.horizon.texts.check), name: s.Name, commander: d.commander, horizon: d.horizon, log: d.log, change: d.changes.tell, planned: d.loop.planned}
 	d.mirror = &mirror{source: s.Probe.Source, peers: d.peers, log: d.log, shown: newMirrorMetrics(d.registry), change: d.changes.tell, last: map[string]sighting{}}
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains
+	d.words = d.newEmergencies()
 	d.steward = &steward{
-		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, log: d.log,
+		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, seen: d.seen, urgent: d.words.due, log: d.log,
 	}
 	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, files: s.Kubeconfigs(), shown: newKubeMetrics(d.registry)}
 	d.softs = &softs{
@@ -209,6 +220,8 @@ func (d *Director) setup() error {
 		sources: softSources{files: s.Kubeconfigs(), secrets: s.Probe.Secrets, prober: d.prober},
 	}
 	d.softs.ask = d.softs.sources.ask
+	d.loads = d.newLoads(shown)
+	d.history = d.newHistory()
 	if err := d.lastGood(); err != nil {
 		return err
 	}
@@ -261,7 +274,7 @@ func (d *Director) openStore() error {
 		return err
 	}
 	d.campaign, err = etcd.New(etcd.Options{
-		Client: d.store.Client(), Prefix: d.store.Prefix() + "election/", Name: d.settings.Name, Log: d.log, Registerer: d.registry,
+		Client: d.store.Client(), Prefix: d.store.Prefix() + "election/", Name: d.settings.Name, Held: true, Log: d.log, Registerer: d.registry,
 	})
 	return err
 }
@@ -349,6 +362,9 @@ func (d *Director) run(ctx context.Context) error {
 	run("control planes", d.kubes.run)
 	run("probe questions", d.panel.run)
 	run("soft probes", d.softs.run)
+	run("loads", d.loads.run)
+	run("emergencies", d.words.run)
+	run("history", d.history.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),
@@ -394,6 +410,7 @@ func (d *Director) close() {
 // passed is read at the next tick: some hundred a second, none of which says
 // anything new by itself, are not worth as many awakenings.
 func (d *Director) report(r health.Report) {
+	d.loads.trips.note(r)
 	l := d.loop
 	select {
 	case l.reports <- r:
@@ -462,36 +479,6 @@ func (d *Director) me() core.Director {
 // states gives the states in force, and what fresh votes say of the subjects
 // that never fell.
 func (d *Director) states(ctx context.Context) (certified, observed map[health.Subject]health.State, err error) {
-	err = d.loop.inspect(ctx, func(now time.Time) { certified, observed = d.loop.book.States(), d.loop.observed(now) })
+	err = d.loop.inspect(ctx, func(now time.Time) { certified, observed = d.loop.book.States(), d.loop.book.Observed(now) })
 	return certified, observed, err
-}
-
-// unfit says why this director should not lead: isolated, abstaining, or with a
-// clock that the others' contradict (SEMANTICS, Session; F15).
-func (d *Director) unfit(ctx context.Context) string {
-	isolated := false
-	if err := d.loop.inspect(ctx, func(now time.Time) { isolated = d.loop.book.Isolated(now) }); err != nil {
-		return ""
-	}
-	if isolated {
-		return "this director hears too few others"
-	}
-	return cmp.Or(d.controls.abstains(), d.clock(ctx))
-}
-
-// clock says why this director's clock is not to be trusted; "" = it is.
-func (d *Director) clock(ctx context.Context) (why string) {
-	_ = d.loop.inspect(ctx, func(now time.Time) { why = d.loop.clocks.doubt(now) })
-	return why
-}
-
-func (d *Director) planAge() time.Duration {
-	at := d.confirmed.Load()
-	if at == nil {
-		if f := d.horizon.current(); f != nil {
-			return d.now().Sub(f.sealed.Plan.GetWritten().AsTime())
-		}
-		return 0
-	}
-	return d.now().Sub(*at)
 }

@@ -24,6 +24,10 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	}
 	start := time.Now()
 	d.fill(&cmd)
+	var urgent []string // an undrain leaves these alone
+	if cmd.Verb == core.Undrain && !cmd.DryRun {
+		urgent = d.urgentDrains(ctx, cmd.Scope)
+	}
 	change, id, err := d.commander.commit(ctx, cmd, nil)
 	size := 0
 	for i := range cmd.Objects {
@@ -35,13 +39,30 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	}
 	out := api.Outcome{ID: cmd.ID, Summary: change.Summary, Preview: change.Preview}
 	if id.IsZero() {
+		if len(urgent) > 0 && len(d.urgentDrains(ctx, cmd.Scope)) > 0 {
+			return refused(cmd.ID, &core.Refusal{Reason: cmd.Scope + " is drained in an emergency, and no plan holds that yet", Remedy: undrainUrgent}), nil
+		}
 		return out, nil
 	}
 	out.Revision = id.Revision
 	out.Override = d.overrideOf(cmd.ID)
 	out = d.await(ctx, id, out, progress)
-	out.Took = time.Since(start)
+	out.Took = time.Since(start).Seconds()
+	if f := d.horizon.current(); out.Code == 0 && len(urgent) > 0 && stillDrained(f.sealed.Plan, urgent, d.urgentDrains(ctx, cmd.Scope)) {
+		out.Code, out.Error = 3, "the drain that the plan held is ended; "+cmd.Scope+" is also drained in an emergency, and that goes on"
+		out.Remedy = undrainUrgent
+	}
 	return out, nil
+}
+
+const undrainUrgent = "repeat it in a few seconds, when the leader has taken it over; or undrain it with --emergency"
+
+// stillDrained tells whether one of the emergency drains that were there before an undrain
+// is yet: in no plan, or taken over since.
+func stillDrained(p *plan.Plan, before, now []string) bool {
+	return slices.ContainsFunc(before, func(id string) bool {
+		return slices.Contains(now, id) || slices.ContainsFunc(p.GetOverrides(), func(o *plan.Override) bool { return o.GetId() == id && !o.GivesBack() })
+	})
 }
 
 // fill adds what a person's command about a director leaves to this one to know.
@@ -176,7 +197,7 @@ type peerView struct {
 // lacks says why the director is not known to have a plan; "" when it has.
 func (p peerView) lacks(id plan.Identity) string {
 	switch {
-	case !p.acked.IsZero() && p.acked.Fleet == id.Fleet && p.acked.Compare(id) >= 0, !p.acked.IsZero() && id.Fleet == "" && p.acked.Compare(id) >= 0:
+	case core.Holds(p.acked, id):
 		return ""
 	case p.self:
 		return "not on its disk yet"
@@ -184,8 +205,8 @@ func (p peerView) lacks(id plan.Identity) string {
 		return "never heard, may still answer"
 	case p.silent > time.Second:
 		return fmt.Sprintf("silent %s, may still answer", spec.FormatDuration(p.silent.Round(time.Second)))
-	case p.acked.IsZero():
-		return "has acknowledged no plan"
+	case p.acked.IsZero(): // said while it knows of a newer one than it answers from (S3), and before its first
+		return "still without it, and acknowledges none before"
 	default:
 		return fmt.Sprintf("still on plan %d.%d", p.acked.Epoch, p.acked.Revision)
 	}
@@ -223,14 +244,4 @@ func (d *Director) Init(ctx context.Context) (api.Outcome, error) {
 		return refused("", err), nil
 	}
 	return api.Outcome{Summary: "the first plan is written"}, nil
-}
-
-// Recover is `divert store recover`.
-func (d *Director) Recover(ctx context.Context) (api.Outcome, error) {
-	id, err := d.commander.recover(ctx, api.User(ctx))
-	if err != nil {
-		return refused("", err), nil
-	}
-	out := api.Outcome{Summary: fmt.Sprintf("the store holds plan %d.%d", id.Epoch, id.Revision), Revision: id.Revision}
-	return d.await(ctx, id, out, nil), nil
 }

@@ -21,6 +21,9 @@ type earth struct {
 	table  *geo.Table
 	places []steer.Place // the table's, as the steering knows them
 
+	counting sync.Once
+	counted  []float64 // see crowd
+
 	mu   sync.Mutex
 	fits []*fit // the last asked for, the newest last
 }
@@ -37,6 +40,7 @@ type fit struct {
 	sets   []weak.Pointer[spec.Set] // a spec may be large, and is nobody's because of this
 	once   sync.Once
 	places []steer.Place
+	merged []uint16                   // of each place of the whole table, its index in places
 	table  func() (*geo.Table, error) // made when first asked for
 }
 
@@ -48,7 +52,7 @@ func (e *earth) fit(sets ...*spec.Set) *fit {
 	f := e.known(sets)
 	f.once.Do(func() {
 		places, of := steer.Merge(e.places, sets...)
-		f.places = places
+		f.places, f.merged = places, of
 		f.table = sync.OnceValues(func() (*geo.Table, error) {
 			t, err := e.table.Merge(of, geoPlaces(places))
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
@@ -22,8 +23,8 @@ type siteEvidence struct {
 // evidence lists what the sites of a service are judged by.
 func (l *loop) evidence(f *inForce, s *steer.Service, now time.Time) []siteEvidence {
 	def := f.spec.Service(s.Name)
-	healths := slices.Collect(s.Healths(func(sub health.Subject) bool { return l.votedUp(sub, now) }))
-	roster := rosterOf(f.sealed.Plan)
+	healths := slices.Collect(s.Healths(func(sub health.Subject) bool { return l.book.VotedUp(sub, now) }))
+	roster := core.Voters(f.sealed.Plan)
 	var out []siteEvidence
 	for i, site := range s.Sites() {
 		v := siteEvidence{Evidence: api.Evidence{Cluster: site.Cluster, Health: healths[i].String(), Why: site.Why, Subjects: []api.SubjectEvidence{}}}

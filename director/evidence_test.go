@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
 )
@@ -42,7 +43,7 @@ func TestEvidence(t *testing.T) {
 
 		m.nodes[0].set("192.0.2.1", true)
 		time.Sleep(20 * time.Second)
-		q := health.QuorumOf(rosterOf(m.nodes[0].horizon.current().sealed.Plan), 0)
+		q := health.QuorumOf(core.Voters(m.nodes[0].horizon.current().sealed.Plan), 0)
 		for i, n := range m.nodes {
 			e := signal(0, n)
 			if said(e) != "d1 down, d2 up, d3 up" || e.Weight != hundredths(q.Cap()) || e.Cap != e.Weight || e.Needed != hundredths(q.Theta()) || e.Next != "down" || len(e.Voters) > 0 {

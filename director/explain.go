@@ -57,6 +57,27 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 	// The table that answers has merged places. What the whole one says is shown.
 	place, _ := ground.Lookup(asker.Addr())
 	out.Place, out.Geo = placeName(ground.Places()[place]), ground.Origin().String()
+	out.Answers = answersOf(f.spec, table, svc, site, host, asker, d.loop.now(), func(set *steer.Set, aaaa bool, clusters []string) []string {
+		return d.passedOver(f.spec, svc, set, aaaa, clusters)
+	})
+	def := f.spec.Service(svc.Name)
+	for i := range def.Endpoints {
+		if name := def.Endpoints[i].Hostname; name != "" {
+			out.Hostnames = append(out.Hostnames, *hostnameView(d.resolver, name))
+		}
+	}
+	out.Evidence = proved(evidence, d.loop.verify())
+	if len(out.Answers) == 0 {
+		return api.Explanation{}, errors.New(host + " has no address")
+	}
+	return out, nil
+}
+
+// answersOf says what a table answers about a host of a service, or of its one site,
+// and why; passedOver says, of hostnames that are flattened, who was passed over.
+func answersOf(set *spec.Set, table *answer.Table, svc *steer.Service, site *steer.SiteView, host string, asker netip.Prefix, now time.Time,
+	passedOver func(set *steer.Set, aaaa bool, clusters []string) []string,
+) (out []api.Family) {
 	for _, aaaa := range []bool{false, true} {
 		view := svc.V4
 		if aaaa {
@@ -75,27 +96,17 @@ func (d *Director) Explain(host, client string) (api.Explanation, error) {
 		if !ok || trace.Set < 0 {
 			continue
 		}
-		set := view.For(trace.Prefix, trace.Place)
-		out.Answers = append(out.Answers, family(aaaa, trace, set, svc, d.loop.now()))
-		if last := &out.Answers[len(out.Answers)-1]; f.spec.Service(svc.Name).Flattened() {
-			last.Steps = append(last.Steps, d.passedOver(f.spec, svc, set, aaaa, last.Clusters)...)
+		chosen := view.For(trace.Prefix, trace.Place)
+		out = append(out, family(aaaa, trace, chosen, svc, now))
+		if last := &out[len(out)-1]; set.Service(svc.Name).Flattened() {
+			last.Steps = append(last.Steps, passedOver(chosen, aaaa, last.Clusters)...)
 		}
-		if f.spec.Service(svc.Name).CNAME { // the one answer to every type
-			out.Answers[0].Type = "CNAME"
+		if set.Service(svc.Name).CNAME { // the one answer to every type
+			out[0].Type = "CNAME"
 			break
 		}
 	}
-	def := f.spec.Service(svc.Name)
-	for i := range def.Endpoints {
-		if name := def.Endpoints[i].Hostname; name != "" {
-			out.Hostnames = append(out.Hostnames, *hostnameView(d.resolver, name))
-		}
-	}
-	out.Evidence = proved(evidence, d.loop.verify())
-	if len(out.Answers) == 0 {
-		return api.Explanation{}, errors.New(host + " has no address")
-	}
-	return out, nil
+	return out
 }
 
 func family(aaaa bool, trace answer.Trace, set *steer.Set, svc *steer.Service, now time.Time) api.Family {

@@ -160,11 +160,11 @@ func (f *folders) sync(ctx context.Context) {
 	if !f.take(raws, problems) || cur == nil || len(cur.sealed.Plan.Director(f.name).GetKey()) == 0 {
 		return // nothing can be signed before this director is in the roster
 	}
-	if f.doc != cur.doc {
-		f.doc = cur.doc
-		raws = f.reader.Share(core.Raws(cur.doc))
+	if doc := cur.stable().doc; f.doc != doc {
+		f.doc = doc
+		raws = f.reader.Share(core.Raws(doc))
 		f.take(raws, problems)
-		f.apply, f.differs = core.Pending(cur.doc, f.name, raws)
+		f.apply, f.differs = core.Pending(doc, f.name, raws)
 	}
 	apply, differs := f.apply, f.differs
 	note := ""

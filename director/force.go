@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
@@ -16,9 +16,11 @@ import (
 	"github.com/divertdns/divert/dnsserver/answer"
 )
 
-// inForce is a plan with everything that is made from it once: immutable.
+// inForce is a plan with everything that is made from it once: immutable. While some
+// directors try another spec there are two of a plan, its sides, which know each other.
 type inForce struct {
 	sealed   *plan.Sealed
+	ref      *plan.SpecRef // of doc
 	doc      *plan.SpecDoc
 	bytes    []byte // doc as stored
 	spec     *spec.Set
@@ -26,36 +28,65 @@ type inForce struct {
 	doubts   []error                     // what CheckZone would refuse of them
 	standbys *steer.Standbys             // what transfers say of steered names
 	chunks   func() map[plan.Hash][]byte // of bytes, by hash; made when first asked for
+
+	main  *inForce // the side of all who try nothing; nil: this is it
+	trial *inForce // the side of those who try another spec; nil: nobody does, or this is it
 }
 
-// prepareAfter is prepare with what old has made already, where the spec
-// document is the same: a drain then resolves nothing and parses no zone. Old may
-// be nil.
-func (t *zoneTexts) prepareAfter(old *inForce, sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
-	if old == nil || !old.holds(sealed.Plan.GetSpec()) {
-		return t.prepare(sealed, docBytes)
+// prepareAfter is prepare with what old has made already, where a spec document is the
+// same: a drain then resolves nothing and parses no zone. Old may be nil. It gives the
+// side of all who try nothing.
+func (t *zoneTexts) prepareAfter(old *inForce, sealed *plan.Sealed, docs ...[]byte) (*inForce, error) {
+	refs := sealed.Plan.Specs()
+	if len(docs) > len(refs) || len(docs) < len(refs) && len(docs) > 1 {
+		return nil, fmt.Errorf("plan %d.%d: %d spec documents at hand, it names %d", sealed.Identity.Epoch, sealed.Identity.Revision, len(docs), len(refs))
 	}
+	sides := make([]*inForce, len(refs))
+	for i, ref := range refs {
+		has := old.holding(ref)
+		var err error
+		switch {
+		case has != nil:
+			sides[i] = t.again(has, sealed, ref, i > 0)
+		case i < len(docs):
+			sides[i], err = t.side(sealed, ref, docs[i], i > 0)
+		default:
+			err = fmt.Errorf("plan %d.%d: the spec that is tried is not at hand", sealed.Identity.Epoch, sealed.Identity.Revision)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(sides) > 1 {
+		sides[0].trial, sides[1].main = sides[1], sides[0]
+	}
+	return sides[0], nil
+}
+
+// again is a side of another plan with the same document.
+func (t *zoneTexts) again(old *inForce, sealed *plan.Sealed, ref *plan.SpecRef, tried bool) *inForce {
 	next := *old
-	next.sealed, next.standbys = sealed, steer.StandbysOf(old.spec, sealed.Plan)
-	serials := serialsOf(sealed.Plan)
+	next.sealed, next.ref, next.standbys = sealed, ref, steer.StandbysOf(old.spec, sealed.Plan)
+	next.main, next.trial = nil, nil
+	serial := serialsOf(sealed.Plan, tried)
 	next.zones = slices.Clone(old.zones)
 	moved := false
 	for i := range next.zones {
-		serial := serials[next.spec.Zones[i].Name]
-		moved = moved || next.zones[i].Serial != serial
-		next.zones[i].Serial = serial
+		now := serial(next.spec.Zones[i].Name)
+		moved = moved || next.zones[i].Serial != now
+		next.zones[i].Serial = now
 	}
 	if !moved {
 		next.zones = old.zones
 	}
-	return &next, nil
+	return &next
 }
 
 // parts lists the chunks of the document, in order.
 func (f *inForce) parts() [][]byte {
 	chunks := f.chunks()
 	out := make([][]byte, 0, len(chunks))
-	for _, h := range f.sealed.Plan.GetSpec().GetChunks() {
+	for _, h := range f.ref.GetChunks() {
 		out = append(out, chunks[plan.Hash(h)])
 	}
 	return out
@@ -63,33 +94,31 @@ func (f *inForce) parts() [][]byte {
 
 // holds tells whether the document at hand is the one that ref names.
 func (f *inForce) holds(ref *plan.SpecRef) bool {
-	return bytes.Equal(f.sealed.Plan.GetSpec().GetHash(), ref.GetHash())
+	return bytes.Equal(f.ref.GetHash(), ref.GetHash())
 }
 
 // prepare does all the work on a plan that can fail, so that taking it into
-// force is a swap.
-func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, error) {
-	if ref := sealed.Plan.GetSpec(); plan.Sum(docBytes) != plan.Hash(ref.GetHash()) {
+// force is a swap. It gives the side of all who try nothing.
+func (t *zoneTexts) prepare(sealed *plan.Sealed, docs ...[]byte) (*inForce, error) {
+	return t.prepareAfter(nil, sealed, docs...)
+}
+
+func (t *zoneTexts) side(sealed *plan.Sealed, ref *plan.SpecRef, docBytes []byte, tried bool) (*inForce, error) {
+	if sum := plan.Sum(docBytes); !bytes.Equal(sum[:], ref.GetHash()) {
 		return nil, fmt.Errorf("plan %d.%d: the spec document at hand is not the one it names", sealed.Identity.Epoch, sealed.Identity.Revision)
 	}
-	doc, err := plan.ReadDoc(docBytes)
+	doc, set, err := readSpec(docBytes)
 	if err != nil {
-		return nil, fmt.Errorf("reading the spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, err)
+		return nil, fmt.Errorf("spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, err)
 	}
-	// What was committed was checked then, by the rules of its writer. A rule that
-	// is new here must not take answers away (S12): only what cannot be read does.
-	set, problems := spec.ResolveWith(core.Raws(doc), nil)
-	if set == nil {
-		return nil, fmt.Errorf("spec of plan %d.%d: %w", sealed.Identity.Epoch, sealed.Identity.Revision, problemsError(problems))
-	}
-	zones, doubts, err := t.static(set, sealed.Plan)
+	zones, doubts, err := t.static(set, serialsOf(sealed.Plan, tried))
 	if err != nil {
 		return nil, err
 	}
 	for _, z := range set.Zones {
 		z.Forget()
 	}
-	return &inForce{sealed: sealed, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.StandbysOf(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
+	return &inForce{sealed: sealed, ref: ref, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.StandbysOf(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)
 		for _, c := range parts {
@@ -97,6 +126,21 @@ func (t *zoneTexts) prepare(sealed *plan.Sealed, docBytes []byte) (*inForce, err
 		}
 		return out
 	})}, nil
+}
+
+// readSpec reads a committed document. What was committed was checked then, by the rules
+// of its writer. A rule that is new here must not take answers away (S12): only what
+// cannot be read does.
+func readSpec(docBytes []byte) (*plan.SpecDoc, *spec.Set, error) {
+	doc, err := plan.ReadDoc(docBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, problems := spec.ResolveWith(core.Raws(doc), nil)
+	if set == nil {
+		return nil, nil, problemsError(problems)
+	}
+	return doc, set, nil
 }
 
 // problemsError joins what is wrong into one error, warnings left out.
@@ -111,19 +155,17 @@ func problemsError(problems []spec.Problem) error {
 }
 
 // horizon is what is known of plans: the one in force here, the one on disk,
-// and the highest that anybody holds. Its writers are named at each method.
+// and the highest that anybody holds; what follows from that is core.Horizon's to
+// say. Its writers are named at each method.
 type horizon struct {
 	texts *zoneTexts // of all these plans; locks itself
 
-	mu      sync.Mutex
-	force   *inForce                 // by the loop alone
-	saved   plan.Identity            // by the saver: on disk, and in the table before that
-	highest plan.Identity            // by whoever holds a higher one, its signature checked
-	store   storeState               // by the store's reader
-	space   storeSpace               // by the store's reader
-	peers   map[string]plan.Identity // by the loop: what each peer's heartbeat names as highest
-	next    *inForce                 // offered, not yet taken by the loop
-	lost    bool                     // by New: the disk's newest plan is gone; until found
+	mu    sync.Mutex
+	force *inForce     // by the loop alone
+	ids   core.Horizon // by whoever each method names; Force by the loop, with force
+	store storeState   // by the store's reader
+	space storeSpace   // by the store's reader
+	next  *inForce     // offered, not yet taken by the loop
 }
 
 // storeState is what the last read of the store said.
@@ -131,6 +173,7 @@ type storeState struct {
 	problem string        // "" = commands are accepted
 	plan    plan.Identity // the plan found
 	ok      bool          // read at least once
+	newer   bool          // it holds a plan that this director is too old to read
 }
 
 // storeSpace is what the store lately said of its own room.
@@ -157,12 +200,12 @@ func (h *horizon) spaceNow() storeSpace {
 func (h *horizon) unbegun() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, id := range h.peers {
+	for _, id := range h.ids.Peers {
 		if !id.IsZero() {
 			return false
 		}
 	}
-	return h.force == nil && h.store.ok && h.store.plan.IsZero() && h.highest.IsZero()
+	return h.force == nil && h.store.ok && h.store.plan.IsZero() && h.ids.Highest.IsZero()
 }
 
 func (h *horizon) current() *inForce {
@@ -175,19 +218,13 @@ func (h *horizon) current() *inForce {
 func (h *horizon) raise(id plan.Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.raiseLocked(id)
-}
-
-func (h *horizon) raiseLocked(id plan.Identity) {
-	if h.highest.IsZero() || id.Fleet == h.highest.Fleet && id.Compare(h.highest) > 0 {
-		h.highest = id
-	}
+	h.ids.Raise(id)
 }
 
 func (h *horizon) known() plan.Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.highest
+	return h.ids.Highest
 }
 
 // offer leaves a prepared plan for the loop, which takes the highest offered.
@@ -197,7 +234,7 @@ func (h *horizon) offer(f *inForce) {
 	if h.next == nil || f.sealed.Identity.Compare(h.next.sealed.Identity) > 0 {
 		h.next = f
 	}
-	h.raiseLocked(f.sealed.Identity)
+	h.ids.Raise(f.sealed.Identity)
 }
 
 // take gives the loop what was offered, if it may replace what is in force.
@@ -223,73 +260,44 @@ func (h *horizon) take() (*inForce, error) {
 }
 
 // swap takes a plan into force: called by the loop once its table is in place.
-// Where nothing was in force it may be another fleet's than this disk once knew:
-// a person has begun anew with `store init`.
 func (h *horizon) swap(f *inForce) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.force == nil && h.highest.Fleet != f.sealed.Identity.Fleet {
-		h.highest = plan.Identity{}
-	}
 	h.force = f
-	h.raiseLocked(f.sealed.Identity)
-	h.texts.settle(f.zones)
+	h.ids.Swap(f.sealed.Identity)
+	zones := f.zones
+	if t := f.tried(); t != nil {
+		zones = slices.Concat(f.stable().zones, t.zones)
+	}
+	h.texts.settle(zones)
 }
 
+// savedNow is the saver's.
 func (h *horizon) savedNow(id plan.Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.saved = id
+	h.ids.Saved = id
 }
 
-// acked gives the identity that this director may acknowledge (S6): on disk, in
-// the table, and not behind the highest plan known (S3). The zero Identity
-// acknowledges nothing.
+// acked gives the identity that this director may acknowledge (S6); zero: none.
 func (h *horizon) acked() plan.Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.force == nil || h.lost || h.saved != h.force.sealed.Identity {
-		return plan.Identity{}
-	}
-	if top, _ := h.namedLocked(); h.saved.Compare(top) < 0 {
-		return plan.Identity{}
-	}
-	return h.saved
+	return h.ids.Acked()
 }
 
 // behind tells whether a higher plan is known than the one in force.
 func (h *horizon) behind() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	top, _ := h.namedLocked()
-	return h.force != nil && (h.lost || h.force.sealed.Identity.Compare(top) < 0)
+	return h.ids.Behind()
 }
 
-// lose notes that this disk held a newer plan than the one in force, and that
-// nobody here can say which (S3).
-func (h *horizon) lose() {
+// hear is the loop's: which of the others are there.
+func (h *horizon) hear(others int, there map[string]bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lost = true
-}
-
-// confirm says that the store holds the plan in force: there is no newer one.
-func (h *horizon) confirm() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lost = false
-}
-
-// hear keeps the word of the directors that are there, of the others of the
-// roster, and drops every other. When all of them are, what was lost is known:
-// what they name as highest counts.
-func (h *horizon) hear(others int, there map[string]bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	maps.DeleteFunc(h.peers, func(name string, _ plan.Identity) bool { return !there[name] })
-	if others > 0 && len(h.peers) == others {
-		h.lost = false
-	}
+	h.ids.Hear(others, there, now)
 }
 
 func (h *horizon) setStore(s storeState) (changed bool) {
@@ -297,6 +305,10 @@ func (h *horizon) setStore(s storeState) (changed bool) {
 	defer h.mu.Unlock()
 	changed = h.store != s
 	h.store = s
+	h.ids.Stored = plan.Identity{}
+	if s.problem == "" {
+		h.ids.Stored = s.plan
+	}
 	return changed
 }
 
@@ -306,11 +318,7 @@ func (h *horizon) setStore(s storeState) (changed bool) {
 func (h *horizon) usable() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.force == nil || !h.store.ok || h.store.problem != "" {
-		return false
-	}
-	top, _ := h.namedLocked()
-	return h.force.sealed.Identity.Compare(top) >= 0
+	return h.store.ok && h.store.problem == "" && h.ids.Current()
 }
 
 // newest gives the newest plan at hand: offered, else in force.
@@ -329,54 +337,31 @@ func (h *horizon) storeNow() storeState {
 	return h.store
 }
 
+// setPeer is the loop's.
 func (h *horizon) setPeer(name string, id plan.Identity) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.peers == nil {
-		h.peers = map[string]plan.Identity{}
-	}
-	h.peers[name] = id
+	h.ids.SetPeer(name, id)
 }
 
 // named gives the highest plan of our fleet that is held here or named by a
-// live peer, and the peer ("" = here). A peer's word alone never refuses a
-// command: only a plan whose signature was checked does (S7).
+// live peer, and the peer ("" = here).
 func (h *horizon) named() (plan.Identity, string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.namedLocked()
-}
-
-func (h *horizon) namedLocked() (plan.Identity, string) {
-	top, who := h.highest, ""
-	for name, id := range h.peers {
-		if c := id.Compare(top); id.Fleet == top.Fleet && (c > 0 || c == 0 && who != "" && name < who) {
-			top, who = id, name
-		}
-	}
-	return top, who
+	return h.ids.Named()
 }
 
 // heard gives what live peers say that they hold, by name.
 func (h *horizon) heard() []core.Known {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []core.Known
-	for _, name := range slices.Sorted(maps.Keys(h.peers)) {
-		out = append(out, core.Known{Director: name, Identity: h.peers[name]})
-	}
-	return out
+	return h.ids.Heard()
 }
 
 // holders lists the peers whose heartbeats name a plan of at least this order.
 func (h *horizon) holders(id plan.Identity) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []string
-	for name, has := range h.peers {
-		if has.Fleet == id.Fleet && has.Compare(id) >= 0 {
-			out = append(out, name)
-		}
-	}
-	return out
+	return h.ids.Holders(id)
 }

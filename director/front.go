@@ -129,13 +129,14 @@ func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger
 	if err != nil {
 		return nil, plan.Identity{}, err
 	}
-	f, err := texts.prepare(sealed, g.Doc)
+	f, err := texts.prepare(sealed, g.Docs()...)
 	if err != nil {
 		return nil, plan.Identity{}, err
 	}
+	f = f.on(s.Name)
 	now := time.Now()
 	book := health.NewBook(s.Name, nil, 0)
-	book.SetSubjects(subjects(f.spec), now)
+	book.SetSubjects(subjects(f.specs()...), now)
 	if err := book.Restore(g.Health, now); err != nil {
 		log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}

@@ -66,14 +66,17 @@ func learn(ctx context.Context, r *resolve.Resolver, f *inForce) {
 	}
 }
 
-// hostnames lists all hostnames of a spec: what is probed needs their addresses,
+// hostnames lists all hostnames of some specs: what is probed needs their addresses,
 // however the hosts are answered.
-func hostnames(set *spec.Set) []string {
-	out := make([]string, 0, len(set.Hostnames))
-	for _, name := range set.Hostnames {
-		out = append(out, name)
+func hostnames(sets ...*spec.Set) []string {
+	var out []string
+	for _, set := range sets {
+		for _, name := range set.Hostnames {
+			out = append(out, name)
+		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // flattened lists those whose addresses stand in answers.

@@ -62,6 +62,10 @@ func (l *loop) message(m gossip.Message) {
 		l.plans(m)
 	case kindProbeWant, kindProbeSeen:
 		l.panel(m)
+	case kindLoad:
+		l.loads(m)
+	case kindEmergency, kindEmergencies:
+		l.words(m)
 	default:
 		l.drop("kind")
 	}
@@ -74,7 +78,7 @@ func (l *loop) peerHeartbeat(m gossip.Message, now time.Time) {
 		return
 	}
 	h.Director, h.Boot, h.Seq = m.From, m.Boot, m.Seq
-	l.clocks.note(m.From, h.Wall, now)
+	l.clocks.Note(m.From, h.Wall, now)
 	before, _, _ := l.book.Peer(m.From)
 	if err := l.book.Heartbeat(h, now); err != nil {
 		l.drop(dropReason(err))
@@ -112,12 +116,20 @@ func (l *loop) drop(reason string) { l.shown.dropped.WithLabelValues(reason).Inc
 
 // verify opens the ballots of a proof with the keys of the roster in force.
 func (l *loop) verify() health.Verify {
-	f := l.horizon.current()
+	var of *plan.Sealed
+	if f := l.horizon.current(); f != nil {
+		of = f.sealed
+	}
+	return verifyBy(of)
+}
+
+// verifyBy opens the ballots of the directors of a plan's roster.
+func verifyBy(of *plan.Sealed) health.Verify {
 	return func(raw []byte) (health.Ballot, error) {
-		if f == nil {
+		if of == nil {
 			return health.Ballot{}, errNoPlan
 		}
-		m, err := gossip.Open(f.sealed.Identity.Fleet, raw, keysOf(f.sealed.Plan))
+		m, err := gossip.Open(of.Identity.Fleet, raw, keysOf(of.Plan))
 		if err != nil {
 			return health.Ballot{}, err
 		}

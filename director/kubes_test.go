@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 	"github.com/divertdns/divert/health/kube"
@@ -112,7 +113,7 @@ func TestControlPlanesShareADependency(t *testing.T) {
 func TestViaIsWatched(t *testing.T) {
 	text := strings.Replace(softSpec, "spec: {location: {country: DE},", "spec: {location: {country: DE}, via: tunnel,", 1)
 	f := softForce(t, text, "d1")
-	_, watched := targets(f.spec, rosterOf(f.sealed.Plan), "d1")
+	_, watched := targets(f.spec, core.Voters(f.sealed.Plan), "d1")
 	via := map[string]int{}
 	for _, w := range watched {
 		if w.Subject.Kind != health.KindSoft {

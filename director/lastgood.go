@@ -16,6 +16,7 @@ func (d *Director) lastGood() error {
 	case err != nil:
 		return d.unusable(err)
 	case len(g.Plan) == 0:
+		d.horizon.blank()
 		return d.notReady("no plan yet")
 	}
 	d.horizon.raise(g.Highest) // also where the plan itself cannot be used: nothing older may come after it (S3)
@@ -23,21 +24,25 @@ func (d *Director) lastGood() error {
 	if err != nil {
 		return d.unusable(err)
 	}
-	f, err := d.horizon.texts.prepare(sealed, g.Doc)
+	f, err := d.horizon.texts.prepare(sealed, g.Docs()...)
 	if err != nil {
 		return d.unusable(err)
 	}
+	f = f.on(d.settings.Name)
 	restoreNames(d.resolver, g.Resolved, d.log)
 	now := d.now()
-	d.loop.book.SetSubjects(subjects(f.spec), now)
+	d.loop.book.SetSubjects(subjects(f.specs()...), now)
 	if err := d.loop.book.Restore(g.Health, now); err != nil {
 		d.log.Warn("certificates of the last good state are not used", slog.Any("err", err))
 	}
 	if !d.loop.takeForce(f, now) {
 		return d.unusable(errors.New("no table can be made of the last good plan"))
 	}
-	if note != "" {
+	if note != "" || g.Lost {
 		d.horizon.lose()
+	}
+	if g.Blank {
+		d.horizon.blank()
 	}
 	d.horizon.savedNow(sealed.Identity)
 	d.log.Info("answering from the last good plan", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
@@ -49,6 +54,7 @@ func (d *Director) lastGood() error {
 // must not bootstrap over what it has forgotten.
 func (d *Director) unusable(err error) error {
 	d.damaged = true
+	d.horizon.blank()
 	d.log.Error("the last good state on this disk cannot be used: waiting for the plan in the store", slog.Any("err", err))
 	return d.notReady("this director's disk is damaged; it waits for the plan in the store")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -70,25 +71,59 @@ func TestTornGeneration(t *testing.T) {
 		}
 	}
 	d := onDisk(t, tear, 7, 8)
-	id := d.horizon.current().sealed.Identity
+	id, now := d.horizon.current().sealed.Identity, time.Now()
 	if id.Revision != 7 || !d.horizon.behind() || !d.horizon.acked().IsZero() {
 		t.Errorf("revision %d, behind %t, acknowledges %v; want 7, behind, nothing", id.Revision, d.horizon.behind(), d.horizon.acked())
 	}
 	d.horizon.setPeer("d2", id)
-	d.horizon.hear(2, map[string]bool{"d2": true})
+	d.horizon.hear(2, map[string]bool{"d2": true}, now)
 	if !d.horizon.behind() {
 		t.Error("one of two others is enough to know what was lost")
 	}
 	d.horizon.setPeer("d3", id)
-	d.horizon.hear(2, map[string]bool{"d2": true, "d3": true})
+	d.horizon.hear(2, map[string]bool{"d2": true, "d3": true}, now)
 	if d.horizon.behind() || d.horizon.acked() != id {
 		t.Error("still behind, though all others hold this plan")
 	}
 
 	d = onDisk(t, tear, 7, 8)
+	id = d.horizon.current().sealed.Identity
 	d.librarian.learn(t.Context(), d.horizon.known(), store.Snapshot{Sealed: d.horizon.current().sealed})
-	if d.horizon.acked().IsZero() {
-		t.Error("still behind, though the store holds this plan")
+	if !d.horizon.acked().IsZero() {
+		t.Error("the store's word is taken before anybody was heard: it may be an old copy's (F25)")
+	}
+	d.horizon.setPeer("d2", id)
+	for wait := time.Duration(0); wait <= core.Patience; wait += time.Second {
+		d.horizon.hear(2, map[string]bool{"d2": true}, now.Add(wait))
+	}
+	if d.horizon.behind() || d.horizon.acked() != id {
+		t.Error("still behind, though the store and all that are there hold this plan")
+	}
+}
+
+// TestForgettingIsKept: what is written to the disk after a loss does not pass for what
+// was lost: a director that is started again still acknowledges nothing (S3).
+func TestForgettingIsKept(t *testing.T) {
+	for _, tc := range []struct{ lost, blank bool }{{true, false}, {false, true}} {
+		d := onDisk(t, func(g *store.Generation, _ []string) {
+			if g != nil {
+				g.Lost, g.Blank = tc.lost, tc.blank
+			}
+		}, 7)
+		if lost, blank := d.horizon.forgotten(); lost != tc.lost || blank != tc.blank || !d.horizon.acked().IsZero() {
+			t.Errorf("%+v: lost %t, blank %t, acknowledges %v", tc, lost, blank, d.horizon.acked())
+		}
+		if err := d.saver.write(d.horizon.current(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if g, _, err := d.disk.Load(); err != nil || g.Lost != tc.lost || g.Blank != tc.blank {
+			t.Errorf("%+v: the disk has %t, %t, %v", tc, g.Lost, g.Blank, err)
+		}
+	}
+	if d := onDisk(t, none); !d.horizon.acked().IsZero() {
+		t.Error("acknowledges without a plan")
+	} else if _, blank := d.horizon.forgotten(); !blank {
+		t.Error("an empty disk is not known to be one")
 	}
 }
 
@@ -144,7 +179,7 @@ func TestHearForgetsOthers(t *testing.T) {
 	h := &horizon{}
 	h.setPeer("gone", plan.Identity{Fleet: "x", Epoch: 9, Revision: 9})
 	h.setPeer("d2", plan.Identity{Fleet: "x", Epoch: 1, Revision: 1})
-	h.hear(2, map[string]bool{"d2": true, "d3": false})
+	h.hear(2, map[string]bool{"d2": true, "d3": false}, time.Now())
 	if got := h.heard(); len(got) != 1 || got[0].Director != "d2" {
 		t.Errorf("got %v, want d2 alone", got)
 	}

@@ -1,18 +1,23 @@
 package director
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/resolve"
+	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
 )
 
@@ -21,6 +26,7 @@ import (
 // newer one. It fetches the document's chunks by hash and offers what is whole
 // and verified to the loop. It alone writes the store's state.
 type librarian struct {
+	name     string // this director's
 	store    *store.Store
 	horizon  *horizon
 	courier  *courier
@@ -30,12 +36,14 @@ type librarian struct {
 	mail     chan gossip.Message // plan traffic of peers, bounded
 	ask      wake                // a heartbeat named a newer plan
 
-	wanted *plan.Sealed // a peer's newer plan whose document is not whole yet
-	chunks map[plan.Hash][]byte
-	sought plan.Identity // asked for last …
-	asked  time.Time     // … then
-	said   string        // why the last plan of a peer was refused: a line per change
+	wanted  *plan.Sealed // a peer's newer plan whose document is not whole yet
+	chunks  map[plan.Hash][]byte
+	sought  plan.Identity // asked for last …
+	asked   time.Time     // … then
+	without *lackingSpec  // by who reads the store
+	said    string        // why the last plan of a peer was refused: a line per change
 
+	places    func(...*spec.Set) []steer.Place
 	place     func(*inForce) // makes what the loop needs to place clients for it
 	confirmed func()         // the store holds the plan in force
 	changed   func()         // status changed
@@ -45,6 +53,9 @@ const (
 	storeTick    = 5 * time.Second
 	fetchTick    = time.Second
 	storeTimeout = 4 * time.Second
+	// replenishLooks is after how many looks at the store its pieces of the spec are
+	// counted: once a minute.
+	replenishLooks = 12
 	// A document may have 60 MiB: that takes its time over a thin line. A store that
 	// falls silent meanwhile is found out by the chunk at hand.
 	documentTimeout = time.Minute
@@ -62,6 +73,7 @@ func (l *librarian) run(ctx context.Context) error {
 	group.Go(func() error {
 		tick := time.NewTicker(storeTick)
 		defer tick.Stop()
+		looks := 0
 		for {
 			l.readStore(ctx)
 			select {
@@ -70,6 +82,9 @@ func (l *librarian) run(ctx context.Context) error {
 			case <-changed:
 			case <-tick.C:
 				l.readSpace(ctx)
+				if looks++; looks%replenishLooks == 0 {
+					l.replenish(ctx)
+				}
 			}
 		}
 	})
@@ -104,7 +119,7 @@ func (l *librarian) readStore(ctx context.Context) {
 	snap, err := l.store.Read(readCtx)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.state(storeState{problem: unread(snap, err)})
+			l.state(storeState{problem: unread(snap, err), newer: errors.Is(err, plan.ErrNewer)})
 		}
 		return
 	}
@@ -136,11 +151,37 @@ func (l *librarian) readSpace(ctx context.Context) {
 	l.changed()
 }
 
+// replenish writes what the store has lost of the spec in force. It is named by its
+// content, so that no plan, no fence and no person is needed.
+func (l *librarian) replenish(ctx context.Context) {
+	cur, state := l.horizon.current(), l.horizon.storeNow()
+	if cur == nil || state.problem != "" || state.plan != cur.sealed.Identity {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
+	defer cancel()
+	lacked, err := l.store.Replenish(ctx, slices.Collect(maps.Values(cur.all())))
+	if err != nil {
+		return // a store that is silent is told of elsewhere
+	}
+	if lacked > 0 {
+		l.log.Warn("the store had lost pieces of the spec in force, and has them again", slog.Int("pieces", lacked))
+	}
+}
+
 // unread says why a store cannot be used: silent, or holding what this version
 // cannot read.
 func unread(snap store.Snapshot, err error) string {
-	if snap.ModRevision != 0 {
-		return "the store holds a plan that cannot be read here: " + err.Error() + "; upgrade this director, or run `divert store recover` if the store is damaged"
+	var moved *store.Moved
+	switch {
+	case errors.As(err, &moved):
+		return moved.Error() + ": name it in this director's settings (etcd: {endpoints: [...]}) and start it anew with --replace"
+	case errors.Is(err, plan.ErrNewer):
+		return "the store holds a plan that is too new for this director: " + err.Error()
+	case snap.ModRevision != 0:
+		return "the store holds a plan that cannot be read: " + err.Error() + "; run `divert store recover`"
+	case errors.Is(err, store.ErrUnreadable):
+		return err.Error() + "; give the command another --id, or run `divert store recover`, which removes it"
 	}
 	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		return "the store does not answer; answers and failover go on, commands are refused until it does (" + err.Error() + ")"
@@ -152,50 +193,54 @@ func unread(snap store.Snapshot, err error) string {
 // offers it when it is newer than what is in force.
 func (l *librarian) learn(ctx context.Context, known plan.Identity, snap store.Snapshot) {
 	if snap.Sealed == nil {
-		if known.IsZero() {
-			l.state(storeState{ok: true})
-		} else {
-			l.state(storeState{ok: true, problem: fmt.Sprintf("the store is empty, but plan %d.%d is known: it was lost or replaced; run `divert store recover`", known.Epoch, known.Revision)})
-		}
+		l.state(storeState{ok: true, problem: core.Foreign(known, plan.Identity{})})
 		return
 	}
-	if problem := foreign(known, snap.Sealed.Identity); problem != "" {
+	if problem := core.Foreign(known, snap.Sealed.Identity); problem != "" {
 		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
 		return
 	}
-	l.state(storeState{ok: true, plan: snap.Sealed.Identity})
 	cur := l.horizon.current()
+	if problem := untrusted(cur, snap.Sealed); problem != "" {
+		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
+		return
+	}
+	l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: l.specless(snap.Sealed)})
 	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
-		l.horizon.confirm()
 		l.confirmed()
 		return
 	}
 	if cur != nil && cur.sealed.Identity.Compare(snap.Sealed.Identity) > 0 {
 		return // it came into force since the read
 	}
-	doc, err := l.document(ctx, snap.Sealed)
+	docs, err := l.documents(ctx, snap.Sealed)
+	if problem := specless(cur, snap.Sealed, err); problem != "" {
+		l.without = &lackingSpec{snap.Sealed.Identity, problem}
+		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
+		return
+	}
 	if err != nil {
 		l.log.Warn("the plan's document cannot be had yet", slog.Any("err", err))
 		return
 	}
-	l.offer(ctx, snap.Sealed, doc)
+	l.offer(ctx, snap.Sealed, docs...)
 }
 
-// foreign says why a store that holds this plan is not to be written to; "" =
-// it may be. S3, F25. Known is what was known before the store was read: a plan
-// that was committed since says nothing of what the read had to find.
-func foreign(known, found plan.Identity) string {
-	switch {
-	case known.IsZero():
+// lackingSpec is a plan whose document the store lacks.
+type lackingSpec struct {
+	id  plan.Identity
+	why string
+}
+
+// specless says again what was found to be missing of a plan that is still not in
+// force: what is said of the store must not come and go with each look.
+func (l *librarian) specless(found *plan.Sealed) string {
+	cur := l.horizon.current()
+	if l.without == nil || l.without.id != found.Identity || cur != nil && cur.sealed.Identity.Compare(found.Identity) >= 0 {
+		l.without = nil
 		return ""
-	case found.Fleet != known.Fleet:
-		return fmt.Sprintf("the store belongs to fleet %s, this director to %s: point it at its own store", found.Fleet, known.Fleet)
-	case found.Compare(known) < 0:
-		return fmt.Sprintf("the store holds plan %d.%d, older than %d.%d which is known: it was restored or replaced; run `divert store recover`", found.Epoch, found.Revision, known.Epoch, known.Revision)
-	case found.Compare(known) == 0 && found.Hash != known.Hash:
-		return fmt.Sprintf("the store holds another plan %d.%d (%s) than the one known (%s): it was replaced; run `divert store recover`", found.Epoch, found.Revision, found.Hash.Short(), known.Hash.Short())
 	}
-	return ""
+	return l.without.why
 }
 
 func (l *librarian) state(s storeState) {
@@ -213,20 +258,32 @@ func (l *librarian) state(s storeState) {
 	l.offered.up()
 }
 
-// document gets a plan's spec document: what is at hand when it is the same,
-// else chunk by chunk from the store.
-func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error) {
-	ref := s.Plan.GetSpec()
+// documents gets the spec documents that a plan needs.
+func (l *librarian) documents(ctx context.Context, s *plan.Sealed) ([][]byte, error) {
+	var out [][]byte
+	for _, ref := range s.Plan.Specs() {
+		doc, err := l.document(ctx, ref)
+		if err != nil {
+			return nil, fmt.Errorf("reading the chunks of plan %d.%d: %w", s.Identity.Epoch, s.Identity.Revision, err)
+		}
+		out = append(out, doc)
+	}
+	return out, nil
+}
+
+// document gets a spec document: what is at hand when it is the same, else chunk by
+// chunk from the store.
+func (l *librarian) document(ctx context.Context, ref *plan.SpecRef) ([]byte, error) {
 	chunks := map[plan.Hash][]byte{}
 	if cur := l.horizon.current(); cur != nil {
-		if cur.holds(ref) {
-			return cur.bytes, nil
+		if has := cur.holding(ref); has != nil {
+			return has.bytes, nil
 		}
-		maps.Copy(chunks, cur.chunks())
+		maps.Copy(chunks, cur.all())
 	}
 	read, err := l.store.Chunks(ctx, lacking(ref.GetChunks(), chunks))
 	if err != nil {
-		return nil, fmt.Errorf("reading the chunks of plan %d.%d: %w", s.Identity.Epoch, s.Identity.Revision, err)
+		return nil, err
 	}
 	maps.Copy(chunks, read)
 	return store.Join(ref, chunks)
@@ -234,24 +291,56 @@ func (l *librarian) document(ctx context.Context, s *plan.Sealed) ([]byte, error
 
 // offer prepares a plan and leaves it to the loop. What cannot be used leaves
 // the old plan in force (S7).
-func (l *librarian) offer(ctx context.Context, s *plan.Sealed, doc []byte) {
+func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 	var cur *plan.Sealed
 	if f := l.horizon.current(); f != nil {
 		cur = f.sealed
 	}
-	if err := plan.Trusted(cur, s); err != nil {
+	if err := follows(cur, s); err != nil {
 		l.log.Warn("plan refused", slog.Any("err", err))
 		return
 	}
-	f, err := l.horizon.texts.prepareAfter(l.horizon.newest(), s, doc)
+	f, err := l.horizon.texts.prepareAfter(l.horizon.newest(), s, docs...)
 	if err != nil {
 		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
 		return
 	}
+	if err := l.proved(f); err != nil {
+		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
+		return
+	}
+	f = f.on(l.name)
 	learn(ctx, l.resolver, f)
 	l.place(f)
 	l.horizon.offer(f)
 	l.offered.up()
+}
+
+// follows says why a plan must not replace the one in force: it is not trusted, or is no
+// successor of it (S3, S7). Cur may be nil.
+func follows(cur, next *plan.Sealed) error {
+	if err := plan.Trusted(cur, next); err != nil {
+		return err
+	}
+	if err := core.Check(cur, next); err != nil {
+		return fmt.Errorf("plan %d.%d of %s: %w", next.Identity.Epoch, next.Identity.Revision, next.Signer, err)
+	}
+	return nil
+}
+
+// proved decides by the specs that are new in a plan, and says what would be wrong with
+// the answers. Others were looked at when they came.
+func (l *librarian) proved(f *inForce) error {
+	cur := l.horizon.current()
+	for _, side := range []*inForce{f, f.trial} {
+		if side == nil || cur.holding(side.ref) != nil {
+			continue
+		}
+		if err := core.CheckAnswers(side.spec, side.sealed.Plan, l.places(side.spec)); err != nil {
+			return fmt.Errorf("plan %d.%d: %w", f.sealed.Identity.Epoch, f.sealed.Identity.Revision, err)
+		}
+	}
+	return nil
 }
 
 // fetch asks one peer for the newest plan that any live peer names, while it is
@@ -286,7 +375,16 @@ func (l *librarian) fetch() {
 }
 
 func (l *librarian) missing() [][]byte {
-	return lacking(l.wanted.Plan.GetSpec().GetChunks(), l.chunks)
+	return lacking(chunksOf(l.wanted.Plan), l.chunks)
+}
+
+// chunksOf lists the hashes of all chunks that a plan needs.
+func chunksOf(p *plan.Plan) [][]byte {
+	var out [][]byte
+	for _, ref := range p.Specs() {
+		out = append(out, ref.GetChunks()...)
+	}
+	return out
 }
 
 // lacking gives the hashes that none of the chunks at hand has.
@@ -313,7 +411,7 @@ func (l *librarian) message(ctx context.Context, m gossip.Message) {
 		l.courier.post(m.From, kindPlan, cur.sealed.Raw)
 	case kindChunkWant:
 		if len(m.Payload) == len(plan.Hash{}) {
-			if c, ok := cur.chunks()[plan.Hash(m.Payload)]; ok {
+			if c, ok := cur.all()[plan.Hash(m.Payload)]; ok {
 				l.courier.post(m.From, kindChunk, c)
 			}
 		}
@@ -339,7 +437,7 @@ func (l *librarian) received(ctx context.Context, cur *inForce, raw []byte) {
 	if s.Identity.Compare(cur.sealed.Identity) <= 0 || l.wanted != nil && s.Identity.Compare(l.wanted.Identity) <= 0 {
 		return
 	}
-	l.wanted, l.chunks = s, maps.Clone(cur.chunks())
+	l.wanted, l.chunks = s, maps.Clone(cur.all())
 	l.complete(ctx)
 	l.ask.up()
 }
@@ -349,8 +447,8 @@ func (l *librarian) receivedChunk(ctx context.Context, c []byte) {
 		return
 	}
 	sum := plan.Sum(c)
-	for _, h := range l.wanted.Plan.GetSpec().GetChunks() {
-		if plan.Hash(h) == sum {
+	for _, h := range chunksOf(l.wanted.Plan) {
+		if bytes.Equal(h, sum[:]) { // which may be no hash at all: only the writer's signature was checked
 			l.chunks[sum] = c
 		}
 	}
@@ -362,12 +460,17 @@ func (l *librarian) complete(ctx context.Context) {
 	if len(l.missing()) > 0 {
 		return
 	}
-	doc, err := store.Join(l.wanted.Plan.GetSpec(), l.chunks)
-	if err != nil {
-		l.log.Warn("a peer's plan is not whole", slog.Any("err", err))
-	} else {
-		l.offer(ctx, l.wanted, doc)
+	var docs [][]byte
+	for _, ref := range l.wanted.Plan.Specs() {
+		doc, err := store.Join(ref, l.chunks)
+		if err != nil {
+			l.log.Warn("a peer's plan is not whole", slog.Any("err", err))
+			l.wanted, l.chunks = nil, nil
+			return
+		}
+		docs = append(docs, doc)
 	}
+	l.offer(ctx, l.wanted, docs...)
 	l.wanted, l.chunks = nil, nil
 }
 

@@ -9,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
 )
 
 // TestFetchPace: each heartbeat that names a newer plan wakes the librarian. One
@@ -47,4 +50,34 @@ func TestFetchPace(t *testing.T) {
 			t.Errorf("a newer one still: asked %d times, want at once", got)
 		}
 	})
+}
+
+// TestPlanOfNoHashes: a plan that one director signs and that names its document by what is
+// no hash brings down nobody who asks for it.
+func TestPlanOfNoHashes(t *testing.T) {
+	m, n := standing(t)
+	cur := n.horizon.current()
+	for _, ref := range []*plan.SpecRef{
+		{Hash: make([]byte, 32), Size: 1, Chunks: [][]byte{{1}}},
+		{Hash: []byte{1}, Size: 1, Chunks: cur.ref.GetChunks()},
+		{Hash: cur.ref.GetHash(), Size: 1, Chunks: [][]byte{{1}}},
+		{},
+	} {
+		p := proto.CloneOf(cur.sealed.Plan)
+		p.Revision, p.Parent, p.Spec = p.GetRevision()+1, cur.sealed.Identity.Hash[:], ref
+		sealed, err := plan.Sign(p, m.nodes[1].name, m.nodes[1].key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &librarian{
+			name: "d1", horizon: n.horizon, courier: newCourier(func(string, uint8, []byte) error { return nil }, slog.New(slog.DiscardHandler)),
+			offered: newWake(), ask: newWake(), log: slog.New(slog.DiscardHandler), changed: func() {},
+		}
+		l.message(t.Context(), gossip.Message{Kind: kindPlan, From: "d2", Payload: sealed.Raw})
+		l.message(t.Context(), gossip.Message{Kind: kindChunk, From: "d2", Payload: []byte("x")})
+		l.offer(t.Context(), sealed, cur.bytes)
+		if n.horizon.newest() != cur {
+			t.Errorf("%v: it is taken", ref)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/store/fsys"
 )
 
 // links is what a director needs of its ties to the others: gossip, or nothing.
@@ -62,7 +63,7 @@ func (d *Director) awaitDisk(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if _, err := gossip.LoadIdentity(d.settings.DataDir, d.settings.Name); err == nil {
+		if _, err := gossip.LoadIdentity(fsys.Folder{FS: fsys.OS{}, Dir: d.settings.DataDir}, d.settings.Name); err == nil {
 			return ErrWritable
 		}
 	}

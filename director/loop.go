@@ -61,15 +61,17 @@ type loop struct {
 	exchange      *exchange
 	planned       wake // the spec files': a plan came into force
 	wakeup        wake
-	plans         func(gossip.Message)      // the librarian's mail, never blocking
-	panel         func(gossip.Message)      // the panel's mail, never blocking
+	plans, panel  func(gossip.Message)      // the mail of the librarian and of the panel, never blocking
+	loads         func(gossip.Message)      // the mail of loads, never blocking
+	words         func(gossip.Message)      // mail about emergencies, never blocking
+	urgent        overlay                   // what operators have said while the store is away
 	renamed       atomic.Bool               // hostnames have other addresses
 	newer         wake                      // a heartbeat names a newer plan
 	save          wake                      // the saver's: plan or certificates changed
 	stepped       wake                      // the saver's, which may wait: a return took a step
 	changed       func()                    // status changed
 	running       bool                      // run has begun; before, New takes the last good state into force
-	clocks        clocks                    // what the others' heartbeats say of ours
+	clocks        core.Clocks               // what the others' heartbeats say of ours
 	proberStalled atomic.Pointer[time.Time] // when the prober last stood still; nil = not since looked
 	abstains      func() string             // why this director does not vote; "" = it does
 
@@ -93,6 +95,7 @@ type loop struct {
 	readmits  map[string]time.Time // override ID -> since when on our clock
 	alarms    map[string]string    // by director
 	unfit     *earth               // that no table could be made by
+	history   *history             // of what is told; nil = none is kept
 }
 
 // outbox is what the loop needs of gossip.
@@ -120,9 +123,9 @@ func (l *loop) run(ctx context.Context) error {
 			q(l.now())
 		case <-l.wakeup:
 		case <-tick.C:
-			l.watchdog()
 		}
 		l.drain()
+		l.watchdog()
 		l.step(l.now())
 	}
 }
@@ -143,11 +146,12 @@ func (l *loop) drain() {
 }
 
 // watchdog notices that this process itself stood still: what was in flight
-// then says nothing about others.
+// then says nothing about others, and what waited for it is old.
 func (l *loop) watchdog() {
 	now := l.now()
 	if gap := now.Sub(l.ticked); gap > stallLimit+loopTick {
 		l.observer.Stalled(now)
+		l.book.Slept(gap, now)
 		l.shown.stalls.Inc()
 	}
 	if at := l.proberStalled.Swap(nil); at != nil {
@@ -187,6 +191,9 @@ func (l *loop) step(now time.Time) {
 		l.dirty, l.decided = true, false
 		l.stepped.up() // or a crash would have clients taken from who is back for long
 	}
+	if l.urgent.due() {
+		l.dirty, l.decided = true, false
+	}
 	if l.dirty {
 		l.decide()
 	}
@@ -221,12 +228,12 @@ func (l *loop) adopt(now time.Time) {
 // be made of it, and the old plan stays.
 func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	old := l.horizon.current()
-	if old == nil || old.spec != f.spec {
-		l.book.SetSubjects(subjects(f.spec), now)
+	if old == nil || !sameSpecs(old, f) {
+		l.book.SetSubjects(subjects(f.specs()...), now)
 	}
 	if !l.decideOn(f, l.earth.Load()) {
-		if old != nil && old.spec != f.spec {
-			l.book.SetSubjects(subjects(old.spec), now)
+		if old != nil && !sameSpecs(old, f) {
+			l.book.SetSubjects(subjects(old.specs()...), now)
 		}
 		return false
 	}
@@ -234,14 +241,15 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 		l.log.Warn("the plan holds what this version would refuse; it serves what it can read of it",
 			slog.Int("problems", len(f.doubts)), slog.Any("first", f.doubts[0]))
 	}
-	roster := rosterOf(f.sealed.Plan)
-	if old == nil || old.spec != f.spec || !slices.Equal(roster, rosterOf(old.sealed.Plan)) {
+	roster := core.Voters(f.sealed.Plan)
+	if old == nil || !sameSpecs(old, f) || !slices.Equal(roster, core.Voters(old.sealed.Plan)) {
 		l.book.SetRoster(roster, f.spec.Fleet.QuorumObservers)
-		probes, watched := targets(f.spec, roster, l.name)
+		specs := f.specs()
+		probes, watched := targets(specs[0], roster, l.name, specs[1:]...)
 		l.observer.Set(watched)
 		l.prober.Set(probes)
-		l.resolver.Set(hostnames(f.spec))
-		l.publish.SetPeers(peersOf(roster, l.name))
+		l.resolver.Set(hostnames(specs...))
+		l.publish.SetPeers(core.Others(roster, l.name))
 	}
 	l.setReadmits(f, now)
 	l.horizon.swap(f)
@@ -250,24 +258,6 @@ func (l *loop) takeForce(f *inForce, now time.Time) bool {
 	l.outbox.Refresh()
 	l.ticked = l.now() // as in decideOn
 	return true
-}
-
-func rosterOf(p *plan.Plan) []health.Director {
-	var out []health.Director
-	for _, d := range p.Active() {
-		out = append(out, health.Director{Name: d.GetName(), Site: d.GetSite()})
-	}
-	return out
-}
-
-func peersOf(roster []health.Director, self string) []string {
-	var out []string
-	for _, d := range roster {
-		if d.Name != self {
-			out = append(out, d.Name)
-		}
-	}
-	return out
 }
 
 // setReadmits tells the observer which waits a person has ended.
@@ -315,6 +305,7 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 		l.log.Info("more transitions", slog.Int("subjects", n), slog.String("how", how))
 	}
 	l.dirty = true
+	l.history.transitions(certs, l.now())
 	l.unshown = true
 	l.save.up()
 	l.changed()
@@ -340,34 +331,6 @@ func (l *loop) moved() bool {
 	return l.flips.all || len(l.flips.changes) > 0
 }
 
-// flips is what has changed since the last decision.
-type flips struct {
-	changes []health.Change
-	all     bool // anything may have
-}
-
-func (f *flips) take(b *health.Book) {
-	changed := b.Changes()
-	f.all = f.all || changed == nil
-	if f.changes == nil {
-		f.changes = changed
-	} else {
-		f.changes = append(f.changes, changed...)
-	}
-}
-
-// given is what a decider wants to know of it, once.
-func (f *flips) given() []health.Change {
-	out := f.changes
-	if f.all {
-		out = nil
-	} else if out == nil {
-		out = []health.Change{}
-	}
-	*f = flips{}
-	return out
-}
-
 // decideOn puts the table of a decision in place, and with it the earth that it is
 // made by; false: it cannot be made.
 func (l *loop) decideOn(f *inForce, on *earth) bool {
@@ -375,8 +338,9 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 	fit := on.fit(f.spec)
 	l.flips.take(l.book)
 	l.ramps.look(f.spec, l.book, &l.flips, l.now())
+	changed := l.flips.given()
 	decision := l.decider.Decide(steer.Input{
-		Spec: f.spec, Plan: f.sealed.Plan, States: l.book.Standing(), Returns: l.ramps.returns, Earlier: l.ramps.earlier, Changed: l.flips.given(), Places: fit.places,
+		Spec: f.spec, Plan: l.urgent.over(f.sealed.Plan), States: l.book.Standing(), Returns: l.ramps.returns, Earlier: l.ramps.earlier, Changed: changed, Places: fit.places,
 	})
 	var before *answer.Table
 	if l.describer.spec == f.spec {
@@ -391,13 +355,16 @@ func (l *loop) decideOn(f *inForce, on *earth) bool {
 		l.log.Error("table refused, the old one stays in force", slog.Any("err", err))
 		l.shown.compileErrors.Inc()
 		l.decided = false // the decider was told what has changed, and the table does not hold it
+		l.history.untold()
 		return false
 	}
 	l.table.Store(table)
+	l.urgent.took()
 	l.earth.Store(on)
 	l.prepared.Store(l.decider.Prepared())
-	l.tellMoves(l.decision, decision, func(s health.Subject) bool { return l.votedUp(s, l.now()) })
+	l.tellMoves(l.decision, decision, func(s health.Subject) bool { return l.book.VotedUp(s, l.now()) })
 	l.decision, l.decided, l.dirty = decision, true, false
+	l.history.tell(l, f, on, changed)
 	l.shown.decided(f)
 	l.verdicts = time.Time{} // shown with the next heartbeat
 	l.shown.compile.Observe(time.Since(start).Seconds())
@@ -458,12 +425,12 @@ func (l *loop) tend(now time.Time) {
 	if f == nil {
 		return
 	}
-	others, there := peersOf(rosterOf(f.sealed.Plan), l.name), map[string]bool{}
+	others, there := core.Others(core.Voters(f.sealed.Plan), l.name), map[string]bool{}
 	for _, name := range others {
 		_, at, ok := l.book.Peer(name)
 		there[name] = ok && now.Sub(at) <= 10*time.Second
 	}
-	l.horizon.hear(len(others), there)
+	l.horizon.hear(len(others), there, now)
 	if alarms := l.outbox.Alarms(); !maps.Equal(alarms, l.alarms) {
 		for name, what := range alarms {
 			if l.alarms[name] != what {
@@ -482,9 +449,8 @@ func (l *loop) tend(now time.Time) {
 	}
 }
 
-// inspect runs a question on the loop, which alone may look at votes. One that
-// the loop has taken is waited for whatever becomes of ctx: it still writes into
-// its asker's variables.
+// inspect runs a question on the loop, which alone may look at votes. One that the loop
+// has taken is waited for whatever becomes of ctx: it still writes into its asker's variables.
 func (l *loop) inspect(ctx context.Context, ask func(time.Time)) error {
 	done := make(chan struct{})
 	select {
@@ -496,5 +462,5 @@ func (l *loop) inspect(ctx context.Context, ask func(time.Time)) error {
 	}
 }
 
-// sortedNames orders the keys of a map for people.
+// sortedNames orders keys for people.
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -121,7 +121,7 @@ func (m *mesh) node(name string, key ed25519.PrivateKey) *node {
 		shown: newMetrics(reg, "test", func() time.Duration { return 0 }), log: slog.New(slog.DiscardHandler), now: time.Now,
 		reports: make(chan health.Report, 64), messages: make(chan gossip.Message, 64), queries: make(chan func(time.Time)), exchange: newExchange(),
 		wakeup: newWake(), newer: newWake(), save: newWake(), stepped: newWake(), changed: func() {}, abstains: func() string { return "" },
-		plans: func(gossip.Message) {}, panel: func(gossip.Message) {},
+		plans: func(gossip.Message) {}, panel: func(gossip.Message) {}, words: func(gossip.Message) {},
 	}
 	n.loop.describer.resolved = n.loop.resolver.Records
 	n.loop.earth.Store(newEarth(m.geo))

@@ -4,15 +4,27 @@ import (
 	"net/netip"
 
 	"github.com/divertdns/divert/director/gossip"
+	"github.com/divertdns/divert/director/plan"
 )
 
 // meta is what this director says of itself.
 func (d *Director) meta() gossip.Meta {
-	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil}
+	m := gossip.Meta{Fleet: d.fleet(), Site: d.settings.Site, HasPlan: d.horizon.current() != nil, Reads: plan.Reader}
 	if d.dns != nil && d.links != nil {
 		m.DNS, m.Geo = reachable(d.dns.Addrs(), d.links), d.geoHash()
 	}
 	return m
+}
+
+// readers says what the directors that gossip now can read of plans.
+func (d *Director) readers() map[string]uint32 {
+	out := map[string]uint32{d.settings.Name: plan.Reader}
+	for _, m := range d.links.Members() {
+		if m.Name != d.settings.Name {
+			out[m.Name] = m.Meta.Reads
+		}
+	}
+	return out
 }
 
 // reachable picks the address at which peers ask this director's DNS: the one

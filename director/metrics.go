@@ -26,6 +26,8 @@ type metrics struct {
 	overflow            *prometheus.CounterVec
 	endpoints           *prometheus.GaugeVec
 	returning           *prometheus.GaugeVec
+	paced               *prometheus.GaugeVec
+	stalled             *prometheus.GaugeVec
 	subjects            *prometheus.GaugeVec
 	votes               *prometheus.GaugeVec
 	bounds              *prometheus.GaugeVec
@@ -86,6 +88,12 @@ func newMetrics(reg prometheus.Registerer, version string, planAge func() time.D
 		returning: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_endpoints_returning", Help: "Endpoints that have returned and get a share of their clients yet, by service and that share in percent.",
 		}, []string{"service", "share"}),
+		paced: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_drain_moved_ratio", Help: "Share of the clients that have left the scope of a drain that goes, or ends, in steps, with what it is at (moving, held, rolling back, rolled back, returning, done).",
+		}, []string{"scope", "state"}),
+		stalled: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "divert_drain_stalled", Help: "1 while the next step of a drain is later than three in four of its own steps were.",
+		}, []string{"scope"}),
 		subjects: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "divert_subjects", Help: "Subjects by their state in force.",
 		}, []string{"state"}),
@@ -118,6 +126,7 @@ func (m *metrics) observe(l *loop, now time.Time) {
 	m.isolated.Set(yes(l.book.Isolated(now)))
 	m.hears.Set(float64(l.book.Hears(now)))
 	m.behind.Set(yes(l.horizon.behind()))
+	m.paces(l.horizon.current(), now)
 	m.dependencies.Reset()
 	for _, d := range l.observer.Dependencies() {
 		m.dependencies.WithLabelValues(d.Via).Set(1)
@@ -173,7 +182,7 @@ func (m *metrics) verdicts(l *loop, d steer.Decision) {
 	healths := [...]steer.Health{steer.HealthUnknown, steer.Healthy, steer.Degraded, steer.Failed}
 	endpoints := map[string]*[len(healths)]int{}
 	now := l.now()
-	up := func(s health.Subject) bool { return l.votedUp(s, now) }
+	up := func(s health.Subject) bool { return l.book.VotedUp(s, now) }
 	last, lastCounts := (*steer.Ruling)(nil), [len(healths)]int{}
 	for i := range d.Services {
 		s := &d.Services[i]
@@ -237,3 +246,15 @@ func newMirrorMetrics(reg prometheus.Registerer) *mirrorMetrics {
 
 func (m *mirrorMetrics) seen(name string, ok bool) { m.up.WithLabelValues(name).Set(yes(ok)) }
 func (m *mirrorMetrics) forget(name string)        { m.up.DeleteLabelValues(name) }
+
+// planAge is since when the store has not confirmed the plan in force.
+func (d *Director) planAge() time.Duration {
+	at := d.confirmed.Load()
+	if at == nil {
+		if f := d.horizon.current(); f != nil {
+			return d.now().Sub(f.sealed.Plan.GetWritten().AsTime())
+		}
+		return 0
+	}
+	return d.now().Sub(*at)
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
@@ -49,7 +50,7 @@ func (p *panel) conclude(a *asking) api.Probing {
 		absent = absent || o.State != "answered"
 		o.State, o.Why = unanswered(*o, known[o.Name])
 	}
-	roster := rosterOf(a.plan.sealed.Plan)
+	roster := core.Voters(a.plan.sealed.Plan)
 	assignment := health.NewAssignment(roster)
 	quorum := health.QuorumOf(roster, a.plan.spec.Fleet.QuorumObservers)
 	sights := make([]map[health.Subject]seen, len(a.members))

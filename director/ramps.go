@@ -46,11 +46,11 @@ func (r *ramps) look(set *spec.Set, book *health.Book, f *flips, now time.Time) 
 	}
 	take := func(s health.Subject) {
 		chain := book.Chain(s)
-		if back, step, ok := r.of(chain, now); ok {
+		if back, step, ok := steer.ReturnOf(r.steps, chain, now); ok {
 			returns[s] = back
 			wait(step)
 		}
-		if list, step := r.before(chain, now); len(list) > 0 {
+		if list, step := steer.ReturnsBefore(r.steps, chain, now); len(list) > 0 {
 			earlier[s] = list
 			wait(step)
 		}
@@ -81,49 +81,4 @@ func (r *ramps) look(set *spec.Set, book *health.Book, f *flips, now time.Time) 
 	if !maps.EqualFunc(r.earlier, earlier, slices.Equal) {
 		r.earlier = earlier
 	}
-}
-
-// of says how far a subject has come back, and when that changes; not ok: it counts no
-// more, or never did. It has come back only if it was down here: a director that is told
-// of an old transition for the first time has sent its clients there all along.
-func (r *ramps) of(c health.Chain, now time.Time) (back steer.Return, next time.Time, ok bool) {
-	if c.State() != health.Up {
-		return steer.Return{}, time.Time{}, false
-	}
-	return r.step(c.Past, len(c.Past)-1, now)
-}
-
-// before lists the returns of a subject that would count still, had it not fallen after
-// them, oldest first, and says when that changes.
-func (r *ramps) before(c health.Chain, now time.Time) (list []steer.Return, next time.Time) {
-	past := len(c.Past)
-	if c.State() == health.Up {
-		past--
-	}
-	for i := range past {
-		back, step, ok := r.step(c.Past, i, now)
-		if !ok {
-			continue
-		}
-		if list = append(list, back); next.IsZero() || step.Before(next) {
-			next = step
-		}
-	}
-	return list, next
-}
-
-// step says how far the return is that is the i-th transition of a subject.
-func (r *ramps) step(past []health.Moment, i int, now time.Time) (back steer.Return, next time.Time, ok bool) {
-	if i < 1 || health.After(past[i].N) != health.Up || health.After(past[i-1].N) != health.Down {
-		return steer.Return{}, time.Time{}, false
-	}
-	back.At = past[i].Since
-	age := now.Sub(back.At)
-	for _, step := range r.steps {
-		if age < step {
-			return back, back.At.Add(step), true
-		}
-		back.Age = step
-	}
-	return steer.Return{}, time.Time{}, false
 }

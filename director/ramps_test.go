@@ -165,8 +165,7 @@ func TestRampOfADirector(t *testing.T) {
 		{"two transitions were missed, and it was up", past(1, 2, 4), 0, "no"},
 	}
 	for _, tc := range tests {
-		r := ramps{spec: set, steps: steer.Steps(set)}
-		back, next, ok := r.of(tc.chain, now.Add(tc.after))
+		back, next, ok := steer.ReturnOf(steer.Steps(set), tc.chain, now.Add(tc.after))
 		got := "no"
 		if ok {
 			got = fmt.Sprintf("%s, next %s", back.Age, next.Sub(back.At))

@@ -30,7 +30,7 @@ func TestReportWakesTheLoop(t *testing.T) {
 				n := m.nodes[0]
 				time.Sleep(loopTick / 2) // between two ticks
 				synctest.Wait()
-				d := &Director{loop: n.loop}
+				d := &Director{loop: n.loop, loads: &loads{}}
 				for range tc.times {
 					d.report(tc.report)
 				}

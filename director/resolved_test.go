@@ -183,7 +183,7 @@ func BenchmarkRename(b *testing.B) {
 	if set == nil {
 		b.Fatal(problemsError(problems))
 	}
-	zones, _, err := new(zoneTexts).static(set, &plan.Plan{})
+	zones, _, err := new(zoneTexts).static(set, serialsOf(&plan.Plan{}, false))
 	if err != nil {
 		b.Fatal(err)
 	}

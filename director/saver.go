@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,10 +31,10 @@ type saver struct {
 	log      *slog.Logger
 	shown    *metrics
 
-	failing bool
-	saved   plan.Identity // the last one written; by run alone
-	told    wake          // something new is on disk
-	acked   plan.Identity // what the store was told; by tellStore alone
+	trouble atomic.Pointer[string] // why the last write failed; nil: it did not
+	saved   plan.Identity          // the last one written; by run alone
+	told    wake                   // something new is on disk
+	acked   plan.Identity          // what the store was told; by tellStore alone
 }
 
 const (
@@ -130,18 +131,9 @@ func (s *saver) save(ctx context.Context) bool {
 	if f == nil {
 		return true
 	}
-	if err := s.write(f, image.Bytes()); err != nil {
-		if !s.failing {
-			s.log.Error("state cannot be written: answers go on, but this director acknowledges no new plan", slog.Any("err", err))
-		}
-		s.failing = true
-		s.shown.saveErrors.Inc()
+	if !s.wrote(s.write(f, image.Bytes())) {
 		return false
 	}
-	if s.failing {
-		s.log.Info("state is written again")
-	}
-	s.failing = false
 	if f.sealed.Identity != s.saved {
 		s.saved = f.sealed.Identity
 		giveBack(len(f.bytes))
@@ -151,9 +143,31 @@ func (s *saver) save(ctx context.Context) bool {
 	return true
 }
 
+// wrote notes, logs and counts what became of a write; false: it failed.
+func (s *saver) wrote(err error) bool {
+	if err == nil {
+		if s.trouble.Swap(nil) != nil {
+			s.log.Info("state is written again")
+		}
+		return true
+	}
+	why := err.Error()
+	if s.trouble.Swap(&why) == nil {
+		s.log.Error("state cannot be written: answers go on, but this director acknowledges no new plan", slog.Any("err", err))
+	}
+	s.shown.saveErrors.Inc()
+	return false
+}
+
 func (s *saver) write(f *inForce, image []byte) error {
+	var canary []byte
+	if t := f.tried(); t != nil {
+		canary = t.bytes
+	}
+	lost, blank := s.horizon.forgotten()
 	return s.disk.Save(store.Generation{
-		Plan: f.sealed.Raw, Doc: f.bytes, Health: image, Resolved: s.resolver.Save(), Highest: s.horizon.known(), Saved: s.loop.now(),
+		Lost: lost, Blank: blank,
+		Plan: f.sealed.Raw, Doc: f.stable().bytes, Canary: canary, Health: image, Resolved: s.resolver.Save(), Highest: s.horizon.known(), Saved: s.loop.now(),
 	})
 }
 

@@ -2,7 +2,10 @@ package director
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +13,23 @@ import (
 
 	"github.com/divertdns/divert/health"
 )
+
+// TestUnwrittenStateAlerts: a disk that takes no state is an alert for as long as that is so.
+func TestUnwrittenStateAlerts(t *testing.T) {
+	d := onDisk(t, sound, 7)
+	told := func() bool {
+		return slices.ContainsFunc(d.status().Alerts, func(a string) bool { return strings.Contains(a, "state cannot be written") })
+	}
+	if told() {
+		t.Error("an alert before anything failed")
+	}
+	if d.saver.wrote(errors.New("no space left on device")); !told() {
+		t.Error("no alert of a write that failed")
+	}
+	if d.saver.wrote(nil); told() {
+		t.Error("an alert after a write that did not fail")
+	}
+}
 
 // TestStepsAreSaved: the age of a return is written within seconds of each of its steps,
 // so that a crash does not have a director begin them anew, and take clients from a site

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/director/store/fsys"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
 )
@@ -75,7 +75,7 @@ func (o *ServeOptions) openFront(ctx context.Context, h **heir) (f *front, err e
 		return f, err
 	}
 	// Two directors on one folder are told apart here, before they meet at a port.
-	if err := os.MkdirAll(o.Settings.DataDir, 0o700); err == nil {
+	if err := fsys.MkdirAll(fsys.OS{}, o.Settings.DataDir, 0o700); err == nil {
 		unlock, err := store.LockDir(o.Settings.DataDir)
 		if err == nil {
 			unlock()

@@ -19,6 +19,7 @@ import (
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/director/store/fsys"
 	"github.com/divertdns/divert/dnsserver/geo"
 )
 
@@ -292,7 +293,7 @@ func TestReplaceTakesTheNextBoot(t *testing.T) {
 	s := newStage(t)
 	boot := func() uint64 {
 		t.Helper()
-		id, err := gossip.LoadIdentity(s.settings.DataDir, "d1")
+		id, err := gossip.LoadIdentity(fsys.Folder{FS: fsys.OS{}, Dir: s.settings.DataDir}, "d1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
@@ -106,7 +107,7 @@ func (s *softs) run(ctx context.Context) error {
 		changed := s.changes.changed()
 		now := s.now()
 		if f := s.horizon.current(); f != nil && f != seen {
-			if seen == nil || seen.spec != f.spec || !slices.Equal(rosterOf(seen.sealed.Plan), rosterOf(f.sealed.Plan)) {
+			if seen == nil || seen.spec != f.spec || !slices.Equal(core.Voters(seen.sealed.Plan), core.Voters(f.sealed.Plan)) {
 				s.sources.counters(f.spec, counters, s.log)
 				asks = s.take(f, asks, counters)
 				next = now
@@ -168,7 +169,7 @@ func earlier(a, b time.Time) time.Time {
 
 // take makes the questions of a plan in force; what is known of those that stay, stays.
 func (s *softs) take(f *inForce, old map[string]*softAsk, counters map[string]*watchedCounter) map[string]*softAsk {
-	out := softAsks(f.spec, rosterOf(f.sealed.Plan), s.name)
+	out := softAsks(f.spec, core.Voters(f.sealed.Plan), s.name)
 	for def, a := range out {
 		if c := counters[a.cluster]; c != nil {
 			a.counter = c.counter

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
@@ -235,7 +236,7 @@ func TestSoftProbes(t *testing.T) {
 func TestSoftAsksAreShared(t *testing.T) {
 	names := []string{"d1", "d2", "d3", "d4", "d5", "d6", "d7"}
 	f := softForce(t, softSpec, names...)
-	roster := rosterOf(f.sealed.Plan)
+	roster := core.Voters(f.sealed.Plan)
 	observers := map[health.Subject]int{}
 	for _, me := range names {
 		for def, a := range softAsks(f.spec, roster, me) {

@@ -52,6 +52,9 @@ func (d *Director) status() api.Status {
 		out.Store = "not asked: this director's data folder cannot be written"
 		out.Alerts = append(out.Alerts, "the data folder cannot be written: this director answers DNS from its last good state and does nothing else: "+d.mute.Error())
 	}
+	if why := d.saver.trouble.Load(); why != nil {
+		out.Alerts = append(out.Alerts, "state cannot be written: answers go on, but this director acknowledges no new plan: "+*why)
+	}
 	d.describeGeo(&out)
 	problems, pending, note := d.folders.standing()
 	for _, p := range problems {
@@ -72,7 +75,7 @@ func (d *Director) status() api.Status {
 	id := f.sealed.Identity
 	out.Plan = &api.Plan{
 		Fleet: id.Fleet, Epoch: id.Epoch, Revision: id.Revision, Hash: id.Hash.String(),
-		Writer: f.sealed.Plan.GetWriter(), Written: f.sealed.Plan.GetWritten().AsTime(), Age: d.planAge(),
+		Writer: f.sealed.Plan.GetWriter(), Written: f.sealed.Plan.GetWritten().AsTime(), Age: d.planAge().Seconds(),
 	}
 	out.Behind = d.horizon.behind()
 	for _, o := range f.sealed.Plan.GetOverrides() {
@@ -88,10 +91,18 @@ func (d *Director) status() api.Status {
 	if why := d.clock(ctx); why != "" {
 		out.Alerts = append(out.Alerts, "this director neither leads nor signs: "+why)
 	}
+	d.loads.describe(&out, f)
 	d.describeOverdue(ctx, &out, f)
+	d.describeInterlocks(ctx, &out, f)
+	d.describePaces(ctx, &out, f)
+	d.describeEmergencies(ctx, &out, f)
+	d.describeRollout(ctx, &out, f)
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
 	d.softs.describe(&out)
+	if alert := d.history.alert(); alert != "" {
+		out.Alerts = append(out.Alerts, alert)
+	}
 	return out
 }
 
@@ -120,7 +131,7 @@ func (d *Director) describeOverdue(ctx context.Context, out *api.Status, f *inFo
 		return
 	}
 	for _, late := range core.Overdue(core.State{
-		Plan: f.sealed, Doc: f.doc, Spec: f.spec, States: states, Observed: observed, Now: out.Now, Me: d.settings.Name,
+		Plan: f.sealed, Doc: f.stable().doc, Spec: f.stable().spec, States: states, Observed: observed, Now: out.Now, Me: d.settings.Name,
 	}) {
 		waits := strings.Join(late.Waits, "; ")
 		if waits == "" && out.Leader == "" {
@@ -128,6 +139,24 @@ func (d *Director) describeOverdue(ctx context.Context, out *api.Status, f *inFo
 		}
 		out.Alerts = append(out.Alerts, strings.TrimSuffix(fmt.Sprintf("%s of %s is overdue since %s: %s", strings.ToLower(late.Override.GetKind().String()),
 			late.Override.GetScope(), late.Override.GetEnd().AsTime().Format(time.RFC3339), waits), ": "))
+	}
+}
+
+// describeInterlocks says how the interlocks stand, and alerts of those that do not
+// hold.
+func (d *Director) describeInterlocks(ctx context.Context, out *api.Status, f *inForce) {
+	if len(f.stable().spec.Interlocks) == 0 {
+		return
+	}
+	var states map[health.Subject]health.State
+	if err := d.loop.inspect(ctx, func(time.Time) { states = d.loop.book.States() }); err != nil {
+		return // said already
+	}
+	out.Interlocks = core.Interlocks(core.State{Plan: f.sealed, Spec: f.stable().spec, States: states})
+	for _, s := range out.Interlocks {
+		if s.State == core.StandingBroken {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("interlock %s is broken: %s", s.Name, s.Why))
+		}
 	}
 }
 
@@ -191,11 +220,13 @@ func (l *loop) describe(out *api.Status, now time.Time) {
 // suspect names a probe that has never passed anywhere.
 func (l *loop) suspect(f *inForce, s health.Suspect) string {
 	name, services := l.prepared.Load().Name(s.Subjects[0]), []string{}
-	eachService(f.spec, func(svc *spec.GlobalService, _ string, of steer.SubjectOf) {
-		if n := len(services); of.Subject.Def == s.Def && (n == 0 || services[n-1] != svc.Name) {
-			services = append(services, svc.Name)
-		}
-	})
+	for _, set := range f.specs() {
+		eachService(set, func(svc *spec.GlobalService, _ string, of steer.SubjectOf) {
+			if of.Subject.Def == s.Def && !slices.Contains(services, svc.Name) {
+				services = append(services, svc.Name)
+			}
+		})
+	}
 	if len(services) > 0 {
 		name += " of " + some(services, 1)
 	}
@@ -213,6 +244,9 @@ func cluster(c *spec.Cluster, sites []api.Site) api.Cluster {
 		counts[s.Health]++
 		if s.Drained != "" {
 			out.Drained = s.Drained
+		}
+		if s.Paced != "" {
+			out.Paced = s.Paced
 		}
 		if s.Serving {
 			out.Serving++
@@ -239,14 +273,17 @@ func cluster(c *spec.Cluster, sites []api.Site) api.Cluster {
 func (l *loop) service(f *inForce, s *steer.Service, now time.Time) api.Service {
 	def := f.spec.Service(s.Name)
 	out := api.Service{Name: s.Name, Hosts: s.Hosts, Policy: def.Steering.Policy.String(), Observing: s.Observing, Alerts: s.Alerts}
-	healths := slices.Collect(s.Healths(func(sub health.Subject) bool { return l.votedUp(sub, now) }))
+	healths := slices.Collect(s.Healths(func(sub health.Subject) bool { return l.book.VotedUp(sub, now) }))
 	for i, site := range s.Sites() {
 		v := api.Site{
-			Cluster: site.Cluster, Health: healths[i].String(), Serving: site.Serving, Drained: site.Drained, Why: site.Why,
+			Cluster: site.Cluster, Health: healths[i].String(), Serving: site.Serving, Drained: site.Drained, Paced: site.Paced, Why: site.Why,
 			Addresses: []api.Address{},
 		}
 		if site.Share < 100 {
 			v.Share = site.Share
+		}
+		if site.Kept < 100 {
+			v.Kept = site.Kept
 		}
 		var returns []string
 		var within bound
@@ -307,28 +344,6 @@ func (l *loop) subject(set *spec.Set, of steer.SubjectOf, now time.Time) api.Sub
 	return out
 }
 
-// votedUp tells whether a quorum now sees a subject up.
-func (l *loop) votedUp(s health.Subject, now time.Time) bool {
-	up := 0
-	for _, o := range l.book.Opinions(s, now) {
-		if o.Counted && o.State == health.Up && !o.Leans {
-			up++
-		}
-	}
-	return up >= l.book.Quorum().Votes
-}
-
-// observed gives what fresh votes say of subjects that have no certificate.
-func (l *loop) observed(now time.Time) map[health.Subject]health.State {
-	out := map[health.Subject]health.State{}
-	for s, state := range l.book.States() {
-		if state == health.Unknown && l.votedUp(s, now) {
-			out[s] = health.Up
-		}
-	}
-	return out
-}
-
 // peers gives what is known of each registered director; nil: ctx ended before
 // the loop could say.
 func (d *Director) peers(ctx context.Context) []peerView {
@@ -372,15 +387,16 @@ func overrideView(o *plan.Override, now time.Time) api.Override {
 	}
 	if o.GetEnd() != nil {
 		end := o.GetEnd().AsTime()
-		v.End, v.Overdue = &end, now.After(end)
+		v.End, v.Overdue = &end, now.After(end) && !o.Ends()
 	}
+	v.Pace = paceView(o)
 	return v
 }
 
 // Spec gives the resources of the plan in force.
 func (d *Director) Spec() []spec.Raw {
 	if f := d.horizon.current(); f != nil {
-		return core.Raws(f.doc)
+		return core.Raws(f.stable().doc)
 	}
 	return nil
 }
@@ -436,9 +452,6 @@ func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 // Audit lists the audit records in the store: every effective change of intent
 // (S15).
 func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.AuditRecord, error) {
-	if f := d.horizon.current(); from == 0 && f != nil && f.sealed.Identity.Revision > uint64(limit) {
-		from = f.sealed.Identity.Revision - uint64(limit) + 1 // the newest
-	}
 	records, err := d.store.Audit(ctx, from, limit)
 	if err != nil {
 		return nil, &core.Refusal{

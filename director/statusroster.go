@@ -39,7 +39,7 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 			asClaimed(&s, d.claimed(e.GetName()))
 		}
 		if p, ok := views[e.GetName()]; ok {
-			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent
+			s.Heard, s.Silent = p.heard && p.silent <= time.Second, p.silent.Seconds()
 			if !p.acked.IsZero() {
 				s.Plan = fmt.Sprintf("%d.%d", p.acked.Epoch, p.acked.Revision)
 			}
@@ -59,6 +59,14 @@ func (d *Director) describeDirectors(ctx context.Context, out *api.Status, f *in
 		}
 		out.Directors = append(out.Directors, s)
 	}
+	if d.mute == nil && f.sealed.Plan.Director(d.settings.Name) == nil {
+		s := api.DirectorState{
+			Name: d.settings.Name, Site: d.settings.Site, Standing: "pending", Key: spec.FormatKey(d.identity.Public()), Heard: true, DNS: "ok",
+			Alarm: "not in the roster, so that it answers, counts for nothing and takes no command: `divert director approve " + d.settings.Name + "` on another director",
+		}
+		out.Alerts = append(out.Alerts, "director "+s.Name+": "+s.Alarm)
+		out.Directors = append(out.Directors, s)
+	}
 	for _, m := range d.links.Members() {
 		if e := f.sealed.Plan.Director(m.Name); e != nil || m.Name == d.settings.Name {
 			continue
@@ -76,7 +84,7 @@ func silentAlert(s api.DirectorState) string {
 	if s.Silent == 0 {
 		return fmt.Sprintf("director %s has not been heard since this one started: is it up, and has it the same gossip key?", s.Name)
 	}
-	return fmt.Sprintf("director %s is silent for %s", s.Name, spec.FormatDuration(s.Silent.Round(time.Second)))
+	return fmt.Sprintf("director %s is silent for %s", s.Name, spec.FormatDuration(core.Seconds(s.Silent).Round(time.Second)))
 }
 
 // asClaimed shows of a removed director what approving it would pin: the key that

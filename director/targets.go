@@ -13,15 +13,16 @@ import (
 // targets lists what this director probes: the subjects of every address of
 // every service that are assigned to it, each once whatever the number of
 // services behind it, at the shortest interval that one of them asks for. Soft subjects
-// are watched, and others than the prober ask about them (see softs).
-func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target, []health.Watched) {
+// are watched, and others than the prober ask about them (see softs). What more specs ask
+// for is probed too: of a subject that several have, the first says through what it is reached.
+func targets(set *spec.Set, roster []health.Director, me string, more ...*spec.Set) ([]probe.Target, []health.Watched) {
 	wanted := map[health.Subject]*probe.Target{}
 	signal := map[health.Subject]health.Subject{}
 	cluster := map[health.Subject]*spec.Cluster{}
 	var order []health.Subject
 	type place struct{ turn, turns int }
 	assignment, places := health.NewAssignment(roster), map[netip.AddrPort]place{}
-	eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) {
+	eachOf(append([]*spec.Set{set}, more...), func(set *spec.Set, addr netip.Addr, s steer.SubjectOf) {
 		mine, known := places[s.Subject.Addr]
 		if !known {
 			if mine.turn, mine.turns = assignment.Turn(me, s.Subject.Addr); len(roster) == 0 {
@@ -71,12 +72,12 @@ func targets(set *spec.Set, roster []health.Director, me string) ([]probe.Target
 // softAsked tells whether a subject is one that a soft probe asks about.
 func softAsked(s health.Subject) bool { return s.Kind == health.KindSoft && s.Addr.Port() == 0 }
 
-// subjects lists every subject of the spec, assigned to this director or not. The prober
+// subjects lists every subject of some specs, assigned to this director or not. The prober
 // reports about gray failures beside the signals that show them.
-func subjects(set *spec.Set) []health.Subject {
+func subjects(sets ...*spec.Set) []health.Subject {
 	var out []health.Subject
 	seen := map[health.Subject]bool{}
-	eachSubject(set, func(_ *spec.GlobalService, _ netip.Addr, s steer.SubjectOf) {
+	eachOf(sets, func(set *spec.Set, _ netip.Addr, s steer.SubjectOf) {
 		if !seen[s.Subject] {
 			seen[s.Subject] = true
 			out = append(out, s.Subject)
@@ -86,6 +87,12 @@ func subjects(set *spec.Set) []health.Subject {
 		}
 	})
 	return out
+}
+
+func eachOf(sets []*spec.Set, yield func(*spec.Set, netip.Addr, steer.SubjectOf)) {
+	for _, set := range sets {
+		eachSubject(set, func(_ *spec.GlobalService, addr netip.Addr, s steer.SubjectOf) { yield(set, addr, s) })
+	}
 }
 
 func eachSubject(set *spec.Set, yield func(*spec.GlobalService, netip.Addr, steer.SubjectOf)) {

@@ -13,6 +13,9 @@ const (
 	kindChunk        uint8 = 8  // that chunk
 	kindProbeWant    uint8 = 9  // probe now what your spec has at a target
 	kindProbeSeen    uint8 = 10 // what came of it; evidence for people, never a vote
+	kindLoad         uint8 = 11 // how busy the sites are, as far as its author knows; each 10 s
+	kindEmergency    uint8 = 12 // an operator's word while the store is away
+	kindEmergencies  uint8 = 13 // which of them a director holds, each 2 s where there are operators
 )
 
 // kinds names the kinds for gossip's metrics.
@@ -20,6 +23,7 @@ func kinds() map[uint8]string {
 	return map[uint8]string{
 		kindHeartbeat: "heartbeat", kindBallot: "ballot", kindSummary: "summary", kindCertificates: "certificates",
 		kindPlanWant: "plan_want", kindPlan: "plan", kindChunkWant: "chunk_want", kindChunk: "chunk",
-		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen",
+		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen", kindLoad: "load",
+		kindEmergency: "emergency", kindEmergencies: "emergencies",
 	}
 }

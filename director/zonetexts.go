@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
@@ -161,11 +160,10 @@ func (t *zoneTexts) check(z *spec.Zone) []spec.Problem {
 	return append(out, clashes(z, text)...)
 }
 
-// static gives the zones of a spec without their steered names, each with the
-// serial that the plan gives it (S13). It serves all that it can read: doubts
+// static gives the zones of a spec without their steered names, each with its
+// serial (S13). It serves all that it can read: doubts
 // are what check would refuse here and now, and whoever committed it did not.
-func (t *zoneTexts) static(set *spec.Set, p *plan.Plan) (out []answer.Zone, doubts []error, err error) {
-	serials := serialsOf(p)
+func (t *zoneTexts) static(set *spec.Set, serial func(zone string) uint32) (out []answer.Zone, doubts []error, err error) {
 	for _, z := range set.Zones {
 		text := t.read(z)
 		for _, problem := range text.problems {
@@ -176,7 +174,7 @@ func (t *zoneTexts) static(set *spec.Set, p *plan.Plan) (out []answer.Zone, doub
 		if text.err != nil {
 			return nil, nil, fmt.Errorf("zone %s: %w", z.Name, errors.Join(append(doubts, text.err)...))
 		}
-		out = append(out, answer.Zone{Origin: z.Name + ".", Static: text.static, Serial: serials[z.Name]})
+		out = append(out, answer.Zone{Origin: z.Name + ".", Static: text.static, Serial: serial(z.Name)})
 	}
 	return out, doubts, nil
 }

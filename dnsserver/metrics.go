@@ -30,7 +30,7 @@ type metrics struct {
 	current atomic.Pointer[counters]
 
 	mu     sync.Mutex // swaps of current and of shards, and scrapes
-	labels map[answer.Label]*atomic.Uint64
+	labels map[answer.Label]*byFamily
 	shards []*shard
 }
 
@@ -44,11 +44,22 @@ const (
 // counters is the list of one table.
 type counters struct {
 	table *answer.Table
-	label []*atomic.Uint64
+	label []*byFamily
+}
+
+// byFamily counts the replies of one label set.
+type byFamily [answer.Families]atomic.Uint64
+
+func (b *byFamily) sum() uint64 { return b[answer.IPv4].Load() + b[answer.IPv6].Load() }
+
+func (b *byFamily) add(other *byFamily) {
+	for f := range b {
+		b[f].Add(other[f].Load())
+	}
 }
 
 func newMetrics() *metrics {
-	return &metrics{labels: make(map[answer.Label]*atomic.Uint64)}
+	return &metrics{labels: make(map[answer.Label]*byFamily)}
 }
 
 // of finds the counters of a table; they are made when its first packet comes.
@@ -67,14 +78,14 @@ func (m *metrics) swap(table *answer.Table) *counters {
 	}
 	labels := table.Labels()
 	if len(m.labels) > len(labels)+spareLabels {
-		m.labels = make(map[answer.Label]*atomic.Uint64, len(labels))
+		m.labels = make(map[answer.Label]*byFamily, len(labels))
 		if old := m.current.Load(); old != nil {
 			for i, label := range old.table.Labels() {
 				m.labels[label] = old.label[i]
 			}
 		}
 	}
-	c := &counters{table: table, label: make([]*atomic.Uint64, len(labels))}
+	c := &counters{table: table, label: make([]*byFamily, len(labels))}
 	known := 0
 	if old := m.current.Load(); old != nil {
 		// A table that took over the numbering of the one before: packets wait here.
@@ -90,10 +101,10 @@ func (m *metrics) swap(table *answer.Table) *counters {
 }
 
 // counter finds or makes a label set's counter; it is called with mu held.
-func (m *metrics) counter(label answer.Label) *atomic.Uint64 {
+func (m *metrics) counter(label answer.Label) *byFamily {
 	counter := m.labels[label]
 	if counter == nil {
-		counter = new(atomic.Uint64)
+		counter = new(byFamily)
 		m.labels[label] = counter
 	}
 	return counter
@@ -108,7 +119,7 @@ func (m *metrics) count(c *counters, transport answer.Transport, tally answer.Ta
 	}
 	m.replies[int(transport)%answer.Transports][min(tally.Rcode, maxRcode)].Add(1)
 	if int(tally.Label) < len(c.label) {
-		c.label[tally.Label].Add(1)
+		c.label[tally.Label][tally.Family&1].Add(1)
 	}
 }
 

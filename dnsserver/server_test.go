@@ -37,18 +37,7 @@ func compile(t testing.TB, o answer.Options) *answer.Table {
 // compileText adds records to it, and gives it a serial.
 func compileText(t testing.TB, o answer.Options, text string, serial ...uint32) *answer.Table {
 	t.Helper()
-	parsed, problems := zone.Parse(zone.Source{
-		Origin: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "admin@example.org",
-		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10) + "\n" + text,
-	})
-	if zone.Failed(problems) {
-		t.Fatalf("zone: %v", problems)
-	}
-	static, err := answer.Pack("example.org.", parsed.List)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Zones = []answer.Zone{{Origin: "example.org.", Static: static, Steered: []answer.Steered{{
+	o.Zones = []answer.Zone{{Origin: "example.org.", Static: packed(t, text), Steered: []answer.Steered{{
 		Name: "shop.example.org.", Service: "shop", TTL: 20, Answers: 1,
 		A: answer.View{
 			Sets: []answer.Set{{Sites: []answer.Site{{
@@ -64,6 +53,23 @@ func compileText(t testing.TB, o answer.Options, text string, serial ...uint32) 
 		t.Fatalf("Compile: %v", err)
 	}
 	return table
+}
+
+// packed is what is static in the zone, with some records more.
+func packed(t testing.TB, text ...string) *answer.Static {
+	t.Helper()
+	parsed, problems := zone.Parse(zone.Source{
+		Origin: "example.org", Nameservers: []string{"ns1.example.org"}, Hostmaster: "admin@example.org",
+		Text: "ns1 A 192.0.2.53\nbig TXT " + strings.Repeat(`"`+strings.Repeat("x", 200)+`" `, 10) + "\n" + strings.Join(text, "\n"),
+	})
+	if zone.Failed(problems) {
+		t.Fatalf("zone: %v", problems)
+	}
+	static, err := answer.Pack("example.org.", parsed.List)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return static
 }
 
 // serve runs a server until the test ends.
@@ -424,6 +430,38 @@ divert_dns_replies_total{rcode="REFUSED",transport="udp"} 1
 	}
 }
 
+// What each site is handed out is counted by family, whatever the transport, and goes on
+// over a swap of the table (SEMANTICS section 2, Capacity).
+func TestAnswered(t *testing.T) {
+	var table atomic.Pointer[answer.Table]
+	both := func(plan string) *answer.Table {
+		v6 := answer.View{Sets: []answer.Set{{Sites: []answer.Site{{Cluster: "ams", Addrs: []netip.Addr{netip.MustParseAddr("2001:db8::10")}}}}}}
+		v4 := answer.View{Sets: []answer.Set{{Sites: []answer.Site{{Cluster: "fra", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.10")}}}}}}
+		made, err := answer.Compile(answer.Options{Plan: plan, Zones: []answer.Zone{{
+			Origin: "example.org.", Static: packed(t), Steered: []answer.Steered{{Name: "shop.example.org.", Service: "shop", TTL: 20, Answers: 1, A: v4, AAAA: v6}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	table.Store(both("one"))
+	s := serve(t, nil, func(o *Options, _ *limits) { o.Table = &table })
+	addr := s.Addrs()[0].String()
+	ask(t, "udp", addr, "shop.example.org.", dns.TypeA)
+	ask(t, "udp", addr, "shop.example.org.", dns.TypeAAAA)
+	table.Store(both("two"))
+	ask(t, "tcp", addr, "shop.example.org.", dns.TypeA)
+	ask(t, "tcp", addr, "shop.example.org.", dns.TypeAAAA)
+	ask(t, "udp", addr, "shop.example.org.", dns.TypeA)
+	ask(t, "udp", addr, "nx.example.org.", dns.TypeA)
+	got := s.Answered()
+	fra, ams := got[Site{Service: "shop", Cluster: "fra"}], got[Site{Service: "shop", Cluster: "ams"}]
+	if len(got) != 2 || fra != [answer.Families]uint64{3, 0} || ams != [answer.Families]uint64{0, 2} {
+		t.Errorf("got %v, want fra 3 of IPv4 and ams 2 of IPv6", got)
+	}
+}
+
 // STYLE 15: the packet path allocates nothing, metrics and recover included.
 func TestPacketPathAllocatesNothing(t *testing.T) {
 	s := serve(t, exampleTable(t, ""), func(o *Options, _ *limits) { o.Listen = []string{} })
@@ -431,5 +469,25 @@ func TestPacketPathAllocatesNothing(t *testing.T) {
 	client := answer.Client{Addr: netip.MustParseAddrPort("192.0.2.1:4000"), Transport: answer.UDP}
 	if n := testing.AllocsPerRun(100, func() { s.reply(out, packet, client) }); n != 0 {
 		t.Errorf("a packet allocates %f times", n)
+	}
+}
+
+// BenchmarkPacket is what a query of a steered name takes without the sockets, counted as a
+// worker counts it.
+func BenchmarkPacket(b *testing.B) {
+	table := exampleTable(b, "")
+	m := newMetrics()
+	own := m.shard()
+	q := new(dns.Msg)
+	q.SetQuestion("shop.example.org.", dns.TypeA)
+	packet, err := q.Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, client := make([]byte, 0, datagram.MaxReply), answer.Client{Addr: netip.MustParseAddrPort("192.0.2.1:4000"), Transport: answer.UDP}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, tally := table.ReplyTo(&client, out, packet)
+		own.count(own.of(table), tally)
 	}
 }

@@ -27,7 +27,7 @@ type shard struct {
 type shardCounts struct {
 	table  *answer.Table
 	labels []answer.Label
-	n      []atomic.Uint64
+	n      []byFamily
 }
 
 // shard makes one more.
@@ -59,13 +59,13 @@ func (s *shard) swap(table *answer.Table) *shardCounts {
 		if old != nil {
 			m.fold(old)
 		}
-		c.n = make([]atomic.Uint64, len(labels))
+		c.n = make([]byFamily, len(labels))
 	case len(labels) == len(old.labels):
 		c.n = old.n
 	default:
-		c.n = make([]atomic.Uint64, len(labels))
+		c.n = make([]byFamily, len(labels))
 		for i := range old.n {
-			c.n[i].Store(old.n[i].Load())
+			c.n[i].add(&old.n[i])
 		}
 	}
 	s.current.Store(c)
@@ -80,8 +80,8 @@ func follows(labels, before []answer.Label) bool {
 // fold adds what a worker has counted to what all have; it is called with mu held.
 func (m *metrics) fold(c *shardCounts) {
 	for i := range c.n {
-		if n := c.n[i].Load(); n > 0 {
-			m.counter(c.labels[i]).Add(n)
+		if c.n[i].sum() > 0 {
+			m.counter(c.labels[i]).add(&c.n[i])
 		}
 	}
 }
@@ -95,7 +95,7 @@ func (s *shard) count(c *shardCounts, tally answer.Tally) {
 	}
 	s.replies[min(tally.Rcode, maxRcode)].Add(1)
 	if int(tally.Label) < len(c.n) {
-		c.n[tally.Label].Add(1)
+		c.n[tally.Label][tally.Family&1].Add(1)
 	}
 }
 
@@ -112,7 +112,7 @@ func (m *metrics) sums() (values map[answer.Label]uint64, sum sums) {
 	defer m.mu.Unlock()
 	values = make(map[answer.Label]uint64, len(m.labels))
 	for label, counter := range m.labels {
-		if n := counter.Load(); n > 0 {
+		if n := counter.sum(); n > 0 {
 			values[label] = n
 		}
 	}
@@ -138,11 +138,46 @@ func (m *metrics) sums() (values map[answer.Label]uint64, sum sums) {
 		sum.writeErrors += s.writeErrors.Load()
 		if c := s.current.Load(); c != nil {
 			for i := range c.n {
-				if n := c.n[i].Load(); n > 0 {
+				if n := c.n[i].sum(); n > 0 {
 					values[c.labels[i]] += n
 				}
 			}
 		}
 	}
 	return values, sum
+}
+
+// Site is one endpoint in answers: a service on a cluster.
+type Site struct{ Service, Cluster string }
+
+// Answered counts, since the server began, the replies that named each site, by
+// family. Services too many to be counted by themselves are one, "other" (see
+// answer.Label). It adds up what the workers count and costs a packet nothing.
+func (s *Server) Answered() map[Site][answer.Families]uint64 {
+	m := s.metrics
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[Site][answer.Families]uint64)
+	take := func(label *answer.Label, n *byFamily) {
+		if label.Cluster == "" || n.sum() == 0 {
+			return
+		}
+		site := Site{Service: label.Service, Cluster: label.Cluster}
+		sum := out[site]
+		for f := range sum {
+			sum[f] += n[f].Load()
+		}
+		out[site] = sum
+	}
+	for label, n := range m.labels {
+		take(&label, n)
+	}
+	for _, s := range m.shards {
+		if c := s.current.Load(); c != nil {
+			for i := range c.n {
+				take(&c.labels[i], &c.n[i])
+			}
+		}
+	}
+	return out
 }

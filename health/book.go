@@ -23,6 +23,10 @@ const (
 	// before their ballots count in the proofs of others. Heartbeats tell within some
 	// hundred milliseconds, votes within a second.
 	settling = 3 * time.Second
+
+	// waking is how long a director that slept makes no transition: until what had
+	// waited for it is taken in, and older than a vote that counts.
+	waking = 2 * fresh
 )
 
 // What a message is refused for.
@@ -51,6 +55,7 @@ type Book struct {
 	states     map[Subject]State   // nil: to be rebuilt
 	given      bool                // States handed it out
 	began      time.Time           // see Begins
+	slept      time.Time           // see Slept
 	changed    []Change            // see Changes
 	abstaining bool
 	acked      int             // index of the author that the next heartbeat acknowledges first
@@ -101,7 +106,9 @@ type topic struct {
 	votes    []held      // by author
 	reported []uint64    // by author: the transition it last reported in force
 	disputed time.Time   // a quorum votes against the transition in force since then
+	settled  time.Time   // a fall was last taken back here, see tied
 	own      said        // what this director thinks
+	held     bool        // down by the wait for the return alone
 	why      string
 	thought  bool
 }
@@ -147,6 +154,26 @@ func NewBook(self string, roster []Director, observers int) *Book {
 // back while it was away: who keeps the ballots of others from moments at which each
 // of them suspected something could make a proof of them.
 func (b *Book) Begins(now time.Time) { b.began = now }
+
+// Slept says that this director did nothing for so long, until now. What was sent to it
+// meanwhile has waited, and comes in now as if it were new: votes that were withdrawn
+// since, or whose author is gone. Longer than a vote is fresh, that makes votes of
+// different times stand side by side (S7, F11).
+func (b *Book) Slept(long time.Duration, now time.Time) {
+	if long > fresh {
+		b.slept = now
+	}
+}
+
+// awake is when this director, if it has slept, counts again: until then it makes no
+// transition, and must vote for none. Whose vote others count while it does not count
+// itself may sleep again, and its vote be void, before it has what they have (L2).
+func (b *Book) awake() time.Time {
+	if b.slept.IsZero() {
+		return time.Time{}
+	}
+	return b.slept.Add(waking)
+}
 
 // SetRoster gives the plan's roster. What is held of a director that stays is
 // kept, what another said is forgotten; transitions in force stay in force.
@@ -259,6 +286,7 @@ func (b *Book) collect(now time.Time) {
 // that digests can agree.
 func (b *Book) drop(t *topic) {
 	t.chain, t.cert, t.own, t.why, t.thought = Chain{Subject: t.subject}, Certificate{}, said{}, "", false
+	t.held, t.settled = false, time.Time{}
 	clear(t.reported)
 	for _, h := range t.votes {
 		if h.to != Unknown {
@@ -342,10 +370,11 @@ func (b *Book) takeBack(t *topic, n uint64) {
 }
 
 // think notes this director's own opinion: a ballot of its own that says
-// otherwise no longer counts here.
-func (b *Book) think(v Vote, why string) {
+// otherwise no longer counts here. Held: the subject passes, and only the wait for
+// its return keeps the vote down.
+func (b *Book) think(v Vote, why string, held bool) {
 	if t := b.topics[v.Subject]; t != nil {
-		t.own, t.why, t.thought = v.said(), why, true
+		t.own, t.why, t.thought, t.held = v.said(), why, true, held
 	}
 }
 

@@ -361,11 +361,11 @@ func TestRosterChangeKeepsWhatStays(t *testing.T) {
 func TestOwnVoteFollowsOwnOpinion(t *testing.T) {
 	b := newTestBook(1, 1)
 	_, _ = b.Ballot(sign("d1", 1, 1, Vote{Subject: signal(1), N: 1, To: Down}), epoch)
-	b.think(Vote{Subject: signal(1), N: 1, To: Up}, "")
+	b.think(Vote{Subject: signal(1), N: 1, To: Up}, "", false)
 	if got := b.Judge(epoch); len(got) != 0 {
 		t.Errorf("judged by a ballot that it no longer stands by: %v", got)
 	}
-	b.think(Vote{Subject: signal(1), N: 1, To: Down}, "status 503")
+	b.think(Vote{Subject: signal(1), N: 1, To: Down}, "status 503", false)
 	got := b.Judge(epoch)
 	if len(got) != 1 || got[0].Reason != "down for 1 of 1 observers (d1): status 503" {
 		t.Errorf("Judge = %+v", got)

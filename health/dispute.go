@@ -128,12 +128,18 @@ func (b *Book) joined(t *topic, now time.Time) (Certificate, bool) {
 // those of them who have it in force are too few to bring about the next
 // transition. Where the fleet never had the one before it either, and a quorum
 // says what this director has in force, both go: the state stays, and the fleet
-// can go on from where it is.
+// can go on from where it is. A tie (see tied) is ended in the same way.
 func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
 	n, back := t.chain.N, t.chain.N-1
 	votes, state := crowd{}, Unknown
 	if b.behind(t, now) {
 		votes, state = b.agreed(t, now)
+	}
+	tie := false
+	if state == Unknown {
+		if votes, tie = b.tied(t, now); tie {
+			state = Up
+		}
 	}
 	// Only those who agree count as having it: who claims to have it and says
 	// otherwise may be lying, and must not keep it in force here.
@@ -154,7 +160,40 @@ func (b *Book) overrule(t *topic, now time.Time) (Certificate, bool) {
 		return Certificate{}, false
 	}
 	reason := fmt.Sprintf("%s taken back: the fleet does not have it, and %s vote %s", After(n), strings.Join(votes.names, ", "), state)
+	if state == Up {
+		t.settled = now
+	}
+	if tie {
+		reason = fmt.Sprintf("%s taken back: half of the fleet does not have it, and for %s it passes", After(n), strings.Join(votes.names, ", "))
+	}
 	return Certificate{Subject: t.subject, N: back, Reason: printable(reason, maxReason)}, true
+}
+
+// tied finds a fall that so many say up to, and do not have in force, that those who
+// have it cannot be a quorum, while they are none themselves: an even split. Nobody can
+// go on then, forward or back, until the holders' waits are over. It is enough for a
+// quorum that the subject passes for this director too, and that only the wait for its
+// return keeps its vote down: that wait is for a fall that the fleet never had.
+//
+// One who lies about what it has in force must not end a wait that the fleet has: there
+// must be another besides. And since it could help to make such falls, and disown them,
+// nobody ends a tie who has taken a fall of the subject back in the time that S10 looks
+// back on.
+func (b *Book) tied(t *topic, now time.Time) (crowd, bool) {
+	n := t.chain.N
+	if After(n) != Down || !t.thought || !t.held || !t.settled.IsZero() && now.Sub(t.settled) < dampWindow {
+		return crowd{}, false
+	}
+	lacks := func(a *author, h *held) bool { return a.Name != b.self && h.n <= n && t.says(h, Up) }
+	without := len(b.speakers(t, 0, now, lacks).names)
+	if without < 2 || b.quorum.Observers-without >= b.quorum.Votes {
+		return crowd{}, false
+	}
+	if b.quorate(b.speakers(t, n, now, func(*author, *held) bool { return true })) {
+		return crowd{}, false
+	}
+	votes := b.speakers(t, 0, now, func(a *author, h *held) bool { return a.Name == b.self || lacks(a, h) })
+	return votes, b.quorate(votes)
 }
 
 // behind reports whether anyone votes, freshly, as if the transition in force

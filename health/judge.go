@@ -12,13 +12,13 @@ import (
 // Judge makes the certificates that fresh votes now prove, puts them in force
 // and gives them ordered by subject. It looks only at subjects for which
 // someone votes for a transition. An isolated or abstaining director makes
-// none. A transition that it takes back shows as the one that it goes back to,
+// none, nor does one that has just slept. A transition that it takes back shows as the one that it goes back to,
 // without a proof.
 func (b *Book) Judge(now time.Time) []Certificate {
 	if len(b.pending) == 0 && len(b.contested) == 0 && len(b.ahead) == 0 {
 		return nil
 	}
-	if b.abstaining || b.Isolated(now) {
+	if b.abstaining || b.Isolated(now) || now.Before(b.awake()) {
 		for t := range b.contested {
 			t.disputed = time.Time{} // what it heard last, it does not hear now
 		}

@@ -437,3 +437,38 @@ func TestS7FewerThanAQuorumChangeNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestSlept: votes that waited for a director that stood still for longer than they are
+// fresh make no transition, though they come in at once, from whatever times (S7, F11).
+func TestSlept(t *testing.T) {
+	const late = 9 * time.Second
+	for _, tc := range []struct {
+		name string
+		long time.Duration
+		want bool
+	}{{"for long", late, false}, {"less than a vote is fresh", 200 * time.Millisecond, true}} {
+		b := newTestBook(5, 1)
+		voices := []*voice{newVoice("d2"), newVoice("d3"), newVoice("d4")}
+		b.Slept(tc.long, at(late))
+		for _, v := range voices {
+			if _, err := b.Ballot(v.cast(Vote{Subject: signal(1), N: 1, To: Down}), at(late)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if made := b.Judge(at(late + 50*time.Millisecond)); (len(made) > 0) != tc.want {
+			t.Errorf("%s: %v", tc.name, made)
+		}
+		if tc.want {
+			continue
+		}
+		// What they say when it is awake counts.
+		for _, v := range voices {
+			if _, err := b.Ballot(v.cast(Vote{Subject: signal(1), N: 1, To: Down}), at(late+waking)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if made := b.Judge(at(late + waking)); len(made) != 1 {
+			t.Errorf("%s, and awake: %v", tc.name, made)
+		}
+	}
+}

@@ -41,6 +41,7 @@ type Observer struct {
 	roundEnd bool      // the first full round is over
 	missing  int       // subjects of the first round without a report yet
 	stall    time.Time // evidence that began before this is void
+	awake    time.Time // no vote for a transition before this: see Book.awake
 	entries  map[Subject]*entry
 	order    []*entry // by subject
 	defs     map[string]*definition
@@ -360,7 +361,7 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 	out := o.gone
 	o.gone = nil
 	for _, v := range out {
-		b.think(v, "no longer probed")
+		b.think(v, "no longer probed", false)
 	}
 	if !o.roundEnd && o.Round(now) {
 		o.endRound()
@@ -375,6 +376,10 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 	}
 	if q := b.Quorum(); q != o.quorum {
 		o.quorum = q
+		o.touchAll()
+	}
+	if at := b.awake(); at.After(o.awake) {
+		o.awake = at
 		o.touchAll()
 	}
 	if len(o.dirty) == 0 {
@@ -402,7 +407,7 @@ func (o *Observer) Votes(b *Book, now time.Time) []Vote {
 			o.next = op.due
 		}
 		vote := Vote{Subject: e.Subject, N: chain.N + 1, To: op.to, Suspicion: op.suspicion}
-		b.think(vote, op.why)
+		b.think(vote, op.why, op.held)
 		if vote.said() == e.cast || (op.to == Unknown && e.cast.To == Unknown) {
 			continue
 		}

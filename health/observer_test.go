@@ -225,6 +225,31 @@ func TestStallVoidsWhatWasInFlight(t *testing.T) {
 	p.want(signal(1), 800*ms, Down)
 }
 
+// TestSleeperVotesForNothing (L2): who slept, and so makes no transition yet, votes for none
+// either, or others would put in force what it has not when it sleeps again.
+func TestSleeperVotesForNothing(t *testing.T) {
+	s := time.Second
+	p := newProbed(t)
+	p.fell(signal(2), 0)
+	for d := s; d < 13*s; d += s {
+		p.ok(signal(2), d)
+	}
+	p.fails(signal(1), 12*s, fastMisses)
+	p.voted(signal(1), 13*s, Down, uint16(p.b.Quorum().Cap()))
+	p.voted(signal(2), 13*s, Up, 0)
+	const woken = 14500 * ms
+	p.o.Stalled(at(woken))
+	p.b.Slept(1500*ms, at(woken))
+	for d := woken + 50*ms; d < woken+waking; d += 50 * ms {
+		p.miss(signal(1), d)
+		p.ok(signal(2), d)
+		p.voted(signal(1), d, Unknown, 0)
+		p.voted(signal(2), d, Unknown, 0)
+	}
+	p.voted(signal(1), woken+waking, Down, uint16(p.b.Quorum().Cap())) // without a report of its own
+	p.voted(signal(2), woken+waking, Up, 0)
+}
+
 func TestS10ReturnWaits(t *testing.T) {
 	p := newProbed(t)
 	p.fell(signal(1), 0)
@@ -243,10 +268,14 @@ func TestS10ReturnWaits(t *testing.T) {
 	if w, waits := p.o.Waits(signal(1), p.b.Chain(signal(1)), at(12*s)); waits {
 		t.Errorf("still waits: %+v", w)
 	}
-	p.fails(signal(1), 13*s, 6) // a lossy path does not begin the wait again
-	p.want(signal(1), 13*s+300*ms, Up)
-	p.fails(signal(1), 13*s+300*ms, 1) // what a live one shows once in 10⁵ does
+	p.fails(signal(1), 13*s, 2) // a lossy path does not begin the wait again
+	p.want(signal(1), 13*s+100*ms, Up)
+	p.fails(signal(1), 13*s+100*ms, 4) // nor do these, but while it does not pass it is voted for by nobody
 	p.want(signal(1), 13*s+300*ms, Down)
+	p.ok(signal(1), 13*s+310*ms)
+	p.want(signal(1), 13*s+310*ms, Up)
+	p.fails(signal(1), 13*s+400*ms, 10) // what a live one shows once in 10⁵ does
+	p.want(signal(1), 13*s+900*ms, Down)
 	p.ok(signal(1), 14*s)
 	p.ok(signal(1), 19*s)
 	p.ok(signal(1), 23*s)

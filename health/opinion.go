@@ -25,6 +25,7 @@ type opinion struct {
 	to        State
 	suspicion uint16
 	why       string
+	held      bool // down by the wait for the return alone: it passes (S10)
 	due       time.Time
 }
 
@@ -47,6 +48,7 @@ func (o *Observer) evaluate(e *entry, chain Chain, now time.Time) opinion {
 		wait := time.Duration(0)
 		if op.to, op.why, wait = o.returning(e, chain, now); wait > 0 {
 			op.due = now.Add(wait)
+			op.held = op.to == Down && e.misses < e.limit() && !e.began.Before(o.stall) && !now.Before(o.awake)
 		}
 	} else {
 		op = o.falling(e, now)
@@ -63,7 +65,7 @@ func (o *Observer) falling(e *entry, now time.Time) opinion {
 		switch {
 		case !e.passed:
 			return opinion{why: "has not passed yet"}
-		case e.late && !e.began.Before(o.stall):
+		case e.late && !e.began.Before(o.stall) && !now.Before(o.awake):
 			return opinion{to: Up, suspicion: late, why: "answers later than usual"}
 		default:
 			return opinion{to: Up}
@@ -80,6 +82,8 @@ func (o *Observer) falling(e *entry, now time.Time) opinion {
 		return opinion{why: "fast signal fails, deep probe has passed since: " + why}
 	case e.began.Before(o.stall):
 		return opinion{why: "not probed since this director stalled: " + why}
+	case now.Before(o.awake):
+		return opinion{why: "this director has just stood still: " + why, due: o.awake}
 	case e.Subject.Kind == KindSoft && e.misses >= softMisses:
 		return opinion{to: Down, why: why}
 	case e.Subject.Kind == KindSoft && e.passed:
@@ -119,8 +123,14 @@ func (o *Observer) returning(e *entry, chain Chain, now time.Time) (State, strin
 	if wait, why := chain.wait(e.healthy, o.readmits[e.Subject], now); wait > 0 {
 		return Down, "passes again, " + why, wait
 	}
+	if e.misses >= e.limit() { // no relapse yet, but it does not pass now
+		return Down, fmt.Sprintf("%s, %d times in a row", cmp.Or(e.reason, "no answer"), e.misses), 0
+	}
 	if e.began.Before(o.stall) {
 		return Unknown, "not probed since this director stalled", 0
+	}
+	if wait := o.awake.Sub(now); wait > 0 {
+		return Unknown, "this director has just stood still", wait
 	}
 	return Up, "", 0
 }

@@ -145,6 +145,28 @@ func (b *Book) Opinions(s Subject, now time.Time) []Opinion {
 	return out
 }
 
+// VotedUp tells whether a quorum now sees a subject up.
+func (b *Book) VotedUp(s Subject, now time.Time) bool {
+	up := 0
+	for _, o := range b.Opinions(s, now) {
+		if o.Counted && o.State == Up && !o.Leans {
+			up++
+		}
+	}
+	return up >= b.quorum.Votes
+}
+
+// Observed gives what fresh votes say of the subjects that are not down.
+func (b *Book) Observed(now time.Time) map[Subject]State {
+	out := map[Subject]State{}
+	for s, state := range b.standing() {
+		if state != Down && b.VotedUp(s, now) {
+			out[s] = Up
+		}
+	}
+	return out
+}
+
 // Size says how much a book holds, for metrics and for the tests of its bounds.
 type Size struct {
 	Subjects int // in the spec

@@ -135,6 +135,27 @@ func asksJSON(args []string) bool {
 	return false
 }
 
+// patient is how long a command is silent at most.
+const patient = 3 * time.Second
+
+// patience tells a person at a terminal that a command takes long, for what, and what
+// Ctrl-C does, once it has taken so long. Done is called when it is over.
+func (a *app) patience(text string) (done func()) {
+	if !a.live || a.json() {
+		return func() {}
+	}
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-time.After(patient):
+			fmt.Fprintln(a.err, text)
+		case <-over:
+		}
+	}()
+	return func() { close(over); <-ended }
+}
+
 // conclude tells what went wrong and what to do next.
 func (a *app) conclude(ran *cobra.Command, err error) int {
 	if err == nil {
@@ -166,9 +187,14 @@ func (a *app) conclude(ran *cobra.Command, err error) int {
 	for _, p := range problems {
 		fmt.Fprintln(a.err, clean(p.String()))
 	}
-	fmt.Fprintf(a.err, "divert: %s\n", message)
+	for i, line := range strings.Split(message, "\n") {
+		if i == 0 {
+			line = "divert: " + line
+		}
+		fmt.Fprintln(a.err, clean(line)) // it may hold what others wrote
+	}
 	if remedy != "" {
-		fmt.Fprintf(a.err, "        %s\n", remedy)
+		fmt.Fprintf(a.err, "        %s\n", clean(remedy))
 	}
 	return code
 }
@@ -278,10 +304,10 @@ const (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.serveCommand(), a.etcdCommand(), a.demoCommand(),
-		a.checkCommand(), a.diffCommand(), a.applyCommand(),
-		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.versionCommand(), a.completionCommand(),
-		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(),
-		a.directorCommand(), a.storeCommand(),
+		a.checkCommand(), a.diffCommand(), a.applyCommand(), a.revertCommand(), a.rolloutCommand(),
+		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.versionCommand(), a.completionCommand(),
+		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(),
+		a.directorCommand(), a.keysCommand(), a.storeCommand(), a.restoreCommand(),
 	}
 }
 

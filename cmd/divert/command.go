@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,10 @@ type wish struct {
 	dryRun  bool
 	force   bool
 	confirm []string
+
+	follow    bool
+	following func() bool // whether steps are shown until the last
+	begun     []begun     // what goes on in steps
 }
 
 // wishFlags adds the flags that every change has.
@@ -121,9 +126,16 @@ func (w *wish) utter(ctx context.Context, client *api.Client, c core.Command, wo
 		intro = "dry run: " + intro
 	}
 	t := &telling{app: w.app, intro: intro}
+	wait := w.app.patience(fmt.Sprintf("waiting for all directors, for %s in all (--timeout); Ctrl-C ends the wait, and not what is committed", short(w.timeout)))
 	o, err := client.Do(ctx, c, w.timeout, t.progress)
+	wait()
 	if err != nil {
 		return err
+	}
+	// What returns already is followed as if this had begun it.
+	returns := c.Verb == core.Undrain && o.Code == exitDone && !c.DryRun && len(o.Preview.Effects) > 0
+	if o.Revision > 0 && len(o.Preview.Steps) > 1 || o.Revision == 0 && returns {
+		w.begun = append(w.begun, begun{scope: c.Scope, back: c.Verb == core.Undrain, revision: o.Revision})
 	}
 	return t.final(o, c.DryRun)
 }
@@ -155,12 +167,36 @@ func (w *wish) confirmed(ctx context.Context, client *api.Client, c core.Command
 	return nil
 }
 
+// meant asks a person whether a large change is meant, before it is made; it shows what
+// changes. Who forces it is asked anyway, and who is no person cannot be.
+func (w *wish) meant(ctx context.Context, client *api.Client, c core.Command, word string) error {
+	if w.force || w.dryRun || !w.app.asking || w.app.json() {
+		return nil
+	}
+	c.ID, c.DryRun = w.app.newID(), true
+	o, err := client.Do(ctx, c, w.timeout, nil)
+	if err != nil || o.Code != exitDone || !o.Preview.Large {
+		return err // a refusal comes again, and is told then
+	}
+	p := &page{}
+	preview(p, o.Preview)
+	fmt.Fprint(w.app.err, p.b.String())
+	typed, err := w.app.ask(ctx, fmt.Sprintf("Type %s to go on: ", word))
+	if err != nil {
+		return err
+	}
+	if typed != word {
+		return &exit{code: exitRefused, err: fmt.Errorf("%q is not %q: nothing was done", typed, word)}
+	}
+	return nil
+}
+
 // telling shows a command's outcomes as they come.
 type telling struct {
-	app     *app
-	intro   string
-	begun   bool
-	applied int
+	app   *app
+	intro string
+	begun bool
+	told  []string // directors that have it
 }
 
 func (t *telling) out() io.Writer { return t.app.out }
@@ -178,8 +214,11 @@ func (t *telling) progress(o api.Outcome) {
 		}
 		preview(p, o.Preview)
 	}
-	for ; t.applied < len(o.Applied); t.applied++ {
-		p.line("  " + p.paint(good, clean(o.Applied[t.applied])+" has it"))
+	for _, name := range o.Applied {
+		if !slices.Contains(t.told, name) {
+			t.told = append(t.told, name)
+			p.line("  " + p.paint(good, clean(name)+" has it"))
+		}
 	}
 	fmt.Fprint(t.out(), p.b.String())
 }
@@ -212,7 +251,11 @@ func (t *telling) final(o api.Outcome, dryRun bool) error {
 	case o.Revision == 0:
 		p.wrapped(0, "", plain, o.Summary)
 	default:
-		p.wrapped(0, "done: ", plain, fmt.Sprintf("%s; plan revision %d, on %s%s", o.Summary, o.Revision, all(len(o.Applied)), in(o.Took)))
+		label := "done: "
+		if len(o.Preview.Steps) > 1 {
+			label = "begun: " // `divert status` shows the steps that follow
+		}
+		p.wrapped(0, label, plain, fmt.Sprintf("%s; plan revision %d, on %s%s", o.Summary, o.Revision, all(len(o.Applied)), in(core.Seconds(o.Took))))
 	}
 	fmt.Fprint(t.out(), p.b.String())
 	return nil
@@ -245,6 +288,9 @@ func preview(p *page, v core.Preview) {
 		case len(e.To) > 0:
 			line += fmt.Sprintf(" may go to %s,", strings.Join(e.To, ", "))
 		}
+		if e.Changed > 0 {
+			line += fmt.Sprintf(" %s of its answers,", percent(e.Changed))
+		}
 		line += fmt.Sprintf(" %s left", count(e.Healthy, "healthy site"))
 		look := plain
 		if e.MinWanted > 0 && e.Healthy < e.MinWanted {
@@ -253,8 +299,107 @@ func preview(p *page, v core.Preview) {
 		}
 		p.wrapped(2, "", look, line)
 	}
+	for i, s := range v.Steps {
+		line := fmt.Sprintf("step %d of %d: %s of its clients are away", i+1, len(v.Steps), permille(s.Moved))
+		if i == 0 && s.Moved == 0 {
+			line = fmt.Sprintf("step 1 of %d: nobody leaves yet, the TTL falls", len(v.Steps))
+		}
+		if s.After > 0 {
+			line += ", in " + short(core.Seconds(s.After)) + " at the earliest"
+		}
+		p.wrapped(2, "", plain, line)
+	}
+	for _, u := range v.Utilisation {
+		look := plain
+		if u.Then > u.Target {
+			look = warn
+		}
+		p.wrapped(2, "", look, fmt.Sprintf("%s: predicted at %d %% of its capacity (now %d %%, the target is %d %%)", u.Pool, u.Then, u.Now, u.Target))
+	}
+	shifts(p, 2, v)
 	for _, warning := range v.Warnings {
 		p.wrapped(2, "! ", warn, warning)
+	}
+}
+
+// shifts shows what part of the answers changes, by region: both types in one line where
+// they say the same, and so all regions.
+func shifts(p *page, indent int, v core.Preview) {
+	if !slices.ContainsFunc(v.Shifts, func(s core.Shift) bool { return len(s.Moves) > 0 }) {
+		return
+	}
+	p.wrapped(indent, "", dim, "answers that change ("+v.Weighing+"):")
+	var regions []string
+	byRegion := map[string]string{}
+	for i, s := range v.Shifts {
+		types := s.Type
+		if i > 0 && sameShift(v.Shifts[i-1], s) {
+			continue // told with the other type
+		}
+		if i+1 < len(v.Shifts) && sameShift(s, v.Shifts[i+1]) {
+			types += " and " + v.Shifts[i+1].Type
+		}
+		text := types + ": " + percent(s.Changed)
+		if ways := ways(s.Moves); ways != "" {
+			text += " (" + ways + ")"
+		}
+		if byRegion[s.Region] == "" {
+			regions = append(regions, s.Region)
+		} else {
+			text = byRegion[s.Region] + "; " + text
+		}
+		byRegion[s.Region] = text
+	}
+	told := map[string]bool{}
+	for i, region := range regions {
+		if told[region] {
+			continue
+		}
+		line := region + ", " + byRegion[region]
+		var like []string
+		for _, other := range regions[i+1:] {
+			if byRegion[other] == byRegion[region] {
+				like, told[other] = append(like, other), true
+			}
+		}
+		if len(like) > 0 {
+			line += "; so in " + strings.Join(like, ", ")
+		}
+		p.wrapped(indent+2, "", plain, line)
+	}
+}
+
+func ways(moves []core.Move) string {
+	out := make([]string, 0, len(moves))
+	for _, m := range moves {
+		way := m.From + " -> " + m.To
+		switch {
+		case m.From == m.To:
+			way = "other addresses of " + m.To
+		case m.From == "":
+			way = "new at " + m.To
+		case m.To == "":
+			way = "gone from " + m.From
+		}
+		out = append(out, way+" "+percent(m.Percent))
+	}
+	return strings.Join(out, ", ")
+}
+
+// sameShift tells whether two are of one region, and the same but for the type.
+func sameShift(a, b core.Shift) bool {
+	return a.Region == b.Region && percent(a.Changed) == percent(b.Changed) && ways(a.Moves) == ways(b.Moves)
+}
+
+// percent shows a part as people read it.
+func percent(f float64) string {
+	switch {
+	case f > 0 && f < 0.05:
+		return "< 0.1 %"
+	case f > 99.95 && f < 100:
+		return "> 99.9 %"
+	default:
+		return strconv.FormatFloat(f, 'f', 1, 64) + " %"
 	}
 }
 

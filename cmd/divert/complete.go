@@ -13,6 +13,27 @@ import (
 // complete offers names from the director's status to the shell. A director
 // that is slow or away offers nothing, and never an error on the prompt.
 func (a *app) complete(names func(api.Status) []string) cobra.CompletionFunc {
+	return a.completeBy(func(ctx context.Context, client *api.Client) ([]string, error) {
+		s, err := client.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return names(s), nil
+	})
+}
+
+// completeOperators is complete for names that no status has.
+func (a *app) completeOperators(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return a.completeBy(func(ctx context.Context, client *api.Client) (out []string, err error) {
+		known, err := client.Emergencies(ctx)
+		for _, o := range known.Operators {
+			out = append(out, o.Name)
+		}
+		return out, err
+	})(c, args, typed)
+}
+
+func (a *app) completeBy(ask func(context.Context, *api.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(c *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		client, err := api.NewClient(a.server)
 		if err != nil {
@@ -24,12 +45,12 @@ func (a *app) complete(names func(api.Status) []string) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		s, err := client.Status(ctx)
+		names, err := ask(ctx, client)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var out []string
-		for _, name := range names(s) {
+		for _, name := range names {
 			if strings.HasPrefix(name, typed) {
 				out = append(out, name)
 			}

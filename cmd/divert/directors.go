@@ -142,7 +142,7 @@ func parseKey(s string) ([]byte, error) {
 			}
 		}
 	}
-	return nil, usage("--key %q is not ed25519: and 32 octets in base64, as `divert director list` prints them", s)
+	return nil, usage("the key %q is not ed25519: and 32 octets in base64, as it was printed", s)
 }
 
 func (a *app) directorRemove() *cobra.Command {

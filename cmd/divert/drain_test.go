@@ -26,6 +26,9 @@ func drainer() *fake {
 	}}
 	f.outcome = func(c core.Command) api.Outcome {
 		o := api.Outcome{ID: c.ID, Preview: preview, Summary: c.Scope + " drained by ada until 13:00 (" + c.Reason + ")"}
+		if c.Paced {
+			o.Preview.Steps = []core.PaceStep{{}, {Moved: 100, After: 20}, {Moved: 1000, After: 80}}
+		}
 		switch {
 		case c.Scope == "cluster/sin" && !c.Force:
 			return api.Outcome{ID: c.ID, Code: 1, Error: "draining cluster/sin would take the last healthy site of pay", Remedy: "restore another site first, or repeat it with --force, which is recorded", CanForce: true}
@@ -41,7 +44,7 @@ func drainer() *fake {
 		default:
 			o.Applied = []string{"d1", "d3", "d2"}
 		}
-		o.Revision, o.Took = 44, 58*time.Millisecond
+		o.Revision, o.Took = 44, 0.058
 		return o
 	}
 	return f
@@ -72,7 +75,10 @@ func TestDrain(t *testing.T) {
 		{"drain-force-other", "cluster/sin --reason INC-1 --force --confirm cluster/fra", "", exitUsage, 0},
 		{"drain-force-dry-run", "cluster/sin --force --dry-run", "", exitDone, 1},
 		{"drain-confirm-alone", "cluster/sin --reason INC-1 --confirm cluster/sin", "", exitUsage, 0},
-		{"drain-paced", "cluster/fra --reason INC-1 --paced", "", exitUsage, 0},
+		{"drain-paced", "cluster/fra --reason INC-1 --paced", "", exitDone, 1},
+		{"drain-paced-dry-run", "cluster/fra --paced --steps 10,100 --wait 1m --dry-run", "", exitDone, 1},
+		{"drain-paced-now", "cluster/fra --reason INC-1 --paced --now", "", exitUsage, 0},
+		{"drain-steps-alone", "cluster/fra --reason INC-1 --steps 1,100", "", exitUsage, 0},
 		{"drain-emergency", "cluster/fra --reason INC-1 --emergency", "", exitUsage, 0},
 		{"drain-bad-scope", "fra --reason INC-1", "", exitUsage, 0},
 		{"drain-no-scope", "--reason INC-1", "", exitUsage, 0},
@@ -138,5 +144,48 @@ func TestForcedPreviewIsAnotherCommand(t *testing.T) {
 func TestRandomIDsDiffer(t *testing.T) {
 	if a, b := randomID(), randomID(); a == b || len(a) < 26 {
 		t.Errorf("got %q and %q", a, b)
+	}
+}
+
+// TestPacedAsSent: a drain in steps may serve as the last resort unless that is said
+// otherwise, and one at once may not (SEMANTICS section 4).
+func TestPacedAsSent(t *testing.T) {
+	tests := []struct{ args, want string }{
+		{"drain cluster/fra --reason x --paced", `{"id":"id1","verb":"drain","scope":"cluster/fra","reason":"x","lastResort":true,"paced":true,"forSeconds":3600}`},
+		{"drain cluster/fra --reason x --paced --last-resort=false", `{"id":"id1","verb":"drain","scope":"cluster/fra","reason":"x","paced":true,"forSeconds":3600}`},
+		{"drain selector/tier=edge --reason x --paced --steps 5,100 --wait 1m", `{"id":"id1","verb":"drain","scope":"selector/tier=edge","reason":"x","lastResort":true,"paced":true,"steps":[5,100],"forSeconds":3600,"waitSeconds":60}`},
+		{"drain cluster/fra --reason x --now", `{"id":"id1","verb":"drain","scope":"cluster/fra","reason":"x","forSeconds":3600}`},
+		{"undrain cluster/fra --now", `{"id":"id1","verb":"undrain","scope":"cluster/fra","now":true}`},
+	}
+	for _, tc := range tests {
+		f := drainer()
+		term := newTerminal("")
+		if code := term.run(t.Context(), strings.Fields(tc.args+" --server "+serve(t, f))); code != exitDone {
+			t.Fatalf("%s: exit %d: %s", tc.args, code, term.stderr.String())
+		}
+		got := f.sent()[0]
+		got.Author = ""
+		if b, _ := json.Marshal(got); string(b) != tc.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tc.args, b, tc.want)
+		}
+	}
+}
+
+// TestStatusOfPaces: the status says where a drain in steps stands, and for what it waits.
+func TestStatusOfPaces(t *testing.T) {
+	next, end := noon.Add(30*time.Second), noon.Add(time.Hour)
+	o := api.Override{ID: "x", Kind: "drain", Scope: "cluster/fra", Author: "ada", Reason: "INC-1", Start: noon, End: &end}
+	o.Pace = &api.Pace{State: "moving", Step: 2, Steps: []int{0, 10, 250, 1000}, Moved: 10, Next: &next, Waits: "d3 to be heard", Stalled: true}
+	page := newTerminal("").statusPage(api.Status{
+		Director: "d1", Now: noon, Store: "ok", Overrides: []api.Override{o},
+		Clusters: []api.Cluster{{Name: "fra", Health: "healthy", Paced: "x", Serving: 1, Endpoints: 1}},
+	}, false)
+	for _, want := range []string{
+		"in steps", "moving: step 2 of 4, 1 % of its clients are away", "next: 25 % away, at 12:00:30 UTC at the earliest",
+		"waits for: d3 to be heard", "stalls: later than three in four of its own steps were",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is not in\n%s", want, page)
+		}
 	}
 }

@@ -62,6 +62,7 @@ func (a *app) subjectEvidence(p *page, s api.SubjectEvidence) {
 	}
 	p.wrapped(4, "", look, line)
 	switch {
+	case s.Next == "": // of the past, of which no votes are kept
 	case s.Votes > 0:
 		p.wrapped(6, "", dim, fmt.Sprintf("%s when %s agree", s.Next, count(s.Votes, "vote")))
 	default:

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) explainCommand() *cobra.Command {
-	var client string
+	var client, at string
 	var verbose bool
 	c := &cobra.Command{
 		Use:     "explain HOST",
@@ -29,21 +29,39 @@ what each director says now. A fall is agreed by suspicion: what all directors h
 against the probe's target must reach a bound, towards which one director counts a
 part at most, so that none does it alone. A return needs votes. Whoever is left out
 is named, with why: not assigned, silent, abstaining, stale. --verbose shows that
-for all sites.`,
+for all sites.
+
+--at shows what this director told the client at a time that is past, by the plan
+and the certificates that were in force here then. Each director keeps its own
+history (history: for and size in its settings; 7d and 64MiB), and says so where it
+has none of that time. Which votes there were beside the certificates, and what
+hostnames resolved to, is not kept.`,
 		Example: `  divert explain shop.example.org --client 81.2.69.142
   divert explain shop.example.org --client 2001:db8:7::/48
   divert explain shop.example.org --verbose
+  divert explain shop.example.org --client 81.2.69.142 --at -2h
+  divert explain shop.example.org --client 81.2.69.142 --at 2026-03-14T11:58:00Z
   divert explain pay.example.org -o json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if client != "" && !isAddress(client) {
 				return usage("--client %q is neither an IP address nor a prefix", client)
 			}
+			if _, err := api.ParseTime(at, a.now()); c.Flags().Changed("at") && err != nil {
+				return usage("--at %w", err)
+			}
 			server, err := a.client()
 			if err != nil {
 				return err
 			}
-			e, err := server.Explain(c.Context(), args[0], client)
+			var e api.Explanation
+			if at != "" {
+				wait := a.patience("still deciding again as it was then, for 1m at most; Ctrl-C stops that")
+				e, err = server.ExplainAt(c.Context(), args[0], client, at)
+				wait()
+			} else {
+				e, err = server.Explain(c.Context(), args[0], client)
+			}
 			if err != nil {
 				return err
 			}
@@ -62,6 +80,7 @@ for all sites.`,
 		}),
 	}
 	c.Flags().StringVar(&client, "client", "", "the client's IP `ADDRESS` or prefix")
+	c.Flags().StringVar(&at, "at", "", "what was told at that `TIME`: RFC 3339, or how long ago, like -2h")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the evidence of every site")
 	return c
 }
@@ -86,6 +105,13 @@ func (a *app) explainPage(e api.Explanation, verbose bool) string {
 	}
 	p.line(fmt.Sprintf("%s for %s (%s)", p.paint(bold, clean(e.Host)), clean(who), clean(place)))
 	facts := []string{}
+	if e.At != nil {
+		line := "at " + a.clock(*e.At)
+		if e.ToldSince != nil {
+			line += ", as decided at " + a.clock(*e.ToldSince)
+		}
+		p.line(line)
+	}
 	if e.Service != "" {
 		facts = append(facts, "service "+e.Service)
 	}
@@ -96,7 +122,10 @@ func (a *app) explainPage(e api.Explanation, verbose bool) string {
 		facts = append(facts, "placed by "+e.Geo)
 	}
 	if len(facts) > 0 {
-		p.line(clean(strings.Join(facts, ", ")))
+		p.wrapped(0, "", plain, strings.Join(facts, ", "))
+	}
+	for _, note := range e.Notes {
+		p.wrapped(0, "! ", warn, note)
 	}
 	for _, f := range e.Answers {
 		p.line("")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,6 +35,8 @@ type fake struct {
 	spec    []spec.Raw
 	outcome func(core.Command) api.Outcome
 	steps   []api.Outcome // progress before the outcome
+	backup  []byte
+	store   api.StoreReport
 
 	mu       sync.Mutex
 	commands []core.Command
@@ -94,9 +97,48 @@ func (f *fake) Init(context.Context) (api.Outcome, error) {
 	return api.Outcome{Summary: "the first plan is written"}, nil
 }
 
-func (f *fake) Recover(context.Context) (api.Outcome, error) {
+func (f *fake) Recover(context.Context, bool) (api.Outcome, error) {
 	return api.Outcome{}, &core.Refusal{Reason: "d2 holds a higher plan, 1.44", Remedy: "run `divert store recover` on d2"}
 }
+
+func (f *fake) ExplainAt(_ context.Context, host, client string, when time.Time) (api.Explanation, error) {
+	e, err := f.Explain(host, client)
+	since := noon.Add(-3 * time.Hour)
+	when = noon.Add(-2 * time.Hour) // which the socket's clock would make another each time
+	e.At, e.ToldSince, e.Notes = &when, &since, []string{"divert v1 decided then; this is how v2 decides upon the same"}
+	e.Evidence = slices.Clone(e.Evidence)
+	for i := range e.Evidence {
+		e.Evidence[i].Subjects = slices.Clone(e.Evidence[i].Subjects)
+		for j := range e.Evidence[i].Subjects {
+			s := &e.Evidence[i].Subjects[j]
+			s.Words, s.Next = nil, ""
+		}
+	}
+	return e, err
+}
+
+func (f *fake) Backup(_ context.Context, w io.Writer, local bool) error {
+	if local {
+		_, err := io.WriteString(w, "cut off")
+		return err
+	}
+	_, err := w.Write(f.backup)
+	return err
+}
+
+func (f *fake) Restore(_ context.Context, r io.Reader, o api.RestoreOptions) (api.Outcome, error) {
+	raw, err := io.ReadAll(r)
+	if !bytes.Equal(raw, f.backup) {
+		err = errors.New("another backup arrived")
+	}
+	return api.Outcome{Summary: fmt.Sprintf("restored, forced %t", o.Force)}, err
+}
+
+func (f *fake) Migrate(_ context.Context, o api.MigrateOptions) (api.Outcome, error) {
+	return api.Outcome{Summary: "all of the store is at " + strings.Join(o.To, ", ")}, nil
+}
+
+func (f *fake) CheckStore(context.Context) (api.StoreReport, error) { return f.store, nil }
 
 func (f *fake) Audit(context.Context, uint64, int) ([]api.AuditRecord, error) {
 	return []api.AuditRecord{{

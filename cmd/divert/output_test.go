@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/divertdns/divert/director/api"
@@ -169,5 +171,97 @@ func TestStoreSaidOnce(t *testing.T) {
 	s.Waiting = s.Store
 	if got := newTerminal("").statusPage(s, false); strings.Count(strings.Join(strings.Fields(got), " "), "commands are refused") != 1 {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestTableKeepsToItsColumns: what people wrote, such as a reason, stands in the last column
+// and may be long; it goes on below itself.
+func TestTableKeepsToItsColumns(t *testing.T) {
+	p := &page{width: 60}
+	p.table(2, []string{"SCOPE", "REASON"}, []row{{cells: []cell{text("cluster/fra"), text("the power company works on both feeds until tomorrow night")}}})
+	want := `  SCOPE        REASON
+  cluster/fra  the power company works on both feeds until
+               tomorrow night
+`
+	if got := p.b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestOverrideEndsWhenItSays: what is left is to the nearest minute, and of less than one
+// the seconds that are left.
+func TestOverrideEndsWhenItSays(t *testing.T) {
+	for left, want := range map[time.Duration]string{
+		300 * time.Millisecond: "(in 1s)", 2500 * time.Millisecond: "(in 2s)", 59 * time.Second: "(in 59s)", 9*time.Minute + 58*time.Second: "(in 10m)",
+	} {
+		end := noon.Add(left)
+		got := newTerminal("").statusPage(api.Status{Now: noon, Overrides: []api.Override{{Kind: "drain", Scope: "cluster/fra", Author: "ada", End: &end}}}, false)
+		if !strings.Contains(got, want) {
+			t.Errorf("%s are left: want %s in\n%s", left, want, got)
+		}
+	}
+}
+
+// TestOverrideKeepsToItsColumns: who it was by may be long, and does not push what follows
+// out of 80 columns.
+func TestOverrideKeepsToItsColumns(t *testing.T) {
+	term := newTerminal("")
+	term.width = func() int { return 80 }
+	end := noon.Add(time.Hour)
+	got := term.statusPage(api.Status{Now: noon, Overrides: []api.Override{{
+		Kind: "drain", Scope: "cluster/fra", Author: "operator oncall in an emergency", Reason: "INC-1", End: &end, Emergency: &api.EmergencyState{State: "in force", Has: []string{"d1"}},
+	}}}, false)
+	_, got, _ = strings.Cut(got, "OVERRIDES\n")
+	want := `  KIND   SCOPE        BY                  ENDS                  REASON
+  drain  cluster/fra  operator oncall i…  13:00:00 UTC (in 1h)  INC-1
+    by operator oncall in an emergency
+    emergency, in force here; in force on d1; in no plan yet
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	key := "ed25519:kRu+ii1jnFgfmhCqWQHnUjNAupsLaXFUzmqI2fZ/5QI="
+	p := &page{width: 80}
+	p.table(0, []string{"NAME", "LISTED BY", "SINCE", "REASON"}, operatorRows([]api.Operator{{Name: "oncall", Key: key, Author: "root", Reason: "on call", Since: noon}}))
+	for line := range strings.SplitSeq(p.b.String(), "\n") {
+		if len(line) > 80 {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
+	}
+	if !strings.Contains(p.b.String(), key) {
+		t.Error("the key is not shown whole")
+	}
+}
+
+// TestPatience: who waits at a terminal is told for what, and what Ctrl-C does; a script is
+// not, and nothing is told of what is over soon.
+func TestPatience(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		live bool
+		took time.Duration
+		want string
+	}{{"long", true, patient + 1, "still looking\n"}, {"short", true, patient - 1, ""}, {"a script", false, patient + 1, ""}} {
+		synctest.Test(t, func(t *testing.T) {
+			term := newTerminal("")
+			term.live = tc.live
+			done := term.patience("still looking")
+			time.Sleep(tc.took)
+			done()
+			if got := term.stderr.String(); got != tc.want {
+				t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+			}
+		})
+	}
+}
+
+// TestErrorsAreClean: what others wrote brings no control character to the terminal with an
+// error; its lines stay lines.
+func TestErrorsAreClean(t *testing.T) {
+	term := newTerminal("")
+	term.begun = true
+	err := &exit{code: exitRefused, err: errors.New("d2 \x1b[31msays\nno"), remedy: "wait\x07"}
+	if code := term.conclude(nil, err); code != exitRefused || term.stderr.String() != "divert: d2  [31msays\nno\n        wait \n" {
+		t.Errorf("exit %d, got %q", code, term.stderr.String())
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 func (a *app) serveCommand() *cobra.Command {
 	var config string
-	var verbose, replace bool
+	var verbose, replace, await bool
 	c := &cobra.Command{
 		Use:     "serve",
 		GroupID: groupRun,
@@ -43,17 +43,18 @@ SIGINT and SIGTERM stop it. The log goes to standard error, as text or with
   divert serve -c director.yaml --replace`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.serve(c.Context(), config, verbose, replace)
+			return a.serve(c.Context(), config, verbose, replace, await)
 		},
 	}
 	c.Flags().StringVarP(&config, "config", "c", "", "the settings `FILE` (default: none, every setting at its default)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what helps to find a fault, too")
 	c.Flags().BoolVar(&replace, "replace", false, "take over from the director that runs on the same data folder, without a query lost")
+	c.Flags().BoolVar(&await, "await-restore", false, "where there is no plan, begin no new fleet: a backup is to come (divert restore)")
 	must(c.MarkFlagFilename("config", "yaml", "yml", "json"))
 	return c
 }
 
-func (a *app) serve(ctx context.Context, config string, verbose, replace bool) error {
+func (a *app) serve(ctx context.Context, config string, verbose, replace, await bool) error {
 	// Packets leave no garbage, only plans, probes and verdicts do: a quarter of Go's usual
 	// room for it costs a hundredth of a core with 30,000 checks, and a director with them,
 	// or with a million records, then stays small.
@@ -78,7 +79,7 @@ func (a *app) serve(ctx context.Context, config string, verbose, replace bool) e
 		return err
 	}
 	return director.Serve(ctx, director.ServeOptions{
-		Options: director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level)},
+		Options: director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level), AwaitRestore: await},
 		Sockets: sockets, Replace: replace, Ready: notifyReady,
 	})
 }

@@ -69,7 +69,7 @@ func eventful() api.Status {
 		Directors: []api.DirectorState{
 			{Name: "d1", Site: "fra-dc1", Standing: "active", Heard: true, Plan: "1.43", DNS: "ok", Key: "ed25519:AAAA", Address: "192.0.2.53:7946"},
 			{Name: "d2", Site: "nyc-dc1", Standing: "active", Heard: true, Plan: "1.43", DNS: "ok"},
-			{Name: "d3", Site: "sin-dc1", Standing: "active", Silent: 6 * time.Minute, Plan: "1.42", DNS: "mute", Alarm: "two live boots of one key"},
+			{Name: "d3", Site: "sin-dc1", Standing: "active", Silent: 360, Plan: "1.42", DNS: "mute", Alarm: "two live boots of one key"},
 			{Name: "d4", Site: "ams-dc1", Standing: "pending", Heard: true, Key: "ed25519:LXVaO4Vd4hLLZR3uBpsBJbGFAJCjVMpxSS9lLFJ0nXI=", Address: "192.0.2.54:7946"},
 		},
 		Overrides: []api.Override{
@@ -204,6 +204,9 @@ func TestExplainPage(t *testing.T) {
 		{"explain-verbose", []string{"explain", "shop.example.org", "--verbose"}, exitDone, ""},
 		{"explain", []string{"explain", "shop.example.org", "--client", "81.2.69.142"}, exitDone, ""},
 		{"explain-unknown-place", []string{"explain", "shop.example.org"}, exitDone, ""},
+		{"explain-at", []string{"explain", "shop.example.org", "--client", "81.2.69.142", "--at", "-2h"}, exitDone, ""},
+		{"", []string{"explain", "shop.example.org", "--at", "yesterday"}, exitUsage, "is no time"},
+		{"", []string{"explain", "shop.example.org", "--at", ""}, exitUsage, "is no time"},
 		{"explain-json", []string{"explain", "shop.example.org", "-o", "json"}, exitDone, ""},
 		{"", []string{"explain", "www.example.net"}, exitRefused, "no service of this fleet has the host"},
 		{"", []string{"explain", "shop.example.org", "--client", "home"}, exitUsage, "neither an IP address"},

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
 )
 
 // statusPage draws a status for people, in 80 to 120 columns.
@@ -33,6 +35,10 @@ func (a *app) statusPage(s api.Status, verbose bool) string {
 			a.service(p, s, svc, verbose)
 		}
 	}
+	if len(s.Pools) > 0 {
+		p.heading("CAPACITY")
+		p.table(2, []string{"OF", "LOAD", "CAPACITY", "USED", "TARGET", "KEEPS"}, poolRows(s.Pools))
+	}
 	if len(s.Directors) > 0 {
 		p.heading("DIRECTORS")
 		p.table(2, []string{"NAME", "SITE", "STANDING", "HEARD", "PLAN", "DNS"}, directorRows(s, false))
@@ -40,6 +46,17 @@ func (a *app) statusPage(s api.Status, verbose bool) string {
 	if len(s.Overrides) > 0 {
 		p.heading("OVERRIDES")
 		p.table(2, []string{"KIND", "SCOPE", "BY", "ENDS", "REASON"}, a.overrideRows(s))
+	}
+	if rules := tight(s.Interlocks); len(rules) > 0 {
+		p.heading("INTERLOCKS")
+		p.table(2, []string{"NAME", "STATE", "RULE"}, interlockRows(rules, false))
+		if more := len(s.Interlocks) - len(rules); more > 0 {
+			p.line(fmt.Sprintf("  and %d more that forbid nothing now: `divert interlock`", more))
+		}
+	}
+	if s.Rollout != nil {
+		p.heading("ROLLOUT")
+		a.rollout(p, 2, s.Rollout)
 	}
 	if len(s.Pending) > 0 {
 		p.heading("PENDING")
@@ -136,11 +153,15 @@ func healthCell(h string) cell {
 }
 
 // drainedCell keeps the column narrow; who, why and until when are a remark.
-func drainedCell(drained string) cell {
-	if drained == "" {
+func drainedCell(drained, paced string) cell {
+	switch {
+	case drained != "":
+		return cell{"drained", warn}
+	case paced != "":
+		return cell{"in steps", warn}
+	default:
 		return cell{}
 	}
-	return cell{"drained", warn}
 }
 
 func remarks(pairs ...cell) []cell {
@@ -192,7 +213,7 @@ func (a *app) clusterRows(s api.Status) []row {
 			serves.style = warn
 		}
 		rows = append(rows, row{
-			cells:   []cell{text(c.Name), text(c.FaultDomain), text(c.Location), healthCell(c.Health), drainedCell(c.Drained), serves, plane},
+			cells:   []cell{text(c.Name), text(c.FaultDomain), text(c.Location), healthCell(c.Health), drainedCell(c.Drained, c.Paced), serves, plane},
 			remarks: remarks(a.drain(s, c.Drained, c.Why), labelled("", c.Why, plain), labelled("control plane: ", detail, plain)),
 		})
 	}
@@ -218,17 +239,47 @@ func (a *app) service(p *page, s api.Status, svc api.Service, verbose bool) {
 			serves = cell{"no", dim}
 		case site.Share > 0:
 			serves = cell{fmt.Sprintf("%d %%", site.Share), warn}
+		case site.Kept > 0:
+			serves = cell{fmt.Sprintf("%d %%", site.Kept), warn}
 		}
 		notes := remarks(a.drain(s, site.Drained, site.Why), labelled("", site.Why, plain), labelled("returns: ", site.Returns, warn))
 		if verbose {
 			notes = append(notes, detection(site.Detection)...)
 		}
 		rows = append(rows, row{
-			cells:   []cell{text(site.Cluster), healthCell(site.Health), drainedCell(site.Drained), serves, text(addresses(site.Addresses))},
+			cells:   []cell{text(site.Cluster), healthCell(site.Health), drainedCell(site.Drained, site.Paced), serves, text(addresses(site.Addresses))},
 			remarks: slices.Concat(notes, a.hostnames(s, site), a.subjects(site, verbose)),
 		})
 	}
 	p.table(4, []string{"SITE", "OBSERVED", "DRAINED", "SERVES", "ADDRESSES"}, rows)
+}
+
+// poolRows says how busy the sites are that have a capacity.
+func poolRows(pools []api.Pool) []row {
+	rows := make([]row, 0, len(pools))
+	for _, v := range pools {
+		load, used := text("unknown"), cell{"unknown", dim}
+		if !v.Unknown {
+			load, used = text(strconv.FormatFloat(v.Load, 'f', -1, 64)), cell{fmt.Sprintf("%d %%", v.Used), good}
+			switch {
+			case v.Used > 100:
+				used.style = bad
+			case v.Used > v.Target:
+				used.style = warn
+			}
+		}
+		keeps := text("all")
+		switch {
+		case v.Keeps > 0 && v.Refuses > 0:
+			keeps = cell{fmt.Sprintf("%d %%, and takes %d %% of others'", v.Keeps, 100-v.Refuses), warn}
+		case v.Keeps > 0:
+			keeps = cell{fmt.Sprintf("%d %%", v.Keeps), warn}
+		case v.Refuses > 0:
+			keeps = cell{fmt.Sprintf("all, and takes %d %% of others'", 100-v.Refuses), warn}
+		}
+		rows = append(rows, row{cells: []cell{text(v.Pool), load, text(strconv.FormatInt(v.Capacity, 10)), used, text(fmt.Sprintf("%d %%", v.Target)), keeps}})
+	}
+	return rows
 }
 
 // detection says how soon faults of a site are seen.
@@ -363,7 +414,7 @@ func directorRows(s api.Status, full bool) []row {
 		if !d.Heard {
 			heard = cell{"no", bad}
 			if d.Silent > 0 {
-				heard.text = "silent " + rough(d.Silent)
+				heard.text = "silent " + rough(core.Seconds(d.Silent))
 			}
 		}
 		standing := text(d.Standing)
@@ -394,17 +445,26 @@ func (a *app) overrideRows(s api.Status) []row {
 		if o.End != nil {
 			ends.text = a.clock(*o.End)
 			if left := o.End.Sub(s.Now); left > 0 {
-				ends.text += " (in " + rough(left+30*time.Second) + ")"
+				if left >= time.Minute { // to the nearest minute
+					left += 30 * time.Second
+				}
+				ends.text += " (in " + rough(max(left, time.Second)) + ")"
 			}
 		}
-		var notes []cell
+		// Who it was may be a long word, and what comes after it must be found.
+		const most = 18
+		by, notes := o.Author, []cell(nil)
+		if r := []rune(by); len(r) > most {
+			by, notes = string(r[:most-1])+"…", []cell{{"by " + clean(o.Author), plain}}
+		}
+		notes = slices.Concat(notes, a.pace(o.Pace), emergencyNotes(o.Emergency))
 		if o.Overdue {
-			notes = append(notes, cell{"overdue: it stays until a leader can end it", bad})
+			notes = append(notes, cell{"overdue: it stays until its end is safe, for which see the alerts", bad})
 		}
 		if o.Forced {
 			notes = append(notes, cell{"forced", warn})
 		}
-		rows = append(rows, row{cells: []cell{text(o.Kind), text(o.Scope), text(o.Author), ends, text(o.Reason)}, remarks: notes})
+		rows = append(rows, row{cells: []cell{text(o.Kind), text(o.Scope), text(by), ends, text(o.Reason)}, remarks: notes})
 	}
 	return rows
 }

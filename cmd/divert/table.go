@@ -114,7 +114,7 @@ type row struct {
 }
 
 // table writes columns as wide as their widest cell, two spaces apart, an empty
-// cell as a dash.
+// cell as a dash. The last one goes on below itself where the page is too narrow.
 func (p *page) table(indent int, header []string, rows []row) {
 	widths := make([]int, len(header))
 	for i, h := range header {
@@ -142,16 +142,25 @@ func (p *page) table(indent int, header []string, rows []row) {
 func (p *page) cells(indent int, widths []int, cells []cell) {
 	var b strings.Builder
 	b.WriteString(strings.Repeat(" ", indent))
+	hang := indent
 	for i, c := range cells {
 		if c.text == "" {
 			c = cell{"-", dim}
 		}
-		b.WriteString(p.paint(c.style, c.text))
-		if i < len(cells)-1 {
-			b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text)+2))
+		if i == len(cells)-1 {
+			lines := []string{c.text}
+			if hang+utf8.RuneCountInString(c.text) > p.width {
+				lines = wrap(c.text, p.width-hang)
+			}
+			p.line(b.String() + p.paint(c.style, lines[0]))
+			for _, line := range lines[1:] {
+				p.line(strings.Repeat(" ", hang) + p.paint(c.style, line))
+			}
+			return
 		}
+		b.WriteString(p.paint(c.style, c.text) + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text)+2))
+		hang += widths[i] + 2
 	}
-	p.line(b.String())
 }
 
 // heading starts a section.

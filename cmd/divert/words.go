@@ -75,6 +75,14 @@ func (a *app) clock(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05 UTC")
 }
 
+// permille shows a share: 12.5 %.
+func permille(n int) string {
+	if n%10 == 0 {
+		return fmt.Sprintf("%d %%", n/10)
+	}
+	return fmt.Sprintf("%.1f %%", float64(n)/10)
+}
+
 // count is "1 zone", "2 zones".
 func count(n int, noun string) string {
 	if n == 1 {

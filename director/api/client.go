@@ -115,6 +115,16 @@ func (c *Client) Explain(ctx context.Context, host, client string) (Explanation,
 	return e, c.get(ctx, "/v1/explain", q, &e)
 }
 
+// ExplainAt asks what a client was told at an instant, as ParseTime reads it.
+func (c *Client) ExplainAt(ctx context.Context, host, client, at string) (Explanation, error) {
+	q := url.Values{"host": {host}, "at": {at}}
+	if client != "" {
+		q.Set("client", client)
+	}
+	var e Explanation
+	return e, c.getFor(ctx, explainWait+slack, "/v1/explain", q, &e)
+}
+
 // Spec asks for every resource of the fleet, as written.
 func (c *Client) Spec(ctx context.Context) ([]spec.Raw, error) {
 	var raws []spec.Raw
@@ -133,7 +143,11 @@ func (c *Client) Audit(ctx context.Context, from uint64, limit int) ([]AuditReco
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	return c.getFor(ctx, askTimeout, path, q, into)
+}
+
+func (c *Client) getFor(ctx context.Context, wait time.Duration, path string, q url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	resp, err := c.open(ctx, path, q)
 	if err != nil {
@@ -194,7 +208,7 @@ func (c *Client) unreachable(err error) error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the director at %s took the connection and does not answer: %w", c.Server, err)
+		return fmt.Errorf("the director at %s took the connection and does not answer; --server asks another one: %w", c.Server, err)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted: %w", err)
 	}
@@ -243,16 +257,6 @@ func (c *Client) Do(ctx context.Context, command core.Command, wait time.Duratio
 	return c.send(ctx, "/v1/commands?timeout="+url.QueryEscape(wait.String()), body, command.ID, wait, progress)
 }
 
-// Init is `divert store init`.
-func (c *Client) Init(ctx context.Context) (Outcome, error) {
-	return c.send(ctx, "/v1/store/init", nil, "", time.Minute, nil)
-}
-
-// Recover is `divert store recover`.
-func (c *Client) Recover(ctx context.Context) (Outcome, error) {
-	return c.send(ctx, "/v1/store/recover", nil, "", time.Minute, nil)
-}
-
 func (c *Client) send(ctx context.Context, path string, body []byte, id string, wait time.Duration, progress func(Outcome)) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+slack)
 	defer cancel()
@@ -262,7 +266,7 @@ func (c *Client) send(ctx context.Context, path string, body []byte, id string, 
 	}
 	last, begun := Outcome{ID: id}, false
 	for attempt := 1; ; attempt++ {
-		o, sent, err := c.try(ctx, path, body, func(o Outcome) {
+		o, sent, err := c.try(ctx, path, reader(body), func(o Outcome) {
 			last = o
 			if progress != nil {
 				progress(o)
@@ -307,13 +311,17 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // try sends once. sent tells whether the director may have taken the command
 // when the error is not nil.
-func (c *Client) try(ctx context.Context, path string, body []byte, progress func(Outcome)) (final Outcome, sent bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+func (c *Client) try(ctx context.Context, path string, body io.Reader, progress func(Outcome)) (final Outcome, sent bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, body)
 	if err != nil {
 		return Outcome{}, false, err
 	}
-	if body != nil {
+	switch body.(type) {
+	case nil:
+	case *bytes.Reader:
 		req.Header.Set("Content-Type", "application/json")
+	default:
+		req.Header.Set("Content-Type", octets)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

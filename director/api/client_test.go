@@ -72,7 +72,7 @@ func TestReads(t *testing.T) {
 	if e := (*Error)(nil); !errors.As(err, &e) || e.Code != 403 || !strings.Contains(e.Remedy, s.socket) {
 		t.Errorf("a change over TCP gave %v, want 403 and the socket", err)
 	}
-	o, err := client(t, "unix:"+s.socket).Recover(t.Context())
+	o, err := client(t, "unix:"+s.socket).Recover(t.Context(), false)
 	if err != nil || o.Code != 1 || o.Remedy != "run it there" {
 		t.Errorf("recover gave %+v, %v; want the refusal", o, err)
 	}

@@ -92,30 +92,6 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (s *Server) storeInit(w http.ResponseWriter, r *http.Request) {
-	s.store(w, r, "store init", s.director.Init)
-}
-
-func (s *Server) storeRecover(w http.ResponseWriter, r *http.Request) {
-	s.store(w, r, "store recover", s.director.Recover)
-}
-
-func (s *Server) store(w http.ResponseWriter, r *http.Request, what string, do func(context.Context) (Outcome, error)) {
-	if n, _ := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 1)); n > 0 {
-		fail(w, http.StatusBadRequest, r.URL.Path+" takes no body", "")
-		return
-	}
-	user, err := peerUser(r.Context())
-	if err != nil {
-		fail(w, http.StatusForbidden, "who sends this command cannot be told: "+err.Error(), "")
-		return
-	}
-	s.log.Info("command received", slog.String("verb", what), slog.String("author", user))
-	s.carryOut(w, r, time.Minute, "", func(ctx context.Context, _ func(Outcome)) (Outcome, error) {
-		return do(WithUser(ctx, user))
-	})
-}
-
 // carryOut runs a command and streams what becomes of it. A client that leaves
 // does not tear a commit in two: the command goes on for a moment, so that its
 // outcome is a known one, and then stops waiting.
@@ -181,6 +157,9 @@ func settle(o Outcome, err error, id string) Outcome {
 		if o.Error == "" {
 			o.Error = "not complete in time, and what became of it is unknown"
 			o.Remedy = "repeat it with the same ID: nothing is done twice"
+			if o.ID == "" { // of what goes through the whole store
+				o.Remedy = "look at `divert status` and `divert store check` before it is repeated"
+			}
 		}
 	default:
 		if o.Code == 0 {
@@ -197,10 +176,13 @@ func settle(o Outcome, err error, id string) Outcome {
 // own.
 func personal() []core.Verb {
 	return []core.Verb{
-		core.Drain, core.Undrain, core.Freeze, core.Thaw, core.Readmit, core.Apply,
-		core.DirectorAdd, core.DirectorRemove,
+		core.Drain, core.Undrain, core.Freeze, core.Thaw, core.Readmit, core.Apply, core.Revert, core.GoOn, core.Abort,
+		core.DirectorAdd, core.DirectorRemove, core.OperatorAdd, core.OperatorRemove, core.InterlockOn, core.InterlockOff,
 	}
 }
+
+// maxCanary is more than any fleet has directors.
+const maxCanary = 1000
 
 // checkCommand refuses what no director should have to think about. What a
 // command means is for director/core to judge.
@@ -210,23 +192,40 @@ func checkCommand(c core.Command) error {
 		return errors.New("id is missing: make a random one, and send the same again to repeat the command")
 	case !validID(c.ID):
 		return fmt.Errorf("id %.80q is not 1 to 64 letters, digits, dots, dashes and underscores", c.ID)
+	case strings.HasPrefix(c.ID, "step-"), strings.HasPrefix(c.ID, "settle-"):
+		return fmt.Errorf("id %.80q is one that the directors give their own commands", c.ID)
 	case !slices.Contains(personal(), c.Verb):
 		return fmt.Errorf("verb %.80q is not one of %v", c.Verb, personal())
 	case c.Folder != "":
 		return errors.New("folder is for directors that apply their own folder, not for people")
 	case c.For < 0:
 		return fmt.Errorf("for %s is negative", c.For)
+	case c.Soak < 0:
+		return fmt.Errorf("soak %s is negative", c.Soak)
+	case len(c.Canary) > maxCanary:
+		return fmt.Errorf("%d directors as canaries, the most is %d", len(c.Canary), maxCanary)
 	}
 	for _, f := range []struct {
 		name, value string
 		most        int
-	}{{"scope", c.Scope, 512}, {"reason", c.Reason, 1024}, {"author", c.Author, 128}, {"source", c.Source, 64}} {
-		if len(f.value) > f.most {
-			return fmt.Errorf("%s has %d octets, the most is %d", f.name, len(f.value), f.most)
+	}{{"scope", c.Scope, 512}, {"reason", c.Reason, maxReason}, {"author", c.Author, 128}, {"source", c.Source, 64}} {
+		if err := checkText(f.name, f.value, f.most); err != nil {
+			return err
 		}
-		if !utf8.ValidString(f.value) || strings.ContainsFunc(f.value, unicode.IsControl) {
-			return fmt.Errorf("%s holds control characters", f.name)
-		}
+	}
+	return nil
+}
+
+// maxReason bounds a reason, in octets.
+const maxReason = 1024
+
+// checkText refuses what no plan, log or terminal should hold.
+func checkText(name, value string, most int) error {
+	if len(value) > most {
+		return fmt.Errorf("%s has %d octets, the most is %d", name, len(value), most)
+	}
+	if !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+		return fmt.Errorf("%s holds control characters", name)
 	}
 	return nil
 }

@@ -39,7 +39,9 @@ func TestCommandIsStrict(t *testing.T) {
 		{"unknown key", `{"id":"a1","verb":"drain","scpe":"cluster/fra"}`, `unknown field "scpe"`},
 		{"doubled key", `{"id":"a1","verb":"drain","force":false,"force":true}`, `key "force" is given twice`},
 		{"doubled key below", `{"id":"a1","verb":"director-approve","director":{"name":"d4","name":"d5"}}`, `key "name" is given twice`},
-		{"wrong type", `{"id":"a1","verb":"drain","for":"1h"}`, "for: want"},
+		{"wrong type", `{"id":"a1","verb":"drain","forSeconds":"1h"}`, "forSeconds: want"},
+		{"the name of before", `{"id":"a1","verb":"drain","for":1}`, "for"},
+		{"too long to be meant", `{"id":"a1","verb":"drain","forSeconds":1e300}`, "forSeconds: 1e+300 is more"},
 		{"two objects", `{"id":"a1","verb":"thaw"}{}`, "something follows"},
 		{"deep", strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100), "nests deeper"},
 		{"no ID", `{"verb":"thaw"}`, "id is missing"},
@@ -48,7 +50,7 @@ func TestCommandIsStrict(t *testing.T) {
 		{"the leader's verb", `{"id":"a1","verb":"expire"}`, "verb"},
 		{"a director's verb", `{"id":"a1","verb":"director-join"}`, "verb"},
 		{"a director's folder", `{"id":"a1","verb":"apply","folder":"d1"}`, "folder"},
-		{"negative", `{"id":"a1","verb":"drain","for":-1}`, "negative"},
+		{"negative", `{"id":"a1","verb":"drain","forSeconds":-1}`, "negative"},
 		{"control characters", `{"id":"a1","verb":"drain","reason":"x\u001b[2J"}`, "control characters"},
 		{"a long reason", `{"id":"a1","verb":"drain","reason":"` + strings.Repeat("x", 2000) + `"}`, "reason has 2000 octets"},
 	}
@@ -204,6 +206,13 @@ func TestSettle(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+// TestSettleWithoutID: what has no ID is not told to be repeated with it.
+func TestSettleWithoutID(t *testing.T) {
+	if o := settle(Outcome{}, context.DeadlineExceeded, ""); o.Code != 3 || strings.Contains(o.Remedy, "ID") || !strings.Contains(o.Remedy, "divert status") {
+		t.Errorf("got %+v", o)
 	}
 }
 

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 type fake struct {
 	do    func(context.Context, core.Command, func(Outcome)) (Outcome, error) // nil: done at once
 	probe func(context.Context, Probing) (Probing, error)
+
+	breaks int // octets after which a backup breaks off; more than there are: it has as many; -1: it is refused
 
 	mu       sync.Mutex
 	status   Status
@@ -91,8 +95,51 @@ func (f *fake) Init(ctx context.Context) (Outcome, error) {
 	return Outcome{Summary: "a plan is made"}, nil
 }
 
-func (f *fake) Recover(context.Context) (Outcome, error) {
+func (f *fake) Recover(context.Context, bool) (Outcome, error) {
 	return Outcome{}, &core.Refusal{Reason: "d2 holds a higher plan", Remedy: "run it there"}
+}
+
+func (f *fake) ExplainAt(_ context.Context, host, addr string, at time.Time) (Explanation, error) {
+	if time.Since(at) > 24*time.Hour {
+		return Explanation{}, &core.Refusal{Reason: "nothing is kept here from then"}
+	}
+	if host == "busy.example.org" {
+		return Explanation{}, context.DeadlineExceeded
+	}
+	e, err := f.Explain(host, addr)
+	e.At = &at
+	return e, err
+}
+
+// backupText is what the fake's backups hold.
+const backupText = "a backup, octet by octet"
+
+func (f *fake) Backup(_ context.Context, w io.Writer, local bool) error {
+	switch {
+	case f.breaks > len(backupText):
+		_, err := w.Write(make([]byte, f.breaks))
+		return err
+	case f.breaks > 0:
+		_, _ = io.WriteString(w, backupText[:f.breaks])
+		return errors.New("the store has gone")
+	case f.breaks < 0 && !local:
+		return &core.Refusal{Reason: "the store does not answer", Remedy: "say --local"}
+	}
+	_, err := io.WriteString(w, backupText)
+	return err
+}
+
+func (f *fake) Restore(ctx context.Context, r io.Reader, o RestoreOptions) (Outcome, error) {
+	raw, err := io.ReadAll(r)
+	return Outcome{Summary: fmt.Sprintf("%s has %d octets %+v", User(ctx), len(raw), o)}, err
+}
+
+func (f *fake) Migrate(_ context.Context, o MigrateOptions) (Outcome, error) {
+	return Outcome{Summary: fmt.Sprint(o)}, nil
+}
+
+func (f *fake) CheckStore(context.Context) (StoreReport, error) {
+	return StoreReport{Plan: "1.7", Findings: []Finding{{What: "a piece is missing"}}}, nil
 }
 
 func (f *fake) Probe(ctx context.Context, target string, progress func(Probing)) (Probing, error) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -37,9 +39,14 @@ func (s *Server) table(registry *prometheus.Registry) map[string]route {
 		"/v1/audit":         read(s.audit),
 		"/v1/events":        {http.MethodGet: s.events},
 		probePath:           {http.MethodPost: s.probe},
+		emergencyPath:       {http.MethodGet: s.emergencies, http.MethodHead: s.emergencies, http.MethodPost: s.emergency},
 		"/v1/commands":      {http.MethodPost: s.command},
 		"/v1/store/init":    {http.MethodPost: s.storeInit},
 		"/v1/store/recover": {http.MethodPost: s.storeRecover},
+		"/v1/store/migrate": {http.MethodPost: s.storeMigrate},
+		"/v1/store/check":   read(s.storeCheck),
+		"/v1/backup":        read(s.backup),
+		"/v1/restore":       {http.MethodPost: s.restore},
 		"/metrics":          read(metrics.ServeHTTP),
 		"/healthz":          read(s.healthz),
 		"/readyz":           read(s.readyz),
@@ -131,7 +138,7 @@ func (s *Server) spec(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := query(r, "host", "client")
+	q, err := query(r, "host", "client", "at")
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error(), "")
 		return
@@ -145,7 +152,20 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Sprintf("client %q is neither an IP address nor a prefix", client), "")
 		return
 	}
-	e, err := s.director.Explain(host, client)
+	ctx, cancel := context.WithTimeout(r.Context(), explainWait)
+	defer cancel()
+	if q["at"] != "" {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(explainWait + slack))
+	}
+	e, err := s.explained(ctx, host, client, q["at"])
+	if bad := (*badTime)(nil); errors.As(err, &bad) {
+		fail(w, http.StatusBadRequest, err.Error(), "")
+		return
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		fail(w, http.StatusServiceUnavailable, "too many ask of the past, one after another", "wait a moment and ask again")
+		return
+	}
 	if err != nil {
 		failed(w, http.StatusNotFound, err)
 		return
@@ -156,6 +176,26 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	reply(w, http.StatusOK, e)
+}
+
+// explainWait is how long it may take to decide again as at a time that is past: one asker
+// after another, and a large fleet takes seconds.
+const explainWait = time.Minute
+
+// explained asks the director of now, or of an instant that is past.
+func (s *Server) explained(ctx context.Context, host, client, at string) (Explanation, error) {
+	if at == "" {
+		return s.director.Explain(host, client)
+	}
+	t, err := ParseTime(at, time.Now())
+	if err != nil {
+		return Explanation{}, err
+	}
+	historian, ok := s.director.(Historian)
+	if !ok {
+		return Explanation{}, &core.Refusal{Reason: "this director keeps no history"}
+	}
+	return historian.ExplainAt(ctx, host, client, t)
 }
 
 func address(s string) bool {

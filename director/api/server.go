@@ -53,6 +53,7 @@ type Server struct {
 	streams  map[string]chan struct{} // by listener, a slot for each event stream
 	probes   chan struct{}            // a slot for each question to probe
 	commands chan struct{}            // a slot for each command
+	looks    chan struct{}            // a slot for each look at the whole store
 	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
 	// Fixed by NewServer, shortened by tests.
@@ -72,6 +73,7 @@ func NewServer(o Options) (*Server, error) {
 		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
 		probes:    make(chan struct{}, maxProbes),
 		commands:  make(chan struct{}, maxCommands),
+		looks:     make(chan struct{}, 1),
 		large:     o.Large,
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
 	}

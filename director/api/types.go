@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/divertdns/divert/director/core"
@@ -23,9 +24,10 @@ type Director interface {
 	// Do's own goroutine and never after Do has returned. The error of a refusal is
 	// a *core.Refusal; the server makes the outcome's code and text of any error.
 	Do(ctx context.Context, c core.Command, progress func(Outcome)) (Outcome, error)
-	// Init and Recover are `divert store init|recover`; User(ctx) says who asks.
+	// Init and Recover are `divert store init|recover`; User(ctx) says who asks. With
+	// force Recover writes over what it would refuse to.
 	Init(ctx context.Context) (Outcome, error)
-	Recover(ctx context.Context) (Outcome, error)
+	Recover(ctx context.Context, force bool) (Outcome, error)
 	// Changed is closed at the next change of Status.
 	Changed() <-chan struct{}
 	// Ready is nil once the director answers from a plan. It never fails for
@@ -38,6 +40,55 @@ type Auditor interface {
 	// Audit lists at most limit records, oldest first: those from a revision on,
 	// or with from = 0 the newest.
 	Audit(ctx context.Context, from uint64, limit int) ([]AuditRecord, error)
+}
+
+// Historian is a Director that can also explain what it told.
+type Historian interface {
+	// ExplainAt is Explain for an instant that is past. The error of a refusal, such as
+	// that nothing is kept from then, is a *core.Refusal.
+	ExplainAt(ctx context.Context, host, addr string, at time.Time) (Explanation, error)
+}
+
+// Keeper is a Director whose intent can also be saved, brought back, moved and looked
+// at where it is stored; User(ctx) says who asks.
+type Keeper interface {
+	// Backup writes a backup. After an error what was written is none. With local it is of
+	// what this director holds, without the audit log.
+	Backup(ctx context.Context, w io.Writer, local bool) error
+	Restore(ctx context.Context, backup io.Reader, o RestoreOptions) (Outcome, error)
+	Migrate(ctx context.Context, o MigrateOptions) (Outcome, error)
+	CheckStore(ctx context.Context) (StoreReport, error)
+}
+
+// RestoreOptions say how a backup is brought back.
+type RestoreOptions struct {
+	Reason string
+	Force  bool
+	DryRun bool
+	Audit  bool // the audit records that the store lacks, and nothing else
+}
+
+// MigrateOptions say where the store goes.
+type MigrateOptions struct {
+	To   []string `json:"to"` // etcd endpoints
+	CA   string   `json:"ca,omitempty"`
+	Cert string   `json:"cert,omitempty"`
+	Key  string   `json:"key,omitempty"`
+}
+
+// StoreReport is what `divert store check` shows.
+type StoreReport struct {
+	Plan      string    `json:"plan,omitempty"` // epoch.revision that the store holds
+	Blobs     int       `json:"blobs"`          // pieces of its spec
+	Audits    int       `json:"audits"`
+	LastAudit uint64    `json:"lastAudit"` // revision of the newest audit record
+	Findings  []Finding `json:"findings"`  // none: all is in order
+}
+
+// Finding is something in the store that is not as it should be.
+type Finding struct {
+	What   string `json:"what"`
+	Remedy string `json:"remedy,omitempty"` // what puts it right, where What does not say
 }
 
 // Prober is a Director that can also have all directors probe now.
@@ -78,22 +129,25 @@ type Status struct {
 	Frozen     *Override       `json:"frozen,omitempty"`
 	Clusters   []Cluster       `json:"clusters"`
 	Services   []Service       `json:"services"`
+	Pools      []Pool          `json:"pools,omitempty"` // what capacities were written for
 	Directors  []DirectorState `json:"directors"`
 	Overrides  []Override      `json:"overrides,omitempty"`
-	Pending    []spec.Change   `json:"pending,omitempty"` // folder changes that wait for a person (S19)
+	Interlocks []core.Standing `json:"interlocks,omitempty"` // by name
+	Rollout    *Rollout        `json:"rollout,omitempty"`    // under way, or stopped by the leader
+	Pending    []spec.Change   `json:"pending,omitempty"`    // folder changes that wait for a person (S19)
 	Problems   []string        `json:"problems,omitempty"`
 	Alerts     []string        `json:"alerts,omitempty"`
 }
 
 // Plan names the plan in force.
 type Plan struct {
-	Fleet    string        `json:"fleet"`
-	Epoch    uint64        `json:"epoch"`
-	Revision uint64        `json:"revision"`
-	Hash     string        `json:"hash"`
-	Writer   string        `json:"writer"`
-	Written  time.Time     `json:"written"`
-	Age      time.Duration `json:"age"` // nanoseconds since this director last heard from the store that it is the newest
+	Fleet    string    `json:"fleet"`
+	Epoch    uint64    `json:"epoch"`
+	Revision uint64    `json:"revision"`
+	Hash     string    `json:"hash"`
+	Writer   string    `json:"writer"`
+	Written  time.Time `json:"written"`
+	Age      float64   `json:"ageSeconds"` // since this director last heard from the store that it is the newest
 }
 
 // Geo is the table that clients are placed by.
@@ -125,10 +179,23 @@ type Cluster struct {
 	Serving      int          `json:"serving"` // services that send clients here
 	Endpoints    int          `json:"endpoints"`
 	Drained      string       `json:"drained,omitempty"`
+	Paced        string       `json:"paced,omitempty"`        // a drain in steps that leaves it clients yet
 	ControlPlane string       `json:"controlPlane,omitempty"` // ok, "impaired: …", "unknown: …"; never steers
 	Nodes        string       `json:"nodes,omitempty"`        // "3 of 4 ready", or why that is not known
 	Servers      []KubeServer `json:"servers,omitempty"`      // of the control plane
 	Why          string       `json:"why,omitempty"`
+}
+
+// Pool is what one capacity is of, and how much of it is used.
+type Pool struct {
+	Pool     string  `json:"pool"`              // cluster/fra, service/shop@fra of an endpoint with a capacity of its own
+	Capacity int64   `json:"capacity"`          // in the fleet's unit
+	Load     float64 `json:"load"`              // in the same
+	Used     int     `json:"utilisation"`       // per cent
+	Target   int     `json:"target"`            // per cent, safety.targetUtilisation
+	Unknown  bool    `json:"unknown,omitempty"` // too few directors, or no Prometheus, say how busy it is
+	Keeps    int     `json:"keeps,omitempty"`   // percent of its own clients, where not all
+	Refuses  int     `json:"refuses,omitempty"` // percent of other sites' clients that it does not take
 }
 
 // KubeServer is one API server of a cluster, as the director that is asked sees it.
@@ -155,8 +222,10 @@ type Site struct {
 	Cluster   string    `json:"cluster"`
 	Health    string    `json:"health"`
 	Serving   bool      `json:"serving"`
-	Share     int       `json:"share,omitempty"` // percent of its clients, while it returns
+	Share     int       `json:"share,omitempty"` // percent of its clients, while it returns or is drained in steps
+	Kept      int       `json:"kept,omitempty"`  // percent of its clients, while it is too busy for all
 	Drained   string    `json:"drained,omitempty"`
+	Paced     string    `json:"paced,omitempty"` // a drain in steps that leaves it clients yet
 	Addresses []Address `json:"addresses"`
 	Why       string    `json:"why,omitempty"`
 	// Returns says when a site that is well again may come back, and why it waits.
@@ -206,16 +275,16 @@ type Subject struct {
 
 // DirectorState is one director as this one sees it.
 type DirectorState struct {
-	Name     string        `json:"name"`
-	Site     string        `json:"site"`
-	Standing string        `json:"standing"` // active, pending, removed
-	Heard    bool          `json:"heard"`
-	Silent   time.Duration `json:"silent,omitempty"` // since last heard, in nanoseconds
-	Plan     string        `json:"plan,omitempty"`   // epoch.revision that it acknowledged
-	DNS      string        `json:"dns,omitempty"`    // ok, mute, witness, or what it answered
-	Key      string        `json:"key,omitempty"`
-	Alarm    string        `json:"alarm,omitempty"` // changed key, two live boots, …
-	Address  string        `json:"address,omitempty"`
+	Name     string  `json:"name"`
+	Site     string  `json:"site"`
+	Standing string  `json:"standing"` // active, pending, removed
+	Heard    bool    `json:"heard"`
+	Silent   float64 `json:"silentSeconds,omitempty"` // since last heard
+	Plan     string  `json:"plan,omitempty"`          // epoch.revision that it acknowledged
+	DNS      string  `json:"dns,omitempty"`           // ok, mute, witness, or what it answered
+	Key      string  `json:"key,omitempty"`
+	Alarm    string  `json:"alarm,omitempty"` // changed key, two live boots, …
+	Address  string  `json:"address,omitempty"`
 }
 
 // Override is one drain, freeze, observation or readmission.
@@ -231,23 +300,58 @@ type Override struct {
 	Forced     bool       `json:"forced,omitempty"`
 	Overdue    bool       `json:"overdue,omitempty"`
 	Revision   uint64     `json:"revision"`
+	Pace       *Pace      `json:"pace,omitempty"` // of a drain that goes, or ends, in steps
+	// Emergency is of a drain that an operator said while the store was away, and that no
+	// plan holds yet.
+	Emergency *EmergencyState `json:"emergency,omitempty"`
+}
+
+// Pace is where a drain in steps stands.
+type Pace struct {
+	State string    `json:"state"`       // moving, held, rolling back, rolled back, returning, done
+	Step  int       `json:"step"`        // from 1
+	Steps []int     `json:"steps"`       // per mille of the clients that have left, after each
+	Moved int       `json:"moved"`       // of them, per mille that have left now
+	Wait  float64   `json:"waitSeconds"` // at each step, at least
+	Since time.Time `json:"since"`       // of the step, or of the state
+	// Next is when what comes next is due at the earliest; none where nothing does.
+	Next *time.Time `json:"next,omitempty"`
+	// Waits says for what that waits, as the director that is asked sees it; the leader decides.
+	Waits   string `json:"waits,omitempty"`
+	Stalled bool   `json:"stalled,omitempty"` // later than three in four of its own steps were
+	Why     string `json:"why,omitempty"`     // held, rolled back: what was wrong
+}
+
+// Rollout is a spec that some directors try before the others.
+type Rollout struct {
+	ID       string    `json:"id"`
+	On       []string  `json:"on"`
+	Here     bool      `json:"here,omitempty"` // the director that is asked is one of them
+	State    string    `json:"state"`          // soaking, stopped
+	Author   string    `json:"author"`
+	Reason   string    `json:"reason,omitempty"`
+	Revision uint64    `json:"revision"`
+	Start    time.Time `json:"start"`
+	Until    time.Time `json:"until"`           // the end of the soak
+	Why      string    `json:"why,omitempty"`   // it was stopped, or is about to be
+	Waits    []string  `json:"waits,omitempty"` // what its end waits for beside the soak
 }
 
 // Outcome is what became of a command so far.
 type Outcome struct {
-	ID       string        `json:"id"`
-	Code     int           `json:"code"` // exit code: 0 done, 1 refused, 3 not complete in time
-	Summary  string        `json:"summary"`
-	Error    string        `json:"error,omitempty"`
-	Remedy   string        `json:"remedy,omitempty"`
-	CanForce bool          `json:"canForce,omitempty"`
-	Revision uint64        `json:"revision,omitempty"`
-	Override *Override     `json:"override,omitempty"`
-	Preview  core.Preview  `json:"preview"`
-	Applied  []string      `json:"applied,omitempty"` // directors that have it, in order of arrival
-	Missing  []Missing     `json:"missing,omitempty"`
-	Took     time.Duration `json:"took,omitempty"`  // in nanoseconds
-	Final    bool          `json:"final,omitempty"` // set by the server: the last word, no more progress
+	ID       string       `json:"id"`
+	Code     int          `json:"code"` // exit code: 0 done, 1 refused, 3 not complete in time
+	Summary  string       `json:"summary"`
+	Error    string       `json:"error,omitempty"`
+	Remedy   string       `json:"remedy,omitempty"`
+	CanForce bool         `json:"canForce,omitempty"`
+	Revision uint64       `json:"revision,omitempty"`
+	Override *Override    `json:"override,omitempty"`
+	Preview  core.Preview `json:"preview"`
+	Applied  []string     `json:"applied,omitempty"` // directors that have it, in order of arrival
+	Missing  []Missing    `json:"missing,omitempty"`
+	Took     float64      `json:"tookSeconds,omitempty"`
+	Final    bool         `json:"final,omitempty"` // set by the server: the last word, no more progress
 }
 
 // Missing is a registered director that does not have a plan yet.
@@ -265,6 +369,11 @@ type Explanation struct {
 	Geo     string   `json:"geo,omitempty"` // the geo table that says so
 	Plan    string   `json:"plan"`
 	Answers []Family `json:"answers"`
+	// At is the instant that was asked for, where that is past, and ToldSince when what
+	// the answer was decided by came to be so.
+	At        *time.Time `json:"at,omitempty"`
+	ToldSince *time.Time `json:"toldSince,omitempty"`
+	Notes     []string   `json:"notes,omitempty"` // what else to know of a past answer
 	// Hostnames are those of the service's endpoints.
 	Hostnames []Hostname `json:"hostnames,omitempty"`
 	// Evidence is what each site is judged by, as this director holds it.

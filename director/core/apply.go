@@ -10,6 +10,7 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 )
 
 // cloneDoc copies a document, but not what its resources say, which is replaced and
@@ -58,23 +59,15 @@ func (w *work) apply() error {
 	if err := w.checkApply(); err != nil {
 		return err
 	}
-	old := Raws(w.s.Doc)
 	doc, removed, touched := w.merged()
 	if !touched {
 		w.noop, w.done = true, "nothing to apply: all of it is in force already"
 		return nil
 	}
-	raws := Raws(doc)
-	set, err := resolved(raws, w.s.CheckZone)
-	if err != nil {
+	if err := w.resolve(doc); err != nil {
 		return err
 	}
-	w.doc, w.set = doc, set
-	w.prev.Changes = spec.Diff(old, raws)
-	if err := w.checkRoster(); err != nil {
-		return err
-	}
-	if lost := losses(w.s.Spec, set); len(lost) > 0 {
+	if lost := losses(w.s.Spec, w.set); len(lost) > 0 {
 		switch {
 		case w.c.Folder != "": // Pending has held these back; another folder got in between
 			return &Refusal{Reason: "removes too much for a folder: " + strings.Join(lost, "; "), Remedy: "a person may apply it: divert apply --force"}
@@ -87,12 +80,59 @@ func (w *work) apply() error {
 		w.forced = true
 		w.prev.Warnings = append(w.prev.Warnings, lost...)
 	}
-	w.observeSpec()
+	if w.c.Folder == "" {
+		w.next.Rollout = nil // one that was stopped is put away by whoever goes on
+	}
+	w.renew()
+	w.tellApply(removed)
+	if len(w.c.Canary) > 0 {
+		return w.stage()
+	}
+	w.keepPrevious()
+	return nil
+}
+
+// resolve makes a document the next one, or refuses it for what it says.
+func (w *work) resolve(doc *plan.SpecDoc) error {
+	raws := Raws(doc)
+	set, err := resolved(raws, w.s.CheckZone)
+	if err != nil {
+		return err
+	}
+	w.doc, w.set = doc, set
+	w.prev.Changes = spec.Diff(Raws(w.s.Doc), raws)
+	return w.checkRoster()
+}
+
+// renew brings the plan in step with another spec, and says what that moves.
+func (w *work) renew() {
+	if len(w.c.Canary) == 0 { // what is tried on some has no overrides of its own yet
+		w.observeSpec()
+	}
 	v := w.compare()
 	w.prev.Effects = v.effects()
-	w.prev.Warnings = append(w.prev.Warnings, v.newAlerts()...)
-	w.tellApply(removed)
-	return nil
+	w.prev.Warnings = append(append(w.prev.Warnings, v.newAlerts()...), w.voided()...)
+}
+
+// voided warns of drains that a new spec leaves nothing to drain: a site that only has
+// another name now gets its clients back.
+func (w *work) voided() (out []string) {
+	for _, o := range w.next.GetOverrides() {
+		scope, err := steer.ParseScope(o.GetScope())
+		if err == nil && o.GetKind() == plan.Override_DRAIN && !o.GivesBack() && len(covered(w.s.Spec, scope)) > 0 && len(covered(w.set, scope)) == 0 {
+			out = append(out, fmt.Sprintf("the drain of %s by %s is then of nothing: a site that goes on under another name is not drained", scope, o.GetAuthor()))
+		}
+	}
+	return out
+}
+
+// muchText warns of a large change. What is tried first needs no advice to try it first.
+func muchText(percent float64, c Command) string {
+	text := fmt.Sprintf("%.0f %% of the answers that clients get now become others", percent)
+	if c.Verb == Apply && len(c.Canary) == 0 {
+		text += "; `divert apply --canary NAME` tries it on one director first"
+	}
+	return text
 }
 
 // checkApply refuses what no apply may hold.
@@ -101,6 +141,12 @@ func (w *work) checkApply() error {
 		w.c.Source = SourceFiles
 	}
 	switch {
+	case w.next.Soaking() != nil:
+		return underWay(w.next.GetRollout())
+	case len(w.c.Canary) > 0 && w.c.Folder != "":
+		return &Refusal{Reason: "a folder begins no rollout", Remedy: "divert apply --canary NAME -f PATH"}
+	case len(w.c.Canary) == 0 && w.c.Soak != 0:
+		return &Refusal{Reason: "a soak without a canary", Remedy: "name the directors that are to try it: --canary NAME"}
 	case w.c.Source != SourceFiles:
 		return &Refusal{Reason: fmt.Sprintf("there is no source %q", w.c.Source), Remedy: "resources come from files"}
 	case w.c.Prune && w.c.Folder != "":

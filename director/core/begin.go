@@ -87,65 +87,6 @@ func firstRoster(set *spec.Set, me Director) ([]*plan.Director, error) {
 	return out, nil
 }
 
-// Known is a plan that some director says it holds.
-type Known struct {
-	Director string // "": nobody says so any more; this director only remembers
-	Identity plan.Identity
-}
-
-// Recover makes the plan that replaces a lost, restored or emptied store: what
-// this director holds, with the epoch and the revision above all that are known
-// (SEMANTICS, "Store lost"). It refuses on a director that does not hold the
-// highest plan that anybody holds, and says which does. One that is only
-// remembered is given up, and said to be: else a fleet that lost it for good could
-// never be recovered.
-func Recover(s State, c Command, known ...Known) (Change, error) {
-	if s.Plan == nil {
-		return Change{}, &Refusal{Reason: "this director holds no plan to recover from", Remedy: "run `divert store recover` on one that does"}
-	}
-	if s.Doc == nil && s.Plan.Plan.GetSpec() != nil {
-		return Change{}, &Refusal{Reason: "this director holds the plan without its spec", Remedy: "run `divert store recover` on one that has both"}
-	}
-	if err := checkCommand(c); err != nil {
-		return Change{}, err
-	}
-	mine := s.Plan.Identity
-	best := Known{Identity: mine}
-	var remembered plan.Identity
-	epoch, revision := mine.Epoch, mine.Revision
-	for _, k := range known {
-		switch {
-		case k.Identity.IsZero():
-			continue
-		case k.Identity.Fleet != mine.Fleet:
-			return Change{}, &Refusal{
-				Reason: fmt.Sprintf("%s holds a plan of fleet %s, this director one of %s", k.Director, k.Identity.Fleet, mine.Fleet),
-				Remedy: "one of the two is connected to the wrong fleet: correct that first",
-			}
-		case k.Director == "":
-			remembered = k.Identity
-		case k.Identity.Compare(best.Identity) > 0:
-			best = k
-		}
-		epoch, revision = max(epoch, k.Identity.Epoch), max(revision, k.Identity.Revision)
-	}
-	if best.Identity.Compare(mine) > 0 {
-		return Change{}, &Refusal{
-			Reason: fmt.Sprintf("%s holds plan %d.%d, this director only %d.%d", best.Director, best.Identity.Epoch, best.Identity.Revision, mine.Epoch, mine.Revision),
-			Remedy: "run `divert store recover` on " + best.Director,
-		}
-	}
-	w := begin(s, c)
-	w.next.Epoch, w.next.Revision = epoch+1, revision+1
-	w.doc = s.Doc // a new store has no chunk of it
-	w.what = fmt.Sprintf("recover the store from plan %d.%d: epoch %d", mine.Epoch, mine.Revision, w.next.GetEpoch())
-	if remembered.Compare(mine) > 0 {
-		w.what += fmt.Sprintf("; plan %d.%d, known here once and held by nobody who answers, is given up", remembered.Epoch, remembered.Revision)
-	}
-	w.done = w.what
-	return w.finish()
-}
-
 func hashOf(r spec.Raw) []byte {
 	sum := sha256.Sum256(r.JSON)
 	return sum[:]

@@ -14,6 +14,7 @@ import (
 // time alone. The zero Memo is ready; it has one owner.
 type Memo struct {
 	decider steer.Decider
+	trial   steer.Decider // of the spec that a rollout tries
 	zones   zoneMemo
 }
 
@@ -24,6 +25,10 @@ type verdict struct {
 	soft     bool              // something is degraded
 	moves    map[answers]moves // found already
 	losses   map[answers]loss  // found already
+	sets     [2]*spec.Set      // before and after
+	places   []steer.Place
+	census   Census // nil: nobody knows where clients are
+	others   [2]int // services that are not compared, by the families that they have
 }
 
 // compared is one service, as it is, and as if no automation observed: a last site
@@ -47,13 +52,20 @@ type loss struct{ up, lost [2]int }
 // compare decides for the plan in force and for the next one. With a scope, only
 // the services that have a site in it are looked at.
 func (w *work) compare(scope ...steer.Scope) *verdict {
-	v := &verdict{roller: steer.NewRoller(w.s.States), moves: map[answers]moves{}, losses: map[answers]loss{}}
-	for s, st := range w.s.States {
-		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
-	}
 	now := &plan.Plan{}
 	if w.s.Plan != nil {
 		now = w.s.Plan.Plan
+	}
+	v := w.compareTo(now, scope...)
+	w.compared = v
+	return v
+}
+
+// compareTo is compare, for another plan than the one in force.
+func (w *work) compareTo(now *plan.Plan, scope ...steer.Scope) *verdict {
+	v := &verdict{roller: steer.NewRoller(w.s.States), moves: map[answers]moves{}, losses: map[answers]loss{}}
+	for s, st := range w.s.States {
+		v.soft = v.soft || s.Kind == health.KindSoft && st == health.Down
 	}
 	var places []steer.Place
 	if w.s.Places != nil {
@@ -73,6 +85,13 @@ func (w *work) compare(scope ...steer.Scope) *verdict {
 	}
 	before, was := old.decide()
 	after, will := next.decide()
+	v.sets, v.places = [2]*spec.Set{w.s.Spec, w.set}, places
+	if w.s.Census != nil {
+		v.census = w.s.Census(w.s.Spec, w.set)
+	}
+	if len(scope) > 0 {
+		v.others = rest(w.set, next.services)
+	}
 	v.services = make([]compared, 0, len(after))
 	i, j := 0, 0
 	for i < len(before) || j < len(after) {
@@ -129,6 +148,21 @@ func all(set *spec.Set) []int {
 	out := make([]int, len(set.Services))
 	for i := range out {
 		out[i] = i
+	}
+	return out
+}
+
+// rest counts the services that are not among some, by family.
+func rest(set *spec.Set, some []int) (out [2]int) {
+	for i, svc := range set.Services {
+		if _, found := slices.BinarySearch(some, i); found {
+			continue
+		}
+		for f := range out {
+			if slices.ContainsFunc(svc.Endpoints, func(e spec.Endpoint) bool { return slices.ContainsFunc(e.Watched(), steer.Family(f).Has) }) {
+				out[f]++
+			}
+		}
 	}
 	return out
 }

@@ -4,6 +4,8 @@
 package core
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"time"
 
@@ -27,7 +29,19 @@ const (
 	DirectorJoin   Verb = "director-join" // pins a roster name's key at its first join
 	DirectorAdd    Verb = "director-approve"
 	DirectorRemove Verb = "director-remove"
+	InterlockOn    Verb = "interlock-on" // the scope is the switch's name
+	InterlockOff   Verb = "interlock-off"
 	Expire         Verb = "expire" // the leader's own: ends overrides past their deadline
+	Step           Verb = "step"   // the leader's own: what comes next of a drain in steps
+	Revert         Verb = "revert" // the spec before this one, in force again
+	GoOn           Verb = "rollout-go-on"
+	Abort          Verb = "rollout-abort"
+	Spill          Verb = "spill"   // the leader's own: notes loads, and moves what is too much
+	RecoverStore   Verb = "recover" // Recover; not Decide's
+	Restore        Verb = "restore" // Restored; not Decide's
+	OperatorAdd    Verb = "operator-add"
+	OperatorRemove Verb = "operator-remove"
+	Settle         Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
 )
 
 // Command is a wish to change the plan. ID is made by whoever utters it;
@@ -35,19 +49,57 @@ const (
 type Command struct {
 	ID         string        `json:"id"`
 	Verb       Verb          `json:"verb"`
-	Scope      string        `json:"scope,omitempty"` // cluster/fra, service/shop@fra, domain/fra-dc1, service/shop, fleet
+	Scope      string        `json:"scope,omitempty"` // cluster/fra, service/shop@fra, domain/fra-dc1, selector/tier=edge, service/shop, fleet
 	Author     string        `json:"author,omitempty"`
 	Reason     string        `json:"reason,omitempty"`
-	For        time.Duration `json:"for,omitempty"` // nanoseconds
+	For        time.Duration `json:"-"` // forSeconds
 	LastResort bool          `json:"lastResort,omitempty"`
 	Force      bool          `json:"force,omitempty"`
 	DryRun     bool          `json:"dryRun,omitempty"`
+
+	Paced bool          `json:"paced,omitempty"` // drain: in steps
+	Steps []int         `json:"steps,omitempty"` // of it: percent of the clients that have left, rising to 100; none: as the last time
+	Wait  time.Duration `json:"-"`               // waitSeconds; of it: at each step; 0: as the last time
+	Now   bool          `json:"now,omitempty"`   // undrain: not in steps
 
 	Source   string     `json:"source,omitempty"`   // apply: "files"
 	Folder   string     `json:"folder,omitempty"`   // apply: director whose own folder this is; "" for a person's
 	Objects  []spec.Raw `json:"objects,omitempty"`  // apply
 	Prune    bool       `json:"prune,omitempty"`    // apply: what the source owns and Objects lacks is removed
 	Director *Director  `json:"director,omitempty"` // director-*
+	Operator *Operator  `json:"operator,omitempty"` // operator-*
+	Settling *Settling  `json:"-"`                  // emergency-settle
+
+	Canary []string      `json:"canary,omitempty"` // apply: the directors that try it first
+	Soak   time.Duration `json:"-"`                // soakSeconds; with Canary
+}
+
+// Fingerprint tells two commands under one ID apart. What differs between two
+// utterances of the same wish (author's label, dry run) takes no part.
+func (c Command) Fingerprint() []byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d\x00%t\x00%t\x00%s\x00%s\x00%t\x00", c.Verb, c.Scope, c.Reason, c.For, c.LastResort, c.Force, c.Source, c.Folder, c.Prune)
+	if c.Paced || c.Now { // an older version's sum of all else stays what it is
+		fmt.Fprintf(h, "%t\x00%v\x00%d\x00%t\x00", c.Paced, c.Steps, c.Wait, c.Now)
+	}
+	if len(c.Canary) > 0 {
+		fmt.Fprintf(h, "canary %q %d\x00", c.Canary, c.Soak)
+	}
+	if c.Operator != nil {
+		fmt.Fprintf(h, "operator %q %x\x00", c.Operator.Name, c.Operator.Key)
+	}
+	if c.Settling != nil {
+		fmt.Fprintf(h, "settle %s\x00", c.Settling.Word.Sum)
+	}
+	for _, o := range c.Objects {
+		fmt.Fprintf(h, "%s\x00%s\x00", o.Kind, o.Name)
+		h.Write(o.JSON) // which may be large: not through a format
+		h.Write([]byte{0})
+	}
+	if c.Director != nil {
+		fmt.Fprintf(h, "%s\x00%x", c.Director.Name, c.Director.Key)
+	}
+	return h.Sum(nil)
 }
 
 // Director is who a director-* command is about.
@@ -68,17 +120,43 @@ type State struct {
 	// nothing in the specs tells apart may be one (steer.Merge). nil: all are at the
 	// unknown place.
 	Places func(...*spec.Set) []steer.Place
+	// Census tells where clients are, by those places: previews go by it and nothing
+	// else. nil: each place counts alike.
+	Census func(...*spec.Set) Census
 	Now    time.Time // wall clock: deadlines are people's
 	Me     string    // the director that commits
-	// Observed is what fresh votes say of subjects that have no certificate yet:
-	// a drain ends only onto a site that is known to be well (S18), and a subject
-	// that has never fallen has no certificate to say so. It is used for that
-	// alone.
+	// Observed is what fresh votes say of subjects that are not down: a drain ends only
+	// onto a site that is known to be well now (S18), and no certificate says so of a
+	// subject that has never fallen, nor for long of another. It is used for that alone.
 	Observed map[health.Subject]health.State
+	// Acks is what each registered director that is heard now has acknowledged and, where
+	// it has a DNS, answers from (S6). One that is missing has acknowledged nothing.
+	Acks map[string]plan.Identity
+	// Fresh are the subjects that enough fresh votes say are up, whatever certificates
+	// say: a drain in steps goes on only while they are there for who takes over.
+	Fresh map[health.Subject]bool
+	// Loads is what all directors say of how busy the sites are; nil where too few say
+	// anything, or where nothing is to be done about it now.
+	Loads *Loads
+	// Emergencies are operators' words, as Judge has judged them: the leader takes them
+	// over into the plan.
+	Emergencies []Emergency
 	// CheckZone reads zone text as the directors will; nil leaves it unread. A
 	// spec that one director accepts and the others cannot read must never be
 	// committed, so whoever commits gives the same one as whoever prepares.
 	CheckZone spec.ZoneChecker
+	// Previous is the document that the plan names as the one before: for Revert.
+	Previous *plan.SpecDoc
+	// Trial is what the directors of a rollout under way answer from; nil: there is no
+	// rollout, or it is not at hand.
+	Trial *Trial
+	// Seen is what the director that decides knows of the others: the leader ends a
+	// rollout by it.
+	Seen map[string]Seen
+	// Readers is what each director that gossips now can read of plans, as it says itself; 0:
+	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
+	// those of the leader's own that follow from what people did.
+	Readers map[string]uint32
 	// Memo and Prepared save work that decisions before this one, and others, have
 	// done already; either may be nil.
 	Memo     *Memo
@@ -93,6 +171,7 @@ type Change struct {
 	Noop    bool
 	Plan    *plan.Plan
 	Doc     *plan.SpecDoc // nil: as it was
+	Trial   *plan.SpecDoc // that the directors of Plan.rollout try; its canary is the writer's to fill in
 	Audit   *plan.Audit
 	Summary string
 	Preview Preview
@@ -103,6 +182,22 @@ type Preview struct {
 	Effects  []Effect      `json:"effects,omitempty"`
 	Warnings []string      `json:"warnings,omitempty"`
 	Changes  []spec.Change `json:"changes,omitempty"` // apply: fields
+	Steps    []PaceStep    `json:"steps,omitempty"`   // of a drain, or a return, in steps
+	// Shifts says what part of the answers changes, by region and type: everywhere
+	// first. Weighing says how that is counted.
+	Shifts   []Shift `json:"shifts,omitempty"`
+	Weighing string  `json:"weighing,omitempty"`
+	// Large tells that a new spec moves so many of the answers that clients have now
+	// that a person should be asked whether it is meant.
+	Large bool `json:"large,omitempty"`
+	// Utilisation is of the sites that get clients, as far as capacities were written.
+	Utilisation []Utilisation `json:"utilisation,omitempty"`
+}
+
+// PaceStep is one step of a preview.
+type PaceStep struct {
+	Moved int     `json:"moved"`        // per mille of the clients that have left
+	After float64 `json:"afterSeconds"` // since the first, at the earliest
 }
 
 // Effect is one service's part of a preview: what leaves, who takes over.
@@ -112,6 +207,7 @@ type Effect struct {
 	To        []string `json:"to,omitempty"`        // clusters that may have them
 	Healthy   int      `json:"healthy"`             // healthy undrained endpoints left
 	MinWanted int      `json:"minWanted,omitempty"` // minHealthy
+	Changed   float64  `json:"changed,omitempty"`   // per cent of its answers
 }
 
 // Refusal is a "no" with its reason and what to do; exit code 1.

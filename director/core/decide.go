@@ -34,10 +34,14 @@ type work struct {
 	noop   bool
 	forced bool
 	what   string // for the audit, one line
+	spite  string // what a person forced, for the audit
 	done   string // for the summary
 	prev   Preview
 
 	wellKnown *steer.Roller // see known
+	compared  *verdict      // the last comparison; nil: none was made
+	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
+	tries     *spec.Set     // of trial
 }
 
 // Decide says what the next plan is under a command, or refuses with a
@@ -77,10 +81,31 @@ func Decide(s State, c Command) (Change, error) {
 		err = w.approve()
 	case DirectorRemove:
 		err = w.remove()
+	case InterlockOn, InterlockOff:
+		err = w.turn(c.Verb == InterlockOn)
+	case OperatorAdd:
+		err = w.addOperator()
+	case OperatorRemove:
+		err = w.removeOperator()
+	case Settle:
+		err = w.settle()
+	case Revert:
+		err = w.revert()
+	case GoOn:
+		err = w.goOn()
+	case Abort:
+		err = w.abort()
 	case Expire:
 		w.expire()
+	case Step:
+		err = w.step()
+	case Spill:
+		w.spill()
 	default:
 		err = &Refusal{Reason: fmt.Sprintf("unknown command %q", c.Verb), Remedy: "this director may be older than your `divert`: see `divert version`"}
+	}
+	if err == nil && !w.noop {
+		err = w.interlocked()
 	}
 	if err != nil {
 		return Change{}, err
@@ -123,39 +148,31 @@ func begin(s State, c Command) *work {
 // finish puts the lists in order, the zones' serials up to date and the audit
 // record beside the plan.
 func (w *work) finish() (Change, error) {
+	if err := w.readable(); err != nil {
+		return Change{}, err
+	}
+	w.tellShifts()
 	out := Change{Summary: w.done, Preview: w.prev}
 	if w.noop || w.c.DryRun {
 		out.Noop = true
 		return out, nil
 	}
 	sortPlan(w.next)
-	w.next.MinReader = minReader(w.set)
+	w.next.MinReader = w.reader()
 	w.next.Zones = w.serials()
-	if size := proto.Size(w.next); size > MaxManifest-slack {
+	if size := w.giveWay(); size > largest {
 		return Change{}, &Refusal{
-			Reason: fmt.Sprintf("the plan would have %d KiB, more than the %d KiB that every director takes", size>>10, MaxManifest>>10),
+			Reason: fmt.Sprintf("the plan would have %d KiB, more than the %d KiB that one may", (size+1023)>>10, largest>>10),
 			Remedy: fmt.Sprintf("it holds %s with %s down, %s and %s: end or remove some first (`divert status` lists them)",
 				count(len(w.next.GetOverrides()), "override"), count(subjects(w.next), "subject"), count(len(w.next.GetZones()), "zone"), count(len(w.next.GetRoster()), "director")),
 		}
 	}
-	out.Plan, out.Doc = w.next, w.doc
+	out.Plan, out.Doc, out.Trial = w.next, w.doc, w.trial
 	out.Audit = &plan.Audit{
 		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Author, Via: w.s.Me,
-		What: w.what, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
+		What: w.what + w.spite, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
 	}
 	return out, nil
-}
-
-// minReader is what a director must know to read a plan of a spec, no more: while a
-// fleet is upgraded, the old read along until something new is written.
-func minReader(set *spec.Set) uint32 {
-	switch {
-	case set.NeedsProbes():
-		return plan.ReaderProbes
-	case set.HasHostnames():
-		return plan.ReaderHostnames
-	}
-	return plan.ReaderFirst
 }
 
 // subjects counts what all observations of a plan hold as down.
@@ -177,6 +194,8 @@ func sortPlan(p *plan.Plan) {
 	slices.SortFunc(p.Overrides, func(a, b *plan.Override) int {
 		return cmp.Or(cmp.Compare(a.GetRevision(), b.GetRevision()), cmp.Compare(a.GetId(), b.GetId()))
 	})
+	slices.SortFunc(p.Operators, func(a, b *plan.Operator) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(p.Switches, func(a, b *plan.Switch) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(p.Zones, func(a, b *plan.ZoneSerial) int { return cmp.Compare(a.GetName(), b.GetName()) })
 }
 

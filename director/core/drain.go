@@ -3,13 +3,15 @@ package core
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 )
 
 // drainable are the scopes of a drain.
-var drainable = [...]steer.ScopeKind{steer.ScopeCluster, steer.ScopeEndpoint, steer.ScopeDomain}
+var drainable = [...]steer.ScopeKind{steer.ScopeCluster, steer.ScopeEndpoint, steer.ScopeDomain, steer.ScopeSelector}
 
 func (w *work) drain() error {
 	scope, err := parseScope(w.set, w.c.Scope, drainable[:]...)
@@ -20,21 +22,37 @@ func (w *work) drain() error {
 	if err != nil {
 		return err
 	}
+	if err := checkPace(w.c); err != nil {
+		return err
+	}
 	o := &plan.Override{
 		Id: w.c.ID, Kind: plan.Override_DRAIN, Scope: scope.String(), Author: w.c.Author, Reason: w.c.Reason,
 		End: end, LastResort: w.c.LastResort,
 	}
-	w.put(o)
+	old := w.find(o.GetKind(), o.GetScope(), false)
+	w.put(o) // as a whole, which is what it is judged by
 	v := w.compare(scope)
-	if hit := v.lastSites(); len(hit) > 0 {
+	whole, way := v, ""
+	if undo := w.foresee(); undo != nil { // what others come to counts, not how far they are
+		whole = w.compare(scope)
+		undo()
+	}
+	hit := whole.lastSites()
+	if len(hit) > len(v.lastSites()) {
+		way = ", once the drains in steps that are on their way are complete"
+	}
+	if len(hit) > 0 {
 		if !w.c.Force {
 			return &Refusal{
-				Reason: fmt.Sprintf("draining %s would take the last healthy site of %s", scope, list(hit)),
+				Reason: fmt.Sprintf("draining %s would take the last healthy site of %s%s", scope, list(hit), way),
 				Remedy: "restore another site first, or repeat it with --force, which is recorded", Force: true,
 			}
 		}
 		o.Forced, w.forced = true, true
 		w.prev.Warnings = append(w.prev.Warnings, "takes the last healthy site of "+list(hit))
+	}
+	if err := w.admit(whole, scope, o); err != nil {
+		return err
 	}
 	if len(covered(w.set, scope)) == 0 {
 		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("no service has a site in %s yet", scope))
@@ -43,6 +61,17 @@ func (w *work) drain() error {
 	w.prev.Warnings = append(w.prev.Warnings, v.newAlerts()...)
 	w.done = steer.DrainWhy(scope.String(), o)
 	w.what = "drain " + scope.String() + " until " + steer.Until(w.s.Now, end.AsTime())
+	if !w.c.Paced {
+		return nil
+	}
+	if err := w.pace(o, old, scope); err != nil {
+		return err
+	}
+	if n := len(w.prev.Steps); n > 0 {
+		last := Seconds(w.prev.Steps[n-1].After)
+		w.done += fmt.Sprintf(", in %s: the last in %s at the earliest", count(n, "step"), spec.FormatDuration(last.Round(time.Second)))
+		w.what += fmt.Sprintf(", in %s", count(n, "step"))
+	}
 	return nil
 }
 
@@ -62,10 +91,14 @@ func (w *work) undrain() error {
 	if len(gone) > 0 {
 		v := w.compare(scope)
 		w.prev.Effects = v.effects()
-		kept := drainScopes(w.next, func(*plan.Override) bool { return true })
-		w.prev.Warnings = append(w.prev.Warnings, w.unwell(scope, kept)...)
+		w.prev.Utilisation = w.predicted(v, nil)
+		unwell := w.unwell(scope, w.kept(gone[0]))
+		w.prev.Warnings = append(w.prev.Warnings, unwell...)
 		w.done = "undrained " + scope.String()
 		w.what = "undrain " + scope.String()
+		if gone[0].GetPace() != nil && !w.c.Now && len(w.prev.Effects) > 0 {
+			w.returns(gone[0], len(unwell) == 0)
+		}
 		return nil
 	}
 	if wider := w.coveringDrains(scope); len(wider) > 0 {
@@ -80,6 +113,23 @@ func (w *work) undrain() error {
 		w.done += " (drained: " + list(held) + ")"
 	}
 	return nil
+}
+
+// returns puts a drain that was taken out of the next plan back, so that its clients come
+// back in steps.
+func (w *work) returns(o *plan.Override, well bool) {
+	if o.Ends() {
+		w.noop, w.done = true, fmt.Sprintf("%s returns already: %s of its clients are back", o.GetScope(), percent(o.Keep()))
+		return
+	}
+	if w.giveBack(o, well) {
+		return
+	}
+	w.next.Overrides = append(w.next.Overrides, o)
+	w.previewSteps(o.GetPace())
+	w.what += ", in steps"
+	w.done = fmt.Sprintf("%s returns in %s, the last in %s at the earliest", o.GetScope(), count(len(w.prev.Steps), "step"),
+		spec.FormatDuration(Seconds(w.prev.Steps[len(w.prev.Steps)-1].After).Round(time.Second)))
 }
 
 // drainsIn lists the scopes that are drained now.

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +36,7 @@ func TestDrainMovesTrafficAndEnds(t *testing.T) {
 		t.Fatalf("due: %+v", due)
 	}
 	w.do(due[0])
+	w.finish()
 	if got := w.serving("shop") + w.scopes(plan.Override_DRAIN); got != "fra" {
 		t.Fatalf("ended: %s", got)
 	}
@@ -64,7 +64,7 @@ func TestDrainRefusals(t *testing.T) {
 		{"unknown domain", w.drain("domain/fra"), "did you mean domain/fra-dc1?"},
 		{"whole service", w.drain("service/shop"), "service/shop@fra, service/shop@nyc, service/shop@sin"},
 		{"fleet", w.drain("fleet"), "too wide"},
-		{"nonsense", w.drain("fra"), "cluster/fra, service/shop@fra or domain/fra-dc1"},
+		{"nonsense", w.drain("fra"), "cluster/fra, service/shop@fra, domain/fra-dc1 or selector/tier=edge"},
 		{"unknown verb", Command{Verb: "melt"}, `unknown command "melt"`},
 	}
 	for _, tc := range tests {
@@ -186,7 +186,7 @@ func TestUndrain(t *testing.T) {
 }
 
 // TestExpiryWaitsForHealth: a drain ends onto a site that is known to be well,
-// and onto nothing else (S18).
+// and onto nothing else (S18): what only an old certificate says is up nobody sees (S17).
 func TestExpiryWaitsForHealth(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -194,10 +194,13 @@ func TestExpiryWaitsForHealth(t *testing.T) {
 		waits string
 	}{
 		{"well", func(*world) {}, ""},
-		{"well by certificate", func(w *world) { clear(w.s.Observed); w.heal("shop", "fra"); w.heal("pay", "fra") }, ""},
+		{"well by certificate, and by fresh votes", func(w *world) { w.heal("shop", "fra"); w.heal("pay", "fra") }, ""},
+		{"well by certificate alone", func(w *world) { clear(w.s.Observed); w.heal("shop", "fra"); w.heal("pay", "fra") }, "has not been seen healthy"},
 		{"one service failed", func(w *world) { w.fail("pay", "fra") }, "pay@fra is failed"},
 		{"failed, whatever votes say", func(w *world) { w.fail("shop", "fra"); w.fail("pay", "fra") }, "is failed"},
 		{"never seen healthy", func(w *world) { clear(w.s.Observed) }, "has not been seen healthy"},
+		{"degraded", func(w *world) { w.soften("pay", "fra") }, ""},
+		{"degraded, and never seen up", func(w *world) { clear(w.s.Observed); w.soften("shop", "fra"); w.soften("pay", "fra") }, "has not been seen healthy"},
 		{"votes say down", func(w *world) { w.mark(w.s.Observed, "pay", "fra", health.Down) }, "pay@fra is failed"},
 		{"another site failed", func(w *world) { w.fail("pay", "nyc") }, ""},
 	}
@@ -220,8 +223,11 @@ func TestExpiryWaitsForHealth(t *testing.T) {
 			}
 			if tc.waits == "" {
 				w.do(Due(w.s)[0])
-				if got := w.scopes(plan.Override_DRAIN); got != "" {
-					t.Errorf("still drained: %s", got)
+				if o := w.s.Plan.Plan.GetOverrides()[0]; !o.Ends() || o.Keep() != 10 {
+					t.Errorf("S18: its end is not paced: %v", o)
+				}
+				if w.finish(); w.scopes(plan.Override_DRAIN) != "" {
+					t.Errorf("still drained: %s", w.scopes(plan.Override_DRAIN))
 				}
 				return
 			}
@@ -292,6 +298,7 @@ func TestEndIsNotHeldByAnother(t *testing.T) {
 		t.Fatalf("due %v, overdue %v", due, Overdue(w.s))
 	}
 	w.do(due[0])
+	w.finish() // the minutes that it takes leave the other drain its hours
 	if got := w.scopes(plan.Override_DRAIN) + " " + w.serving("shop"); got != "service/pay@fra fra" {
 		t.Errorf("drained %s", got)
 	}
@@ -317,8 +324,8 @@ func TestEndsTogether(t *testing.T) {
 		t.Fatalf("due %v", due)
 	}
 	w.do(due[0])
-	if got := w.scopes(plan.Override_DRAIN); got != "" {
-		t.Errorf("still drained: %s", got)
+	if w.finish(); w.scopes(plan.Override_DRAIN) != "" {
+		t.Errorf("still drained: %s", w.scopes(plan.Override_DRAIN))
 	}
 }
 
@@ -327,9 +334,7 @@ func TestEndsTogether(t *testing.T) {
 func TestLastSoundSite(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []string{"nyc", "sin"} {
-		for _, a := range w.s.Spec.Service("shop").Endpoint(c).Addresses {
-			w.s.States[health.Subject{Kind: health.KindSoft, Addr: netip.AddrPortFrom(a, 80), Def: "00000000000000aa"}] = health.Down
-		}
+		w.soften("shop", c)
 	}
 	w.refused(w.drain("service/shop@fra"), "the last healthy site of shop")
 	w.do(w.drain("service/shop@nyc")) // a degraded one may go

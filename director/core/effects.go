@@ -103,7 +103,8 @@ func (v *verdict) effects() []Effect {
 	return out
 }
 
-// moved says which clusters lose clients of a service and which may have them.
+// moved says which clusters lose clients of a service and which may have them: all of some
+// clients, or a part where that is all that changes.
 func (v *verdict) moved(b, a *steer.Service) moves {
 	switch {
 	case b == nil:
@@ -126,9 +127,34 @@ func (v *verdict) moved(b, a *steer.Service) moves {
 			to[c] = to[c] || !old[c]
 		}
 	}
-	m = moves{from: trueKeys(from), to: trueKeys(to)}
+	if m = (moves{from: trueKeys(from), to: trueKeys(to)}); len(m.from) == 0 && len(m.to) == 0 {
+		m = parted(b, a)
+	}
 	v.moves[key] = m
 	return m
+}
+
+// parted says which clusters lose a part of a service's clients, and which gain one, where
+// no site comes or goes: by weight, all of them serve at every step of a drain.
+func parted(b, a *steer.Service) moves {
+	loses, gains := map[string]bool{}, map[string]bool{}
+	for p := range pairs(b, a) {
+		if p.from == p.to {
+			continue
+		}
+		more := map[string]float64{}
+		for i, part := range p.from.Parts(b.Answers) {
+			more[p.from.Choices[i].Cluster] -= part
+		}
+		for i, part := range p.to.Parts(a.Answers) {
+			more[p.to.Choices[i].Cluster] += part
+		}
+		for c, part := range more {
+			loses[c] = loses[c] || part < -negligible
+			gains[c] = gains[c] || part > negligible
+		}
+	}
+	return moves{from: trueKeys(loses), to: trueKeys(gains)}
 }
 
 func serving(s *steer.Service) []string {

@@ -7,15 +7,17 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/health"
 )
 
-// Due lists the leader's own writes that are due now, at most one: the next
-// depends on the plan that this one makes. Its ID follows from the plan in
-// force, so that two leaders cannot do it twice.
+// Due lists the leader's own writes that are due now. The ID of each follows from what it
+// does or from the plan in force, so that two leaders cannot do it twice; each is decided
+// anew on the plan that it finds.
 func Due(s State) []Command {
 	if s.Plan == nil || s.Spec == nil {
 		return nil
@@ -23,15 +25,25 @@ func Due(s State) []Command {
 	id := func(what string) string {
 		return fmt.Sprintf("%s-%d.%d", what, s.Plan.Identity.Epoch, s.Plan.Identity.Revision+1)
 	}
+	var out []Command // one that is refused holds no other up
 	if ended, _ := expired(s); len(ended) > 0 {
-		return []Command{{ID: id("expire"), Verb: Expire, Author: s.Me, Reason: "past its end"}}
+		out = append(out, Command{ID: id("expire"), Verb: Expire, Author: s.Me, Reason: "past its end"})
 	}
+	if c := rolloutDue(s); c != nil {
+		out = append(out, *c)
+	}
+	out = append(append(out, settlingDue(s)...), steps(s)...)
 	if d := listed(s); d != nil {
-		return []Command{{
+		out = append(out, Command{
 			ID: id("enrol-" + d.Name), Verb: DirectorJoin, Author: SpecAuthor, Reason: "listed in Fleet.directors", Director: d,
-		}}
+		})
 	}
-	return nil
+	if s.Loads != nil {
+		if next, _ := begin(s, Command{}).nextSpill(); next != nil {
+			out = append(out, Command{ID: spillID(s.Plan), Verb: Spill, Author: "director " + s.Me, Reason: "the load of the sites"})
+		}
+	}
+	return out
 }
 
 // Late is an override past its end that still stands.
@@ -61,15 +73,20 @@ func Overdue(s State) []Late {
 // a drain with time left keeps away anyway holds no other up.
 func expired(s State) (ended []*plan.Override, late []Late) {
 	w := &work{s: s, set: s.Spec}
-	kept := drainScopes(s.Plan.Plan, func(o *plan.Override) bool { return o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) })
+	kept := drainScopes(s.Plan.Plan, func(o *plan.Override) bool {
+		return o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) && !o.Ends() && o.Keep() == 0
+	})
 	for _, o := range s.Plan.Plan.GetOverrides() {
-		if o.GetAuthor() == SpecAuthor || o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) {
+		if o.GetAuthor() == SpecAuthor || o.GetEnd() == nil || s.Now.Before(o.GetEnd().AsTime()) || o.Ends() {
 			continue
 		}
 		var waits []string
-		if o.GetKind() == plan.Override_DRAIN {
+		if o.GetKind() == plan.Override_DRAIN && o.Keep() < plan.Whole {
 			if scope, err := steer.ParseScope(o.GetScope()); err == nil {
-				waits = w.unwell(scope, kept)
+				waits = append(w.unwell(scope, kept), w.closedGates(scope, kept)...)
+				if by := w.frozen(scope, s.Now); by != "" { // as the steps of its return would
+					waits = append(waits, by)
+				}
 			}
 		}
 		if len(waits) > 0 {
@@ -81,7 +98,8 @@ func expired(s State) (ended []*plan.Override, late []Late) {
 	return ended, late
 }
 
-// expire ends what is past its end, in one revision.
+// expire ends what is past its end, in one revision. A drain that has clients to give back
+// begins to do so: their return is the dangerous half, and goes in steps (S18).
 func (w *work) expire() {
 	ended, late := expired(w.s)
 	ids := map[string]bool{}
@@ -97,11 +115,29 @@ func (w *work) expire() {
 		}
 		return
 	}
-	w.drop(func(o *plan.Override) bool { return ids[o.GetId()] })
-	v := w.compare()
-	w.prev.Effects = v.effects()
+	for _, o := range w.drop(func(o *plan.Override) bool { return ids[o.GetId()] }) {
+		if o.GetKind() == plan.Override_DRAIN && w.misses(o) && !w.giveBack(o, true) {
+			w.next.Overrides = append(w.next.Overrides, o)
+		}
+	}
+	w.prev.Effects = w.compare().effects()
 	w.done = "ended at the deadline: " + list(texts)
 	w.what = "end " + list(texts)
+}
+
+// misses tells whether the next plan moves clients that it would leave where they are with
+// an override that was taken out of it.
+func (w *work) misses(o *plan.Override) bool {
+	scope, err := steer.ParseScope(o.GetScope())
+	if err != nil {
+		return false
+	}
+	with := *w.s.Plan
+	with.Plan = proto.CloneOf(w.next)
+	with.Plan.Overrides = append(with.Plan.Overrides, o)
+	trial := *w
+	trial.s.Plan = &with
+	return len(trial.compare(scope).effects()) > 0
 }
 
 // waitsFor says why a drained site is not fit to have clients back; "" when it
@@ -116,21 +152,23 @@ func (w *work) waitsFor(s site) string {
 		switch {
 		case len(r.All) == 0:
 		case r.Health == steer.Failed:
-			return fmt.Sprintf("%s is failed: %s is down", s, r.Down[0])
-		case r.Health == steer.HealthUnknown:
+			return fmt.Sprintf("%s is failed: %s is down", s, w.named(s, r.Down[0]))
+		case !r.Seen: // also where soft evidence, which is another's, makes it degraded
 			return fmt.Sprintf("%s has not been seen healthy", s)
 		}
 	}
 	return ""
 }
 
-// known is what certificates say, and fresh votes where no certificate exists.
+// known is what certificates say is down, and fresh votes is up. A certificate of a return,
+// however old, says of a site that nobody has seen since what none says of one that never
+// fell: nothing (S17). The directors that were to see it die may all have stood still.
 func (w *work) known() *steer.Roller {
 	if w.wellKnown == nil {
 		states := make(map[health.Subject]health.State, len(w.s.States)+len(w.s.Observed))
 		maps.Copy(states, w.s.Observed)
 		for s, st := range w.s.States {
-			if st != health.Unknown {
+			if st == health.Down {
 				states[s] = st
 			}
 		}

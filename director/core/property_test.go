@@ -38,6 +38,7 @@ func TestAnyHistory(t *testing.T) {
 				e := rapid.SampledFrom(svc.Endpoints).Draw(t, "site")
 				w.mark(w.s.States, svc.Name, e.Cluster, rapid.SampledFrom([]health.State{health.Up, health.Down}).Draw(t, "state"))
 			}
+			w.seen()
 			c := drawCommand(t, w, variants)
 			if c.ID == "" {
 				c.ID = fmt.Sprintf("p%d", i)
@@ -84,6 +85,13 @@ func drawCommand(t *rapid.T, w *world, variants [][]spec.Raw) Command {
 		LastResort: rapid.Bool().Draw(t, "lastResort"),
 	}
 	switch c.Verb {
+	case Drain:
+		if c.Paced = rapid.Bool().Draw(t, "paced"); c.Paced {
+			c.Steps = rapid.SampledFrom([][]int{nil, {1, 50, 100}, {100}}).Draw(t, "percent")
+			c.Wait = rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "wait")
+		}
+	case Undrain:
+		c.Now = rapid.Bool().Draw(t, "now")
 	case Apply:
 		c.Objects = rapid.SampledFrom(variants).Draw(t, "objects")
 		c.Prune = rapid.Bool().Draw(t, "prune")
@@ -134,6 +142,9 @@ func checkPlan(t *rapid.T, w *world, before map[string]uint32) {
 			t.Fatalf("override %v", o)
 		}
 		ids[id] = true
+	}
+	if err := checkPaces(p); err != nil {
+		t.Fatal(err)
 	}
 	for _, z := range p.GetZones() {
 		if was, ok := before[z.GetName()]; ok && was != z.GetSerial() && !grows(was, z.GetSerial()) {

@@ -158,6 +158,12 @@ func (w *work) remove() error {
 	if !slices.ContainsFunc(w.next.Active(), func(d *plan.Director) bool { return len(d.GetKey()) > 0 }) {
 		return &Refusal{Reason: name + " is the last director with a key: nobody could sign a plan", Remedy: "wait until another one has joined"}
 	}
+	if r := w.next.Soaking(); r != nil && !slices.ContainsFunc(w.next.Active(), func(d *plan.Director) bool { return !w.next.Canary(d.GetName()) }) {
+		return &Refusal{
+			Reason: fmt.Sprintf("%s is the last director that does not try the spec of the rollout of revision %d", name, r.GetRevision()),
+			Remedy: "end that first: `divert rollout abort`, or go-on",
+		}
+	}
 	w.done = fmt.Sprintf("%s removed: %s now; it comes back only by `divert director approve %s`", name, counting(len(w.next.Active()), "director"), name)
 	w.what = "remove director " + name
 	return nil

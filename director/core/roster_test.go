@@ -163,17 +163,17 @@ func TestRecover(t *testing.T) {
 	c := Command{ID: "r", Author: "alice", Reason: "disk lost"}
 	higher := mine
 	higher.Revision = 9
-	if _, err := Recover(w.s, c, Known{"d2", mine}, Known{"d3", higher}); err == nil || !strings.Contains(err.Error(), "run `divert store recover` on d3") {
+	if _, err := Recover(w.s, c, 0, Known{Director: "d2", Identity: mine}, Known{Director: "d3", Identity: higher}); err == nil || !strings.Contains(err.Error(), "run `divert store recover` on d3") {
 		t.Errorf("recovered from less than d3 holds: %v", err)
 	}
 	foreign := mine
 	foreign.Fleet = "other"
-	if _, err := Recover(w.s, c, Known{"d2", foreign}); err == nil || !strings.Contains(err.Error(), "wrong fleet") {
+	if _, err := Recover(w.s, c, 0, Known{Director: "d2", Identity: foreign}); err == nil || !strings.Contains(err.Error(), "wrong fleet") {
 		t.Errorf("recovered beside another fleet: %v", err)
 	}
 	older := mine
 	older.Epoch, older.Revision = mine.Epoch, 1
-	got, err := Recover(w.s, c, Known{"the store", older}, Known{"d2", plan.Identity{}}, Known{"d3", mine})
+	got, err := Recover(w.s, c, 0, Known{Director: "the store", Identity: older}, Known{Director: "d2", Identity: plan.Identity{}}, Known{Director: "d3", Identity: mine})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,18 +188,18 @@ func TestRecover(t *testing.T) {
 	ahead.Revision += 5
 	// What is only remembered raises the order and refuses nothing: nobody may have it
 	// any more.
-	got, err = Recover(w.s, Command{ID: "r1", Author: "alice"}, Known{"", ahead}, Known{"d2", mine})
+	got, err = Recover(w.s, Command{ID: "r1", Author: "alice"}, 0, Known{Director: "", Identity: ahead}, Known{Director: "d2", Identity: mine})
 	if err != nil || !strings.Contains(got.Audit.GetWhat(), "is given up") {
 		t.Errorf("a plan that nobody holds: %v\n%v", err, got.Plan)
 	} else if id := (plan.Identity{Epoch: got.Plan.GetEpoch(), Revision: got.Plan.GetRevision()}); id.Epoch <= ahead.Epoch || id.Revision <= ahead.Revision {
 		t.Errorf("got %d.%d, not above %d.%d", id.Epoch, id.Revision, ahead.Epoch, ahead.Revision)
 	}
-	if _, err := Recover(State{}, c); err == nil {
+	if _, err := Recover(State{}, c, 0); err == nil {
 		t.Error("recovered from nothing")
 	}
 	// A restored store with a higher revision under an older epoch.
 	restored := plan.Identity{Fleet: mine.Fleet, Epoch: 1, Revision: 77}
-	got, err = Recover(w.s, Command{ID: "r2", Author: "alice"}, Known{"the store", restored})
+	got, err = Recover(w.s, Command{ID: "r2", Author: "alice"}, 0, Known{Director: "the store", Identity: restored})
 	if err != nil || got.Plan.GetRevision() != 78 || got.Plan.GetEpoch() != 3 {
 		t.Errorf("revisions restart: %v, %v", got.Plan, err)
 	}
@@ -231,7 +231,7 @@ func TestRecoverNeedsTheSpec(t *testing.T) {
 	w := newWorld(t)
 	w.s.Plan.Plan.Spec = &plan.SpecRef{Hash: []byte("x"), Size: 1}
 	w.s.Doc = nil
-	if _, err := Recover(w.s, Command{ID: "r", Author: "alice"}); err == nil || !strings.Contains(err.Error(), "spec") {
+	if _, err := Recover(w.s, Command{ID: "r", Author: "alice"}, 0); err == nil || !strings.Contains(err.Error(), "spec") {
 		t.Errorf("got %v", err)
 	}
 }

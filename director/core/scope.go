@@ -8,6 +8,7 @@ import (
 
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
+	"github.com/divertdns/divert/health"
 )
 
 // site is one endpoint that a scope covers.
@@ -18,6 +19,21 @@ type site struct {
 }
 
 func (s site) String() string { return s.service.Name + "@" + s.end.Cluster }
+
+// named says what is watched of a site as people know it, and where, never by the hash of a
+// definition: "http :8080/healthz at 192.0.2.10".
+func (w *work) named(s site, sub health.Subject) string {
+	for _, of := range steer.Subjects(s.service, sub.Addr.Addr()) {
+		if of.Subject == sub {
+			if sub.Kind == health.KindSoft {
+				return of.String()
+			}
+			return of.String() + " at " + w.set.NameOf(sub.Addr.Addr())
+		}
+	}
+	// A gray failure is watched by nobody's probe. What decisions share may be missing.
+	return (*steer.Prepared)(nil).Name(sub) + " at " + w.set.NameOf(sub.Addr.Addr())
+}
 
 // covered lists the endpoints of a scope, in the order of the spec. A cluster of
 // another environment serves nothing, so it is none.
@@ -55,7 +71,7 @@ func holds(clusters map[string]*spec.Cluster, scope steer.Scope, svc *spec.Globa
 func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Scope, error) {
 	s, err := steer.ParseScope(text)
 	if err != nil {
-		return s, &Refusal{Reason: err.Error(), Remedy: "write it as in cluster/fra, service/shop@fra or domain/fra-dc1"}
+		return s, &Refusal{Reason: err.Error(), Remedy: "write it as in cluster/fra, service/shop@fra, domain/fra-dc1 or selector/tier=edge"}
 	}
 	if !slices.Contains(kinds, s.Kind) {
 		return s, wrongKind(set, s, kinds)
@@ -65,6 +81,8 @@ func parseScope(set *spec.Set, text string, kinds ...steer.ScopeKind) (steer.Sco
 		return s, known("cluster", s.Cluster, clusterNames(set), "cluster/")
 	case steer.ScopeDomain:
 		return s, known("fault domain", s.Domain, domainNames(set), "domain/")
+	case steer.ScopeSelector:
+		return s, known("cluster with the label", s.Label+"="+s.Value, labels(set), "selector/")
 	case steer.ScopeService, steer.ScopeEndpoint:
 		if err := known("service", s.Service, serviceNames(set), "service/"); err != nil || s.Kind == steer.ScopeService {
 			return s, err
@@ -92,7 +110,7 @@ func wrongKind(set *spec.Set, s steer.Scope, kinds []steer.ScopeKind) error {
 	for i, k := range kinds {
 		names[i] = map[steer.ScopeKind]string{
 			steer.ScopeCluster: "cluster/NAME", steer.ScopeEndpoint: "service/NAME@CLUSTER",
-			steer.ScopeDomain: "domain/NAME", steer.ScopeService: "service/NAME", steer.ScopeFleet: "fleet",
+			steer.ScopeDomain: "domain/NAME", steer.ScopeSelector: "selector/KEY=VALUE", steer.ScopeService: "service/NAME", steer.ScopeFleet: "fleet",
 		}[k]
 	}
 	r.Remedy = "give " + strings.Join(names, ", ")
@@ -135,6 +153,20 @@ func domainNames(set *spec.Set) []string {
 	var out []string
 	for _, c := range set.Clusters {
 		out = append(out, c.FaultDomain)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// labels lists those of all clusters, as key=value.
+func labels(set *spec.Set) []string {
+	var out []string
+	for _, c := range set.Clusters {
+		for k, v := range c.Labels {
+			if v != "" {
+				out = append(out, k+"="+v)
+			}
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

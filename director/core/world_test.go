@@ -153,6 +153,15 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// soften has soft evidence say that a service's site is degraded.
+func (w *world) soften(service, cluster string) {
+	svc := w.s.Spec.Service(service)
+	for _, a := range svc.Endpoint(cluster).Addresses {
+		at := steer.Subjects(svc, a)[0].Subject.Addr
+		w.s.States[health.Subject{Kind: health.KindSoft, Addr: at, Def: "00000000000000aa"}] = health.Down
+	}
+}
+
 // mark sets what is said of a service's site.
 func (w *world) mark(m map[health.Subject]health.State, service, cluster string, st health.State) {
 	svc := w.s.Spec.Service(service)
@@ -256,6 +265,45 @@ func everywhere() []steer.Place {
 func merged(sets ...*spec.Set) []steer.Place {
 	places, _ := steer.Merge(everywhere(), sets...)
 	return places
+}
+
+// seen makes all directors answer from the plan in force, and votes say of every site that
+// is not down that it is up.
+func (w *world) seen() {
+	w.s.Acks = map[string]plan.Identity{}
+	for _, d := range w.s.Plan.Plan.Active() {
+		w.s.Acks[d.GetName()] = w.s.Plan.Identity
+	}
+	w.s.Fresh = map[health.Subject]bool{}
+	for _, svc := range w.s.Spec.Services {
+		for _, e := range svc.Endpoints {
+			for _, a := range e.Watched() {
+				for _, o := range steer.Subjects(svc, a) {
+					w.s.Fresh[o.Subject] = w.s.States[o.Subject] != health.Down
+				}
+			}
+		}
+	}
+}
+
+// finish lets the leader take what is due of drains in steps, a second apart, until nothing
+// is for an hour; it gives the audit's words.
+func (w *world) finish() (what []string) {
+	w.t.Helper()
+	for idle := 0; idle < 3600; idle++ {
+		w.seen()
+		due := slices.DeleteFunc(Due(w.s), func(c Command) bool { return c.Verb != Step })
+		if len(due) > 0 {
+			w.do(due[0])
+			what = append(what, w.audit[len(w.audit)-1].GetWhat())
+			idle = 0
+		}
+		if !w.s.Plan.Plan.Paced() {
+			break
+		}
+		w.s.Now = w.s.Now.Add(time.Second)
+	}
+	return what
 }
 
 func (w *world) drain(scope string) Command {

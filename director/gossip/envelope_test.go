@@ -123,7 +123,7 @@ func FuzzOpen(f *testing.F) {
 
 func TestMeta(t *testing.T) {
 	id := identity("d1", "", 1)
-	want := Meta{Fleet: "fleet-1", Site: "fra-dc1", DNS: "192.0.2.53:53", HasPlan: true, Key: id.Public(), Gossip: "192.0.2.1:7946", Geo: "0123456789abcdef"}
+	want := Meta{Fleet: "fleet-1", Site: "fra-dc1", DNS: "192.0.2.53:53", HasPlan: true, Key: id.Public(), Gossip: "192.0.2.1:7946", Geo: "0123456789abcdef", Reads: 300}
 	raw, err := want.seal("d1", id.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestMeta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Fleet != want.Fleet || got.Site != want.Site || got.DNS != want.DNS || got.HasPlan != want.HasPlan || !bytes.Equal(got.Key, want.Key) || got.Gossip != want.Gossip || got.Geo != want.Geo {
+	if got.Fleet != want.Fleet || got.Site != want.Site || got.DNS != want.DNS || got.HasPlan != want.HasPlan || !bytes.Equal(got.Key, want.Key) || got.Gossip != want.Gossip || got.Geo != want.Geo || got.Reads != want.Reads {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for i := range raw {

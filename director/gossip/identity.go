@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -32,6 +30,15 @@ const (
 	identityFile = "identity.json" // written once
 	bootFile     = "boot.json"     // written at each start
 )
+
+// Folder is a director's data folder. What is replaced there is the old file or the new
+// one after a crash at any instant, and the new one once Replace has returned nil.
+type Folder interface {
+	Path(name string) string // for people
+	Read(name string) ([]byte, error)
+	Replace(name string, content []byte) error
+	Remove(name string) error
+}
 
 type identityRecord struct {
 	Version int    `json:"version"`
@@ -55,53 +62,57 @@ type bootRecord struct {
 // more: a disk restored from an old copy would otherwise go on with boots that
 // its peers have seen, and be stale to them for as many restarts as it missed.
 // A clock that runs backwards cannot lower it.
-func LoadIdentity(dir, name string) (Identity, error) {
+func LoadIdentity(in Folder, name string) (Identity, error) {
+	return loadIdentity(in, name, time.Now())
+}
+
+func loadIdentity(in Folder, name string, now time.Time) (Identity, error) {
 	if !validName(name) {
 		return Identity{}, fmt.Errorf("director name %q: use 1 to %d letters, digits, dots, dashes and underscores", name, MaxName)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Identity{}, fmt.Errorf("making the data folder: %w", err)
-	}
-	key, err := loadKey(filepath.Join(dir, identityFile), name)
+	key, err := loadKey(in, name)
 	if err != nil {
 		return Identity{}, err
 	}
-	boot, err := nextBoot(filepath.Join(dir, bootFile), time.Now())
+	boot, err := nextBoot(in, now)
 	if err != nil {
 		return Identity{}, err
 	}
 	return Identity{Name: name, Key: key, Boot: boot}, nil
 }
 
-func loadKey(path, name string) (ed25519.PrivateKey, error) {
-	raw, err := os.ReadFile(path)
+func loadKey(in Folder, name string) (ed25519.PrivateKey, error) {
+	raw, err := in.Read(identityFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeKey(path, name)
+		return makeKey(in, name)
 	} else if err != nil {
 		return nil, fmt.Errorf("reading the director's identity: %w", err)
 	}
 	var rec identityRecord
 	if err = json.Unmarshal(raw, &rec); err != nil {
-		return nil, damaged(path)
+		return nil, damaged(in.Path(identityFile))
 	}
 	seed, err := base64.StdEncoding.DecodeString(rec.Seed)
 	if err != nil || len(seed) != ed25519.SeedSize || rec.Version != 1 || rec.Sum != sum("identity", rec.Name, rec.Seed) {
-		return nil, damaged(path)
+		return nil, damaged(in.Path(identityFile))
 	}
 	if rec.Name != name {
-		return nil, fmt.Errorf("%s belongs to director %q, not to %q: give this director its own dataDir, or its old name back", path, rec.Name, name)
+		return nil, fmt.Errorf("%s belongs to director %q, not to %q: give this director its own dataDir, or its old name back", in.Path(identityFile), rec.Name, name)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-func makeKey(path, name string) (ed25519.PrivateKey, error) {
+func makeKey(in Folder, name string) (ed25519.PrivateKey, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the director's key: %w", err)
 	}
 	rec := identityRecord{Version: 1, Name: name, Seed: base64.StdEncoding.EncodeToString(key.Seed())}
 	rec.Sum = sum("identity", rec.Name, rec.Seed)
-	if err := writeRecord(path, rec); err != nil {
+	if err := writeRecord(in, identityFile, rec); err != nil {
+		// Where it is not known whether its name lasts, no later try may take it for
+		// one that does: others would get to know a key that is gone after a crash.
+		_ = in.Remove(identityFile)
 		return nil, fmt.Errorf("writing the director's identity: %w", err)
 	}
 	return key, nil
@@ -113,9 +124,9 @@ func damaged(path string) error {
 	return fmt.Errorf("%s is damaged: restore it from a backup; or remove it, and have the new key approved with `divert director approve`", path)
 }
 
-func nextBoot(path string, now time.Time) (uint64, error) {
+func nextBoot(in Folder, now time.Time) (uint64, error) {
 	var last uint64
-	raw, err := os.ReadFile(path)
+	raw, err := in.Read(bootFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -129,7 +140,7 @@ func nextBoot(path string, now time.Time) (uint64, error) {
 		}
 	}
 	boot := max(last+1, uint64(max(now.Unix(), 1)))
-	if err := writeRecord(path, bootRecord{Version: 1, Boot: boot, Sum: sum("boot", fmt.Sprint(boot))}); err != nil {
+	if err := writeRecord(in, bootFile, bootRecord{Version: 1, Boot: boot, Sum: sum("boot", fmt.Sprint(boot))}); err != nil {
 		return 0, fmt.Errorf("writing the boot counter: %w", err)
 	}
 	return boot, nil
@@ -143,29 +154,10 @@ func sum(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// writeRecord replaces a file at once or not at all: a new file, synced,
-// renamed over the old one, and the folder synced.
-func writeRecord(path string, rec any) error {
+func writeRecord(in Folder, name string, rec any) error {
 	raw, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	err = errors.Join(err, f.Chmod(0o600), f.Sync())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return in.Replace(name, append(raw, '\n'))
 }

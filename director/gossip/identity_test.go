@@ -8,18 +8,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/divertdns/divert/director/store/fsys"
 )
+
+func folder(dir string) Folder { return fsys.Folder{FS: fsys.OS{}, Dir: dir} }
 
 // The key lasts, the boot grows, and nobody else may read them.
 func TestLoadIdentity(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	first, err := LoadIdentity(dir, "d1")
+	dir := t.TempDir()
+	first, err := LoadIdentity(folder(dir), "d1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := first.Boot
 	for range 3 {
-		next, err := LoadIdentity(dir, "d1")
+		next, err := LoadIdentity(folder(dir), "d1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,14 +44,14 @@ func TestLoadIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Mode().Perm() != 0o600 || strings.HasSuffix(e.Name(), ".new") {
+		if info.Mode().Perm() != 0o600 || strings.HasSuffix(e.Name(), fsys.Temporary) {
 			t.Errorf("left %s with mode %v", e.Name(), info.Mode())
 		}
 	}
-	if _, err := LoadIdentity(dir, "d2"); err == nil || !strings.Contains(err.Error(), `belongs to director "d1"`) {
+	if _, err := LoadIdentity(folder(dir), "d2"); err == nil || !strings.Contains(err.Error(), `belongs to director "d1"`) {
 		t.Errorf("another name: got %v", err)
 	}
-	if _, err := LoadIdentity(t.TempDir(), "a/b"); err == nil {
+	if _, err := LoadIdentity(folder(t.TempDir()), "a/b"); err == nil {
 		t.Error("a name with a slash was taken")
 	}
 }
@@ -77,11 +81,11 @@ func TestNextBoot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := nextBoot(path, tc.now)
+		got, err := nextBoot(folder(filepath.Dir(path)), tc.now)
 		if err != nil || got != tc.want {
 			t.Errorf("%s: got %d, %v, want %d", tc.name, got, err, tc.want)
 		}
-		if again, err := nextBoot(path, tc.now); err != nil || again <= got {
+		if again, err := nextBoot(folder(filepath.Dir(path)), tc.now); err != nil || again <= got {
 			t.Errorf("%s: then %d, %v", tc.name, again, err)
 		}
 	}
@@ -93,7 +97,7 @@ func record(boot uint64) string {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if _, err = nextBoot(filepath.Join(dir, bootFile), time.Unix(int64(boot), 0)); err != nil {
+	if _, err = nextBoot(folder(dir), time.Unix(int64(boot), 0)); err != nil {
 		panic(err)
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, bootFile))
@@ -106,7 +110,7 @@ func record(boot uint64) string {
 // F17: a damaged identity is refused with the remedy, never replaced.
 func TestDamagedIdentity(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := LoadIdentity(dir, "d1"); err != nil {
+	if _, err := LoadIdentity(folder(dir), "d1"); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, identityFile)
@@ -124,7 +128,7 @@ func TestDamagedIdentity(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadIdentity(dir, "d1"); err == nil || !strings.Contains(err.Error(), "is damaged: restore it") {
+		if _, err := LoadIdentity(folder(dir), "d1"); err == nil || !strings.Contains(err.Error(), "is damaged: restore it") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -26,6 +27,9 @@ type Meta struct {
 	// Geo is the hash of the geo table that it places clients by, in hexadecimal; "" =
 	// it does not say. It is left out where it would not fit.
 	Geo string
+	// Reads is the newest content of plans that it reads; 0 = it does not say. It is left
+	// out where it would not fit.
+	Reads uint32
 }
 
 // The fields of version 1, in protobuf's wire format, so that a later version
@@ -41,6 +45,7 @@ const (
 	metaKey     protowire.Number = 5
 	metaGossip  protowire.Number = 6
 	metaGeo     protowire.Number = 7
+	metaReads   protowire.Number = 8
 
 	maxGeo = 16 // octets
 )
@@ -67,8 +72,11 @@ func (m Meta) seal(name string, key ed25519.PrivateKey) ([]byte, error) {
 		raw = protowire.AppendTag(raw, metaHasPlan, protowire.VarintType)
 		raw = protowire.AppendVarint(raw, 1)
 	}
-	// A director that said all else before this was there to be said must go on
+	// A director that said all else before these were there to be said must go on
 	// saying that.
+	if reads := protowire.AppendVarint(protowire.AppendTag(nil, metaReads, protowire.VarintType), uint64(m.Reads)); m.Reads > 0 && len(raw)+len(reads)+ed25519.SignatureSize <= memberlist.MetaMaxSize {
+		raw = append(raw, reads...)
+	}
 	if hash, err := hex.DecodeString(m.Geo); err != nil || len(hash) > maxGeo {
 		return nil, fmt.Errorf("the hash of a geo table is %q", m.Geo)
 	} else if len(raw)+2+len(hash)+ed25519.SignatureSize <= memberlist.MetaMaxSize {
@@ -106,8 +114,8 @@ func openMeta(name string, raw []byte) (Meta, error) {
 			}
 		case protowire.VarintType:
 			var v uint64
-			if v, size = protowire.ConsumeVarint(rest); size >= 0 && num == metaHasPlan {
-				m.HasPlan = v != 0
+			if v, size = protowire.ConsumeVarint(rest); size >= 0 {
+				m.number(num, v)
 			}
 		default:
 			size = protowire.ConsumeFieldValue(num, typ, rest)
@@ -134,6 +142,15 @@ func (m Meta) plain() bool {
 		}
 	}
 	return len(m.Fleet) <= maxFleet
+}
+
+func (m *Meta) number(num protowire.Number, v uint64) {
+	switch num {
+	case metaHasPlan:
+		m.HasPlan = v != 0
+	case metaReads:
+		m.Reads = uint32(min(v, math.MaxUint32))
+	}
 }
 
 func (m *Meta) set(num protowire.Number, v []byte) {

@@ -14,6 +14,9 @@ const KindPlan = "plan"
 // tag separates plan signatures from every other use of a director's key.
 const tag = "divert plan v1\x00"
 
+// ErrNewer says that a plan was written by a newer divert, and is not damaged.
+var ErrNewer = errors.New("upgrade it")
+
 // Sealed is a plan with the very bytes that were signed. It is immutable.
 type Sealed struct {
 	Plan     *Plan
@@ -51,8 +54,10 @@ func Open(raw []byte) (*Sealed, error) {
 		return nil, fmt.Errorf("reading plan envelope: %w", err)
 	}
 	switch {
-	case env.GetFormat() == 0 || env.GetFormat() > Format:
-		return nil, fmt.Errorf("plan envelope has format %d, this director reads up to %d: upgrade it", env.GetFormat(), Format)
+	case env.GetFormat() == 0:
+		return nil, errors.New("it is no plan envelope")
+	case env.GetFormat() > Format:
+		return nil, fmt.Errorf("plan envelope has format %d, this director reads up to %d: %w", env.GetFormat(), Format, ErrNewer)
 	case env.GetKind() != KindPlan:
 		return nil, fmt.Errorf("envelope holds %q, not a plan", env.GetKind())
 	case len(env.GetKey()) != ed25519.PublicKeySize:
@@ -68,7 +73,7 @@ func Open(raw []byte) (*Sealed, error) {
 	case p.GetFleet() != env.GetFleet() || p.GetFleet() == "":
 		return nil, fmt.Errorf("plan of fleet %q in an envelope of fleet %q", p.GetFleet(), env.GetFleet())
 	case p.GetMinReader() > Reader:
-		return nil, fmt.Errorf("plan %d.%d wants a reader of format %d, this director reads %d: upgrade it", p.GetEpoch(), p.GetRevision(), p.GetMinReader(), Reader)
+		return nil, fmt.Errorf("plan %d.%d wants a reader of format %d, this director reads %d: %w", p.GetEpoch(), p.GetRevision(), p.GetMinReader(), Reader, ErrNewer)
 	case p.GetEpoch() == 0 || p.GetRevision() == 0:
 		return nil, errors.New("plan has no epoch or no revision")
 	}
@@ -109,9 +114,12 @@ func Trusted(cur, next *Sealed) error {
 	return nil
 }
 
-// signed gives the octets under the signature. Every part but the last has its
-// length before it, so that no two envelopes share them.
-func signed(e *Envelope) []byte {
+// signed gives the octets under a plan's signature.
+func signed(e *Envelope) []byte { return under(tag, e) }
+
+// under gives the octets under a signature. Every part but the last has its length before
+// it, so that no two envelopes share them.
+func under(tag string, e *Envelope) []byte {
 	out := []byte(tag)
 	out = fmt.Appendf(out, "%d:%d:%s:%d:%s:", e.GetFormat(), len(e.GetKind()), e.GetKind(), len(e.GetFleet()), e.GetFleet())
 	return append(out, e.GetPayload()...)

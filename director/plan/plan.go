@@ -9,22 +9,30 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 )
+
+//go:generate protoc -I ../.. --go_out=../.. --go_opt=paths=source_relative director/plan/plan.proto
 
 // Format is the envelope format that this code writes and the newest it reads.
 const Format = 1
 
 // Reader is the newest content of plans that this code reads: a plan names in
 // MinReader what it takes.
-const Reader = ReaderProbes
+const Reader = ReaderOperators
 
 // What a plan may take of its readers. One that knows less would refuse the spec, or,
 // of what came with ReaderProbes, read it as something else; told by MinReader it says
 // that it is too old.
 const (
-	ReaderFirst     = 1
-	ReaderHostnames = 2 // endpoints that are hostnames
-	ReaderProbes    = 3 // probes besides http and tcp, how they are combined, what clusters are reached through, and how sites return
+	ReaderFirst      = 1
+	ReaderHostnames  = 2 // endpoints that are hostnames
+	ReaderProbes     = 3 // probes besides http and tcp, how they are combined, what clusters are reached through, and how sites return
+	ReaderPaced      = 4 // drains in steps
+	ReaderRollout    = 5 // a spec that some directors try first
+	ReaderInterlocks = 6 // interlocks in the spec: one who passed over them would commit what they forbid
+	ReaderSpill      = 7 // what sites shed since they are too busy
+	ReaderOperators  = 8 // operators: one who knows none would go on answering with what they drain
 )
 
 // Hash is the SHA-256 of a payload as it was written.
@@ -89,6 +97,16 @@ func (p *Plan) Director(name string) *Director {
 	return nil
 }
 
+// Switch finds a switch by name; nil, which is off, when nobody has turned it.
+func (p *Plan) Switch(name string) *Switch {
+	for _, s := range p.GetSwitches() {
+		if s.GetName() == name {
+			return s
+		}
+	}
+	return nil
+}
+
 // Active lists the roster entries that count in N: every name not removed,
 // those without a key too.
 func (p *Plan) Active() []*Director {
@@ -109,4 +127,36 @@ func (p *Plan) Holder(key []byte) *Director {
 		}
 	}
 	return nil
+}
+
+// Soaking gives the rollout under way; nil when there is none.
+func (p *Plan) Soaking() *Rollout {
+	if r := p.GetRollout(); r.GetState() == Rollout_SOAKING && r.GetCanary() != nil {
+		return r
+	}
+	return nil
+}
+
+// Canary tells whether a director answers from the spec of a rollout.
+func (p *Plan) Canary(director string) bool {
+	return slices.Contains(p.Soaking().GetOn(), director)
+}
+
+// Specs lists the documents that a plan needs: what is answered from, then what a rollout
+// tries. What `divert revert` would go back to is not among them.
+func (p *Plan) Specs() []*SpecRef {
+	out := []*SpecRef{p.GetSpec()}
+	if r := p.Soaking(); r != nil {
+		out = append(out, r.GetCanary())
+	}
+	return out
+}
+
+// Kept lists the documents whose blobs are not to be collected.
+func (p *Plan) Kept() []*SpecRef {
+	out := p.Specs()
+	if p.GetPrevious() != nil {
+		out = append(out, p.GetPrevious())
+	}
+	return out
 }

@@ -13,6 +13,7 @@ package plan
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -127,6 +128,116 @@ func (Override_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_director_plan_plan_proto_rawDescGZIP(), []int{3, 0}
 }
 
+type Pace_State int32
+
+const (
+	Pace_UNKNOWN      Pace_State = 0
+	Pace_MOVING       Pace_State = 1 // clients leave
+	Pace_HELD         Pace_State = 2 // it stands still: who takes over is not well
+	Pace_ROLLING_BACK Pace_State = 3 // clients come back, since that lasted
+	Pace_ROLLED_BACK  Pace_State = 4 // all are back; the drain stands until its end for people to see
+	Pace_RETURNING    Pace_State = 5 // clients come back, since the drain ends
+	Pace_DONE         Pace_State = 6 // all have left, and every registered director answers so
+)
+
+// Enum value maps for Pace_State.
+var (
+	Pace_State_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "MOVING",
+		2: "HELD",
+		3: "ROLLING_BACK",
+		4: "ROLLED_BACK",
+		5: "RETURNING",
+		6: "DONE",
+	}
+	Pace_State_value = map[string]int32{
+		"UNKNOWN":      0,
+		"MOVING":       1,
+		"HELD":         2,
+		"ROLLING_BACK": 3,
+		"ROLLED_BACK":  4,
+		"RETURNING":    5,
+		"DONE":         6,
+	}
+)
+
+func (x Pace_State) Enum() *Pace_State {
+	p := new(Pace_State)
+	*p = x
+	return p
+}
+
+func (x Pace_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Pace_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_director_plan_plan_proto_enumTypes[2].Descriptor()
+}
+
+func (Pace_State) Type() protoreflect.EnumType {
+	return &file_director_plan_plan_proto_enumTypes[2]
+}
+
+func (x Pace_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Pace_State.Descriptor instead.
+func (Pace_State) EnumDescriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4, 0}
+}
+
+type Rollout_State int32
+
+const (
+	Rollout_NONE    Rollout_State = 0
+	Rollout_SOAKING Rollout_State = 1
+	Rollout_STOPPED Rollout_State = 2 // by the leader: all answer from Plan.spec again
+)
+
+// Enum value maps for Rollout_State.
+var (
+	Rollout_State_name = map[int32]string{
+		0: "NONE",
+		1: "SOAKING",
+		2: "STOPPED",
+	}
+	Rollout_State_value = map[string]int32{
+		"NONE":    0,
+		"SOAKING": 1,
+		"STOPPED": 2,
+	}
+)
+
+func (x Rollout_State) Enum() *Rollout_State {
+	p := new(Rollout_State)
+	*p = x
+	return p
+}
+
+func (x Rollout_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rollout_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_director_plan_plan_proto_enumTypes[3].Descriptor()
+}
+
+func (Rollout_State) Type() protoreflect.EnumType {
+	return &file_director_plan_plan_proto_enumTypes[3]
+}
+
+func (x Rollout_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rollout_State.Descriptor instead.
+func (Rollout_State) EnumDescriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15, 0}
+}
+
 // Envelope is what is stored and sent: a payload as written, and its signature.
 type Envelope struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -233,7 +344,13 @@ type Plan struct {
 	Roster        []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
 	Overrides     []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
 	Spec          *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
-	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"` // ordered by name
+	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`         // ordered by name
+	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`     // the last one that began; none once it went on or a person ended it
+	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`   // the spec before this one: what `divert revert` goes back to
+	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"` // whose word counts while the store is away, ordered by name
+	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`         // what the load of the sites came to; none where nothing can be too much
+	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`   // of gates (kind Interlock), ordered by name; one that is not here is off
+	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`         // how drains in steps went, the last used last; bounded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -345,6 +462,48 @@ func (x *Plan) GetZones() []*ZoneSerial {
 	return nil
 }
 
+func (x *Plan) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *Plan) GetPrevious() *SpecRef {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *Plan) GetOperators() []*Operator {
+	if x != nil {
+		return x.Operators
+	}
+	return nil
+}
+
+func (x *Plan) GetSpill() *Spill {
+	if x != nil {
+		return x.Spill
+	}
+	return nil
+}
+
+func (x *Plan) GetSwitches() []*Switch {
+	if x != nil {
+		return x.Switches
+	}
+	return nil
+}
+
+func (x *Plan) GetPaces() []*PaceHistory {
+	if x != nil {
+		return x.Paces
+	}
+	return nil
+}
+
 // Director is one entry of the roster. A removed one is kept, so that its name
 // comes back only by approval.
 type Director struct {
@@ -437,6 +596,7 @@ type Override struct {
 	Forced        bool                   `protobuf:"varint,9,opt,name=forced,proto3" json:"forced,omitempty"`
 	Revision      uint64                 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought it: "drained last" is the highest
 	Down          []string               `protobuf:"bytes,11,rep,name=down,proto3" json:"down,omitempty"`          // OBSERVE: subjects that were down, ordered
+	Pace          *Pace                  `protobuf:"bytes,12,opt,name=pace,proto3" json:"pace,omitempty"`          // DRAIN: in steps; none = the scope is away as a whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,19 +708,875 @@ func (x *Override) GetDown() []string {
 	return nil
 }
 
+func (x *Override) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+// Pace is how a drain moves its clients away, or gives them back, step by step. Each
+// write of it is the leader's, or a person's who begins, hastens or ends it.
+type Pace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Steps         []uint32               `protobuf:"varint,1,rep,packed,name=steps,proto3" json:"steps,omitempty"` // per mille of its clients that the scope has: falling to 0, or rising to 1000
+	Step          uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`          // index of the one in force
+	Wait          *durationpb.Duration   `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`           // at each step, at least
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`         // when the step, or the state, was written
+	Next          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`           // when the next write is due at the earliest; none where nothing is ahead
+	State         Pace_State             `protobuf:"varint,6,opt,name=state,proto3,enum=divert.plan.v1.Pace_State" json:"state,omitempty"`
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`            // HELD and on: what was wrong
+	Revision      uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought the step: acknowledgements of it count
+	Writes        uint32                 `protobuf:"varint,9,opt,name=writes,proto3" json:"writes,omitempty"`     // how many there were; the next one's command ID is step-<override>-<writes+1>
+	Excused       []string               `protobuf:"bytes,10,rep,name=excused,proto3" json:"excused,omitempty"`   // sites that take over and were not well when it began: service@cluster, ordered
+	Acked         uint64                 `protobuf:"varint,11,opt,name=acked,proto3" json:"acked,omitempty"`      // MOVING: equal to revision once every registered director was known to answer by it; `next` counts from then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pace) Reset() {
+	*x = Pace{}
+	mi := &file_director_plan_plan_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pace) ProtoMessage() {}
+
+func (x *Pace) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pace.ProtoReflect.Descriptor instead.
+func (*Pace) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Pace) GetSteps() []uint32 {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Pace) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Pace) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *Pace) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Pace) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Pace) GetState() Pace_State {
+	if x != nil {
+		return x.State
+	}
+	return Pace_UNKNOWN
+}
+
+func (x *Pace) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Pace) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Pace) GetWrites() uint32 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *Pace) GetExcused() []string {
+	if x != nil {
+		return x.Excused
+	}
+	return nil
+}
+
+func (x *Pace) GetAcked() uint64 {
+	if x != nil {
+		return x.Acked
+	}
+	return 0
+}
+
+// PaceHistory is how drains in steps of one scope went.
+type PaceHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         string                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Moves         []uint32               `protobuf:"varint,2,rep,packed,name=moves,proto3" json:"moves,omitempty"` // steps of the last one: per mille that have left, rising to 1000
+	Wait          *durationpb.Duration   `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`           // and its wait
+	Steps         []*StepHistory         `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`         // ordered by keep
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PaceHistory) Reset() {
+	*x = PaceHistory{}
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PaceHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PaceHistory) ProtoMessage() {}
+
+func (x *PaceHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
+func (*PaceHistory) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PaceHistory) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *PaceHistory) GetMoves() []uint32 {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *PaceHistory) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *PaceHistory) GetSteps() []*StepHistory {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+type StepHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keep          uint32                 `protobuf:"varint,1,opt,name=keep,proto3" json:"keep,omitempty"`        // the step: per mille that the scope had
+	Late          []uint32               `protobuf:"varint,2,rep,packed,name=late,proto3" json:"late,omitempty"` // milliseconds from when the next was due at the earliest until it was written; the newest last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepHistory) Reset() {
+	*x = StepHistory{}
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepHistory) ProtoMessage() {}
+
+func (x *StepHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
+func (*StepHistory) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StepHistory) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *StepHistory) GetLate() []uint32 {
+	if x != nil {
+		return x.Late
+	}
+	return nil
+}
+
+// Switch is the master switch of one gate or several, as a person last turned it.
+type Switch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	Author        string                 `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Revision      uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that turned it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Switch) Reset() {
+	*x = Switch{}
+	mi := &file_director_plan_plan_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Switch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Switch) ProtoMessage() {}
+
+func (x *Switch) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Switch.ProtoReflect.Descriptor instead.
+func (*Switch) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Switch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Switch) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *Switch) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Switch) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Switch) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Switch) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Spill is what the leader made of all directors' samples, at most once a minute, so
+// that all decide alike; without a leader it stays as it is.
+type Spill struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // grows by one with each write
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	Pools         []*Pool                `protobuf:"bytes,3,rep,name=pools,proto3" json:"pools,omitempty"` // ordered by scope
+	Trips         []*Trip                `protobuf:"bytes,4,rep,name=trips,proto3" json:"trips,omitempty"` // ordered by site, then cluster
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spill) Reset() {
+	*x = Spill{}
+	mi := &file_director_plan_plan_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spill) ProtoMessage() {}
+
+func (x *Spill) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spill.ProtoReflect.Descriptor instead.
+func (*Spill) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Spill) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Spill) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Spill) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *Spill) GetTrips() []*Trip {
+	if x != nil {
+		return x.Trips
+	}
+	return nil
+}
+
+// Trip is the least round trip of late from a director's site to a cluster.
+type Trip struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"` // fault domain of directors
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Millis        uint32                 `protobuf:"varint,3,opt,name=millis,proto3" json:"millis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trip) Reset() {
+	*x = Trip{}
+	mi := &file_director_plan_plan_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trip) ProtoMessage() {}
+
+func (x *Trip) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trip.ProtoReflect.Descriptor instead.
+func (*Trip) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Trip) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *Trip) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Trip) GetMillis() uint32 {
+	if x != nil {
+		return x.Millis
+	}
+	return 0
+}
+
+// Pool is what one capacity is of: all endpoints of a cluster but those that have a
+// capacity of their own, or one of those.
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         string                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`      // cluster/fra, service/shop@fra
+	Load          uint64                 `protobuf:"varint,2,opt,name=load,proto3" json:"load,omitempty"`       // thousandths of the capacity's unit; of one that serves nobody, what it had
+	Share         uint32                 `protobuf:"varint,3,opt,name=share,proto3" json:"share,omitempty"`     // percent of its own clients that it keeps, 1 to 99; 0 = all
+	Refuses       uint32                 `protobuf:"varint,4,opt,name=refuses,proto3" json:"refuses,omitempty"` // percent of other sites' clients that it does not take, at most 99
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`      // when one of the two last changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_director_plan_plan_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Pool) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Pool) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *Pool) GetShare() uint32 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *Pool) GetRefuses() uint32 {
+	if x != nil {
+		return x.Refuses
+	}
+	return 0
+}
+
+func (x *Pool) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// Operator is who may drain while the store is away: the public half of a key that the
+// directors themselves do not have.
+type Operator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`       // Ed25519
+	Author        string                 `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"` // who listed it
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Revision      uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that listed it: its words name it, so that none from before counts
+	Floor         uint64                 `protobuf:"varint,7,opt,name=floor,proto3" json:"floor,omitempty"`       // its words of up to this counter are settled
+	Settled       []*Settled             `protobuf:"bytes,8,rep,name=settled,proto3" json:"settled,omitempty"`    // and these, the last one settled last; bounded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operator) Reset() {
+	*x = Operator{}
+	mi := &file_director_plan_plan_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operator) ProtoMessage() {}
+
+func (x *Operator) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operator.ProtoReflect.Descriptor instead.
+func (*Operator) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Operator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Operator) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Operator) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Operator) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Operator) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Operator) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Operator) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *Operator) GetSettled() []*Settled {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+// Settled is an operator's word that this plan holds, or that is over: no director goes by
+// it any more.
+type Settled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Counter       uint64                 `protobuf:"varint,2,opt,name=counter,proto3" json:"counter,omitempty"`
+	Ends          string                 `protobuf:"bytes,3,opt,name=ends,proto3" json:"ends,omitempty"` // the ID of the drain that it ended: that one is over too, even where nobody knew it
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settled) Reset() {
+	*x = Settled{}
+	mi := &file_director_plan_plan_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settled) ProtoMessage() {}
+
+func (x *Settled) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settled.ProtoReflect.Descriptor instead.
+func (*Settled) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Settled) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Settled) GetCounter() uint64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *Settled) GetEnds() string {
+	if x != nil {
+		return x.Ends
+	}
+	return ""
+}
+
+func (x *Settled) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// Emergency is an operator's word while the store is away, the payload of an envelope of
+// that kind: a drain, or the end of one.
+type Emergency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // the command's ID; a drain becomes the override of this ID
+	Operator      string                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	Enrolled      uint64                 `protobuf:"varint,3,opt,name=enrolled,proto3" json:"enrolled,omitempty"` // Operator.revision
+	Counter       uint64                 `protobuf:"varint,4,opt,name=counter,proto3" json:"counter,omitempty"`   // one more than the highest that its author knew of any operator
+	Ends          string                 `protobuf:"bytes,5,opt,name=ends,proto3" json:"ends,omitempty"`          // ID of the drain that it ends; none: it is one
+	Scope         string                 `protobuf:"bytes,6,opt,name=scope,proto3" json:"scope,omitempty"`
+	Author        string                 `protobuf:"bytes,7,opt,name=author,proto3" json:"author,omitempty"` // a label beside the operator
+	Reason        string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Said          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=said,proto3" json:"said,omitempty"`    // wall clock: for people, and so that none begins again after a day
+	Lasts         *durationpb.Duration   `protobuf:"bytes,10,opt,name=lasts,proto3" json:"lasts,omitempty"` // of a drain, on each director's own clock
+	LastResort    bool                   `protobuf:"varint,11,opt,name=last_resort,json=lastResort,proto3" json:"last_resort,omitempty"`
+	Revision      uint64                 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"` // of the plan that its author knew
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Emergency) Reset() {
+	*x = Emergency{}
+	mi := &file_director_plan_plan_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Emergency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Emergency) ProtoMessage() {}
+
+func (x *Emergency) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
+func (*Emergency) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Emergency) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Emergency) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *Emergency) GetEnrolled() uint64 {
+	if x != nil {
+		return x.Enrolled
+	}
+	return 0
+}
+
+func (x *Emergency) GetCounter() uint64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *Emergency) GetEnds() string {
+	if x != nil {
+		return x.Ends
+	}
+	return ""
+}
+
+func (x *Emergency) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Emergency) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Emergency) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Emergency) GetSaid() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *Emergency) GetLasts() *durationpb.Duration {
+	if x != nil {
+		return x.Lasts
+	}
+	return nil
+}
+
+func (x *Emergency) GetLastResort() bool {
+	if x != nil {
+		return x.LastResort
+	}
+	return false
+}
+
+func (x *Emergency) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // SpecRef names the chunks of the SpecDoc, in order.
 type SpecRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`     // SHA-256 of the whole document
-	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`    // octets
-	Chunks        [][]byte               `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"` // SHA-256 of each chunk of at most 512 KiB
+	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`                               // SHA-256 of the whole document
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`                              // octets
+	Chunks        [][]byte               `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`                           // SHA-256 of each chunk of at most 512 KiB
+	ReplacedBy    []byte                 `protobuf:"bytes,4,opt,name=replaced_by,json=replacedBy,proto3" json:"replaced_by,omitempty"` // of Plan.previous: hash of the document that took its place
+	Revision      uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`                      // of Plan.previous: the plan revision that did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +1588,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +1601,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -609,6 +1625,146 @@ func (x *SpecRef) GetChunks() [][]byte {
 	return nil
 }
 
+func (x *SpecRef) GetReplacedBy() []byte {
+	if x != nil {
+		return x.ReplacedBy
+	}
+	return nil
+}
+
+func (x *SpecRef) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Rollout is a spec that some directors try before the others: they answer from its
+// canary, all others from Plan.spec.
+type Rollout struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // the command's ID
+	Canary        *SpecRef               `protobuf:"bytes,2,opt,name=canary,proto3" json:"canary,omitempty"` // none once it was stopped
+	On            []string               `protobuf:"bytes,3,rep,name=on,proto3" json:"on,omitempty"`         // directors, ordered
+	Author        string                 `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Start         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start,proto3" json:"start,omitempty"`
+	End           *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end,proto3" json:"end,omitempty"` // of the soak
+	State         Rollout_State          `protobuf:"varint,8,opt,name=state,proto3,enum=divert.plan.v1.Rollout_State" json:"state,omitempty"`
+	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`             // it was stopped
+	Revision      uint64                 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought it
+	Forced        bool                   `protobuf:"varint,11,opt,name=forced,proto3" json:"forced,omitempty"`     // in spite of a rule, by a person: so is its end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rollout) Reset() {
+	*x = Rollout{}
+	mi := &file_director_plan_plan_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rollout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rollout) ProtoMessage() {}
+
+func (x *Rollout) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
+func (*Rollout) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Rollout) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Rollout) GetCanary() *SpecRef {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
+}
+
+func (x *Rollout) GetOn() []string {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+func (x *Rollout) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Rollout) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Rollout) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Rollout) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *Rollout) GetState() Rollout_State {
+	if x != nil {
+		return x.State
+	}
+	return Rollout_NONE
+}
+
+func (x *Rollout) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Rollout) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Rollout) GetForced() bool {
+	if x != nil {
+		return x.Forced
+	}
+	return false
+}
+
 type ZoneSerial struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`      // zone origin without the last dot
@@ -620,7 +1776,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1788,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +1801,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -679,7 +1835,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +1847,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +1860,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -728,7 +1884,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1896,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1909,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Object) GetKind() string {
@@ -810,7 +1966,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1978,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1991,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Applied) GetDirector() string {
@@ -870,7 +2026,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +2038,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +2051,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -977,7 +2133,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +2145,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +2158,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Result) GetId() string {
@@ -1069,7 +2225,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +2237,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +2250,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ack) GetDirector() string {
@@ -1143,7 +2299,7 @@ var File_director_plan_plan_proto protoreflect.FileDescriptor
 
 const file_director_plan_plan_proto_rawDesc = "" +
 	"\n" +
-	"\x18director/plan/plan.proto\x12\x0edivert.plan.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n" +
+	"\x18director/plan/plan.proto\x12\x0edivert.plan.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n" +
 	"\bEnvelope\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -1151,7 +2307,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\x9c\x03\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xd0\x05\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1165,7 +2321,13 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\toverrides\x18\t \x03(\v2\x18.divert.plan.v1.OverrideR\toverrides\x12+\n" +
 	"\x04spec\x18\n" +
 	" \x01(\v2\x17.divert.plan.v1.SpecRefR\x04spec\x120\n" +
-	"\x05zones\x18\v \x03(\v2\x1a.divert.plan.v1.ZoneSerialR\x05zones\"\xcd\x01\n" +
+	"\x05zones\x18\v \x03(\v2\x1a.divert.plan.v1.ZoneSerialR\x05zones\x121\n" +
+	"\arollout\x18\f \x01(\v2\x17.divert.plan.v1.RolloutR\arollout\x123\n" +
+	"\bprevious\x18\r \x01(\v2\x17.divert.plan.v1.SpecRefR\bprevious\x126\n" +
+	"\toperators\x18\x0e \x03(\v2\x18.divert.plan.v1.OperatorR\toperators\x12+\n" +
+	"\x05spill\x18\x0f \x01(\v2\x15.divert.plan.v1.SpillR\x05spill\x122\n" +
+	"\bswitches\x18\x10 \x03(\v2\x16.divert.plan.v1.SwitchR\bswitches\x121\n" +
+	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\"\xcd\x01\n" +
 	"\bDirector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x10\n" +
@@ -1176,7 +2338,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aUNKNOWN\x10\x00\x12\n" +
 	"\n" +
 	"\x06ACTIVE\x10\x01\x12\v\n" +
-	"\aREMOVED\x10\x02\"\x93\x03\n" +
+	"\aREMOVED\x10\x02\"\xbd\x03\n" +
 	"\bOverride\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.divert.plan.v1.Override.KindR\x04kind\x12\x14\n" +
@@ -1190,16 +2352,118 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06forced\x18\t \x01(\bR\x06forced\x12\x1a\n" +
 	"\brevision\x18\n" +
 	" \x01(\x04R\brevision\x12\x12\n" +
-	"\x04down\x18\v \x03(\tR\x04down\"5\n" +
+	"\x04down\x18\v \x03(\tR\x04down\x12(\n" +
+	"\x04pace\x18\f \x01(\v2\x14.divert.plan.v1.PaceR\x04pace\"5\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04NONE\x10\x00\x12\t\n" +
 	"\x05DRAIN\x10\x01\x12\v\n" +
 	"\aOBSERVE\x10\x02\x12\v\n" +
-	"\aREADMIT\x10\x03\"I\n" +
+	"\aREADMIT\x10\x03\"\xd1\x03\n" +
+	"\x04Pace\x12\x14\n" +
+	"\x05steps\x18\x01 \x03(\rR\x05steps\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\rR\x04step\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04next\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x120\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x1a.divert.plan.v1.Pace.StateR\x05state\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12\x1a\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\x12\x16\n" +
+	"\x06writes\x18\t \x01(\rR\x06writes\x12\x18\n" +
+	"\aexcused\x18\n" +
+	" \x03(\tR\aexcused\x12\x14\n" +
+	"\x05acked\x18\v \x01(\x04R\x05acked\"f\n" +
+	"\x05State\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\n" +
+	"\n" +
+	"\x06MOVING\x10\x01\x12\b\n" +
+	"\x04HELD\x10\x02\x12\x10\n" +
+	"\fROLLING_BACK\x10\x03\x12\x0f\n" +
+	"\vROLLED_BACK\x10\x04\x12\r\n" +
+	"\tRETURNING\x10\x05\x12\b\n" +
+	"\x04DONE\x10\x06\"\x9b\x01\n" +
+	"\vPaceHistory\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x14\n" +
+	"\x05moves\x18\x02 \x03(\rR\x05moves\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x121\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1b.divert.plan.v1.StepHistoryR\x05steps\"5\n" +
+	"\vStepHistory\x12\x12\n" +
+	"\x04keep\x18\x01 \x01(\rR\x04keep\x12\x12\n" +
+	"\x04late\x18\x02 \x03(\rR\x04late\"\xaa\x01\n" +
+	"\x06Switch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"\xa3\x01\n" +
+	"\x05Spill\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
+	"\x05pools\x18\x03 \x03(\v2\x14.divert.plan.v1.PoolR\x05pools\x12*\n" +
+	"\x05trips\x18\x04 \x03(\v2\x14.divert.plan.v1.TripR\x05trips\"L\n" +
+	"\x04Trip\x12\x12\n" +
+	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x16\n" +
+	"\x06millis\x18\x03 \x01(\rR\x06millis\"\x92\x01\n" +
+	"\x04Pool\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04load\x18\x02 \x01(\x04R\x04load\x12\x14\n" +
+	"\x05share\x18\x03 \x01(\rR\x05share\x12\x18\n" +
+	"\arefuses\x18\x04 \x01(\rR\arefuses\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf7\x01\n" +
+	"\bOperator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05floor\x18\a \x01(\x04R\x05floor\x121\n" +
+	"\asettled\x18\b \x03(\v2\x17.divert.plan.v1.SettledR\asettled\"s\n" +
+	"\aSettled\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x12\n" +
+	"\x04ends\x18\x03 \x01(\tR\x04ends\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xe5\x02\n" +
+	"\tEmergency\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x1a\n" +
+	"\benrolled\x18\x03 \x01(\x04R\benrolled\x12\x18\n" +
+	"\acounter\x18\x04 \x01(\x04R\acounter\x12\x12\n" +
+	"\x04ends\x18\x05 \x01(\tR\x04ends\x12\x14\n" +
+	"\x05scope\x18\x06 \x01(\tR\x05scope\x12\x16\n" +
+	"\x06author\x18\a \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12.\n" +
+	"\x04said\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04said\x12/\n" +
+	"\x05lasts\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x05lasts\x12\x1f\n" +
+	"\vlast_resort\x18\v \x01(\bR\n" +
+	"lastResort\x12\x1a\n" +
+	"\brevision\x18\f \x01(\x04R\brevision\"\x86\x01\n" +
 	"\aSpecRef\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06chunks\x18\x03 \x03(\fR\x06chunks\"L\n" +
+	"\x06chunks\x18\x03 \x03(\fR\x06chunks\x12\x1f\n" +
+	"\vreplaced_by\x18\x04 \x01(\fR\n" +
+	"replacedBy\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\"\x92\x03\n" +
+	"\aRollout\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
+	"\x06canary\x18\x02 \x01(\v2\x17.divert.plan.v1.SpecRefR\x06canary\x12\x0e\n" +
+	"\x02on\x18\x03 \x03(\tR\x02on\x12\x16\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
+	"\x05start\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x123\n" +
+	"\x05state\x18\b \x01(\x0e2\x1d.divert.plan.v1.Rollout.StateR\x05state\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x1a\n" +
+	"\brevision\x18\n" +
+	" \x01(\x04R\brevision\x12\x16\n" +
+	"\x06forced\x18\v \x01(\bR\x06forced\"+\n" +
+	"\x05State\x12\b\n" +
+	"\x04NONE\x10\x00\x12\v\n" +
+	"\aSOAKING\x10\x01\x12\v\n" +
+	"\aSTOPPED\x10\x02\"L\n" +
 	"\n" +
 	"ZoneSerial\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -1255,45 +2519,86 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 	return file_director_plan_plan_proto_rawDescData
 }
 
-var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_director_plan_plan_proto_goTypes = []any{
 	(Director_Standing)(0),        // 0: divert.plan.v1.Director.Standing
 	(Override_Kind)(0),            // 1: divert.plan.v1.Override.Kind
-	(*Envelope)(nil),              // 2: divert.plan.v1.Envelope
-	(*Plan)(nil),                  // 3: divert.plan.v1.Plan
-	(*Director)(nil),              // 4: divert.plan.v1.Director
-	(*Override)(nil),              // 5: divert.plan.v1.Override
-	(*SpecRef)(nil),               // 6: divert.plan.v1.SpecRef
-	(*ZoneSerial)(nil),            // 7: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 8: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 9: divert.plan.v1.Object
-	(*Applied)(nil),               // 10: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 11: divert.plan.v1.Audit
-	(*Result)(nil),                // 12: divert.plan.v1.Result
-	(*Ack)(nil),                   // 13: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(Pace_State)(0),               // 2: divert.plan.v1.Pace.State
+	(Rollout_State)(0),            // 3: divert.plan.v1.Rollout.State
+	(*Envelope)(nil),              // 4: divert.plan.v1.Envelope
+	(*Plan)(nil),                  // 5: divert.plan.v1.Plan
+	(*Director)(nil),              // 6: divert.plan.v1.Director
+	(*Override)(nil),              // 7: divert.plan.v1.Override
+	(*Pace)(nil),                  // 8: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 9: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 10: divert.plan.v1.StepHistory
+	(*Switch)(nil),                // 11: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 12: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 13: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 14: divert.plan.v1.Pool
+	(*Operator)(nil),              // 15: divert.plan.v1.Operator
+	(*Settled)(nil),               // 16: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 17: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 18: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 19: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 20: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 21: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 22: divert.plan.v1.Object
+	(*Applied)(nil),               // 23: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 24: divert.plan.v1.Audit
+	(*Result)(nil),                // 25: divert.plan.v1.Result
+	(*Ack)(nil),                   // 26: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	14, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	4,  // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	5,  // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	6,  // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	7,  // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	0,  // 5: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	1,  // 6: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	14, // 7: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	14, // 8: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	9,  // 9: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	10, // 10: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	14, // 11: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	14, // 12: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	14, // 13: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	27, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	6,  // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	7,  // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	18, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	20, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	19, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	18, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	15, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	12, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	11, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	9,  // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	0,  // 11: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	1,  // 12: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	27, // 13: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	27, // 14: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	8,  // 15: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	28, // 16: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	27, // 17: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	27, // 18: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	2,  // 19: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	28, // 20: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	10, // 21: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	27, // 22: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	27, // 23: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	14, // 24: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	13, // 25: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	27, // 26: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	27, // 27: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	16, // 28: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	27, // 29: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	27, // 30: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	28, // 31: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	18, // 32: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	27, // 33: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	27, // 34: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	3,  // 35: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	22, // 36: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	23, // 37: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	27, // 38: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	27, // 39: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	27, // 40: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -1306,8 +2611,8 @@ func file_director_plan_plan_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   12,
+			NumEnums:      4,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

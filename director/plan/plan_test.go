@@ -89,7 +89,7 @@ func TestOpenRefuses(t *testing.T) {
 		raw  []byte
 		want string
 	}{
-		{"empty", nil, "format 0"},
+		{"empty", nil, "no plan envelope"},
 		{"noise", []byte("noise"), "reading plan envelope"},
 		{"newer format", change(func(e *Envelope) { e.Format = Format + 1 }), "upgrade it"},
 		{"another kind", change(func(e *Envelope) { e.Kind = "vote" }), `holds "vote"`},

@@ -79,6 +79,9 @@ func (k *checker) checkEndpoints(o *object, g *GlobalService) {
 			clusters[e.Cluster] = i
 		}
 		k.checkNoStandIn(o, path+".addresses", e.Addresses)
+		if c := k.set.Cluster(e.Cluster); e.Load != nil && !e.Sized && c != nil && !c.Sized {
+			k.warn(o, path+".load", "is measured, and there is no capacity to hold it against", "give the endpoint or the cluster a capacity, in the same unit")
+		}
 		for _, a := range e.Addresses {
 			if first, found := addresses[a]; found {
 				k.fail(o, o.itemPath(path+".addresses", a.String()), fmt.Sprintf("%s is an address of %s too", a, g.Endpoints[first].Cluster), "give each endpoint its own")
@@ -193,6 +196,9 @@ func (k *checker) checkSteering(o *object, g *GlobalService) {
 	slices.Sort(lost)
 	if s.Policy == PolicyFailover && len(rest) > 0 && len(g.Endpoints) > 1 {
 		k.warn(o, "spec.steering.order", "failover is in order, and it does not name "+strings.Join(rest, ", "), "name all: those left out come last, by name")
+	}
+	if s.Policy == PolicyLatency {
+		k.checkLatency(o, g)
 	}
 	if s.Policy == PolicyGeo && len(lost) > 0 && len(g.Endpoints) > 1 {
 		k.warn(o, "spec.steering", "policy geo goes by distance, and there is no location of "+strings.Join(lost, ", "), "give the cluster a location: {country: …}")

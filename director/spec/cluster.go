@@ -23,7 +23,7 @@ func (o *object) readCluster(c cursor) {
 		"location":     func(c cursor) { cl.Location = readLocation(c) },
 		"faultDomain":  func(c cursor) { cl.FaultDomain = c.word() },
 		"environment":  func(c cursor) { cl.Environment = c.word() },
-		"capacity":     func(c cursor) { cl.Capacity = c.capacity() },
+		"capacity":     func(c cursor) { cl.Capacity, cl.Sized = c.capacity(), true },
 		"via":          func(c cursor) { cl.Via = c.word() },
 		"controlPlane": func(c cursor) { cl.ControlPlane = readControlPlane(c) },
 	})

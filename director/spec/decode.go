@@ -224,6 +224,33 @@ func (c cursor) duration(least, most time.Duration) time.Duration {
 	return d
 }
 
+// size reads 64MiB, or 1GiB.
+func (c cursor) size(least, most int64) int64 {
+	if !c.is(kindString, "a size such as 64MiB or 1GiB") {
+		return least
+	}
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}} {
+		digits, found := strings.CutSuffix(c.v.text, unit.name)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSuffix(digits, " "), 10, 32)
+		if err != nil {
+			break
+		}
+		if size := int64(n) * unit.size; size >= least && size <= most {
+			return size
+		}
+		c.fail(c.v.text+" is out of range", fmt.Sprintf("write %dMiB to %dGiB", least>>20, most>>30))
+		return least
+	}
+	c.fail(quote(c.v.text)+" is no size", "write one such as 64MiB or 1GiB")
+	return least
+}
+
 // percent reads 50%.
 func (c cursor) percent(least int) int {
 	const most = 100
@@ -303,6 +330,9 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// ParseDuration reads a duration as people write it: 20s, 1h, 1d12h.
+func ParseDuration(s string) (time.Duration, error) { return parseDuration(s) }
 
 // parseDuration is time.ParseDuration with days, and without signs.
 func parseDuration(s string) (time.Duration, error) {

@@ -11,6 +11,8 @@ func (p Policy) String() string {
 		return "failover"
 	case PolicyWeighted:
 		return "weighted"
+	case PolicyLatency:
+		return "latency"
 	default:
 		return unknown
 	}

@@ -86,17 +86,23 @@ func (t *together) probeFiles() {
 		return
 	}
 	seen := map[string]bool{"": true}
+	want := func(p *PrometheusProbe, who string) {
+		if p == nil {
+			return
+		}
+		for _, name := range []string{p.Bearer, p.TLS.CA, p.TLS.Cert, p.TLS.Key} {
+			if message := unreadable(filepath.Join(folder, name)); !seen[name] && message != "" {
+				t.report("probe.secrets", message+", and "+who+" wants it", "put it there; without it that probe says nothing here; or is this not the director's machine?", true)
+			}
+			seen[name] = true
+		}
+	}
 	for _, g := range t.set.Services {
-		for _, p := range g.Probes {
-			if p.Prometheus == nil {
-				continue
-			}
-			for _, name := range []string{p.Prometheus.Bearer, p.Prometheus.TLS.CA, p.Prometheus.TLS.Cert, p.Prometheus.TLS.Key} {
-				if message := unreadable(filepath.Join(folder, name)); !seen[name] && message != "" {
-					t.report("probe.secrets", message+", and a probe of "+g.Name+" wants it", "put it there; without it that probe says nothing here; or is this not the director's machine?", true)
-				}
-				seen[name] = true
-			}
+		for i := range g.Probes {
+			want(g.Probes[i].Prometheus, "a probe of "+g.Name)
+		}
+		for i := range g.Endpoints {
+			want(g.Endpoints[i].Load, "the load of "+g.Name)
 		}
 	}
 }

@@ -9,21 +9,22 @@ import (
 // object is one resource on its way from what was written to a Set.
 type object struct {
 	document
-	labels  map[string]string
-	cluster *Cluster
-	zone    *Zone
-	service *GlobalService
-	fleet   *Fleet
-	records *value                    // zone text, nil for none
-	text    zoneText                  // its outline
-	broken  map[string]bool           // paths of what is wrong already
-	holds   map[string]bool           // paths of what holds something wrong
-	items   map[string]map[string]int // see itemPath
+	labels    map[string]string
+	cluster   *Cluster
+	zone      *Zone
+	service   *GlobalService
+	fleet     *Fleet
+	interlock *Interlock
+	records   *value                    // zone text, nil for none
+	text      zoneText                  // its outline
+	broken    map[string]bool           // paths of what is wrong already
+	holds     map[string]bool           // paths of what holds something wrong
+	items     map[string]map[string]int // see itemPath
 }
 
 // kindNames are the kinds, in the order in which everything lists them.
 func kindNames() []string {
-	return []string{KindCluster, KindZone, KindGlobalService, KindFleet}
+	return []string{KindCluster, KindZone, KindGlobalService, KindInterlock, KindFleet}
 }
 
 // decodeObject reads one resource. It returns nil where its kind or name cannot
@@ -41,6 +42,7 @@ func decodeObject(doc document, strict bool) (*object, []Problem) {
 		KindCluster:       o.readCluster,
 		KindZone:          o.readZone,
 		KindGlobalService: o.readService,
+		KindInterlock:     o.readInterlock,
 		KindFleet:         o.readFleet,
 	}[doc.raw.Kind]
 	c.object(fields{

@@ -143,34 +143,16 @@ func (k *KubeProbe) String() string {
 
 func readPrometheus(c cursor) *PrometheusProbe {
 	p := &PrometheusProbe{}
-	secret := func(to *string) func(cursor) {
-		return func(c cursor) { *to = c.secret() }
-	}
 	bound := func(to **float64) func(cursor) {
 		return func(c cursor) {
 			f := c.number(-1e300, 1e300)
 			*to = &f
 		}
 	}
-	if !c.object(fields{
-		"url": func(c cursor) { p.URL = readPrometheusURL(c) },
-		"query": func(c cursor) {
-			if p.Query = c.text(); len(p.Query) > maxQuery {
-				c.fail("is longer than 4096 octets", "make it a recording rule, and ask for that")
-			}
-		},
-		"above":  bound(&p.Above),
-		"below":  bound(&p.Below),
-		"for":    func(c cursor) { p.For = c.duration(0, maxFor) },
-		"bearer": secret(&p.Bearer),
-		"tls": func(c cursor) {
-			t := &p.TLS
-			if c.object(fields{"ca": secret(&t.CA), "cert": secret(&t.Cert), "key": secret(&t.Key), "serverName": func(c cursor) { t.ServerName = c.host() }}) &&
-				(c.v.get("cert") == nil) != (c.v.get("key") == nil) {
-				c.fail("has only one of cert and key", "name both, or neither")
-			}
-		},
-	}, "url", "query") {
+	keys := p.source()
+	keys["above"], keys["below"] = bound(&p.Above), bound(&p.Below)
+	keys["for"] = func(c cursor) { p.For = c.duration(0, maxFor) }
+	if !c.object(keys, "url", "query") {
 		return p
 	}
 	if p.Above == nil && p.Below == nil {
@@ -179,9 +161,49 @@ func readPrometheus(c cursor) *PrometheusProbe {
 	if p.Above != nil && p.Below != nil && *p.Above < *p.Below {
 		c.fail("leaves no number that is good: all are below the one bound or above the other", "make above the greater")
 	}
+	p.checkPlain(c)
+	return p
+}
+
+// source reads where the number is and how it is asked for.
+func (p *PrometheusProbe) source() fields {
+	secret := func(to *string) func(cursor) {
+		return func(c cursor) { *to = c.secret() }
+	}
+	return fields{
+		"url": func(c cursor) { p.URL = readPrometheusURL(c) },
+		"query": func(c cursor) {
+			if p.Query = c.text(); len(p.Query) > maxQuery {
+				c.fail("is longer than 4096 octets", "make it a recording rule, and ask for that")
+			}
+		},
+		"bearer": secret(&p.Bearer),
+		"tls": func(c cursor) {
+			t := &p.TLS
+			if c.object(fields{"ca": secret(&t.CA), "cert": secret(&t.Cert), "key": secret(&t.Key), "serverName": func(c cursor) { t.ServerName = c.host() }}) &&
+				(c.v.get("cert") == nil) != (c.v.get("key") == nil) {
+				c.fail("has only one of cert and key", "name both, or neither")
+			}
+		},
+	}
+}
+
+// checkPlain refuses what would be shown on the way.
+func (p *PrometheusProbe) checkPlain(c cursor) {
 	if plain := strings.HasPrefix(p.URL, "http:"); plain && (p.Bearer != "" || c.v.get("tls") != nil) {
 		cursor{c.d, c.v.get("url"), child(c.path, "url")}.fail("is http, which shows a token to everybody on the way, and has no TLS", "write https://")
 	}
+}
+
+// readLoad reads who says how busy an endpoint is.
+func readLoad(c cursor) *PrometheusProbe {
+	var p *PrometheusProbe
+	c.object(fields{"prometheus": func(c cursor) {
+		p = &PrometheusProbe{}
+		if c.object(p.source(), "url", "query") {
+			p.checkPlain(c)
+		}
+	}}, "prometheus")
 	return p
 }
 

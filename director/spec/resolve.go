@@ -139,8 +139,12 @@ func assemble(objects []*object, check ZoneChecker) (*Set, []Problem) {
 	for _, z := range k.set.Zones {
 		k.checkZone(z, check)
 	}
+	k.checkInterlocks()
 	for _, g := range k.set.Services {
 		k.complete(g)
+	}
+	for _, l := range k.set.Interlocks {
+		k.completeInterlock(l)
 	}
 	return k.set, k.problems
 }
@@ -158,6 +162,8 @@ func newChecker(objects []*object) *checker {
 			k.set.Zones = append(k.set.Zones, o.zone)
 		case o.service != nil:
 			k.set.Services = append(k.set.Services, o.service)
+		case o.interlock != nil:
+			k.set.Interlocks = append(k.set.Interlocks, o.interlock)
 		case o.fleet != nil:
 			k.set.Fleet = *o.fleet
 			k.checkFleet(o)
@@ -166,6 +172,7 @@ func newChecker(objects []*object) *checker {
 	slices.SortFunc(k.set.Clusters, func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.set.Zones, func(a, b *Zone) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.set.Services, func(a, b *GlobalService) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(k.set.Interlocks, func(a, b *Interlock) int { return strings.Compare(a.Name, b.Name) })
 	return k
 }
 

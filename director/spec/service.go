@@ -112,8 +112,8 @@ func readEndpoints(c cursor) []Endpoint {
 			"cluster":   func(c cursor) { e.Cluster = c.label() },
 			"addresses": func(c cursor) { c.nonEmpty(func(c cursor) { e.Addresses = c.appendAddress(e.Addresses) }) },
 			"weight":    func(c cursor) { e.Weight = c.weight() },
-			"capacity":  func(c cursor) { e.Capacity = c.capacity() },
-			"load":      nil,
+			"capacity":  func(c cursor) { e.Capacity, e.Sized = c.capacity(), true },
+			"load":      func(c cursor) { e.Load = readLoad(c) },
 			"hostname":  func(c cursor) { e.Hostname = c.endpointHostname() },
 			"from":      nil,
 			"override":  nil,
@@ -231,7 +231,7 @@ func (c cursor) continent() string {
 func readSteering(c cursor) Steering {
 	s := Steering{Policy: PolicyGeo, Answers: 1, Ramp: defaultRamp}
 	c.object(fields{
-		"policy":  func(c cursor) { s.Policy = oneOf(c, []string{"latency"}, PolicyGeo, PolicyFailover, PolicyWeighted) },
+		"policy":  func(c cursor) { s.Policy = oneOf(c, nil, PolicyGeo, PolicyFailover, PolicyWeighted, PolicyLatency) },
 		"order":   func(c cursor) { s.Order = readOrder(c) },
 		"regions": func(c cursor) { c.each(func(c cursor) { s.Regions = append(s.Regions, readRegion(c)) }) },
 		"answers": func(c cursor) { s.Answers = int(c.integer(1, maxAnswers)) },

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // What a director uses where its settings say nothing.
@@ -17,6 +18,11 @@ const (
 	defaultAPIListen    = "127.0.0.1:8053"
 	rootDataDir         = "/var/lib/divert"
 	maxSettings         = 1 << 20
+	// What is told changes seldom: a week of it has some megabytes.
+	defaultHistory     = 7 * 24 * time.Hour
+	defaultHistorySize = 64 << 20
+	minHistory         = time.Minute
+	maxHistory         = 400 * 24 * time.Hour
 )
 
 // DefaultSettings are those of a director without a file: it answers on
@@ -41,6 +47,7 @@ func DefaultSettings() Settings {
 	s.Gossip.Listen = defaultGossipListen
 	s.Etcd.Embedded = true
 	s.API.Listen = defaultAPIListen
+	s.History.For, s.History.Size = defaultHistory, defaultHistorySize
 	return s
 }
 
@@ -110,6 +117,7 @@ func (r *settingsReader) read(c cursor) {
 		"probe":     r.probe,
 		"resolvers": r.resolvers,
 		"controls":  func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
+		"history":   r.history,
 		"spec":      func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
 	}) {
 		return
@@ -205,6 +213,19 @@ func (r *settingsReader) probe(c cursor) {
 		},
 		"secrets":     func(c cursor) { p.Secrets = r.path(c) },
 		"kubeconfigs": func(c cursor) { p.Kubeconfigs = r.path(c) },
+	})
+}
+
+// history reads for how long, and in how much room, a director keeps what it told.
+func (r *settingsReader) history(c cursor) {
+	h := &r.s.History
+	c.object(fields{
+		"for": func(c cursor) {
+			if h.For = c.duration(0, maxHistory); h.For > 0 && h.For < minHistory {
+				c.fail(c.v.shown()+" is out of range", "write 0 to keep none, or "+FormatDuration(minHistory)+" to "+FormatDuration(maxHistory))
+			}
+		},
+		"size": func(c cursor) { h.Size = c.size(1<<20, 64<<30) },
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -32,6 +33,7 @@ func TestDefaultSettings(t *testing.T) {
 	want.Gossip.Listen = "127.0.0.1:7946"
 	want.Etcd.Embedded = true
 	want.API.Listen = "127.0.0.1:8053"
+	want.History.For, want.History.Size = 7*24*time.Hour, 64<<20
 	if diff := cmp.Diff(want, s, comparePrefixes()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -63,6 +65,7 @@ api: {listen: "127.0.0.1:8053"}
 geo: {database: cities.mmdb}
 probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets, kubeconfigs: kube}
 controls: ["192.0.2.1:53", "control.example.net:53"]
+history: {for: 30d, size: 1GiB}
 resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
 spec: [spec.d, /etc/more.d]
 `
@@ -86,6 +89,7 @@ spec: [spec.d, /etc/more.d]
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	want.Probe.Secrets, want.Probe.Kubeconfigs = "/etc/divert/secrets", "/etc/divert/kube"
 	want.Geo.Database = "/etc/divert/cities.mmdb"
+	want.History.For, want.History.Size = 30*24*time.Hour, 1<<30
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
 	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
 	want.Spec = []string{"/etc/divert/spec.d", "/etc/more.d"}

@@ -14,6 +14,7 @@ const (
 	KindCluster       = "Cluster"
 	KindZone          = "Zone"
 	KindGlobalService = "GlobalService"
+	KindInterlock     = "Interlock"
 	KindFleet         = "Fleet"
 )
 
@@ -23,7 +24,9 @@ type Set struct {
 	Clusters []*Cluster
 	Zones    []*Zone
 	Services []*GlobalService
-	Fleet    Fleet // the defaults where no Fleet was given
+	// Interlocks are rules that commands are held against; they never steer.
+	Interlocks []*Interlock `json:",omitempty"`
+	Fleet      Fleet        // the defaults where no Fleet was given
 	// Hostnames gives the hostname of each stand-in (see StandIn) in the services.
 	Hostnames map[netip.Addr]string `json:",omitempty"`
 }
@@ -35,7 +38,8 @@ type Cluster struct {
 	Location     Location
 	FaultDomain  string // what fails together; default: Name
 	Environment  string // default "prod"
-	Capacity     int64  // any one unit, the same across the fleet; default 100
+	Capacity     int64  // any one unit, the same across the fleet and of loads; default 100
+	Sized        bool   `json:",omitempty"` // the capacity was written: what is not measures no load
 	Via          string `json:",omitempty"` // what it is reached through, and others with it; "" = nothing of its kind
 	ControlPlane *ControlPlane
 }
@@ -110,6 +114,10 @@ type Endpoint struct {
 	Hostname  string       `json:",omitempty"` // lower case, no last dot; beside it there are no Addresses
 	Weight    int64        // default 100; 0 means absent under `weighted`
 	Capacity  int64        // default: the cluster's
+	Sized     bool         `json:",omitempty"` // a capacity of its own was written
+	// Load is who says how busy it is, in the unit of capacities; nil: the answers a
+	// second that name it.
+	Load *PrometheusProbe `json:",omitempty"`
 }
 
 // Combine says which of a service's probes an address must pass, the soft ones left
@@ -250,12 +258,13 @@ type PrometheusProbe struct {
 // Policy is how a service prefers one healthy site over another.
 type Policy int
 
-// The policies. PolicyLatency is parsed and refused until it is built.
+// The policies.
 const (
 	PolicyUnknown Policy = iota
 	PolicyGeo
 	PolicyFailover
 	PolicyWeighted
+	PolicyLatency
 )
 
 // Steering says which site a client should have.
@@ -334,6 +343,36 @@ type Fleet struct {
 	Automation      Automation
 }
 
+// Interlock is a safety rule about what people and the leader may take away or bring
+// back. Exactly one of Assert and Gate is set.
+type Interlock struct {
+	Name   string
+	Assert *Assertion `json:",omitempty"`
+	Gate   *Gate      `json:",omitempty"`
+}
+
+// Assertion wants so many of a set in service: no command may leave fewer.
+type Assertion struct {
+	AtLeast int
+	Of      []Member
+}
+
+// Gate guards a set by a master switch: while that is off, as it is until a person
+// turns it on, no command may take anything of the set away or bring it back.
+type Gate struct {
+	Switch string
+	Of     []Member
+}
+
+// Member names what an interlock is about: a cluster, a fault domain, a service (each
+// of its sites), one site of a service (Service and Cluster), or a selection of clusters.
+type Member struct {
+	Service  string            `json:",omitempty"`
+	Cluster  string            `json:",omitempty"`
+	Domain   string            `json:",omitempty"`
+	Clusters map[string]string `json:",omitempty"` // labels that a cluster must have; empty and not nil: all clusters
+}
+
 // RosterEntry names a director. A missing key is pinned at first join.
 type RosterEntry struct {
 	Name string
@@ -384,7 +423,12 @@ type Settings struct {
 	// none: the system's.
 	Resolvers []string
 	Spec      []string // files and folders
-	File      string   // where it was read from, "" for none
+	// History is what a director keeps of what it told.
+	History struct {
+		For  time.Duration // 0 = nothing is kept
+		Size int64         // octets
+	}
+	File string // where it was read from, "" for none
 }
 
 // DNSSettings is how a director answers.

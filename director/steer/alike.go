@@ -138,6 +138,7 @@ func (k *keyer) verdict(c *compiled) int {
 	for i := range c.sites {
 		k.number(int64(c.sites[i].weight))
 		k.number(c.sites[i].capacity)
+		k.b = append(k.b, bit(c.sites[i].end.Sized))
 	}
 	n, ok := k.verdicts[string(k.b)]
 	if !ok {
@@ -164,6 +165,7 @@ func (k *keyer) service(svc *spec.GlobalService) string {
 		k.text(e.Cluster)
 		k.number(e.Weight)
 		k.number(e.Capacity)
+		k.b = append(k.b, bit(e.Sized))
 		k.addresses(e.Watched())
 	}
 	for i := range svc.Probes {

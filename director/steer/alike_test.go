@@ -112,6 +112,8 @@ func TestAlikeIsAlone(t *testing.T) {
 				drawStates(t, f, svc)
 			}
 		}
+		f.size(t)
+		f.drawPools(t)
 		in := f.input()
 		all := Decide(in)
 		for i, svc := range f.set.Services {

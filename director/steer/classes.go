@@ -37,7 +37,7 @@ type fence struct {
 // field is an index into the service's own tables, or -1.
 type class struct {
 	fence  int
-	pin    int
+	pin    int // the first to its cluster
 	region int
 	order  int
 }
@@ -71,7 +71,8 @@ type layout struct {
 // order is the sites by distance from some places.
 type order struct {
 	sites   []int
-	unknown bool // no distance is known: the service's order
+	unknown bool   // no distance is known: the service's order
+	trips   string // how they were ordered by round trips; "" = they were not
 }
 
 // prefixed is a configured prefix with the row of its clients.
@@ -220,6 +221,9 @@ type interner struct {
 	classes map[class]int32
 	rows    map[string]int // by all that a row depends on besides the places
 
+	pins    map[netip.Prefix]int // -> the first pin to the same cluster
+	pinBits []int                // lengths of pins, the longest first
+
 	sites    []int // scratch
 	applying []int
 	key      []byte
@@ -232,6 +236,7 @@ type interner struct {
 func (in *interner) prepare(a *atlas) {
 	in.atlas = a
 	svc := in.c.svc
+	in.preparePins()
 	match := func(cl *spec.Clients) []int8 {
 		out := make([]int8, len(a.places))
 		for i, p := range a.places {
@@ -242,7 +247,7 @@ func (in *interner) prepare(a *atlas) {
 	for i := range svc.Residency {
 		in.rules = append(in.rules, match(&svc.Residency[i].Clients))
 	}
-	if svc.Steering.Policy != spec.PolicyGeo {
+	if svc.Steering.Policy != spec.PolicyGeo && svc.Steering.Policy != spec.PolicyLatency {
 		return
 	}
 	for i := range svc.Steering.Regions {
@@ -263,7 +268,14 @@ func (in *interner) order(place int) int {
 		return cmp.Compare(in.distance(c.sites[a].end.Cluster, place), in.distance(c.sites[b].end.Cluster, place))
 	})
 	unknown := !slices.ContainsFunc(idx, func(i int) bool { return in.distance(c.sites[i].end.Cluster, place) != far })
-	key := in.key[:0]
+	trips, from := "", -1
+	if c.svc.Steering.Policy == spec.PolicyLatency {
+		if from = in.post(place); from >= 0 {
+			in.atlas.posts[from].byTrip(c.sites, idx)
+			trips = in.atlas.posts[from].tripWhy(c.sites, idx)
+		}
+	}
+	key := binary.AppendVarint(in.key[:0], int64(from))
 	for _, i := range idx {
 		key = append(key, byte(i>>8), byte(i))
 	}
@@ -275,7 +287,7 @@ func (in *interner) order(place int) int {
 	if !ok {
 		n = len(c.orders)
 		in.orders[string(key)] = n
-		c.orders = append(c.orders, order{sites: slices.Clone(idx), unknown: unknown})
+		c.orders = append(c.orders, order{sites: slices.Clone(idx), unknown: unknown, trips: trips})
 	}
 	return n
 }
@@ -291,7 +303,7 @@ func (in *interner) distance(cluster string, place int) int32 {
 // configured): their class at each place. Most prefixes have one with others.
 func (in *interner) row(prefix netip.Prefix) int {
 	c := in.c
-	pin := c.pinOf(prefix)
+	pin := in.pinOf(prefix)
 	b := binary.AppendVarint(nil, int64(pin))
 	rules := make([]bool, len(c.svc.Residency))
 	for i := range rules {
@@ -337,22 +349,47 @@ func (in *interner) classesOf(pin int, rules []bool, regions []int) []int32 {
 	return out
 }
 
-// pinOf finds the pin of the longest prefix that covers this one; -1 if none.
-func (c *compiled) pinOf(prefix netip.Prefix) int {
-	best, bits := -1, -1
-	if !prefix.IsValid() {
-		return best
+// preparePins notes the pins by prefix, of two of one the cluster whose name comes first.
+// All that go to one cluster are one: what clients get depends on no more of a pin.
+func (in *interner) preparePins() {
+	pins := in.c.svc.Pins
+	if len(pins) == 0 {
+		return
 	}
-	for i, p := range c.svc.Pins {
-		q := normal(p.Prefix)
-		if !covers(q, prefix) {
+	to := map[string]int{} // cluster -> the first pin to it
+	in.pins = make(map[netip.Prefix]int, len(pins))
+	for i, p := range pins {
+		if _, ok := to[p.Cluster]; !ok {
+			to[p.Cluster] = i
+		}
+		prefix := normal(p.Prefix)
+		if other, ok := in.pins[prefix]; ok && pins[other].Cluster <= p.Cluster {
 			continue
 		}
-		if q.Bits() > bits || q.Bits() == bits && p.Cluster < c.svc.Pins[best].Cluster {
-			best, bits = i, q.Bits()
+		in.pins[prefix] = to[p.Cluster]
+		if !slices.Contains(in.pinBits, prefix.Bits()) {
+			in.pinBits = append(in.pinBits, prefix.Bits())
 		}
 	}
-	return best
+	slices.SortFunc(in.pinBits, func(a, b int) int { return b - a })
+}
+
+// pinOf finds the pin of the longest prefix that covers this one; -1 if none.
+func (in *interner) pinOf(prefix netip.Prefix) int {
+	if !prefix.IsValid() {
+		return -1
+	}
+	for _, bits := range in.pinBits {
+		if bits > prefix.Bits() {
+			continue
+		}
+		if outer, err := prefix.Addr().Prefix(bits); err == nil {
+			if pin, ok := in.pins[outer]; ok {
+				return pin
+			}
+		}
+	}
+	return -1
 }
 
 // region finds the region that names these clients most closely: the longest

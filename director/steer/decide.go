@@ -25,6 +25,7 @@ type decision struct {
 	observe    *drain        // whose set of the down is used; nil: certificates
 	observing  bool
 	differs    bool // what is observed is not what is used
+	pooled     bool // the plan says something of the sites' loads
 	alerts     map[string]struct{}
 	key        []byte // scratch
 }
@@ -49,7 +50,8 @@ func (c *compiled) decide(name string, in inputs, observed []*rolls, m *memory) 
 	used := d.takeStock(in, observed)
 	return &Ruling{
 		Verdict: d.verdict(), TTL: svc.TTL, Observing: d.observing,
-		c: c, real: observed, used: used, drained: d.drained(), overBudget: d.overBudget,
+		c: c, real: observed, used: used, overBudget: d.overBudget,
+		drained: d.drainsBy(func(st *standing) *drain { return st.drain }), paced: d.drainsBy(func(st *standing) *drain { return st.paced }),
 	}
 }
 
@@ -63,14 +65,17 @@ func (d *decision) begin(c *compiled, name string, in inputs, m *memory) {
 	}
 }
 
-// drained lists the drain of each site; nil where there is none.
-func (d *decision) drained() []*drain {
-	if !slices.ContainsFunc(d.stand, func(st standing) bool { return st.drain != nil }) {
-		return nil
-	}
-	out := make([]*drain, len(d.stand))
+// drainsBy lists a drain of each site; nil where there is none.
+func (d *decision) drainsBy(of func(*standing) *drain) (out []*drain) {
 	for i := range d.stand {
-		out[i] = d.stand[i].drain
+		dr := of(&d.stand[i])
+		if dr == nil {
+			continue
+		}
+		if out == nil {
+			out = make([]*drain, len(d.stand))
+		}
+		out[i] = dr
 	}
 	return out
 }
@@ -86,6 +91,8 @@ func (d *decision) verdict() *Verdict {
 	v.V4, v.V6 = d.view(IPv4, v.Answers, v.serving), d.view(IPv6, v.Answers, v.serving)
 	v.noteShares(d.c, &v.V4)
 	v.noteShares(d.c, &v.V6)
+	v.noteKept(d.c, &v.V4)
+	v.noteKept(d.c, &v.V6)
 	if d.c.svc.SiteNames {
 		v.SiteViews = d.siteViews()
 	}
@@ -110,13 +117,13 @@ func (d *decision) pattern() []byte {
 	b = override(append(b, bit(d.observing), bit(d.differs)), d.observe)
 	for i := range d.stand {
 		st := &d.stand[i]
-		b = append(override(b, st.drain), bit(st.last))
+		b = override(append(override(b, st.drain), bit(st.last)), st.paced)
 		for f := range st.rolls {
 			r := &st.rolls[f]
 			b = append(b, byte(r.Health)<<4|byte(st.real[f].Health), r.brief)
 		}
 	}
-	b = d.returning(b)
+	b = d.pooling(d.returning(b))
 	d.key = b
 	return b
 }
@@ -137,10 +144,19 @@ func (d *decision) takeStock(in inputs, observed []*rolls) (used []*rolls) {
 			if !dr.scope.Covers(d.name, s.cluster) {
 				continue
 			}
+			if dr.keep > 0 {
+				if st.paced == nil || cmp.Or(cmp.Compare(dr.keep, st.paced.keep), cmp.Compare(dr.o.GetId(), st.paced.o.GetId())) < 0 {
+					st.paced = dr
+				}
+				continue
+			}
 			st.last = st.last && dr.o.GetLastResort()
 			if st.drain == nil || cmp.Or(cmp.Compare(dr.o.GetRevision(), st.since), cmp.Compare(dr.o.GetId(), st.drain.o.GetId())) < 0 {
 				st.drain, st.since = dr, dr.o.GetRevision()
 			}
+		}
+		if st.drain != nil {
+			st.paced = nil
 		}
 		for f := range st.real {
 			d.differs = d.differs || d.observing && !sameRoll(&st.real[f], &st.rolls[f])
@@ -150,6 +166,7 @@ func (d *decision) takeStock(in inputs, observed []*rolls) (used []*rolls) {
 	for f := range c.targets {
 		d.budget(Family(f))
 	}
+	d.takePools(in.pools)
 	return used
 }
 
@@ -354,7 +371,7 @@ func keyOf(s *Set) string {
 	for _, c := range slices.Concat(s.Choices, s.Rest) {
 		b = binary.AppendUvarint(b, uint64(c.site))
 		b = binary.AppendUvarint(b, uint64(c.Weight))
-		b = append(b, byte(c.which), c.Share, c.Level, 2)
+		b = append(b, byte(c.which), c.Share, c.ramp, bit(c.spilt), c.Level, 2)
 	}
 	for _, w := range s.why {
 		b = binary.AppendUvarint(append(b, 3, bit(w.ramp)), uint64(w.site))

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -25,7 +26,8 @@ type Decider struct {
 	acting   bool
 	drains   []drain // last decided by
 	observes []drain
-	single   []string  // services that an override names, in order
+	pools    map[Scope]pooled
+	single   []string  // services that an override names, or a pool, in order
 	services []Service // as last decided
 	alike    []int32
 }
@@ -143,7 +145,7 @@ func (d *Decider) DecideSome(in Input, services []int, observed *Observed) []Ser
 		observed.soft, observed.rolls = softOf(in.States), map[*compiled][]*rolls{}
 	}
 	now := d.memory.facts(in, observed.soft)
-	single := named(now.drains, now.observations)
+	single := singled(now)
 	shared := map[int32]*Ruling{} // of those of a kind that nothing names
 	out := make([]Service, len(services))
 	for i, n := range services {
@@ -174,12 +176,13 @@ func (d *Decider) prepare(in Input) {
 	if len(places) == 0 {
 		places = []Place{{}}
 	}
-	if d.prepared.of(in.Spec, places) {
+	trips := tripsOf(in.Spec, in.Plan)
+	if d.prepared.of(in.Spec, places, trips) {
 		return
 	}
 	p := in.Prepared
-	if !p.of(in.Spec, places) {
-		p = Prepare(in.Spec, places)
+	if !p.of(in.Spec, places, trips) {
+		p = prepare(in.Spec, places, trips)
 	}
 	*d = Decider{prepared: p}
 }
@@ -205,20 +208,33 @@ func (d *Decider) account(now *facts) {
 		for i, svc := range d.prepared.set.Services {
 			d.services[i] = Service{Name: svc.Name, Hosts: svc.Hosts}
 		}
-		d.single = named(now.drains, now.observations)
+		d.single = singled(now)
 		for i := range d.kinds {
 			d.divide(i)
 		}
-	} else if moved := slices.Concat(changed(d.drains, now.drains), changed(d.observes, now.observations)); len(moved) > 0 {
-		d.name(named(now.drains, now.observations))
-		d.forget(moved)
+	} else {
+		moved := slices.Concat(changed(d.drains, now.drains), changed(d.observes, now.observations))
+		if len(moved) > 0 || !maps.Equal(d.pools, now.pools) {
+			d.name(singled(now))
+		}
+		if len(moved) > 0 {
+			d.forget(moved)
+		}
+		d.busier(d.pools, now.pools)
 	}
 	if d.acting != now.acting {
 		for i := range d.kinds {
 			d.kinds[i].forget()
 		}
 	}
-	d.acting, d.drains, d.observes = now.acting, now.drains, now.observations
+	d.acting, d.drains, d.observes, d.pools = now.acting, now.drains, now.observations, now.pools
+}
+
+// singled lists the services that overrides or pools name, in order.
+func singled(f *facts) []string {
+	out := append(named(f.drains, f.observations), spilled(f.pools)...)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // name divides the kinds anew of which other services are named than before.
@@ -340,7 +356,7 @@ func overrides(p *plan.Plan) (drains, observations []drain) {
 		}
 		switch o.GetKind() {
 		case plan.Override_DRAIN:
-			drains = append(drains, drain{scope: s, o: o})
+			drains = append(drains, drain{scope: s, o: o, keep: o.Keep()})
 		case plan.Override_OBSERVE:
 			if s.Kind == ScopeFleet || s.Kind == ScopeService {
 				observations = append(observations, drain{scope: s, o: o})

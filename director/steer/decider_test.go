@@ -52,6 +52,8 @@ func drawMany(t *rapid.T) *fleet {
 func TestDeciderForgetsNothingOfMany(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawMany(t)
+		f.size(t)
+		f.drawPools(t)
 		var d, some, told Decider
 		var last map[health.Subject]health.State // as told was told
 		moved := slices.Clone(places)            // as another geo table has them
@@ -131,7 +133,9 @@ func differing(a, b map[health.Subject]health.State) []health.Change {
 // step changes what decisions depend on.
 func (f *fleet) step(t *rapid.T) {
 	f.plan = proto.CloneOf(f.plan)
-	switch rapid.IntRange(0, 9).Draw(t, "step") {
+	switch rapid.IntRange(0, 11).Draw(t, "step") {
+	case 10, 11:
+		f.drawPools(t)
 	case 8, 9:
 		f.drawReturn(t, rapid.SampledFrom(f.set.Clusters).Draw(t, "back").Name)
 	case 0:
@@ -164,6 +168,9 @@ func (f *fleet) step(t *rapid.T) {
 		if n := len(f.plan.Overrides); n > 0 { // the same ID, and something else
 			o := f.plan.Overrides[rapid.IntRange(0, n-1).Draw(t, "edited")]
 			o.Reason, o.LastResort = "INC-2", !o.LastResort
+			if o.GetKind() == plan.Override_DRAIN && rapid.Bool().Draw(t, "paced") {
+				drawPace(t, o)
+			}
 		}
 	}
 }
@@ -215,6 +222,38 @@ func TestPairs(t *testing.T) {
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// TestDeciderForgetsNothing: a decider that has seen other facts decides as one
+// made anew (L2).
+func TestDeciderForgetsNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := draw(t)
+		f.size(t)
+		var d Decider
+		for range rapid.IntRange(1, 4).Draw(t, "steps") {
+			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			case 4:
+				drawReturns(t, f)
+			case 3:
+				f.plan = proto.CloneOf(f.plan)
+				f.drawPools(t)
+			case 0:
+				clear(f.states)
+				drawStates(t, f, f.set.Services[0])
+			case 1:
+				f.plan = proto.CloneOf(f.plan)
+				f.plan.Overrides = nil
+				drawOverrides(t, f)
+			case 2:
+				c := *f.set
+				f.set = &c
+			}
+			if got, want := dump(d.Decide(f.input())), dump(Decide(f.input())); got != want {
+				t.Fatalf("remembered:\n%s\nanew:\n%s", got, want)
+			}
 		}
 	})
 }

@@ -16,6 +16,7 @@ const far = math.MaxInt32
 type atlas struct {
 	places    []Place
 	distances map[string][]int32 // cluster -> by place
+	posts     []post             // from which round trips were measured
 	keys      *keyer
 	layouts   map[string]*layout // by all that they are made of
 }

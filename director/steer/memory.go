@@ -73,6 +73,8 @@ type drain struct {
 	scope  Scope
 	o      *plan.Override
 	number uint32 // the same for all that say the same
+	keep   uint32 // per mille of its clients that the scope has; 0 = the drain is whole
+	then   *drain // of one whose next step is ahead: as which it will end; nil = it is gone then
 }
 
 // read parses a plan's drains and observations; what this version does not know
@@ -85,6 +87,10 @@ func (m *memory) read(p *plan.Plan) (drains, observations []drain) {
 	for _, list := range [][]drain{drains, observations} {
 		for i := range list {
 			list[i].number = m.number(list[i].o)
+			if then := becomes(&list[i]); then != nil {
+				then.number = m.number(then.o)
+				list[i].then = then
+			}
 		}
 	}
 	return drains, observations
@@ -113,6 +119,7 @@ func (m *memory) number(o *plan.Override) uint32 {
 func (m *memory) facts(in Input, soft map[netip.Addr][]health.Subject) *facts {
 	f := &facts{real: source{states: in.States, soft: soft, returns: in.Returns}, earlier: in.Earlier, acting: in.Acting, frozen: map[uint32]source{}}
 	f.drains, f.observations = m.read(in.Plan)
+	f.pools = pools(in.Plan)
 	return f
 }
 
@@ -120,6 +127,7 @@ func (m *memory) facts(in Input, soft map[netip.Addr][]health.Subject) *facts {
 type facts struct {
 	drains       []drain
 	observations []drain
+	pools        map[Scope]pooled
 	real         source
 	earlier      map[health.Subject][]Return
 	acting       bool

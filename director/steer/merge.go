@@ -52,6 +52,7 @@ type merger struct {
 	countries  map[string]bool // that a rule names
 	continents map[string]bool
 	distances  [][]int32 // of each cluster that is steered to by distance, by place
+	posts      bool      // it matters who is near
 	located    []int     // places that locate clusters
 	order      []int     // scratch
 	out        []byte    // scratch
@@ -75,6 +76,12 @@ func newMerger(places []Place, sets []*spec.Set) *merger {
 		for _, svc := range set.Services {
 			for i := range svc.Residency {
 				note(&svc.Residency[i].Clients)
+			}
+			if svc.Steering.Policy == spec.PolicyLatency {
+				m.posts = true
+				for _, c := range set.Clusters { // where directors may be
+					near[c.Name] = true
+				}
 			}
 			if svc.Steering.Policy != spec.PolicyGeo {
 				continue
@@ -127,7 +134,7 @@ func (m *merger) key(i int) []byte {
 	for n, c := range order {
 		// Clusters that are as far are told apart by a service's own order.
 		tie := n > 0 && m.distances[order[n-1]][i] == m.distances[c][i]
-		out = append(out, bit(tie), bit(m.distances[c][i] == far))
+		out = append(out, bit(tie), bit(m.distances[c][i] == far), bit(m.posts && m.distances[c][i] <= nearby))
 		out = binary.BigEndian.AppendUint32(out, uint32(c))
 	}
 	m.order, m.out = order, out

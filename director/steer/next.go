@@ -8,8 +8,8 @@ import (
 )
 
 // next finds when the answers of a service's hosts change by schedule: the first
-// end of overrides that leaves them other than they are. Most of what ends changes
-// nothing, such as a drain of what is down.
+// end of overrides, or step of a drain, that leaves them other than they are. Most of what
+// ends changes nothing, such as a drain of what is down.
 func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Time {
 	if in.acting {
 		return time.Time{} // it is asked what would be done, not what is answered
@@ -17,7 +17,12 @@ func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Tim
 	for _, end := range c.ends(name, in) {
 		later := in
 		ended := func(d drain) bool { return endsBy(d.o, end) }
-		later.drains = slices.DeleteFunc(slices.Clone(in.drains), ended)
+		later.drains = make([]drain, 0, len(in.drains))
+		for i := range in.drains {
+			if d := in.drains[i].at(end); d != nil {
+				later.drains = append(later.drains, *d)
+			}
+		}
 		if in.observe != nil && ended(*in.observe) {
 			later.observe = observationOf(name, slices.DeleteFunc(slices.Clone(in.observations), ended))
 			later.frozen = in.stored(later.observe)
@@ -29,12 +34,14 @@ func (c *compiled) next(name string, now *Ruling, in inputs, m *memory) time.Tim
 	return time.Time{}
 }
 
-// ends lists when the overrides end that cover a service, in order.
+// ends lists when the overrides end that cover a service, and when drains take steps, in
+// order.
 func (c *compiled) ends(name string, in inputs) []time.Time {
 	var out []time.Time
-	for _, d := range in.drains {
-		if d.o.GetEnd() != nil && slices.ContainsFunc(c.sites, func(s site) bool { return d.scope.Covers(name, s.cluster) }) {
-			out = append(out, d.o.GetEnd().AsTime())
+	for i := range in.drains {
+		d := &in.drains[i]
+		if ahead := d.ahead(); len(ahead) > 0 && slices.ContainsFunc(c.sites, func(s site) bool { return d.scope.Covers(name, s.cluster) }) {
+			out = append(out, ahead...)
 		}
 	}
 	if in.observe != nil && in.observe.o.GetEnd() != nil {

@@ -45,6 +45,9 @@ func (d *decision) set(f Family, k class) Set {
 		s.why = why
 	} else {
 		s.why = append(why, d.fill(f, k, &t, levels, equal, &s)...)
+		if len(levels) == 1 { // else who is not there for all, the pinned and the returning, says who has the others
+			s.why = append(s.why, d.spill(f, k, present, &t, &s, equal)...)
+		}
 	}
 	if d.c.svc.Flattened() && !t.fallback {
 		s.Rest = d.rest(f, k, allowed, s.Choices)
@@ -181,6 +184,17 @@ func (d *decision) prefer(k class, sites []int, equal bool) ([]int, string) {
 			return cmp.Compare(position(r.Order, d.c.sites[a].end.Cluster), position(r.Order, d.c.sites[b].end.Cluster))
 		})
 		return order, "region " + d.c.regions[k.region] + ": in order: " + d.names(order)
+	case spec.PolicyLatency:
+		by := &d.c.orders[k.order]
+		order := slices.DeleteFunc(slices.Clone(by.sites), func(i int) bool { return !slices.Contains(sites, i) })
+		switch {
+		case by.trips != "":
+			return order, by.trips
+		case by.unknown:
+			return order, "latency: nothing is measured near, and distance is unknown, so in order: " + d.names(order)
+		default:
+			return order, "latency: nothing is measured near, so nearest first: " + d.names(order)
+		}
 	case spec.PolicyWeighted:
 		return sites, "weighted: " + d.shares(sites, equal)
 	default:

@@ -14,6 +14,7 @@ import (
 type Prepared struct {
 	set    *spec.Set
 	places []Place
+	trips  []trip
 	kinds  []prepared
 	kindOf []int32 // of each service
 	defs   map[string]definition
@@ -26,16 +27,20 @@ type prepared struct {
 }
 
 // Prepare compiles a spec.
-func Prepare(set *spec.Set, places []Place) *Prepared {
+func Prepare(set *spec.Set, places []Place) *Prepared { return prepare(set, places, nil) }
+
+// prepare does it for what a plan has of round trips.
+func prepare(set *spec.Set, places []Place, trips []trip) *Prepared {
 	if len(places) == 0 {
 		places = []Place{{}}
 	}
-	p := &Prepared{set: set, places: places, kindOf: make([]int32, len(set.Services))}
+	p := &Prepared{set: set, places: places, trips: trips, kindOf: make([]int32, len(set.Services))}
 	clusters := make(map[string]*spec.Cluster, len(set.Clusters))
 	for _, c := range set.Clusters {
 		clusters[c.Name] = c
 	}
 	a := newAtlas(set, places)
+	a.posts = posts(set, places, a, trips)
 	known := map[string]int{}
 	for i, svc := range set.Services {
 		key := a.keys.service(svc)
@@ -70,8 +75,8 @@ func (p *Prepared) Name(s health.Subject) string {
 }
 
 // of tells whether it was made of these.
-func (p *Prepared) of(set *spec.Set, places []Place) bool {
-	return p != nil && p.set == set && samePlaces(p.places, places)
+func (p *Prepared) of(set *spec.Set, places []Place, trips []trip) bool {
+	return p != nil && p.set == set && slices.Equal(p.trips, trips) && samePlaces(p.places, places)
 }
 
 // samePlaces compares the tables, at once when they are the same one.

@@ -210,18 +210,22 @@ func begun(returns map[health.Subject]Return, earlier map[health.Subject][]Retur
 	return out
 }
 
-// share gives the percentage of its clients that a site may have among those who may have
-// clients, 0 = all. Somebody must take the others: where all sites have come back of late,
-// those that came first have all of theirs, and whoever came with them. It goes by when
-// they came, not by their steps, which pass at different times: a site would have all,
-// and lose some again when another is a step ahead.
-func (d *decision) share(f Family, i int, sites []int) uint8 {
+// returned gives the percentage of its clients that a site which has come back may have
+// among those who may have clients, 0 = all. Somebody must take the others: where all sites
+// have come back of late, those that came first have all of theirs, and whoever came with
+// them. It goes by when they came, not by their steps, which pass at different times: a site
+// would have all, and lose some again when another is a step ahead. Those that are drained in
+// steps take nobody's (see share).
+func (d *decision) returned(f Family, i int, sites []int) uint8 {
 	b := &d.stand[i].rolls[f].back
 	if b.share == 0 || b.share == allShare {
 		return 0
 	}
 	first := true
 	for _, j := range sites {
+		if d.stand[j].leaves() {
+			continue
+		}
 		switch other := &d.stand[j].rolls[f].back; {
 		case other.share == 0:
 			return b.share
@@ -240,7 +244,12 @@ func before(a, b *back) bool { return b.at.Sub(a.at) >= together }
 // ramp gives choices their shares among those who may have clients, and says so.
 func (d *decision) ramp(f Family, serving, sites []int, choices []Choice) (why []reason) {
 	for n, i := range sites {
-		if choices[n].Share = d.share(f, i, serving); choices[n].Share > 0 {
+		st := &d.stand[i]
+		switch choices[n].Share = d.share(f, i, serving); {
+		case choices[n].Share == 0:
+		case st.leaves() && choices[n].Share == st.keeps():
+			why = append(why, reason{text: PaceWhy(choices[n].Cluster, st.paced.o)})
+		default:
 			why = append(why, reason{site: choices[n].site, ramp: true})
 		}
 	}
@@ -283,14 +292,18 @@ func rampWhy(cluster string, b *back) string {
 func (v *Verdict) noteShares(c *compiled, view *View) {
 	for i := range view.Sets {
 		for _, choice := range Picked(&view.Sets[i], v.Answers) {
-			if choice.Share == 0 {
+			share := choice.Share
+			if choice.spilt {
+				share = choice.ramp
+			}
+			if share == 0 {
 				continue
 			}
 			if v.shares == nil {
 				v.shares = make([]uint8, len(c.sites))
 			}
-			if at := &v.shares[c.byRank[choice.site]]; *at == 0 || choice.Share < *at {
-				*at = choice.Share
+			if at := &v.shares[c.byRank[choice.site]]; *at == 0 || share < *at {
+				*at = share
 			}
 		}
 	}

@@ -180,6 +180,7 @@ func define(definition string) string {
 // Roll is the roll-up of one endpoint's subjects in one address family.
 type Roll struct {
 	Health Health
+	Seen   bool             // one that lives is known to be up: Degraded may be said of what nobody sees
 	brief  byte             // what a verdict depends on of the lists
 	All    []netip.Addr     // configured, in their own order
 	Live   []netip.Addr     // not failed: no signal and no check of it is down
@@ -356,6 +357,7 @@ func (r *Roll) of(addrs []address, states []health.State, src source) []health.S
 	default:
 		r.Health = Healthy
 	}
+	r.Seen = up > 0
 	r.brief = bit(len(r.All) > 0) | bit(len(r.Live) > 0)<<1 | bit(len(r.Alive) > 0)<<2 | bit(len(r.Live) < len(r.All))<<3 | bit(r.short != nil)<<4
 	return states
 }

@@ -119,13 +119,13 @@ func TestRollup(t *testing.T) {
 }
 
 func TestParseScope(t *testing.T) {
-	for _, text := range []string{"cluster/fra", "domain/fra-dc1", "service/shop", "service/ns/shop", "service/ns/shop@fra", "fleet"} {
+	for _, text := range []string{"cluster/fra", "domain/fra-dc1", "service/shop", "service/ns/shop", "service/ns/shop@fra", "selector/tier=edge", "selector/topology.example.org/zone=a=b", "fleet"} {
 		s, err := ParseScope(text)
 		if err != nil || s.String() != text || s.Kind == ScopeUnknown {
 			t.Errorf("%q: %+v, %v", text, s, err)
 		}
 	}
-	for _, text := range []string{"", "fra", "cluster/", "cluster", "pod/x", "service/@fra", "service/shop@", "/"} {
+	for _, text := range []string{"", "fra", "cluster/", "cluster", "pod/x", "service/@fra", "service/shop@", "selector/tier", "selector/=x", "selector/x=", "/"} {
 		if s, err := ParseScope(text); err == nil {
 			t.Errorf("%q read as %+v", text, s)
 		}

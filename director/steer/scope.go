@@ -16,6 +16,7 @@ const (
 	ScopeCluster            // cluster/fra
 	ScopeEndpoint           // service/shop@fra
 	ScopeDomain             // domain/fra-dc1
+	ScopeSelector           // selector/tier=edge: every cluster with that label
 	ScopeService            // service/shop
 	ScopeFleet              // fleet
 )
@@ -28,6 +29,8 @@ func (k ScopeKind) String() string {
 		return "endpoint"
 	case ScopeDomain:
 		return "domain"
+	case ScopeSelector:
+		return "selector"
 	case ScopeService:
 		return "service"
 	case ScopeFleet:
@@ -43,6 +46,8 @@ type Scope struct {
 	Service string
 	Cluster string
 	Domain  string
+	Label   string // of clusters: the key
+	Value   string
 }
 
 // String gives the form that ParseScope reads.
@@ -54,6 +59,8 @@ func (s Scope) String() string {
 		return "service/" + s.Service + "@" + s.Cluster
 	case ScopeDomain:
 		return "domain/" + s.Domain
+	case ScopeSelector:
+		return "selector/" + s.Label + "=" + s.Value
 	case ScopeService:
 		return "service/" + s.Service
 	case ScopeFleet:
@@ -63,21 +70,28 @@ func (s Scope) String() string {
 	}
 }
 
-// ParseScope reads cluster/x, service/x@cluster, domain/x, service/x and fleet.
-// A service's name may hold a slash (namespace/name), so the last @ divides.
+// ParseScope reads cluster/x, service/x@cluster, domain/x, selector/key=value, service/x
+// and fleet. A service's name may hold a slash (namespace/name), so the last @ divides; so
+// may a label's key, which holds no equals sign.
 func ParseScope(text string) (Scope, error) {
 	if text == "fleet" {
 		return Scope{Kind: ScopeFleet}, nil
 	}
 	kind, rest, ok := strings.Cut(text, "/")
 	if !ok || rest == "" {
-		return Scope{}, fmt.Errorf("scope %q is none of cluster/NAME, service/NAME@CLUSTER, domain/NAME, service/NAME, fleet", text)
+		return Scope{}, unknownScope(text)
 	}
 	switch kind {
 	case "cluster":
 		return Scope{Kind: ScopeCluster, Cluster: rest}, nil
 	case "domain":
 		return Scope{Kind: ScopeDomain, Domain: rest}, nil
+	case "selector":
+		key, value, ok := strings.Cut(rest, "=")
+		if !ok || key == "" || value == "" {
+			return Scope{}, fmt.Errorf("scope %q lacks the key or the value of selector/KEY=VALUE", text)
+		}
+		return Scope{Kind: ScopeSelector, Label: key, Value: value}, nil
 	case "service":
 		at := strings.LastIndexByte(rest, '@')
 		if at < 0 {
@@ -88,8 +102,12 @@ func ParseScope(text string) (Scope, error) {
 		}
 		return Scope{Kind: ScopeEndpoint, Service: rest[:at], Cluster: rest[at+1:]}, nil
 	default:
-		return Scope{}, fmt.Errorf("scope %q is none of cluster/NAME, service/NAME@CLUSTER, domain/NAME, service/NAME, fleet", text)
+		return Scope{}, unknownScope(text)
 	}
+}
+
+func unknownScope(text string) error {
+	return fmt.Errorf("scope %q is none of cluster/NAME, service/NAME@CLUSTER, domain/NAME, selector/KEY=VALUE, service/NAME, fleet", text)
 }
 
 // Covers tells whether the scope holds one endpoint: a service on a cluster.
@@ -101,6 +119,8 @@ func (s Scope) Covers(service string, cluster *spec.Cluster) bool {
 		return s.Service == service && s.Cluster == cluster.Name
 	case ScopeDomain:
 		return s.Domain == cluster.FaultDomain
+	case ScopeSelector:
+		return cluster.Labels[s.Label] == s.Value // which is not empty
 	case ScopeService:
 		return s.Service == service
 	case ScopeFleet:

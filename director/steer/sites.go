@@ -57,7 +57,7 @@ func (s *site) passes(up func(health.Subject) bool) bool {
 // Site is one of Sites.
 func (r *Ruling) Site(i int) Site {
 	s, dr := &r.c.sites[i], r.drainOf(i)
-	o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: worse(r.real[i]), Serving: r.serving[i], Share: r.Share(i)}
+	o := Site{Cluster: s.end.Cluster, Domain: s.cluster.FaultDomain, Health: worse(r.real[i]), Serving: r.serving[i], Share: r.Share(i), Kept: r.Keeps(i)}
 	var why []string
 	if !s.target {
 		why = append(why, "environment: "+s.end.Cluster+" is "+s.cluster.Environment+", the service "+r.c.svc.Environment)
@@ -65,6 +65,10 @@ func (r *Ruling) Site(i int) Site {
 	if dr != nil {
 		o.Drained = dr.o.GetId()
 		why = append(why, DrainWhy(s.end.Cluster, dr.o))
+	}
+	if dr := r.pacedOf(i); dr != nil {
+		o.Paced = dr.o.GetId()
+		why = append(why, PaceWhy(s.end.Cluster, dr.o))
 	}
 	for f := range r.real[i] {
 		seen, used := &r.real[i][f], &r.used[i][f]
@@ -77,6 +81,9 @@ func (r *Ruling) Site(i int) Site {
 		}
 		if w := rampWhy(s.end.Cluster, &used.back); r.Share(i) < allShare && !used.back.next.IsZero() && !slices.Contains(why, w) {
 			why = append(why, w)
+		}
+		if f == 0 && o.Kept < allShare {
+			why = append(why, fmt.Sprintf("too busy: %s keeps %d %% of its clients", s.end.Cluster, o.Kept))
 		}
 		if seen.Health == Degraded && r.overBudget[f] != "" && !r.Observing && s.target && dr == nil {
 			why = append(why, "over the budget for the degraded: ranks as healthy")
@@ -91,6 +98,13 @@ func (r *Ruling) drainOf(i int) *drain {
 		return nil
 	}
 	return r.drained[i]
+}
+
+func (r *Ruling) pacedOf(i int) *drain {
+	if len(r.paced) == 0 {
+		return nil
+	}
+	return r.paced[i]
 }
 
 // Glance is of a site what costs nothing to tell: its health by certificates alone, so
@@ -130,7 +144,7 @@ func (r *Ruling) Moved(old *Ruling) []int {
 		}
 		switch {
 		case at < 0 && h == Healthy:
-		case at >= 0 && old.serving[at] == serving && old.Share(at) == r.Share(i) && ranking(worse(old.real[at])) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
+		case at >= 0 && old.serving[at] == serving && old.Share(at) == r.Share(i) && old.Keeps(at) == r.Keeps(i) && ranking(worse(old.real[at])) == h && idOf(old.drainOf(at)) == idOf(r.drainOf(i)):
 		default:
 			out = append(out, i)
 		}

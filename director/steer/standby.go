@@ -39,6 +39,8 @@ func StandbysOf(set *spec.Set, p *plan.Plan) *Standbys {
 		s.clusters[c.Name] = c
 	}
 	s.drains, _ = overrides(p)
+	// A site that is drained in steps has clients until the last of them.
+	s.drains = slices.DeleteFunc(s.drains, func(d drain) bool { return d.keep > 0 })
 	return s
 }
 

@@ -74,6 +74,7 @@ type Ruling struct {
 	c          *compiled
 	real, used []*rolls  // of each site: as observed, and as steering sees it
 	drained    []*drain  // of each site; none = nothing is drained
+	paced      []*drain  // of each site that is drained in steps and has clients yet; none = no site is
 	overBudget [2]string // by family
 }
 
@@ -88,6 +89,7 @@ type Verdict struct {
 	SiteViews []SiteView
 
 	serving []bool  // by site
+	kept    []uint8 // by site, as shares, of those that are too busy
 	shares  []uint8 // by site, of those that return: the least percentage of their clients that they have; 0 = all. nil: of all
 }
 
@@ -100,8 +102,8 @@ type SiteView struct {
 // View is one address family. The zero View has no address configured.
 type View struct {
 	Sets     []Set
-	ByPlace  []uint16 // index in Input.Places -> index in Sets
-	ByPrefix []PrefixPlaces
+	ByPlace  []uint16       // index in Input.Places -> index in Sets
+	ByPrefix []PrefixPlaces // by address, then length: what holds another comes before it
 }
 
 // PrefixPlaces overrides ByPlace for the clients of a configured prefix
@@ -134,8 +136,10 @@ type Choice struct {
 	Cluster string
 	Domain  string
 	Weight  uint32
-	Share   uint8 // percent of its clients, while it returns; 0 = all
+	Share   uint8 // percent of its clients, while it returns, is drained in steps or is too busy; 0 = all
 	Level   uint8 // it is for clients whom no choice of a lesser one may have, and alone with its like
+	ramp    uint8 // of one that is too busy: what it would have else
+	spilt   bool
 	site    int32
 	which   which
 }
@@ -262,9 +266,11 @@ type Site struct {
 	Domain  string
 	Health  Health // the worse family's
 	Drained string // ID of the drain in force, "" for none
+	Paced   string // ID of the drain in steps that leaves it clients yet, "" for none
 	Live    []netip.Addr
 	All     []netip.Addr
 	Why     string
 	Serving bool // some client is sent here
-	Share   int  // percent of its clients; below 100 while it returns
+	Share   int  // percent of its clients; below 100 while it returns or is drained in steps
+	Kept    int  // percent of its clients; below 100 while it is too busy
 }

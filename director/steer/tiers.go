@@ -39,12 +39,15 @@ func (t Tier) String() string {
 
 // standing is a site's state in one decision.
 type standing struct {
-	drain *drain  // the oldest that covers it; nil: undrained
-	last  bool    // every drain that covers it says lastResort
+	drain *drain  // the oldest that covers it as a whole; nil: undrained
+	paced *drain  // the one in steps that leaves it the fewest clients; nil: none, or it is drained as a whole
+	last  bool    // every drain that covers it as a whole says lastResort
 	since uint64  // revision of the oldest drain
 	rolls *rolls  // as steering sees it
 	real  *rolls  // as observed: another thing while automation observes
 	soft  [2]bool // degraded, and S9's budget lets it leave the healthy tier
+	sized bool    // its capacity was written
+	pool  pooled
 }
 
 // tiered is the outcome of the health tiers for some sites.

@@ -29,6 +29,8 @@ func (s *Store) ensure(ctx context.Context, chunks [][]byte) error {
 		}
 		ask = append(ask, clientv3.OpGet(s.keys.blob(plan.Sum(c)), clientv3.WithKeysOnly()))
 	}
+	s.reached(BeforeBlobs)
+	defer s.reached(AfterBlobs)
 	have, err := s.txn(ctx, nil, ask)
 	if err != nil {
 		return unavailable("looking for blobs", err)
@@ -37,6 +39,7 @@ func (s *Store) ensure(ctx context.Context, chunks [][]byte) error {
 		if len(have.Responses[i].GetResponseRange().GetKvs()) > 0 {
 			continue
 		}
+		s.reached(BeforeBlob)
 		key := s.keys.blob(plan.Sum(c))
 		absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 		if _, err := s.txn(ctx, []clientv3.Cmp{absent}, []clientv3.Op{clientv3.OpPut(key, string(c))}); err != nil {
@@ -67,16 +70,9 @@ func (s *Store) Collect(ctx context.Context, keep map[plan.Hash]bool, term elect
 	if snap.Sealed == nil {
 		return done(nil) // not ours to clean: the store may have been swapped
 	}
-	named, err := references(snap.Sealed.Plan.GetSpec())
+	used, err := inUse(keep, snap.Sealed)
 	if err != nil {
 		return done(fmt.Errorf("collecting blobs: %w", err))
-	}
-	used := make(map[string]bool, len(keep)+len(named))
-	for _, h := range named {
-		used[h.String()] = true
-	}
-	for h, k := range keep {
-		used[h.String()] = used[h.String()] || k
 	}
 	var unused []string
 	for from := s.keys.blobs(); from != ""; {
@@ -85,6 +81,33 @@ func (s *Store) Collect(ctx context.Context, keep map[plan.Hash]bool, term elect
 		}
 	}
 	return done(s.remove(ctx, unused, snap.ModRevision, term))
+}
+
+// inUse names the blobs that stay: those to be kept, and those of the plan that was
+// read.
+func inUse(keep map[plan.Hash]bool, read *plan.Sealed) (map[string]bool, error) {
+	used := make(map[string]bool, len(keep))
+	for _, ref := range read.Plan.Kept() { // what revert goes back to, too
+		named, err := references(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range named {
+			used[h.String()] = true
+		}
+	}
+	for h, k := range keep {
+		used[h.String()] = used[h.String()] || k
+	}
+	return used, nil
+}
+
+// collecting is the fence of a deletion.
+func collecting(k keys, parent int64, term election.Term) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(term.Key), "=", term.CreateRevision),
+		clientv3.Compare(clientv3.ModRevision(k.plan()), "=", parent),
+	}
 }
 
 // page lists blobs from a key on, and adds the unused; it gives the key to go
@@ -109,16 +132,14 @@ func (s *Store) page(ctx context.Context, from string, used map[string]bool, unu
 }
 
 func (s *Store) remove(ctx context.Context, unused []string, parent int64, term election.Term) error {
-	fence := []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(term.Key), "=", term.CreateRevision),
-		clientv3.Compare(clientv3.ModRevision(s.keys.plan()), "=", parent),
-	}
+	fence := collecting(s.keys, parent, term)
 	for len(unused) > 0 {
 		n := min(len(unused), collectBatch)
 		ops := make([]clientv3.Op, 0, n)
 		for _, key := range unused[:n] {
 			ops = append(ops, clientv3.OpDelete(key))
 		}
+		s.reached(BeforeDelete)
 		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), readPatience)
 		resp, err := s.client.Txn(ctx).If(fence...).Then(ops...).
 			Else(clientv3.OpGet(term.Key, clientv3.WithKeysOnly())).Commit()

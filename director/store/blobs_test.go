@@ -62,6 +62,47 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// S3: what `divert revert` goes back to stays, and what a rollout tries; the commit of the
+// latter wants it there.
+func TestCollectKeepsWhatPlansName(t *testing.T) {
+	t.Parallel()
+	s := open(t, shared)
+	term := lead(t, s, "d1")
+	snap := begin(t, s)
+	c := commitOf(t, snap.ModRevision, 2, "c2", "doc 2")
+	p := c.Next.Plan
+	_, p.Previous = Split([]byte("doc 1"))
+	_, canary := Split([]byte("doc 3"))
+	p.Rollout = &plan.Rollout{State: plan.Rollout_SOAKING, Canary: canary, On: []string{"d1"}}
+	var err error
+	if c.Next, err = plan.Sign(p, "d1", testKey); err != nil {
+		t.Fatal(err)
+	}
+	var missing *Missing
+	if _, err := s.Commit(t.Context(), c); !errors.As(err, &missing) {
+		t.Errorf("committed without what the rollout tries: %v", err)
+	}
+	c.Chunks = append(c.Chunks, []byte("doc 3"))
+	if _, err := s.Commit(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ensure(t.Context(), [][]byte{[]byte("nobody's")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Collect(t.Context(), nil, term); err != nil {
+		t.Fatal(err)
+	}
+	got := blobsOf(t, s)
+	for _, doc := range []string{"doc 1", "doc 2", "doc 3"} {
+		if !got[plan.Sum([]byte(doc)).String()] {
+			t.Errorf("%s was collected", doc)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("blobs left: %v, want 3", got)
+	}
+}
+
 // S3: a blob that was collected between its writing and the plan's commit is
 // written again; one that the writer does not have makes the commit fail.
 func TestCommitNeverLeavesABlobMissing(t *testing.T) {
@@ -69,7 +110,7 @@ func TestCommitNeverLeavesABlobMissing(t *testing.T) {
 	s := open(t, shared)
 	snap := begin(t, s)
 	c := commitOf(t, snap.ModRevision, 2, "c2", strings.Repeat("x", MaxChunk)+"y")
-	tx, err := s.prepare(c)
+	tx, err := prepare(c)
 	if err != nil {
 		t.Fatal(err)
 	}

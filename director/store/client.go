@@ -144,15 +144,21 @@ func (r reading) Clone() credentials.TransportCredentials {
 	return reading{TransportCredentials: r.TransportCredentials.Clone(), files: r.files}
 }
 
-// sentKey finds the flag of a call in its context.
+// leaving says whether a call has left, and tells a test when.
+type leaving struct {
+	sent atomic.Bool
+	at   func(Step) // may be nil
+}
+
+// sentKey finds the leaving of a call in its context.
 type sentKey struct{}
 
 // watchSent gives a context whose calls raise the flag once a request has been
 // given to a connection. Without it nothing was written, whatever the error
 // says: gRPC's texts for "never connected" and "broke off" are no interface.
-func watchSent(ctx context.Context) (context.Context, *atomic.Bool) {
-	sent := &atomic.Bool{}
-	return context.WithValue(ctx, sentKey{}, sent), sent
+func watchSent(ctx context.Context, at func(Step)) (context.Context, *leaving) {
+	l := &leaving{at: at}
+	return context.WithValue(ctx, sentKey{}, l), l
 }
 
 // sentHandler raises the flags of watchSent.
@@ -163,10 +169,17 @@ func (sentHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Cont
 
 // HandleRPC notes that a request left.
 func (sentHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	l, ok := ctx.Value(sentKey{}).(*leaving)
+	if !ok {
+		return
+	}
 	switch s.(type) {
-	case *stats.OutHeader, *stats.OutPayload:
-		if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
-			sent.Store(true)
+	case *stats.OutHeader:
+		l.sent.Store(true)
+	case *stats.OutPayload:
+		l.sent.Store(true)
+		if l.at != nil {
+			l.at(Sent)
 		}
 	}
 }

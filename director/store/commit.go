@@ -34,13 +34,19 @@ type Commit struct {
 	Audit  *plan.Audit    // revision, plan and command are filled in
 	Result *plan.Result   // ID and command are the caller's; epoch, revision and plan are filled in
 	Leader *election.Term // the leader's own writes: the fence; nil for a person's command
+	// Read is the store's revision that the plan was read at: no interlock has changed
+	// since (S4). 0: there was no plan to read.
+	Read int64
+	// Interlocks are the keys below interlock/ that change with this plan; nil values go.
+	Interlocks map[string][]byte
 }
 
 // Commit writes a plan, its audit record and its command's result in one
 // transaction, fenced as S4 says: the plan's key has the mod-revision that was
 // read, the ID is new, the audit record is new, the leader still leads where
-// the write is the leader's own, and every blob that the plan names is there,
-// so that collection can never take one from under it.
+// the write is the leader's own, no key of an interlock has changed since the read,
+// and every blob that the plan names is there, so that collection can never take
+// one from under it.
 //
 // The errors say what is known: ErrConflict, ErrNotLeader, ErrUnavailable,
 // ErrReused, ErrTooLarge and *Missing wrote nothing; ErrDone comes with the
@@ -48,7 +54,7 @@ type Commit struct {
 // be known.
 func (s *Store) Commit(ctx context.Context, c Commit) (*plan.Result, error) {
 	done := s.metrics.start("commit")
-	tx, err := s.prepare(c)
+	tx, err := prepare(c)
 	if err != nil {
 		return nil, done(err)
 	}
@@ -70,7 +76,7 @@ type transaction struct {
 	blobs  []plan.Hash
 }
 
-func (s *Store) prepare(c Commit) (*transaction, error) {
+func prepare(c Commit) (*transaction, error) {
 	switch {
 	case c.Next == nil || c.Audit == nil || c.Result == nil:
 		return nil, errors.New("commit: plan, audit record and result are wanted")
@@ -82,11 +88,19 @@ func (s *Store) prepare(c Commit) (*transaction, error) {
 	if err := checkName("command ID", c.Result.GetId()); err != nil {
 		return nil, err
 	}
-	blobs, err := references(c.Next.Plan.GetSpec())
+	if len(c.Interlocks) > MaxInterlockKeys {
+		return nil, fmt.Errorf("%d keys of interlocks, at most %d at once: %w", len(c.Interlocks), MaxInterlockKeys, ErrTooLarge)
+	}
+	for name := range c.Interlocks {
+		if err := checkName("interlock", name); err != nil {
+			return nil, err
+		}
+	}
+	blobs, err := needed(c.Next.Plan)
 	if err != nil {
 		return nil, err
 	}
-	tx := &transaction{Commit: c, blobs: unique(blobs)}
+	tx := &transaction{Commit: c, blobs: blobs}
 	id := c.Next.Identity
 	tx.result = proto.CloneOf(c.Result)
 	tx.result.Epoch, tx.result.Revision, tx.result.Plan = id.Epoch, id.Revision, id.Hash[:]
@@ -167,13 +181,32 @@ func (s *Store) attempt(ctx context.Context, tx *transaction) (resp *clientv3.Tx
 	if err != nil {
 		return nil, false, err
 	}
-	ctx, left := watchSent(clientv3.WithRequireLeader(ctx))
-	resp, err = s.client.Txn(ctx).If(tx.compares(s.keys)...).Then(
-		clientv3.OpPut(s.keys.plan(), string(tx.Next.Raw)),
-		clientv3.OpPut(s.keys.audit(tx.result.GetRevision()), string(tx.audit)),
-		clientv3.OpPut(s.keys.command(tx.result.GetId()), string(tx.stored), clientv3.WithLease(lease)),
-	).Else(tx.questions(s.keys)...).Commit()
-	return resp, left.Load(), err
+	s.reached(BeforeCommit)
+	ctx, left := watchSent(clientv3.WithRequireLeader(ctx), s.at)
+	resp, err = s.client.Txn(ctx).If(tx.compares(s.keys)...).Then(tx.writes(s.keys, lease)...).Else(tx.questions(s.keys)...).Commit()
+	s.reached(Answered)
+	return resp, left.sent.Load(), err
+}
+
+// MaxInterlockKeys keeps what is written below etcd's 128 operations a transaction.
+const MaxInterlockKeys = 124
+
+// writes are the plan, its audit record, its command's result and the keys of
+// interlocks: all or none.
+func (tx *transaction) writes(k keys, lease clientv3.LeaseID) []clientv3.Op {
+	out := []clientv3.Op{
+		clientv3.OpPut(k.plan(), string(tx.Next.Raw)),
+		clientv3.OpPut(k.audit(tx.result.GetRevision()), string(tx.audit)),
+		clientv3.OpPut(k.command(tx.result.GetId()), string(tx.stored), clientv3.WithLease(lease)),
+	}
+	for name, value := range tx.Interlocks {
+		if value == nil {
+			out = append(out, clientv3.OpDelete(k.interlocks()+name))
+		} else {
+			out = append(out, clientv3.OpPut(k.interlocks()+name, string(value)))
+		}
+	}
+	return out
 }
 
 func (tx *transaction) compares(k keys) []clientv3.Cmp {
@@ -188,6 +221,11 @@ func (tx *transaction) compares(k keys) []clientv3.Cmp {
 	for _, h := range tx.blobs {
 		out = append(out, clientv3.Compare(clientv3.CreateRevision(k.blob(h)), ">", 0))
 	}
+	if tx.Read > 0 {
+		// All of them at once, used or not: they change with a plan, so that this fails
+		// where the first compare does, or where somebody has written beside the plan.
+		out = append(out, clientv3.Compare(clientv3.ModRevision(k.interlocks()), "<", tx.Read+1).WithPrefix())
+	}
 	return out
 }
 
@@ -201,6 +239,7 @@ func (tx *transaction) questions(k keys) []clientv3.Op {
 	for _, h := range tx.blobs {
 		out = append(out, clientv3.OpGet(k.blob(h), clientv3.WithKeysOnly()))
 	}
+	out = append(out, clientv3.OpGet(k.interlocks(), clientv3.WithPrefix(), clientv3.WithKeysOnly()))
 	if tx.Leader != nil {
 		out = append(out, clientv3.OpGet(tx.Leader.Key, clientv3.WithKeysOnly()))
 	}
@@ -235,6 +274,11 @@ func (tx *transaction) judge(resp *clientv3.TxnResponse) (*plan.Result, error) {
 	}
 	if len(answer[2].GetResponseRange().GetKvs()) > 0 {
 		return nil, fmt.Errorf("the audit log already has a record of revision %d, which the store's plan has not reached: run `divert store recover`", tx.result.GetRevision())
+	}
+	for _, kv := range answer[3+len(tx.blobs)].GetResponseRange().GetKvs() {
+		if tx.Read > 0 && kv.ModRevision > tx.Read {
+			return nil, fmt.Errorf("%s has changed: %w", kv.Key, ErrConflict)
+		}
 	}
 	missing := &Missing{}
 	for i, h := range tx.blobs {
@@ -278,6 +322,23 @@ func final(err error) bool {
 		}
 	}
 	return false
+}
+
+// needed lists the blobs without which a plan cannot be answered from. What revert would
+// go back to is not among them: it is kept while it is there.
+func needed(p *plan.Plan) ([]plan.Hash, error) {
+	var out []plan.Hash
+	for _, ref := range p.Specs() {
+		blobs, err := references(ref)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, blobs...)
+	}
+	if out = unique(out); len(out) > MaxChunks {
+		return nil, fmt.Errorf("the spec and the one of its rollout have %d blobs, at most %d together: %w", len(out), MaxChunks, ErrTooLarge)
+	}
+	return out, nil
 }
 
 func unique(in []plan.Hash) []plan.Hash {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/election"
 )
@@ -395,18 +397,89 @@ func TestAckRemembered(t *testing.T) {
 func TestLargestCommit(t *testing.T) {
 	c := commitOf(t, 1, 2, "c1", "doc")
 	c.Leader = &election.Term{Key: "leader", CreateRevision: 1}
+	c.Read, c.Interlocks = 1, map[string][]byte{}
+	for i := range MaxInterlockKeys {
+		c.Interlocks[fmt.Sprint("rule/", i)] = []byte("x")
+	}
 	c.Next.Plan.Spec.Chunks = nil
 	for i := range MaxChunks {
 		sum := plan.Sum([]byte{byte(i)})
 		c.Next.Plan.Spec.Chunks = append(c.Next.Plan.Spec.Chunks, sum[:])
 	}
-	tx, err := new(Store).prepare(c)
+	tx, err := prepare(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const most = 128 // etcd's --max-txn-ops
 	k := keys{}
-	if a, b := len(tx.compares(k)), len(tx.questions(k)); a > most || b > most || len(tx.blobs) != MaxChunks {
-		t.Errorf("%d compares, %d questions about %d blobs", a, b, len(tx.blobs))
+	if a, b, w := len(tx.compares(k)), len(tx.questions(k)), len(tx.writes(k, 0)); a > most || b > most || w > most || len(tx.blobs) != MaxChunks {
+		t.Errorf("%d compares, %d questions about %d blobs, %d writes", a, b, len(tx.blobs), w)
+	}
+	c.Interlocks["one-more"] = nil
+	if _, err := prepare(c); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("%d keys of interlocks: %v, want ErrTooLarge", len(c.Interlocks), err)
+	}
+}
+
+// S4: the key of every interlock is compared in the transaction. A switch turned between
+// the read and the commit refuses it, by the fence of the plan and by its own.
+func TestInterlockFence(t *testing.T) {
+	t.Parallel()
+	s := open(t, shared)
+	begin(t, s)
+	turn := func(revision uint64, value string) Commit {
+		snap := read(t, s)
+		c := commitOf(t, snap.ModRevision, revision, fmt.Sprintf("turn-%d", revision), "doc 1")
+		c.Read, c.Interlocks = snap.StoreRevision, map[string][]byte{"switch/fra-work": []byte(value)}
+		return c
+	}
+	if _, err := s.Commit(t.Context(), turn(2, "on since revision 2")); err != nil {
+		t.Fatal(err)
+	}
+	snap := read(t, s)
+	drain := func(id string) Commit {
+		c := commitOf(t, snap.ModRevision, revisionOf(snap)+1, id, "doc 1")
+		c.Read = snap.StoreRevision
+		return c
+	}
+	// What is no interlock's, and was written before the read, is in nobody's way.
+	if err := s.Ack(t.Context(), &plan.Ack{Director: "d1", Fleet: "f1", Epoch: 1, Revision: 2, Plan: []byte("h")}); err != nil {
+		t.Fatal(err)
+	}
+	off := turn(3, "off since revision 3")
+	if _, err := s.Commit(t.Context(), off); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), drain("drain-1")); !errors.Is(err, ErrConflict) {
+		t.Errorf("a switch was turned by another plan: %v, want ErrConflict", err)
+	}
+
+	// Its own fence alone: the plan is as it was read.
+	snap = read(t, s)
+	key := s.keys.interlocks() + "switch/fra-work"
+	if _, err := s.Client().Put(t.Context(), key, "on since revision 2"); err != nil {
+		t.Fatal(err)
+	}
+	term := lead(t, s, "rightful")
+	for i, leader := range []*election.Term{nil, &term} {
+		c := drain(fmt.Sprintf("drain-2-%d", i))
+		c.Leader = leader
+		if _, err := s.Commit(t.Context(), c); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "switch/fra-work") {
+			t.Errorf("a switch was turned beside the plan: %v, want ErrConflict that names it", err)
+		}
+	}
+	if got := read(t, s); revisionOf(got) != 3 || got.ModRevision != snap.ModRevision {
+		t.Errorf("a refused commit wrote plan %d", revisionOf(got))
+	}
+	// One that reads again, with what it finds, is not refused for ever.
+	snap = read(t, s)
+	gone := drain("prune")
+	gone.Interlocks = map[string][]byte{"switch/fra-work": nil, "rule/fra": []byte("sum")}
+	if _, err := s.Commit(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Get(t.Context(), s.keys.interlocks(), clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "sum" {
+		t.Errorf("keys of interlocks: %v, %v", resp.Kvs, err)
 	}
 }

@@ -6,17 +6,17 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/divertdns/divert/director/store/fsys"
 )
 
 const (
 	generationPrefix = "generation-"
-	temporarySuffix  = ".tmp"
 	// Keep is how many good generations stay.
 	Keep = 3
 )
@@ -31,25 +31,29 @@ var ErrInUse = errors.New("is used by another divert")
 // Disk keeps the last good generations in a folder of its own. One process
 // writes it (see LockDir).
 type Disk struct {
-	dir string
-	log *slog.Logger
+	fsys fsys.FS
+	dir  string
+	log  *slog.Logger
 
 	mu   sync.Mutex // one Save at a time; nothing else takes it
 	next uint64     // number of the next generation
 	good []uint64   // known to be whole, ascending
 	bare uint64     // nothing is left of those below; 0 = not known
+	lost error      // why what Load finds may be gone after the next crash; nil: it stays
 }
 
 // OpenDisk makes the folder where it is absent, and clears what an interrupted
 // Save left behind. It reads no generation.
-func OpenDisk(dir string, log *slog.Logger) (*Disk, error) {
+func OpenDisk(dir string, log *slog.Logger) (*Disk, error) { return diskOn(fsys.OS{}, dir, log) }
+
+func diskOn(on fsys.FS, dir string, log *slog.Logger) (*Disk, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := fsys.MkdirAll(on, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("generations' folder: %w", err)
 	}
-	d := &Disk{dir: dir, log: log, next: 1}
+	d := &Disk{fsys: on, dir: dir, log: log, next: 1}
 	numbers, err := d.list()
 	if err != nil {
 		return nil, err
@@ -57,16 +61,20 @@ func OpenDisk(dir string, log *slog.Logger) (*Disk, error) {
 	if len(numbers) > 0 {
 		d.next = numbers[0] + 1
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := on.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("generations' folder: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), generationPrefix) && strings.HasSuffix(e.Name(), temporarySuffix) {
+		if strings.HasPrefix(e.Name(), generationPrefix) && strings.HasSuffix(e.Name(), fsys.Temporary) {
 			// A read-only disk keeps its litter and still serves (F16).
-			_ = os.Remove(filepath.Join(dir, e.Name()))
+			_ = on.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
+	// A Save that was killed between its renaming and the sync of the folder left a
+	// name that is seen and may be gone after a crash of the machine. Whoever loads
+	// it acknowledges it (S6).
+	d.lost = on.SyncDir(dir)
 	return d, nil
 }
 
@@ -76,13 +84,13 @@ func Peek(dir string, log *slog.Logger) (Generation, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	g, _, err := (&Disk{dir: dir, log: log}).Load()
+	g, _, err := (&Disk{fsys: fsys.OS{}, dir: dir, log: log}).Load()
 	return g, err
 }
 
 // list gives the numbers of the generations on disk, newest first.
 func (d *Disk) list() ([]uint64, error) {
-	entries, err := os.ReadDir(d.dir)
+	entries, err := d.fsys.ReadDir(d.dir)
 	if err != nil {
 		return nil, fmt.Errorf("generations' folder: %w", err)
 	}
@@ -124,6 +132,10 @@ func (d *Disk) Load() (g Generation, note string, err error) {
 			d.good = append(d.good, n)
 			slices.Sort(d.good)
 		}
+		if d.lost != nil {
+			note = fmt.Sprintf("whether generation %d outlasts a crash is not known, behind: %s", n, d.lost)
+			d.log.Error("folder of generations cannot be synced", slog.String("dir", d.dir), slog.Any("err", d.lost))
+		}
 		if len(wrong) > 0 {
 			note = fmt.Sprintf("%s; went back to generation %d, behind", strings.Join(wrong, "; "), n)
 			d.log.Error("newest generation cannot be used", slog.String("dir", d.dir), slog.String("why", note))
@@ -139,12 +151,7 @@ func (d *Disk) Load() (g Generation, note string, err error) {
 
 // read reads and checks one generation.
 func (d *Disk) read(n uint64) (Generation, error) {
-	f, err := os.Open(d.path(n))
-	if err != nil {
-		return Generation{}, fmt.Errorf("cannot be opened: %w", err)
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxGeneration+1))
+	raw, err := fsys.ReadFile(d.fsys, d.path(n), maxGeneration+1)
 	if err != nil {
 		return Generation{}, fmt.Errorf("cannot be read: %w", err)
 	}
@@ -179,29 +186,16 @@ func (d *Disk) Save(g Generation) error {
 }
 
 func (d *Disk) write(n uint64, raw []byte) error {
-	tmp := d.path(n) + temporarySuffix
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	err := fsys.Replace(d.fsys, d.path(n), func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
 	if err != nil {
-		return err
+		// Where the folder was not synced, it is not known whether the name lasts: no
+		// process after this one may find it and acknowledge it.
+		_ = d.fsys.Remove(d.path(n))
 	}
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(tmp, d.path(n))
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	if err := syncDir(d.dir); err != nil {
-		// Whether the name lasts is not known: not counted as saved, and its
-		// number not used again.
-		d.next++
-		return err
-	}
-	return nil
+	return err
 }
 
 // prune deletes what is older than the oldest good generation that is kept.
@@ -229,17 +223,9 @@ func (d *Disk) prune() {
 	}
 	d.bare = d.good[0]
 	for _, n := range old {
-		if err := os.Remove(d.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.fsys.Remove(d.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("old generation stays", slog.Any("error", err))
 			d.bare = 0
 		}
 	}
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

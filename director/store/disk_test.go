@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/store/fsys"
 )
 
 func openDisk(t *testing.T, dir string) *Disk {
@@ -153,7 +154,7 @@ func TestDiskInterruptedSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range len(next) + 1 {
-		if err := os.WriteFile(d.path(2)+temporarySuffix, next[:n], 0o600); err != nil {
+		if err := os.WriteFile(d.path(2)+fsys.Temporary, next[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got, note := load(t, dir)
@@ -162,7 +163,7 @@ func TestDiskInterruptedSave(t *testing.T) {
 			t.Fatalf("cut at %d: note %q", n, note)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*"+temporarySuffix)); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+fsys.Temporary)); len(left) > 0 {
 		t.Errorf("litter left: %v", left)
 	}
 }
@@ -244,7 +245,7 @@ func TestDiskFull(t *testing.T) {
 		obstacles["full"] = func(tmp string) error { return os.Symlink("/dev/full", tmp) }
 	}
 	for name, put := range obstacles {
-		tmp := d.path(4) + temporarySuffix
+		tmp := d.path(4) + fsys.Temporary
 		if err := put(tmp); err != nil {
 			t.Fatal(err)
 		}

@@ -21,9 +21,19 @@ var (
 	ErrDone = errors.New("the command was already done")
 	// ErrReused says that an ID already names another command.
 	ErrReused = errors.New("this ID already names another command: use a fresh one")
+	// ErrUnreadable says that what is stored under a key is not what belongs there.
+	ErrUnreadable = errors.New("cannot be read: it was damaged")
 	// ErrTooLarge says that a plan or a spec passes what one store takes.
 	ErrTooLarge = errors.New("too large for the store")
 )
+
+// unreadable names what cannot be read.
+type unreadable struct{ what string }
+
+func (u *unreadable) Error() string { return u.what + " " + ErrUnreadable.Error() }
+
+// Is makes it one of ErrUnreadable.
+func (u *unreadable) Is(target error) bool { return target == ErrUnreadable }
 
 // UnknownOutcome says that a write was sent and no answer came: it may have
 // been done, or be done yet. Repeating the command under the same ID is safe

@@ -18,10 +18,22 @@ import (
 type Generation struct {
 	Plan     []byte        // envelope, as sealed
 	Doc      []byte        // marshalled plan.SpecDoc
+	Canary   []byte        // likewise, of the plan's rollout; none: there is none under way
 	Health   []byte        // certificates and their ages; opaque here
 	Resolved []byte        // what hostnames resolved to; opaque here. None: an older divert's, or no hostnames
 	Highest  plan.Identity // highest plan that this director knew of (S3)
 	Saved    time.Time     // wall clock, for people
+
+	// What was written after a loss must not make it be forgotten (S3).
+	Lost, Blank bool // the disk had lost its newest generation, or held none, and nobody had said what that was
+}
+
+// Docs lists the documents that the plan needs, in the order of plan.Specs.
+func (g Generation) Docs() [][]byte {
+	if len(g.Canary) == 0 {
+		return [][]byte{g.Doc}
+	}
+	return [][]byte{g.Doc, g.Canary}
 }
 
 // A generation's file: 8 octets of magic, the format and the body's length,
@@ -33,7 +45,7 @@ const (
 	headerLength     = len(generationMagic) + 4 + 8
 	bodyOffset       = headerLength + sha256.Size
 	// maxGeneration bounds what is read: the largest spec, plan, and health.
-	maxGeneration = MaxChunks*MaxChunk + MaxPlan + 32<<20
+	maxGeneration = 2*MaxChunks*MaxChunk + MaxPlan + 32<<20
 )
 
 const (
@@ -46,6 +58,8 @@ const (
 	fieldHash
 	fieldSaved
 	fieldResolved
+	fieldForgotten
+	fieldCanary protowire.Number = 32
 )
 
 // errNewer says that a generation was written by a newer divert.
@@ -53,7 +67,7 @@ var errNewer = errors.New("was written by a newer divert: upgrade this one")
 
 // encode gives the file's octets.
 func (g Generation) encode() ([]byte, error) {
-	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Health)+len(g.Resolved)+256)
+	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Canary)+len(g.Health)+len(g.Resolved)+256)
 	octets := func(n protowire.Number, v []byte) {
 		body = protowire.AppendTag(body, n, protowire.BytesType)
 		body = protowire.AppendBytes(body, v)
@@ -72,6 +86,12 @@ func (g Generation) encode() ([]byte, error) {
 	if len(g.Resolved) > 0 {
 		octets(fieldResolved, g.Resolved)
 	}
+	if len(g.Canary) > 0 {
+		octets(fieldCanary, g.Canary)
+	}
+	if g.Lost || g.Blank {
+		number(fieldForgotten, forgotten(g.Lost, g.Blank))
+	}
 	if !g.Saved.IsZero() {
 		number(fieldSaved, uint64(g.Saved.UnixNano()))
 	}
@@ -83,6 +103,17 @@ func (g Generation) encode() ([]byte, error) {
 	binary.BigEndian.PutUint64(body[len(generationMagic)+4:], uint64(len(body)-bodyOffset))
 	copy(body[headerLength:], checksum(body))
 	return body, nil
+}
+
+// forgotten makes bits of what was not known.
+func forgotten(lost, blank bool) (bits uint64) {
+	if lost {
+		bits |= 1
+	}
+	if blank {
+		bits |= 2
+	}
+	return bits
 }
 
 // checksum covers the header and the body of a file.
@@ -151,8 +182,12 @@ func (g *Generation) field(num protowire.Number, kind protowire.Type, raw []byte
 		g.Health = octets
 	case fieldResolved:
 		g.Resolved = octets
+	case fieldCanary:
+		g.Canary = octets
 	case fieldFleet:
 		g.Highest.Fleet = string(octets)
+	case fieldForgotten:
+		g.Lost, g.Blank = number&1 != 0, number&2 != 0
 	case fieldEpoch:
 		g.Highest.Epoch = number
 	case fieldRevision:

@@ -17,7 +17,9 @@ func (k keys) blob(h plan.Hash) string    { return k.blobs() + h.String() }
 func (k keys) audits() string             { return k.prefix + "audit/" }
 func (k keys) audit(rev uint64) string    { return fmt.Sprintf("%s%020d", k.audits(), rev) }
 func (k keys) command(id string) string   { return k.prefix + "command/" + id }
+func (k keys) interlocks() string         { return k.prefix + "interlock/" }
 func (k keys) acks() string               { return k.prefix + "ack/" }
+func (k keys) elections() string          { return k.prefix + "election/" }
 func (k keys) ack(director string) string { return k.acks() + director }
 
 // checkName bounds what people and peers may put into a key.

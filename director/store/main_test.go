@@ -118,6 +118,30 @@ func sendSignal(t *testing.T, pid int, s syscall.Signal) {
 	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatal(err)
 	}
+	if s == syscall.SIGSTOP {
+		until(t, fmt.Sprintf("process %d to stand still", pid), func() bool { return standsStill(pid) })
+	}
+}
+
+// standsStill tells whether all threads of a process are stopped. The signal is only
+// taken when one of them runs next: on a busy machine the others may still answer for
+// milliseconds after it was sent.
+func standsStill(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		_, err := os.Stat("/proc/self/task")
+		return err != nil // there is nothing to look at on this system
+	}
+	for _, path := range threads {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		if _, rest, _ := strings.Cut(string(raw), ") "); !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // until waits for a condition; the limit is only there so that a failure ends.

@@ -35,7 +35,7 @@ func TestUnavailable(t *testing.T) {
 		"ack":     func() error { return s.Ack(t.Context(), &plan.Ack{Director: "d1"}) },
 		"collect": func() error { return s.Collect(t.Context(), nil, election.Term{Key: "k", CreateRevision: 1}) },
 		"settle": func() error {
-			tx, err := s.prepare(commitOf(t, 0, 1, "c", "doc"))
+			tx, err := prepare(commitOf(t, 0, 1, "c", "doc"))
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ func TestUnknownOutcome(t *testing.T) {
 	if err := s.ensure(t.Context(), c.Chunks); err != nil {
 		t.Fatal(err)
 	}
-	tx, err := s.prepare(c)
+	tx, err := prepare(c)
 	if err != nil {
 		t.Fatal(err)
 	}

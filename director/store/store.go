@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +40,9 @@ type Options struct {
 	Prefix     string // default DefaultPrefix
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
+	// At is called at each step, by the goroutine that has come to it. For tests; nil in
+	// a director.
+	At func(Step)
 }
 
 // Store is the fleet's intent in etcd. All methods may be called at once by
@@ -48,6 +53,7 @@ type Store struct {
 	log     *slog.Logger
 	metrics *metrics
 	resync  chan struct{} // wakes Watch when the store turned out another
+	at      func(Step)    // Options.At
 
 	mu    sync.Mutex
 	lease bucket // of command results
@@ -91,8 +97,8 @@ func New(o Options) (*Store, error) {
 		}
 	}
 	return &Store{
-		client: client, keys: keys{prefix: strings.TrimSuffix(o.Prefix, "/") + "/"},
-		log: o.Log, metrics: m, resync: make(chan struct{}, 1),
+		client: client, keys: keysBelow(o.Prefix),
+		log: o.Log, metrics: m, resync: make(chan struct{}, 1), at: o.At,
 	}, nil
 }
 
@@ -147,6 +153,8 @@ func (s *Store) ReadFor(ctx context.Context, id string) (Snapshot, *plan.Result,
 
 // read gives what more was asked for too, also where the plan cannot be opened.
 func (s *Store) read(ctx context.Context, more ...clientv3.Op) (Snapshot, []*mvccpb.KeyValue, error) {
+	s.reached(BeforeRead)
+	defer s.reached(AfterRead)
 	resp, err := s.txn(ctx, nil, append([]clientv3.Op{
 		clientv3.OpGet(s.keys.plan()),
 		clientv3.OpGet(s.keys.acks(), clientv3.WithPrefix(), clientv3.WithLimit(maxAcks)),
@@ -176,6 +184,9 @@ func (s *Store) read(ctx context.Context, more ...clientv3.Op) (Snapshot, []*mvc
 		return snap, found, nil
 	}
 	snap.ModRevision = kvs[0].ModRevision
+	if moved := movedTo(kvs[0].Value); moved != nil {
+		return snap, found, moved
+	}
 	if snap.Sealed, err = plan.Open(kvs[0].Value); err != nil {
 		return snap, found, fmt.Errorf("the plan in the store: %w", err)
 	}
@@ -221,7 +232,7 @@ func (s *Store) Chunks(ctx context.Context, hashes [][]byte) (map[plan.Hash][]by
 			continue
 		}
 		if plan.Sum(kv.Value) != h {
-			return nil, done(fmt.Errorf("blob %s in the store is damaged", h.Short()))
+			return nil, done(&unreadable{"piece " + h.Short() + " of the spec in the store"})
 		}
 		out[h] = kv.Value
 	}
@@ -245,15 +256,20 @@ func (s *Store) Result(ctx context.Context, id string) (*plan.Result, error) {
 	return r, done(err)
 }
 
-// Audit lists records in the order of their revisions, beginning with from.
+// Audit lists records in the order of their revisions: the first ones beginning with
+// from, or the newest ones if that is 0, over gaps, which a store that was lost has.
 func (s *Store) Audit(ctx context.Context, from uint64, limit int) ([]*plan.Audit, error) {
 	done := s.metrics.start("audit")
 	if limit <= 0 || limit > MaxAudit {
 		limit = MaxAudit
 	}
+	order := clientv3.SortAscend
+	if from == 0 {
+		order = clientv3.SortDescend
+	}
 	resp, err := again(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return s.client.Get(ctx, s.keys.audit(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.audits())),
-			clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+			clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, order))
 	})
 	if err != nil {
 		return nil, done(unavailable("reading the audit log", err))
@@ -262,9 +278,14 @@ func (s *Store) Audit(ctx context.Context, from uint64, limit int) ([]*plan.Audi
 	for _, kv := range resp.Kvs {
 		a := &plan.Audit{}
 		if err := proto.Unmarshal(kv.Value, a); err != nil {
-			return out, done(fmt.Errorf("audit record %s: %w", strings.TrimPrefix(string(kv.Key), s.keys.audits()), err))
+			// One that is damaged must not hide the others (S15).
+			n, _ := strconv.ParseUint(strings.TrimPrefix(string(kv.Key), s.keys.audits()), 10, 64)
+			a = &plan.Audit{Revision: n, What: "this record cannot be read: it was damaged or edited"}
 		}
 		out = append(out, a)
+	}
+	if from == 0 {
+		slices.Reverse(out)
 	}
 	return out, done(nil)
 }
@@ -296,9 +317,11 @@ func (s *Store) Ack(ctx context.Context, ack *plan.Ack) error {
 				return done(nil)
 			}
 		}
+		s.reached(BeforeAck)
 		resp, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).
 			If(clientv3.Compare(clientv3.ModRevision(key), "=", held.mod)).
 			Then(clientv3.OpPut(key, string(raw))).Commit()
+		s.reached(AfterAck)
 		if err != nil {
 			// Repeating it is safe, and the caller will: it is level-triggered.
 			return done(fmt.Errorf("acknowledging plan %d.%d: %w", ack.GetEpoch(), ack.GetRevision(), err))
@@ -386,7 +409,7 @@ func again[T any](ctx context.Context, call func(context.Context) (T, error)) (T
 func readResult(kv *mvccpb.KeyValue) (*plan.Result, error) {
 	r := &plan.Result{}
 	if err := proto.Unmarshal(kv.Value, r); err != nil {
-		return nil, fmt.Errorf("stored result %s: %w", kv.Key, err)
+		return nil, fmt.Errorf("%w: %w", &unreadable{"the stored result of command " + string(kv.Key[strings.LastIndexByte(string(kv.Key), '/')+1:])}, err)
 	}
 	return r, nil
 }

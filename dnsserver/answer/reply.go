@@ -36,6 +36,7 @@ type reply struct {
 	who    asker
 	rcode  uint16
 	aa     bool
+	family Family
 	ede    int
 	text   string // beside ede
 	scope  int    // of the client subnet
@@ -88,7 +89,7 @@ func (t *Table) ReplyTo(c *Client, dst, packet []byte) ([]byte, Tally) {
 	reject := r.answer(fault, c)
 	r.w.full = r.w.full || c.Truncate
 	r.end(c)
-	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Label: r.label, Cookie: r.q.cookie.state, TSIG: r.q.tsig}
+	return r.w.msg, Tally{Rcode: r.rcode, Reject: reject, Family: r.family, Label: r.label, Cookie: r.q.cookie.state, TSIG: r.q.tsig}
 }
 
 // begin writes the header and the question as it came, letter case and all.

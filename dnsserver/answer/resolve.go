@@ -118,7 +118,7 @@ func (r *reply) steered(n node, z *zone, at, position int) {
 	r.label = r.own.label
 	v := &s.a
 	if r.q.qtype == typeAAAA && n.flags&flagAlias == 0 {
-		v = &s.aaaa
+		v, r.family = &s.aaaa, IPv6
 	}
 	if len(v.sets) == 0 {
 		r.negative(z, at, position, 0)

@@ -183,12 +183,26 @@ func (r Reject) String() string {
 type Tally struct {
 	Rcode  uint16 // extended
 	Reject Reject
+	Family Family // whose addresses were asked for, of a steered name
 	Label  uint32 // index in Table.Labels
 	Cookie CookieState
 	// TSIG is where in the packet its TSIG record begins, which Reply took no
 	// notice of: the caller judges it, and asks again without. 0 = there is none.
 	TSIG int
 }
+
+// Family says which addresses a steered name was asked for. What is neither counts as
+// the first: a CNAME answers for both.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+// Families is how many there are.
+const Families = int(IPv6) + 1
 
 // Label is one set of metric labels; index 0 is the empty one.
 type Label struct {

@@ -131,7 +131,7 @@ func (c *changer) change(ctx context.Context) error {
 		"scope": "service/s0@" + siteNames[len(siteNames)-1],
 	}
 	if verb == "drain" {
-		command["for"] = time.Hour
+		command["forSeconds"] = time.Hour.Seconds()
 	}
 	body, err := json.Marshal(command)
 	if err != nil {

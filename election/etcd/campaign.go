@@ -34,6 +34,7 @@ type Options struct {
 	TTL        time.Duration // whole seconds; default DefaultTTL
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
+	Held       bool                  // campaigns only once Stand allows it
 }
 
 // Campaign is one director's standing in the election. Run owns the session;
@@ -41,13 +42,14 @@ type Options struct {
 type Campaign struct {
 	o       Options
 	changed chan struct{}
-	kick    chan struct{} // wakes Run after Resign
+	kick    chan struct{} // wakes Run after Resign and Stand
 	metrics *metrics
 
 	mu      sync.Mutex
 	status  election.Status
 	expires time.Time // by the monotonic clock; what Mine ends at
 	aside   time.Time // no candidate before this
+	held    bool      // no candidate while Stand does not allow it
 }
 
 // New makes a campaign. Nothing is asked of etcd before Run.
@@ -69,7 +71,7 @@ func New(o Options) (*Campaign, error) {
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
-	return &Campaign{o: o, changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), metrics: m}, nil
+	return &Campaign{o: o, changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), metrics: m, held: o.Held}, nil
 }
 
 // Status says who leads as far as this director knows. Mine holds only while
@@ -98,6 +100,22 @@ func (c *Campaign) Resign() {
 	was := c.status.Mine
 	c.mu.Unlock()
 	if was {
+		c.set(election.Status{})
+	}
+	wake(c.kick)
+}
+
+// Stand says whether this director may be a candidate. Who may not gives up the leadership,
+// or the place in the queue, at once, and only looks who leads; it is back at once when it may.
+func (c *Campaign) Stand(may bool) {
+	c.mu.Lock()
+	same, was := c.held != may, c.status.Mine
+	c.held = !may
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	if was && !may {
 		c.set(election.Status{})
 	}
 	wake(c.kick)
@@ -134,28 +152,51 @@ func (c *Campaign) Run(ctx context.Context) error {
 func (c *Campaign) standAside(ctx context.Context) bool {
 	for {
 		c.mu.Lock()
-		left := time.Until(c.aside)
+		left, held := time.Until(c.aside), c.held
 		c.mu.Unlock()
-		if left <= 0 {
+		switch {
+		case held:
+			c.observe(ctx)
+			left = retryMost
+		case left <= 0:
 			return ctx.Err() == nil
 		}
-		sleep(ctx, left)
+		t := time.NewTimer(left)
+		select {
+		case <-t.C:
+		case <-c.kick:
+		case <-ctx.Done():
+		}
+		t.Stop()
 		if ctx.Err() != nil {
 			return false
 		}
 	}
 }
 
+// observe looks who leads, for one that is no candidate.
+func (c *Campaign) observe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), c.o.TTL)
+	defer cancel()
+	var status election.Status
+	resp, err := c.o.Client.Get(ctx, c.o.Prefix, clientv3.WithPrefix(),
+		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(1))
+	if err == nil && len(resp.Kvs) > 0 && string(resp.Kvs[0].Value) != c.o.Name { // its own is about to be revoked
+		status.Leader = string(resp.Kvs[0].Value)
+	}
+	c.set(status)
+}
+
 func (c *Campaign) mayStand() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !time.Now().Before(c.aside)
+	return !c.held && !time.Now().Before(c.aside)
 }
 
 // set publishes a status, unless Resign came in between, and logs a change.
 func (c *Campaign) set(s election.Status) {
 	c.mu.Lock()
-	if s.Mine && time.Now().Before(c.aside) {
+	if s.Mine && (c.held || time.Now().Before(c.aside)) {
 		s = election.Status{}
 	}
 	old := c.status

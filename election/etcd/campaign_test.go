@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -100,6 +101,47 @@ func TestCampaignHandsOver(t *testing.T) {
 	}
 	leads(t, d4)
 	knows(t, d3, "d4")
+}
+
+// TestCampaignHeld: who may not stand has no place in the queue, and knows who leads all the
+// same; a leader that may no more hands over at once, not after its lease (L3), and stands
+// again as soon as it may.
+func TestCampaignHeld(t *testing.T) {
+	t.Parallel()
+	endpoint, _ := serve(t, ServerOptions{Data: t.TempDir(), Listen: socket(t)})
+	admin := client(t, endpoint)
+	queued := func() (names []string) {
+		resp, err := admin.Get(t.Context(), "divert/election/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range resp.Kvs {
+			names = append(names, string(kv.Value))
+		}
+		return names
+	}
+	d1, _ := candidate(t, admin, "d1")
+	leads(t, d1)
+	d2, _ := candidate(t, admin, "d2")
+	knows(t, d2, "d1")
+	d2.Stand(false)
+	until(t, "d2 to leave the queue", func() bool { return slices.Equal(queued(), []string{"d1"}) })
+	knows(t, d2, "d1")
+
+	d1.Stand(false)
+	if d1.Status().Mine {
+		t.Error("leads, and may not")
+	}
+	until(t, "nobody to be left in the queue", func() bool { return len(queued()) == 0 })
+	d1.Stand(false) // said again, it changes nothing
+	d2.Stand(true)
+	leads(t, d2)
+	knows(t, d1, "d2")
+	if got := queued(); !slices.Equal(got, []string{"d2"}) {
+		t.Errorf("candidates %v, want d2 alone", got)
+	}
+	d1.Stand(true)
+	until(t, "d1 to be back in the queue", func() bool { return slices.Equal(queued(), []string{"d2", "d1"}) })
 }
 
 // F10, F11: a leader whose etcd says nothing for the lease's life gives up by

@@ -1,4 +1,4 @@
-package director
+package core
 
 import (
 	"fmt"
@@ -8,10 +8,10 @@ import (
 	"github.com/divertdns/divert/director/spec"
 )
 
-// clocks compares this director's wall clock with what the others' heartbeats
+// Clocks compares this director's wall clock with what the others' heartbeats
 // say. Timers never use it; but deadlines are people's, and a director whose
-// clock is off may not lead or sign (F15). The loop owns it.
-type clocks struct {
+// clock is off may not lead or sign (F15).
+type Clocks struct {
 	seen map[string]offset
 }
 
@@ -26,7 +26,8 @@ const (
 	clockLife  = 10 * time.Second // of a comparison
 )
 
-func (c *clocks) note(peer string, wall, now time.Time) {
+// Note takes in what a peer's wall clock said when ours said now.
+func (c *Clocks) Note(peer string, wall, now time.Time) {
 	if c.seen == nil {
 		c.seen = map[string]offset{}
 	}
@@ -34,9 +35,9 @@ func (c *clocks) note(peer string, wall, now time.Time) {
 	c.seen[peer] = offset{ahead: wall.Sub(now.Round(0)), at: now}
 }
 
-// doubt says that most others agree on another time; "" = they do not. With
+// Doubt says that most others agree on another time; "" = they do not. With
 // fewer than two others nobody can tell whose clock is off.
-func (c *clocks) doubt(now time.Time) string {
+func (c *Clocks) Doubt(now time.Time) string {
 	var ahead []time.Duration
 	for name, o := range c.seen {
 		if now.Sub(o.at) > clockLife {

@@ -1,4 +1,4 @@
-package director
+package core
 
 import (
 	"testing"
@@ -25,11 +25,11 @@ func TestClocks(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			var c clocks
+			var c Clocks
 			for peer, ahead := range tc.walls {
-				c.note(peer, now.Add(ahead), now)
+				c.Note(peer, now.Add(ahead), now)
 			}
-			if got := c.doubt(now.Add(tc.old)); (got != "") != tc.want {
+			if got := c.Doubt(now.Add(tc.old)); (got != "") != tc.want {
 				t.Errorf("got %q, want doubt: %v", got, tc.want)
 			}
 		})

@@ -1,0 +1,77 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
+)
+
+// reader is what a director must know to read the next plan.
+func (w *work) reader() uint32 { return max(minReader(w.set, w.next), w.tried()) }
+
+// minReader is what a director must know to read a plan of a spec, no more: while a
+// fleet is upgraded, the old read along until something new is written.
+func minReader(set *spec.Set, p *plan.Plan) uint32 {
+	switch {
+	case len(p.GetOperators()) > 0:
+		return plan.ReaderOperators
+	case set.NeedsSpill() || len(p.GetSpill().GetPools()) > 0 || len(p.GetSpill().GetTrips()) > 0:
+		return plan.ReaderSpill
+	case len(set.Interlocks) > 0:
+		return plan.ReaderInterlocks
+	case slices.ContainsFunc(p.GetOverrides(), asksForPaces):
+		return plan.ReaderPaced
+	case set.NeedsProbes():
+		return plan.ReaderProbes
+	case set.HasHostnames():
+		return plan.ReaderHostnames
+	}
+	return plan.ReaderFirst
+}
+
+// readable refuses what some director of the roster is too old to read, where the plan in
+// force is not so already: it would stay behind, and hold up whatever waits for all.
+func (w *work) readable() error {
+	need := w.reader()
+	if w.s.Readers == nil || w.noop || need <= w.s.Plan.Plan.GetMinReader() {
+		return nil
+	}
+	old, silent := w.tooOld(need)
+	if len(silent) > 0 {
+		w.prev.Warnings = append(w.prev.Warnings, "may be too new for who is silent, and would then stay on the plan before: "+list(silent))
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	what := fmt.Sprintf("is too new for %s: the plan would take a divert that reads format %d", list(old), need)
+	if !w.c.Force {
+		return &Refusal{
+			Reason: "this " + what,
+			Remedy: "upgrade first who is too old; or repeat it with --force, which is recorded, and who is too old stays on the plan before", Force: true,
+		}
+	}
+	w.forced = true
+	w.prev.Warnings = append(w.prev.Warnings, what)
+	return nil
+}
+
+// tooOld lists who of the roster cannot read a plan that needs so much, and of whom nobody
+// knows it. None are, where nobody has looked.
+func (w *work) tooOld(need uint32) (old, silent []string) {
+	if w.s.Readers == nil {
+		return nil, nil
+	}
+	for _, d := range w.next.Active() {
+		switch reads, heard := w.s.Readers[d.GetName()]; {
+		case !heard:
+			silent = append(silent, d.GetName())
+		case reads < need:
+			old = append(old, d.GetName())
+		}
+	}
+	slices.Sort(old)
+	slices.Sort(silent)
+	return old, silent
+}
