@@ -11,7 +11,7 @@ REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e check lint fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale sim-detect test-kube test-resolvers generate clean
+.PHONY: help build demo test race e2e drains check lint fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale sim sim-detect mutants chaos-store test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ test: build ## all tests that need no privileges, with an end-to-end smoke; unde
 	$(GO) test ./...
 
 race: ## the same under the race detector (needs a C compiler)
-	CGO_ENABLED=1 DIVERT_E2E=off $(GO) test -race ./...
+	CGO_ENABLED=1 DIVERT_E2E=off DIVERT_STORE=off $(GO) test -race ./...
 
 e2e: build ## the long end-to-end suite: ROUNDS kills, long partitions
 	DIVERT_E2E=long DIVERT_E2E_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 40m -v ./chaos/e2e
+
+drains: build ## how soon a drain is in the answers of the last of three and of five directors; four minutes (DRAINS=1000 for more than 200)
+	DIVERT_E2E=long DIVERT_E2E_DRAINS=$(or $(DRAINS),200) $(GO) test -count=1 -timeout 20m -v ./chaos/e2e -run TestDrainSpeed
 
 check: lint ## style: what CI holds every change to
 	@test -z "$$($(BIN)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))" || { $(BIN)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'); echo 'not gofumpt-clean: run make fmt'; exit 1; }
@@ -70,6 +73,15 @@ flood: ## a flood from forged addresses (F20), in network namespaces of its own;
 
 sim-detect: ## what a simulation of the detector says: 10,000 hours of loss, computed rates, times; 2 minutes (SIM='-hours 100 -json' for more)
 	$(GO) run ./chaos/sim $(SIM)
+
+sim: ## play made-up fleets against every row of INVARIANTS for SIMTIME (5m; 30m is a night's), from seed SEED (1), SEEDS of them (all that the time allows); what breaks is made small and kept in testdata
+	$(GO) run ./chaos/sim/fleet/play -for $(or $(SIMTIME),5m) -seed $(or $(SEED),1) -seeds $(or $(SEEDS),0)
+
+mutants: ## look whether the simulator finds each deliberate bug of chaos/sim/fleet/testdata/mutants; a build for each, 5 minutes (MUTANTS='-only step-early' for one)
+	$(GO) run ./chaos/sim/fleet/mutate $(MUTANTS)
+
+chaos-store: ## 10,000 commands on a real etcd of three, killed, paused and parted; directors stopped and killed at each step of a write; 5 minutes (DIVERT_STORE_COMMANDS=1000 for fewer)
+	DIVERT_STORE=long $(GO) test -count=1 -v -timeout 20m ./chaos/quorum
 
 lab-scale: ## what 1,000 clusters × 5 services cost each of five directors, and of ten, and one 30,000 checks, all on loopback; 7 minutes (SCALE=200 for fewer)
 	DIVERT_SCALE=$(or $(SCALE),1000) $(GO) test -count=1 -v -timeout 20m ./chaos/e2e -run TestScale

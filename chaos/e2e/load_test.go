@@ -201,5 +201,5 @@ func (d times) at(percent int) time.Duration {
 
 func (d times) String() string {
 	ms := time.Millisecond
-	return fmt.Sprintf("p50 %s, p95 %s, max %s of %d", d.at(50).Round(ms), d.at(95).Round(ms), d.at(100).Round(ms), len(d))
+	return fmt.Sprintf("p50 %s, p95 %s, p99 %s, max %s of %d", d.at(50).Round(ms), d.at(95).Round(ms), d.at(99).Round(ms), d.at(100).Round(ms), len(d))
 }

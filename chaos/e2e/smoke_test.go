@@ -153,7 +153,17 @@ func TestSmoke(t *testing.T) {
 		if err := r.all("shop.example.org", "fra")(); err != nil {
 			t.Errorf("another service: %v", err)
 		}
-		r.until(10*time.Second, "it ends", r.all("pay.example.org", "fra"))
+		r.until(10*time.Second, "it ends, and its clients come back in steps", func() error {
+			_, p, err := r.pace("service/pay@fra")
+			if err == nil && (p.State != "returning" || p.Moved > 990) {
+				err = fmt.Errorf("%+v", p)
+			}
+			return err
+		})
+		r.must(2, "undrain", "service/pay@fra", "--now", "--reason", "no time for them")
+		if err := r.all("pay.example.org", "fra")(); err != nil {
+			t.Error(err)
+		}
 	})
 
 	step("S19: a stale spec folder changes nothing, a wrong one neither, a new one is applied", func(t *testing.T, r *rig) {

@@ -146,7 +146,7 @@ func (f *fleet) base() string {
 		fmt.Fprintf(&b, "  - {name: d%d, site: site-%[1]d}\n", i)
 	}
 	for i, name := range clusterNames {
-		control := ""
+		control := "" // capacities are beyond what the lab asks: nothing is to spill
 		if i == 0 {
 			control = fmt.Sprintf("\n  controlPlane: {kubeconfig: {path: fra, context: %s}}", name)
 		}
@@ -156,7 +156,7 @@ kind: Cluster
 metadata: {name: %s}
 spec:
   location: {country: %s}
-  capacity: 100%s
+  capacity: 100000%s
 `, name, [...]string{"DE", "US", "SG"}[i], control)
 	}
 	fmt.Fprintf(&b, `---

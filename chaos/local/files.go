@@ -21,7 +21,8 @@ import (
 	"time"
 )
 
-func (f *Fleet) settingsFile(i int) string {
+// SettingsFile gives the file that a director is started with.
+func (f *Fleet) SettingsFile(i int) string {
 	return filepath.Join(f.opts.Dir, Name(i), "director.yaml")
 }
 
@@ -55,7 +56,7 @@ func (f *Fleet) layOut() error {
 		if err := write(filepath.Join(f.SpecDir(i), "fleet.yaml"), text); err != nil {
 			return err
 		}
-		if err := write(f.settingsFile(i), f.settings(i, Name(i))); err != nil {
+		if err := write(f.SettingsFile(i), f.settings(i, Name(i))); err != nil {
 			return err
 		}
 	}
@@ -108,7 +109,7 @@ func (f *Fleet) Impersonate(spare, director int) error {
 	if err != nil {
 		return fmt.Errorf("cloning %s: %w", Name(director), err)
 	}
-	return write(f.settingsFile(spare), f.settings(spare, Name(director)))
+	return write(f.SettingsFile(spare), f.settings(spare, Name(director)))
 }
 
 // settings is the i-th director's own file.
@@ -198,12 +199,14 @@ func FleetSpec(f *Fleet) string {
 		fmt.Fprintf(&b, `---
 apiVersion: divert.dev/v1alpha1
 kind: Cluster
-metadata: {name: %[1]s, labels: {jurisdiction: %[5]s}}
+metadata: {name: %[1]s, labels: {jurisdiction: %[4]s}}
 spec:
   location: {country: %[2]s, region: %[3]s}
-  capacity: %[4]d
   controlPlane: {kubeconfig: {path: %[1]s.kubeconfig, context: %[1]s}}
-`, s.Name, s.Country, s.Region, max(s.Capacity, 1), strings.ToLower(s.Country))
+`, s.Name, s.Country, s.Region, strings.ToLower(s.Country))
+		if s.Capacity > 0 {
+			fmt.Fprintf(&b, "  capacity: %d\n", s.Capacity)
+		}
 	}
 	b.WriteString(`---
 apiVersion: divert.dev/v1alpha1

@@ -55,7 +55,7 @@ type Options struct {
 // Site is one cluster and where it pretends to be.
 type Site struct {
 	Name, Country, Region string
-	Capacity              int
+	Capacity              int // in answers a second; 0: none is written, so no load is too much
 }
 
 // Fleet is a running fleet.
@@ -73,9 +73,9 @@ type Fleet struct {
 // DefaultSites are three clusters on three continents.
 func DefaultSites() []Site {
 	return []Site{
-		{Name: "fra", Country: "DE", Region: "eu-central", Capacity: 100},
-		{Name: "nyc", Country: "US", Region: "us-east", Capacity: 100},
-		{Name: "sin", Country: "SG", Region: "ap-southeast", Capacity: 100},
+		{Name: "fra", Country: "DE", Region: "eu-central"},
+		{Name: "nyc", Country: "US", Region: "us-east"},
+		{Name: "sin", Country: "SG", Region: "ap-southeast"},
 	}
 }
 
@@ -325,6 +325,17 @@ func (f *Fleet) Start(ctx context.Context, name string) error {
 	}
 }
 
+// Use has a process of the fleet be of another executable from its next start, or the
+// next that takes over from it, on. It must have been started once.
+func (f *Fleet) Use(name, executable string) error {
+	return f.signal(name, func(p *Process) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.args[0] = executable
+		return nil
+	})
+}
+
 // Replace has another process take over from a running director, and waits until
 // the one before has ended.
 func (f *Fleet) Replace(ctx context.Context, name string) error {
@@ -364,7 +375,7 @@ func (f *Fleet) command(name string) ([]string, error) {
 	}
 	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
 		if Name(i) == name {
-			return []string{f.opts.Binary, "serve", "-c", f.settingsFile(i)}, nil
+			return []string{f.opts.Binary, "serve", "-c", f.SettingsFile(i)}, nil
 		}
 	}
 	return nil, fmt.Errorf("%s is neither a cluster nor a director of this fleet", name)

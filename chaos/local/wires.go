@@ -71,6 +71,17 @@ func (f *Fleet) rule(ctx context.Context, verb, from, to string, set func(from, 
 	return nil
 }
 
+// Apart puts so much of a way between any two directors, and between each and the store, in
+// each direction. What directors ask of each other's DNS takes no time.
+func (f *Fleet) Apart(delay time.Duration) {
+	far := relay.Fault{Delay: delay}
+	f.wires.Shape(relay.Any, Etcd, far)
+	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
+		f.wires.Shape(relay.Any, Name(i), far)
+		f.wires.Shape(relay.Any, streamsOf(Name(i)), far)
+	}
+}
+
 // number gives which director has a name; 0 = none.
 func (f *Fleet) number(name string) int {
 	for i := 1; i <= f.opts.Directors+f.opts.Spares; i++ {
