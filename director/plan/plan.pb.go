@@ -2019,7 +2019,9 @@ type Audit struct {
 	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`         // the reason given
 	Command       string                 `protobuf:"bytes,7,opt,name=command,proto3" json:"command,omitempty"` // its ID
 	Forced        bool                   `protobuf:"varint,8,opt,name=forced,proto3" json:"forced,omitempty"`
-	Plan          []byte                 `protobuf:"bytes,9,opt,name=plan,proto3" json:"plan,omitempty"` // SHA-256 of the plan's payload
+	Plan          []byte                 `protobuf:"bytes,9,opt,name=plan,proto3" json:"plan,omitempty"`      // SHA-256 of the plan's payload
+	Epoch         uint64                 `protobuf:"varint,40,opt,name=epoch,proto3" json:"epoch,omitempty"`  // of the plan; none in records of before the sealed log
+	Parent        []byte                 `protobuf:"bytes,41,opt,name=parent,proto3" json:"parent,omitempty"` // the plan's parent: so that a record that is missing shows in the next one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2113,6 +2115,20 @@ func (x *Audit) GetForced() bool {
 func (x *Audit) GetPlan() []byte {
 	if x != nil {
 		return x.Plan
+	}
+	return nil
+}
+
+func (x *Audit) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Audit) GetParent() []byte {
+	if x != nil {
+		return x.Parent
 	}
 	return nil
 }
@@ -2480,7 +2496,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\"9\n" +
 	"\aApplied\x12\x1a\n" +
 	"\bdirector\x18\x01 \x01(\tR\bdirector\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xdf\x01\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x8d\x02\n" +
 	"\x05Audit\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
@@ -2490,7 +2506,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x12\x18\n" +
 	"\acommand\x18\a \x01(\tR\acommand\x12\x16\n" +
 	"\x06forced\x18\b \x01(\bR\x06forced\x12\x12\n" +
-	"\x04plan\x18\t \x01(\fR\x04plan\"\xbe\x01\n" +
+	"\x04plan\x18\t \x01(\fR\x04plan\x12\x14\n" +
+	"\x05epoch\x18( \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06parent\x18) \x01(\fR\x06parent\"\xbe\x01\n" +
 	"\x06Result\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +

@@ -106,6 +106,7 @@ func prepare(c Commit) (*transaction, error) {
 	tx.result.Epoch, tx.result.Revision, tx.result.Plan = id.Epoch, id.Revision, id.Hash[:]
 	audit := proto.CloneOf(c.Audit)
 	audit.Revision, audit.Plan, audit.Command = id.Revision, id.Hash[:], c.Result.GetId()
+	audit.Epoch, audit.Parent = id.Epoch, c.Next.Plan.GetParent()
 	if tx.stored, err = proto.Marshal(tx.result); err != nil {
 		return nil, fmt.Errorf("encoding the result: %w", err)
 	}

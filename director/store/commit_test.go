@@ -35,7 +35,7 @@ func TestCommit(t *testing.T) {
 		t.Errorf("read back: %+v", snap)
 	}
 	audit, err := s.Audit(t.Context(), 0, 0)
-	if err != nil || len(audit) != 2 || audit[1].GetRevision() != 2 || audit[1].GetCommand() != "drain-1" {
+	if err != nil || len(audit) != 2 || audit[1].GetRevision() != 2 || audit[1].GetCommand() != "drain-1" || audit[1].GetEpoch() != 1 {
 		t.Errorf("audit: %v %v", audit, err)
 	}
 	if later, err := s.Audit(t.Context(), 2, 1); err != nil || len(later) != 1 || later[0].GetRevision() != 2 {
