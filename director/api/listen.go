@@ -8,11 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // maxSocketPath is what every platform's sockaddr_un holds (104 octets on BSD
@@ -106,51 +103,4 @@ func removeStale(path string) error {
 		return fmt.Errorf("removing a stale control socket: %w", err)
 	}
 	return nil
-}
-
-// capped is a listener with at most so many connections open; those beyond wait
-// in the kernel's queue, and the timeouts of the server make room.
-type capped struct {
-	net.Listener
-	slots chan struct{}
-	open  prometheus.Gauge
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newCapped(l net.Listener, most int, open prometheus.Gauge) *capped {
-	return &capped{Listener: l, slots: make(chan struct{}, most), open: open, done: make(chan struct{})}
-}
-
-// Accept waits for a free slot, then for a connection.
-func (c *capped) Accept() (net.Conn, error) {
-	select {
-	case c.slots <- struct{}{}:
-	case <-c.done:
-		return nil, net.ErrClosed
-	}
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		<-c.slots
-		return nil, err
-	}
-	c.open.Inc()
-	return &cappedConn{Conn: conn, release: sync.OnceFunc(func() { c.open.Dec(); <-c.slots })}, nil
-}
-
-// Close lets go of the socket and of an Accept that waits for a slot.
-func (c *capped) Close() error {
-	c.once.Do(func() { close(c.done) })
-	return c.Listener.Close()
-}
-
-type cappedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close gives the slot back.
-func (c *cappedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

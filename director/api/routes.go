@@ -65,6 +65,10 @@ func (s *Server) handler(via string) http.Handler {
 		defer func() {
 			s.metrics.requests.WithLabelValues(via, path, strconv.Itoa(counted.code)).Inc()
 		}()
+		if r.ContentLength != 0 {
+			// What a refused request still sends is read for a moment only.
+			defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) }()
+		}
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")

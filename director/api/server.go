@@ -17,7 +17,7 @@ import (
 // value, and a director that can be told to have none can be told to be an
 // outage.
 const (
-	maxConnections = 128             // per listener; later ones wait in the kernel's queue
+	maxConnections = 128             // per listener; beyond, who waits longest without a request goes
 	maxStreams     = 32              // event streams at once, per listener: who may only read never keeps out who may change
 	maxCommands    = 16              // commands under way at once
 	maxHeader      = 16 << 10        // octets
@@ -27,6 +27,7 @@ const (
 	readTimeout    = 20 * time.Second
 	writeTimeout   = 20 * time.Second
 	idleTimeout    = 30 * time.Second
+	drainTimeout   = time.Second     // for a body that nobody read, once its request is answered
 	stopTimeout    = 3 * time.Second // for requests under way when Run ends; more than the grace of a command
 )
 
@@ -129,6 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		server := s.httpServer(ctx, l.via)
 		listener := newCapped(l.listener, maxConnections, s.metrics.connections.WithLabelValues(l.via))
+		server.ConnState = listener.state
 		group.Go(func() error {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serving the API on %s: %w", l.listener.Addr(), err)
