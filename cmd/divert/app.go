@@ -306,7 +306,7 @@ func (a *app) commands() []*cobra.Command {
 		a.serveCommand(), a.etcdCommand(), a.demoCommand(),
 		a.checkCommand(), a.diffCommand(), a.applyCommand(), a.revertCommand(), a.rolloutCommand(),
 		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.versionCommand(), a.completionCommand(),
-		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(),
+		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(), a.policyCommand(),
 		a.directorCommand(), a.keysCommand(), a.storeCommand(), a.restoreCommand(),
 	}
 }
