@@ -215,11 +215,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.closed, refused, "client")
 	c.collectSecondaries(out, count)
 	if cert := c.server.certificate; cert != nil {
+		renewed, refused := cert.Looks()
 		for i, result := range []string{"ok", "failed"} {
 			count(c.handshakes, c.metrics.handshakes[i].Load(), result)
-			count(c.reloads, cert.reloads[i].Load(), result)
+			count(c.reloads, [...]uint64{renewed, refused}[i], result)
 		}
-		if pair := cert.current.Load(); pair != nil {
+		if pair := cert.Current(); pair != nil {
 			out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(pair.Leaf.NotAfter.Unix()))
 		}
 	}

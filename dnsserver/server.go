@@ -4,6 +4,7 @@ package dnsserver
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/internal/datagram"
+	"github.com/divertdns/divert/dnsserver/keypair"
 	"github.com/divertdns/divert/dnsserver/tap"
 )
 
@@ -70,7 +72,8 @@ type Server struct {
 	rates     *rateLimit
 	tap       *tap.Tap
 
-	certificate  *certificate // nil: no TLS
+	certificate  *keypair.Files // nil: no TLS
+	tls          *tls.Config    // of it
 	proxies      proxies
 	transferring TransferOptions
 	keys         keyring
@@ -113,7 +116,7 @@ func defaultLimits() limits {
 	return limits{
 		streams: 1024, perClient: 64, idle: 10 * time.Second, message: 2 * time.Second, write: 5 * time.Second, last: 200 * time.Millisecond,
 		greeting: 3 * time.Second, retired: time.Minute, transfers: 64, transfersPerClient: 16, transfer: 10 * time.Minute,
-		certificate: certificateTick, notify: notifyTick,
+		certificate: keypair.Tick, notify: notifyTick,
 	}
 }
 
@@ -193,7 +196,8 @@ func (s *Server) Collector() prometheus.Collector {
 func (s *Server) admit(o Options) (err error) {
 	s.proxies, s.transferring = o.Proxies, o.Transfers
 	if len(o.TLS.Listen) > 0 {
-		s.certificate = newCertificate(o.TLS, s.log, time.Now())
+		s.certificate = keypair.New(keypair.Options{Cert: o.TLS.Cert, Key: o.TLS.Key, Use: "DNS over TLS", Log: s.log}, time.Now())
+		s.tls = s.config()
 	}
 	if s.keys, err = newKeyring(o.Transfers.Keys); err != nil {
 		return fmt.Errorf("dns.transfers: %w", err)
@@ -247,7 +251,7 @@ func (s *Server) Run(ctx context.Context) error {
 	aside.Go(func() error { return s.rotate(beside) })
 	aside.Go(func() error { return s.notify(beside) })
 	if s.certificate != nil {
-		aside.Go(func() error { s.certificate.watch(beside, s.limits.certificate); return nil })
+		aside.Go(func() error { s.certificate.Watch(beside, s.limits.certificate); return nil })
 	}
 	aside.Go(func() error {
 		select {

@@ -87,7 +87,7 @@ func (s *Server) greet(ctx context.Context, st *stream, proxy, secure bool) bool
 		}
 	}
 	if secure {
-		conn, err := s.certificate.handshake(st.tcp)
+		conn, err := s.handshake(st.tcp)
 		if err != nil {
 			s.metrics.handshakes[failed].Add(1)
 			return false

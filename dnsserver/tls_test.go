@@ -1,7 +1,6 @@
 package dnsserver
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,12 +11,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -197,58 +194,6 @@ func TestIdleShrinks(t *testing.T) {
 		if got := l.idleAt(open); got != want {
 			t.Errorf("with %d of %d: got %s, want %s", open, l.streams, got, want)
 		}
-	}
-}
-
-// A new pair is taken when both files hold it; what is no good leaves the old one,
-// is counted and said once.
-func TestCertificateReload(t *testing.T) {
-	dir := t.TempDir()
-	o := TLSOptions{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	now := time.Now()
-	one, oneKey := pair(t, "one", now.Add(time.Hour))
-	two, twoKey := pair(t, "two", now.Add(time.Hour))
-	old, oldKey := pair(t, "old", now.Add(-time.Hour))
-	var log bytes.Buffer
-	logger := slog.New(slog.NewTextHandler(&log, nil))
-	writePair(t, o, one, oneKey)
-	c := newCertificate(o, logger, now)
-	for _, step := range []struct {
-		name      string
-		cert, key []byte
-		looks     int
-		want      string
-		good, bad uint64
-	}{
-		{"nothing new", one, oneKey, 3, "one", 0, 0},
-		{"half written", two, oneKey, 1, "one", 0, 0},
-		{"written", two, twoKey, 1, "one", 0, 0},
-		{"and stands", two, twoKey, 1, "two", 1, 0},
-		{"another's key", two, oneKey, 4, "two", 1, 1},
-		{"the old one back", two, twoKey, 2, "two", 1, 1},
-		{"expired", old, oldKey, 4, "two", 1, 2},
-		{"no PEM", []byte("x"), nil, 4, "two", 1, 3},
-		{"new", one, oneKey, 2, "one", 2, 3},
-	} {
-		writePair(t, o, step.cert, step.key)
-		for range step.looks {
-			c.look(now)
-		}
-		if got := c.current.Load().Leaf.Subject.CommonName; got != step.want || c.reloads[passed].Load() != step.good || c.reloads[failed].Load() != step.bad {
-			t.Errorf("%s: got %s, %d good, %d bad; want %s, %d, %d", step.name, got, c.reloads[passed].Load(), c.reloads[failed].Load(), step.want, step.good, step.bad)
-		}
-	}
-	if err := os.Remove(o.Key); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		c.look(now)
-	}
-	if got := c.current.Load().Leaf.Subject.CommonName; got != "one" || c.reloads[failed].Load() != 4 {
-		t.Errorf("a file gone: got %s, %d bad", got, c.reloads[failed].Load())
-	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 4 {
-		t.Errorf("%d errors logged:\n%s", n, &log)
 	}
 }
 
