@@ -25,6 +25,9 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	for i, k := range s.DNS.Transfers.Keys {
 		look(child(item("dns.transfers.keys", i), "secretFile"), k.SecretFile)
 	}
+	look("api.tls.cert", s.API.TLS.Cert)
+	look("api.tls.key", s.API.TLS.Key)
+	look("api.tls.clientCA", s.API.TLS.ClientCA)
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)

@@ -108,9 +108,7 @@ func (r *settingsReader) read(c cursor) {
 		"dns":     r.dns,
 		"gossip":  r.gossip,
 		"etcd":    r.etcd,
-		"api": func(c cursor) {
-			c.object(fields{"listen": func(c cursor) { s.API.Listen = c.listen() }})
-		},
+		"api":     r.api,
 		"geo": func(c cursor) {
 			c.object(fields{"database": func(c cursor) { s.Geo.Database = r.path(c) }}, "database")
 		},
@@ -258,9 +256,7 @@ func (r *settingsReader) check(v *value) {
 			}
 		}
 	}
-	if s.API.Listen != "" && !isLoopback(s.API.Listen) {
-		fail("api.listen", s.API.Listen+" is not loopback, and there is no access control yet", "write 127.0.0.1 and reach it through a tunnel")
-	}
+	r.checkAPI(fail)
 	r.checkStreams(fail)
 	r.checkResolvers(fail)
 	r.checkEtcd(fail)

@@ -405,7 +405,7 @@ type Settings struct {
 		Endpoints []string
 		TLS       struct{ CA, Cert, Key string }
 	}
-	API struct{ Listen string }
+	API APISettings
 	Geo struct {
 		Database string // a MaxMind DB file; "" = the country table that Divert has
 	}
