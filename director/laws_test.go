@@ -111,7 +111,7 @@ func TestImportLaw(t *testing.T) {
 // TestPureLaw holds DESIGN section 3: what is pure has no goroutine, I/O,
 // logger, clock or global random.
 func TestPureLaw(t *testing.T) {
-	pure := []string{"health", "director/plan", "director/core", "director/steer", "director/audit", "dnsserver/answer"}
+	pure := []string{"health", "director/plan", "director/core", "director/steer", "director/access", "director/audit", "dnsserver/answer"}
 	banned := map[string][]string{
 		"log/slog": nil, "os": nil, "net/http": nil, "math/rand": nil, "math/rand/v2": nil, "crypto/rand": nil,
 		"time": {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"},

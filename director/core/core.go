@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -49,8 +50,8 @@ const (
 type Command struct {
 	ID         string        `json:"id"`
 	Verb       Verb          `json:"verb"`
-	Scope      string        `json:"scope,omitempty"` // cluster/fra, service/shop@fra, domain/fra-dc1, selector/tier=edge, service/shop, fleet
-	Author     string        `json:"author,omitempty"`
+	Scope      string        `json:"scope,omitempty"`  // cluster/fra, service/shop@fra, domain/fra-dc1, selector/tier=edge, service/shop, fleet
+	Author     string        `json:"author,omitempty"` // who utters it, as authenticated; what a client writes there is a label
 	Reason     string        `json:"reason,omitempty"`
 	For        time.Duration `json:"-"` // forSeconds
 	LastResort bool          `json:"lastResort,omitempty"`
@@ -69,6 +70,11 @@ type Command struct {
 	Director *Director  `json:"director,omitempty"` // director-*
 	Operator *Operator  `json:"operator,omitempty"` // operator-*
 	Settling *Settling  `json:"-"`                  // emergency-settle
+
+	// Label is what a person called himself beside the Author, and By what he may do; nil:
+	// no person utters it. A server fills them in.
+	Label string           `json:"-"`
+	By    *access.Identity `json:"-"`
 
 	Canary []string      `json:"canary,omitempty"` // apply: the directors that try it first
 	Soak   time.Duration `json:"-"`                // soakSeconds; with Canary

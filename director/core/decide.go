@@ -56,6 +56,9 @@ func Decide(s State, c Command) (Change, error) {
 	if err := checkCommand(c); err != nil {
 		return Change{}, err
 	}
+	if err := Authorise(s.Spec, s.Doc, c); err != nil {
+		return Change{}, err
+	}
 	w := begin(s, c)
 	if o := w.byID(c.ID); o != nil {
 		w.noop, w.done = true, fmt.Sprintf("already so since revision %d: %s", o.GetRevision(), overrideText(o))
@@ -169,7 +172,7 @@ func (w *work) finish() (Change, error) {
 	}
 	out.Plan, out.Doc, out.Trial = w.next, w.doc, w.trial
 	out.Audit = &plan.Audit{
-		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Author, Via: w.s.Me,
+		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Who(), Via: w.s.Me,
 		What: w.what + w.spite, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
 	}
 	return out, nil

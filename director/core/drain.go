@@ -26,7 +26,7 @@ func (w *work) drain() error {
 		return err
 	}
 	o := &plan.Override{
-		Id: w.c.ID, Kind: plan.Override_DRAIN, Scope: scope.String(), Author: w.c.Author, Reason: w.c.Reason,
+		Id: w.c.ID, Kind: plan.Override_DRAIN, Scope: scope.String(), Author: w.c.Who(), Reason: w.c.Reason,
 		End: end, LastResort: w.c.LastResort,
 	}
 	old := w.find(o.GetKind(), o.GetScope(), false)

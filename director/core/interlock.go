@@ -286,7 +286,7 @@ func (w *work) turn(on bool) error {
 	}
 	w.next.Switches = slices.DeleteFunc(w.next.Switches, func(s *plan.Switch) bool { return s.GetName() == name })
 	w.next.Switches = append(w.next.Switches, &plan.Switch{
-		Name: name, On: on, Author: w.c.Author, Reason: w.c.Reason, Since: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
+		Name: name, On: on, Author: w.c.Who(), Reason: w.c.Reason, Since: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
 	})
 	var gates []string
 	for _, l := range w.set.Interlocks {
@@ -296,7 +296,7 @@ func (w *work) turn(on bool) error {
 	}
 	w.what = fmt.Sprintf("turn switch %s %s", name, word)
 	may := map[bool]string{true: "may", false: "may not"}[on]
-	w.done = fmt.Sprintf("switch %s turned %s by %s (%s): what interlock %s guards %s be taken away or brought back", name, word, w.c.Author, w.c.Reason, list(gates), may)
+	w.done = fmt.Sprintf("switch %s turned %s by %s (%s): what interlock %s guards %s be taken away or brought back", name, word, w.c.Who(), w.c.Reason, list(gates), may)
 	return nil
 }
 

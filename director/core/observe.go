@@ -34,7 +34,7 @@ func (w *work) freeze() error {
 		return err
 	}
 	o := &plan.Override{
-		Id: w.c.ID, Kind: plan.Override_OBSERVE, Scope: scope.String(), Author: w.c.Author, Reason: w.c.Reason, End: end,
+		Id: w.c.ID, Kind: plan.Override_OBSERVE, Scope: scope.String(), Author: w.c.Who(), Reason: w.c.Reason, End: end,
 	}
 	old := w.find(plan.Override_OBSERVE, scope.String(), false)
 	if old != nil {
@@ -148,7 +148,7 @@ func (w *work) readmit() error {
 		w.c.For = readmitFor
 	}
 	if w.c.Reason == "" {
-		w.c.Reason = "readmitted by " + w.c.Author
+		w.c.Reason = "readmitted by " + w.c.Who()
 	}
 	if w.c.For > readmitLongest {
 		return &Refusal{
@@ -161,7 +161,7 @@ func (w *work) readmit() error {
 		return err
 	}
 	o := &plan.Override{
-		Id: w.c.ID, Kind: plan.Override_READMIT, Scope: scope.String(), Author: w.c.Author, Reason: w.c.Reason, End: end,
+		Id: w.c.ID, Kind: plan.Override_READMIT, Scope: scope.String(), Author: w.c.Who(), Reason: w.c.Reason, End: end,
 	}
 	if old := w.find(plan.Override_READMIT, scope.String(), false); old != nil {
 		w.drop(func(other *plan.Override) bool { return other == old }) // a new word, with a new beginning

@@ -54,7 +54,7 @@ func (w *work) addOperator() error {
 		return &Refusal{Reason: fmt.Sprintf("there are %d operators, which is the most", maxOperators), Remedy: "remove one first"}
 	}
 	w.next.Operators = append(w.next.Operators, &plan.Operator{
-		Name: o.Name, Key: slices.Clone(o.Key), Author: w.c.Author, Reason: w.c.Reason, Since: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
+		Name: o.Name, Key: slices.Clone(o.Key), Author: w.c.Who(), Reason: w.c.Reason, Since: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
 	})
 	w.done = fmt.Sprintf("operator %s may drain while the store is away", o.Name)
 	w.what = "list operator " + o.Name

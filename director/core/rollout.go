@@ -78,7 +78,7 @@ func (w *work) stage() error {
 	w.trial, w.tries = w.doc, w.set
 	w.doc, w.set = nil, w.s.Spec
 	w.next.Rollout = &plan.Rollout{
-		Id: w.c.ID, On: on, Author: w.c.Author, Reason: w.c.Reason, State: plan.Rollout_SOAKING, Revision: w.next.GetRevision(), Forced: w.forced,
+		Id: w.c.ID, On: on, Author: w.c.Who(), Reason: w.c.Reason, State: plan.Rollout_SOAKING, Revision: w.next.GetRevision(), Forced: w.forced,
 		Start: timestamppb.New(w.s.Now), End: timestamppb.New(w.s.Now.Add(soak)), Canary: &plan.SpecRef{},
 	}
 	w.done = fmt.Sprintf("%s %s it first, until %s: %s", list(on), tryVerb(len(on)), steer.Until(w.s.Now, w.s.Now.Add(soak)), w.done)
