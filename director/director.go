@@ -237,14 +237,17 @@ func (d *Director) setup() error {
 		}
 	}
 	d.handover = &handover{path: filepath.Join(s.DataDir, handoverSocket), front: d.front, plan: d.answered, log: d.log}
-	socket := filepath.Join(s.DataDir, api.SocketName)
+	socket := cmp.Or(s.API.Socket, filepath.Join(s.DataDir, api.SocketName))
 	if d.mute != nil {
 		socket = "" // nothing can be changed from here
 		if d.horizon.current() == nil {
 			return fmt.Errorf("the data folder cannot be written, and it holds no plan to answer from: %w", d.mute)
 		}
 	}
-	d.api, err = api.NewServer(api.Options{Director: d, Listen: s.API.Listen, Socket: socket, Registry: d.registry, Log: d.log, Large: d.commander.turn})
+	d.api, err = api.NewServer(api.Options{
+		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants,
+		Registry: d.registry, Log: d.log, Large: d.commander.turn,
+	})
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
@@ -81,6 +82,9 @@ func (d *Director) Emergency(ctx context.Context, raw []byte, dryRun bool, progr
 		return refused(out.ID, errNoPlan), nil
 	}
 	p := f.sealed.Plan
+	if err := mayBring(ctx, f.spec, word); err != nil {
+		return refused(out.ID, err), nil
+	}
 	if err := p.Heeds(word); err != nil {
 		return refused(out.ID, &core.Refusal{Reason: err.Error(), Remedy: "`divert keys operator list` shows who is listed; one is added while the store is there: divert keys operator add"}), nil
 	}
@@ -108,6 +112,16 @@ func (d *Director) Emergency(ctx context.Context, raw []byte, dryRun bool, progr
 	out = d.awaitWord(ctx, word, out, progress)
 	out.Took = time.Since(start).Seconds()
 	return out, nil
+}
+
+// mayBring refuses a word from whoever may not do by himself what it says.
+func mayBring(ctx context.Context, set *spec.Set, word *plan.Word) error {
+	by := access.From(ctx)
+	c := core.Command{Verb: core.Drain, Scope: word.GetScope(), By: &by}
+	if word.GetEnds() != "" {
+		c.Verb = core.Undrain
+	}
+	return core.Authorise(set, nil, c)
 }
 
 // emergencySummary says what a word has done. Others are the emergency drains of its scope

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
@@ -87,5 +88,35 @@ func TestStoreUnseen(t *testing.T) {
 	refusal := (*core.Refusal)(nil)
 	if _, err := d.CheckStore(over); !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, "cannot be looked at") || strings.Contains(refusal.Remedy, "--emergency") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestWordNeedsItsScope: an operator's signature is not all that a word takes: who brings it
+// must be allowed to do as much by himself.
+func TestWordNeedsItsScope(t *testing.T) {
+	d := solo(t)
+	refusal := (*core.Refusal)(nil)
+	for text, want := range map[string]bool{"operator cluster/nyc": true, "admin fleet": true, "operator cluster/fra": false, "viewer fleet": false, "": false} {
+		for _, ends := range []string{"", "e0"} {
+			id := access.Identity{Who: "cert:ann", Method: access.Certificate}
+			if word, in, ok := strings.Cut(text, " "); ok {
+				role, _ := access.ParseRole(word)
+				scope, err := access.ParseScope(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				id.Grants = []access.Grant{{Role: role, Scopes: []access.Scope{scope}}}
+			}
+			out, err := d.Emergency(access.With(t.Context(), id), urgentWord(t, "e1", ends).Raw, true, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if denied := strings.Contains(out.Error, "cert:ann"); denied == want {
+				t.Errorf("%q, ending %q: got %+v", text, ends, out)
+			}
+		}
+	}
+	if err := mayBring(t.Context(), d.horizon.current().spec, urgentWord(t, "e1", "")); !errors.As(err, &refusal) {
+		t.Errorf("nobody may: %v", err)
 	}
 }

@@ -201,6 +201,11 @@ func TestReadmeExamplesLaw(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"api.yaml"} { // other settings than those
+		if _, problems := spec.LoadSettings(filepath.Join(dir, name)); len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
 	set, settings := checked(t, filepath.Join(dir, "director.yaml"))
 	if len(set.Clusters) < 2 || len(set.Services) == 0 || len(settings.DNS.Listen) == 0 {
 		t.Errorf("the examples say too little: %+v, %+v", set, settings)

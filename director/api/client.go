@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/divertdns/divert/director/core"
@@ -29,7 +28,7 @@ const (
 
 // Client talks to one director.
 type Client struct {
-	// Server is whom it talks to, "unix:/path" or "http://host:port".
+	// Server is whom it talks to: "unix:/path", "https://host:port" or "http://host:port".
 	Server string
 	// Others are further local directors that answer; only where the server was
 	// looked for rather than named.
@@ -38,51 +37,6 @@ type Client struct {
 	http  *http.Client
 	base  string
 	pause time.Duration // between attempts
-}
-
-// NewClient makes a client for "http://host:port", "unix:/path" or "", which
-// looks for the control socket of a director on this machine. Except for "", it
-// does not connect yet.
-func NewClient(server string) (*Client, error) {
-	c := &Client{Server: server, pause: 250 * time.Millisecond}
-	if server == "" {
-		path, others, err := find(Sockets())
-		if err != nil {
-			return nil, err
-		}
-		c.Server, c.Others = "unix:"+path, others
-	}
-	transport := &http.Transport{MaxIdleConns: 2, IdleConnTimeout: 10 * time.Second, ResponseHeaderTimeout: 0}
-	c.http = &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	if path, ok := strings.CutPrefix(c.Server, "unix:"); ok {
-		path = strings.TrimPrefix(path, "//") // unix:///path
-		if path == "" {
-			return nil, fmt.Errorf("server %q names no socket: write unix:/path/control.sock", c.Server)
-		}
-		if err := checkSocketPath(path); err != nil {
-			return nil, err
-		}
-		c.base = "http://divert"
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", path)
-		}
-		return c, nil
-	}
-	u, err := url.Parse(c.Server)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("server %q: %w", c.Server, err)
-	case u.Scheme == "https":
-		return nil, fmt.Errorf("server %q: https is not served until access control comes: use http:// on loopback, or unix:/path/control.sock", c.Server)
-	case u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
-		return nil, fmt.Errorf("server %q is neither http://host:port nor unix:/path/control.sock", c.Server)
-	}
-	c.base = "http://" + u.Host
-	transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
-	return c, nil
 }
 
 // Error is a director's "no" to a request that is not a command.

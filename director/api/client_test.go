@@ -26,7 +26,7 @@ func TestNewClient(t *testing.T) {
 		{"unix:///run/divert/control.sock", "http://divert", ""},
 		{"unix:control.sock", "http://divert", ""},
 		{"unix:", "", "names no socket"},
-		{"https://127.0.0.1:8053", "", "until access control"},
+		{"https://127.0.0.1:8053", "https://127.0.0.1:8053", ""},
 		{"127.0.0.1:8053", "", "server"},
 		{"http://127.0.0.1:8053/v1", "", "neither"},
 		{"/run/divert/control.sock", "", "neither"},

@@ -16,6 +16,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/core"
 )
 
@@ -78,14 +79,10 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error(), "")
 		return
 	}
-	user, err := peerUser(r.Context())
-	if err != nil {
-		fail(w, http.StatusForbidden, "who sends this command cannot be told: "+err.Error(), "")
-		return
-	}
-	c.Author = author(user, c.Author)
+	id := access.From(r.Context())
+	c.Label, c.Author, c.By = c.Author, id.Who, &id
 	s.log.Info("command received", slog.String("command", c.ID), slog.String("verb", string(c.Verb)),
-		slog.String("scope", c.Scope), slog.String("author", c.Author), slog.String("reason", c.Reason),
+		slog.String("scope", c.Scope), slog.String("author", c.Who()), slog.String("reason", c.Reason),
 		slog.Bool("dry_run", c.DryRun), slog.Bool("force", c.Force))
 	s.carryOut(w, r, wait, c.ID, func(ctx context.Context, progress func(Outcome)) (Outcome, error) {
 		return s.director.Do(ctx, c, progress)
@@ -240,15 +237,6 @@ func validID(id string) bool {
 		}
 	}
 	return true
-}
-
-// author is whom the audit log names: the system's user always, and the label
-// that the user gave beside it.
-func author(user, label string) string {
-	if label == "" || label == user {
-		return user
-	}
-	return user + " (" + label + ")"
 }
 
 // decodeStrict reads exactly one JSON object without unknown or doubled keys.

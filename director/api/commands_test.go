@@ -129,14 +129,15 @@ func TestAuthorIsThePeer(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent := f.sent()
-		if got := sent[len(sent)-1].Author; got != tc.want {
-			t.Errorf("label %q: got author %q, want %q", tc.label, got, tc.want)
+		got := sent[len(sent)-1]
+		if got.Author != "unix:"+name || got.Who() != "unix:"+tc.want || got.By == nil || got.By.Who != got.Author {
+			t.Errorf("label %q: got author %q, named %q, want %q", tc.label, got.Author, got.Who(), tc.want)
 		}
 	}
 	if _, err := c.Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.inits; len(got) != 1 || got[0] != name {
+	if got := f.inits; len(got) != 1 || got[0] != "unix:"+name {
 		t.Errorf("Init was told %q, want %q", got, name)
 	}
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -34,15 +33,17 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		event := append([]byte("event: status\ndata: "), data...)
-		if out.write(append(event, "\n\n"...)) != nil || !s.quiet(r.Context(), out, changed) {
+		if out.write(append(event, "\n\n"...)) != nil || !s.quiet(r, out, changed) {
 			return
 		}
 	}
 }
 
 // quiet waits for the next change, with comments as keep-alive. It is false
-// when the client or the server is gone.
-func (s *Server) quiet(ctx context.Context, out *stream, changed <-chan struct{}) bool {
+// when the client or the server is gone, or whoever asked may ask no more: a token may
+// be revoked, or a certificate expire, while he looks.
+func (s *Server) quiet(r *http.Request, out *stream, changed <-chan struct{}) bool {
+	ctx := r.Context()
 	tick := time.NewTicker(s.keepAlive)
 	defer tick.Stop()
 	gap := time.NewTimer(s.gap)
@@ -52,7 +53,7 @@ func (s *Server) quiet(ctx context.Context, out *stream, changed <-chan struct{}
 		case <-ctx.Done():
 			return false
 		case <-tick.C:
-			if out.write([]byte(": keep-alive\n\n")) != nil {
+			if !s.still(r) || out.write([]byte(": keep-alive\n\n")) != nil {
 				return false
 			}
 			continue
@@ -62,7 +63,7 @@ func (s *Server) quiet(ctx context.Context, out *stream, changed <-chan struct{}
 		case <-ctx.Done():
 			return false
 		case <-gap.C:
-			return true
+			return s.still(r)
 		}
 	}
 }

@@ -47,15 +47,8 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, what string, wait
 
 // asUser carries out what a person asks for.
 func (s *Server) asUser(w http.ResponseWriter, r *http.Request, what string, wait time.Duration, do func(context.Context) (Outcome, error)) {
-	user, err := peerUser(r.Context())
-	if err != nil {
-		fail(w, http.StatusForbidden, "who sends this command cannot be told: "+err.Error(), "")
-		return
-	}
-	s.log.Info("command received", slog.String("verb", what), slog.String("author", user))
-	s.carryOut(w, r, wait, "", func(ctx context.Context, _ func(Outcome)) (Outcome, error) {
-		return do(WithUser(ctx, user))
-	})
+	s.log.Info("command received", slog.String("verb", what), slog.String("author", User(r.Context())))
+	s.carryOut(w, r, wait, "", func(ctx context.Context, _ func(Outcome)) (Outcome, error) { return do(ctx) })
 }
 
 // keeper gives what the director can also do, or says that it cannot.

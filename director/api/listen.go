@@ -16,11 +16,11 @@ import (
 // and macOS, 108 on Linux).
 const maxSocketPath = 104
 
-// listenLoopback binds the read-only listener. Anything but loopback is
-// refused: who may read is not decided yet.
+// listenLoopback binds the listener that shows itself by no certificate. Anything but
+// loopback is refused: nothing would be kept from whoever listens on the way.
 func listenLoopback(listen string) (net.Listener, error) {
 	refused := func(why string) error {
-		return fmt.Errorf("api.listen %q is refused until access control comes: %s; listen on 127.0.0.1 or [::1], and reach it from elsewhere through `ssh -L`", listen, why)
+		return fmt.Errorf("api.listen %q is refused without TLS: %s; add api.tls with a certificate, or listen on 127.0.0.1 or [::1] and reach it from elsewhere through `ssh -L`", listen, why)
 	}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -50,9 +50,14 @@ func loopbackHost(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// listenSocket binds the control socket with mode 0600. A socket left behind by
-// a dead director is replaced; one that somebody answers on is not.
-func listenSocket(path string) (net.Listener, error) {
+// listenSocket binds the control socket with mode 0600, or 0666 where other users share
+// it. A socket left behind by a dead director is replaced; one that somebody answers on
+// is not.
+func listenSocket(path string, shared bool) (net.Listener, error) {
+	mode := os.FileMode(0o600)
+	if shared {
+		mode = 0o666
+	}
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
 	}
@@ -63,14 +68,14 @@ func listenSocket(path string) (net.Listener, error) {
 		// Linux gives the socket file the mode that its descriptor has when it is
 		// bound, so that there is no instant at which others may connect. Where a
 		// descriptor's mode cannot be set, the Chmod below must do.
-		return raw.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
+		return raw.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), uint32(mode)) })
 	}}
 	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on the control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("closing the control socket to others: %w", err), l.Close())
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("setting who may connect to the control socket: %w", err), l.Close())
 	}
 	return l, nil
 }

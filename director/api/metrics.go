@@ -9,6 +9,7 @@ import (
 // The values of the label "via".
 const (
 	viaTCP    = "tcp"
+	viaTLS    = "tls"
 	viaSocket = "socket"
 )
 

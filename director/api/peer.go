@@ -2,10 +2,11 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
-	"os/user"
-	"strconv"
+
+	"github.com/divertdns/divert/director/access"
 )
 
 type (
@@ -13,16 +14,18 @@ type (
 	userKey struct{}
 )
 
-// WithUser notes who asks, for Director.Init and Director.Recover, which take
-// no command that could name its author.
+// WithUser notes who asks, for what has no command that could name its author.
 func WithUser(ctx context.Context, user string) context.Context {
 	return context.WithValue(ctx, userKey{}, user)
 }
 
-// User is what WithUser noted, "" where nothing was.
+// User is who asks: what WithUser noted, or whom the server found out; "" where nobody
+// was.
 func User(ctx context.Context) string {
-	user, _ := ctx.Value(userKey{}).(string)
-	return user
+	if user, ok := ctx.Value(userKey{}).(string); ok {
+		return user
+	}
+	return access.From(ctx).Who
 }
 
 // withConn lets a handler ask the kernel who is at the other end.
@@ -35,35 +38,36 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 
 // listenerOf tells which listener a request came in by.
 func listenerOf(ctx context.Context) string {
-	if _, ok := ctx.Value(connKey{}).(*net.UnixConn); ok {
+	switch ctx.Value(connKey{}).(type) {
+	case *net.UnixConn:
 		return viaSocket
+	case *tls.Conn:
+		return viaTLS
+	default:
+		return viaTCP
 	}
-	return viaTCP
 }
 
-// peerUser names the operating system's user at the other end of a unix
-// socket, as the kernel vouches for it: the name, or "uid 1234" for one that
-// this machine has no name for.
-func peerUser(ctx context.Context) (string, error) {
-	conn, ok := ctx.Value(connKey{}).(*net.UnixConn)
+// errNoPeer says that the system does not tell who is at the other end of a socket.
+var errNoPeer = errors.New("who is at the other end of the socket cannot be told")
+
+// peerID asks the kernel for the user at the other end of a unix socket.
+func peerID(conn net.Conn) (uint32, error) {
+	c, ok := conn.(*net.UnixConn)
 	if !ok {
-		return "", errors.New("the request did not come over a unix socket")
+		return 0, errNoPeer
 	}
-	raw, err := conn.SyscallConn()
+	raw, err := c.SyscallConn()
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	var uid uint32
 	var credErr error
 	if err := raw.Control(func(fd uintptr) { uid, credErr = peerUID(int(fd)) }); err != nil {
-		return "", err
+		return 0, err
 	}
 	if credErr != nil {
-		return "", credErr
+		return 0, errors.Join(errNoPeer, credErr)
 	}
-	id := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(id); err == nil && u.Username != "" {
-		return u.Username, nil
-	}
-	return "uid " + id, nil
+	return uid, nil
 }

@@ -18,42 +18,54 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
 )
 
+// endpoint is what answers one method of a route, and what whoever asks must be allowed.
+type endpoint struct {
+	serve  http.HandlerFunc
+	action access.Action
+}
+
 // route maps methods to what answers them. There are no wildcards in paths, so
 // that a map is all the router needed, and every answer is JSON.
-type route map[string]http.HandlerFunc
+type route map[string]endpoint
 
 func (s *Server) table(registry *prometheus.Registry) map[string]route {
-	read := func(h http.HandlerFunc) route { return route{http.MethodGet: h, http.MethodHead: h} }
+	read := func(a access.Action, h http.HandlerFunc) route {
+		return route{http.MethodGet: {h, a}, http.MethodHead: {h, a}}
+	}
+	post := func(a access.Action, h http.HandlerFunc) route { return route{http.MethodPost: {h, a}} }
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
 		ErrorLog:            logged{s.log},
 	})
+	emergency := read(access.See, s.emergencies)
+	emergency[http.MethodPost] = endpoint{s.emergency, access.Word}
 	return map[string]route{
-		"/v1/status":        read(s.status),
-		"/v1/explain":       read(s.explain),
-		"/v1/spec":          read(s.spec),
-		"/v1/audit":         read(s.audit),
-		"/v1/events":        {http.MethodGet: s.events},
-		probePath:           {http.MethodPost: s.probe},
-		emergencyPath:       {http.MethodGet: s.emergencies, http.MethodHead: s.emergencies, http.MethodPost: s.emergency},
-		"/v1/commands":      {http.MethodPost: s.command},
-		"/v1/store/init":    {http.MethodPost: s.storeInit},
-		"/v1/store/recover": {http.MethodPost: s.storeRecover},
-		"/v1/store/migrate": {http.MethodPost: s.storeMigrate},
-		"/v1/store/check":   read(s.storeCheck),
-		"/v1/backup":        read(s.backup),
-		"/v1/restore":       {http.MethodPost: s.restore},
-		"/metrics":          read(metrics.ServeHTTP),
-		"/healthz":          read(s.healthz),
-		"/readyz":           read(s.readyz),
+		"/v1/status":        read(access.See, s.status),
+		"/v1/explain":       read(access.See, s.explain),
+		"/v1/spec":          read(access.See, s.spec),
+		"/v1/audit":         read(access.See, s.audit),
+		"/v1/events":        {http.MethodGet: {s.events, access.See}},
+		probePath:           post(access.Probe, s.probe),
+		emergencyPath:       emergency,
+		"/v1/commands":      post(access.Command, s.command),
+		"/v1/store/init":    post(access.Keep, s.storeInit),
+		"/v1/store/recover": post(access.Keep, s.storeRecover),
+		"/v1/store/migrate": post(access.Keep, s.storeMigrate),
+		"/v1/store/check":   read(access.Check, s.storeCheck),
+		"/v1/backup":        read(access.Backup, s.backup),
+		"/v1/restore":       post(access.Keep, s.restore),
+		"/metrics":          read(access.See, metrics.ServeHTTP),
+		"/healthz":          read(access.Open, s.healthz),
+		"/readyz":           read(access.Open, s.readyz),
 	}
 }
 
-// handler guards a listener, finds the route and counts.
+// handler guards a listener, finds out who asks and whether he may, and counts.
 func (s *Server) handler(via string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
@@ -77,7 +89,20 @@ func (s *Server) handler(via string) http.Handler {
 			fail(counted, http.StatusForbidden, refusal.Error, refusal.Remedy)
 			return
 		}
-		serve, allowed := route[r.Method]
+		end, allowed := route[r.Method]
+		var id access.Identity
+		if end.action != access.Open { // which no route is that is not there
+			var err error
+			if id, err = s.authenticate(via, r); err != nil {
+				h.Set("WWW-Authenticate", `Bearer realm="divert"`)
+				fail(counted, http.StatusUnauthorized, err.Error(), howToSay)
+				return
+			}
+		}
+		if refusal := s.readOnly(id, r); refusal != nil {
+			fail(counted, http.StatusForbidden, refusal.Error, refusal.Remedy)
+			return
+		}
 		switch {
 		case !known:
 			fail(counted, http.StatusNotFound, fmt.Sprintf("there is nothing at %q", r.URL.Path), "")
@@ -86,16 +111,22 @@ func (s *Server) handler(via string) http.Handler {
 			h.Set("Allow", methods)
 			fail(counted, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", path, methods, r.Method), "")
 		default:
-			serve(counted, r)
+			if ok, why := access.Allow(id, end.action); !ok {
+				fail(counted, http.StatusForbidden, why, core.MayRemedy)
+				return
+			}
+			end.serve(counted, r.WithContext(access.With(r.Context(), id)))
 		}
 	})
 }
 
-// guard refuses what a listener must not take. On TCP: changes, and requests
-// that a web page elsewhere made a browser send, by DNS rebinding (a foreign
-// Host) or straight across (a foreign Origin).
+// howToSay is what whoever is not known is told to do.
+const howToSay = "send a token (--token-file or DIVERT_TOKEN), or a client's certificate (--cert and --key) that the director's api.tls.clientCA has signed"
+
+// guard refuses requests that a web page elsewhere made a browser send, by DNS rebinding
+// (a foreign Host) or straight across (a foreign Origin).
 func (s *Server) guard(via string, r *http.Request) *failure {
-	if origin := r.Header.Get("Origin"); origin != "" && (via == viaSocket || !sameOrigin(origin, r.Host)) {
+	if origin := r.Header.Get("Origin"); origin != "" && (via == viaSocket || !sameOrigin(via, origin, r.Host)) {
 		return &failure{Error: fmt.Sprintf("requests from a page of %q are refused", origin)}
 	}
 	if via == viaSocket {
@@ -105,11 +136,26 @@ func (s *Server) guard(via string, r *http.Request) *failure {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if !loopbackHost(strings.ToLower(strings.Trim(host, "[]"))) {
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	switch {
+	case via == viaTLS && !s.ownName(host):
+		return &failure{
+			Error:  fmt.Sprintf("requests for host %q are refused", r.Host),
+			Remedy: "use a name or an address that the director's certificate is good for",
+		}
+	case via == viaTCP && !loopbackHost(host):
 		return &failure{
 			Error:  fmt.Sprintf("requests for host %q are refused", r.Host),
 			Remedy: "use the loopback address itself, such as http://127.0.0.1:8053",
 		}
+	}
+	return nil
+}
+
+// readOnly refuses changes of whoever asks on loopback without a credential.
+func (s *Server) readOnly(id access.Identity, r *http.Request) *failure {
+	if id.Method != access.Loopback {
+		return nil
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -119,14 +165,18 @@ func (s *Server) guard(via string, r *http.Request) *failure {
 		return nil // it changes nothing; see probe
 	}
 	return &failure{
-		Error:  "this listener is read only until access control comes",
+		Error:  "this listener is read only for whoever sends no token",
 		Remedy: fmt.Sprintf("send changes over the unix socket: --server unix:%s on the director's machine, as the user that runs it", s.socket),
 	}
 }
 
-func sameOrigin(origin, host string) bool {
+func sameOrigin(via, origin, host string) bool {
+	scheme := "http"
+	if via == viaTLS {
+		scheme = "https"
+	}
 	u, err := url.Parse(origin)
-	return err == nil && u.Scheme == "http" && strings.EqualFold(u.Host, host)
+	return err == nil && u.Scheme == scheme && strings.EqualFold(u.Host, host)
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/divertdns/divert/director/access"
+	"github.com/divertdns/divert/dnsserver/keypair"
 )
 
 // The limits of both listeners (C3). They are constants: nobody needs another
@@ -34,8 +38,12 @@ const (
 // Options is what a Server needs.
 type Options struct {
 	Director Director
-	Listen   string               // loopback TCP, read only; "" = none
-	Socket   string               // path of the unix socket, mode 0600: reads and changes; "" = none
+	Listen   string         // TCP; without TLS loopback alone, where whoever has no token reads; "" = none
+	TLS      TLSOptions     // of Listen
+	Socket   string         // path of the unix socket; mode 0600 unless users of the system are granted something; "" = none
+	Grants   []access.Grant // who may do what; this process's user and root may do all by the socket
+	// Bearers gives the tokens of the plan in force; nil: there are none.
+	Bearers  func() []access.Bearer
 	Registry *prometheus.Registry // shown at /metrics; the server adds its own; nil = a private one
 	Log      *slog.Logger         // nil = silent
 	Large    chan struct{}        // a slot for a command that is large, shared with what else takes much memory; nil = one of its own
@@ -45,6 +53,9 @@ type Options struct {
 type Server struct {
 	director Director
 	socket   string
+	grants   []access.Grant
+	bearers  func() []access.Bearer
+	files    *keypair.Files // nil: no TLS
 	log      *slog.Logger
 	metrics  *metrics
 	routes   map[string]route
@@ -61,6 +72,7 @@ type Server struct {
 	keepAlive time.Duration // between comments on a quiet event stream
 	gap       time.Duration // least time between two events of a stream
 	grace     time.Duration // what a command still has once its client is gone
+	look      time.Duration // between two looks at the certificate's files
 }
 
 // NewServer binds both listeners, so that a taken port or a foreign socket
@@ -70,13 +82,15 @@ func NewServer(o Options) (*Server, error) {
 		return nil, errors.New("api: no director to serve")
 	}
 	s := &Server{
-		director: o.Director, socket: o.Socket, log: o.Log,
-		streams:   map[string]chan struct{}{viaTCP: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams)},
+		director: o.Director, socket: o.Socket, log: o.Log, grants: o.Grants, bearers: o.Bearers,
+		streams: map[string]chan struct{}{
+			viaTCP: make(chan struct{}, maxStreams), viaTLS: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams),
+		},
 		probes:    make(chan struct{}, maxProbes),
 		commands:  make(chan struct{}, maxCommands),
 		looks:     make(chan struct{}, 1),
 		large:     o.Large,
-		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second,
+		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second, look: keypair.Tick,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -94,12 +108,12 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.routes = s.table(registry)
 	if o.Listen != "" {
-		if s.tcp, err = listenLoopback(o.Listen); err != nil {
+		if s.tcp, err = s.listen(o); err != nil {
 			return nil, err
 		}
 	}
 	if o.Socket != "" {
-		if s.unix, err = listenSocket(o.Socket); err != nil {
+		if s.unix, err = listenSocket(o.Socket, s.sharesSocket()); err != nil {
 			if s.tcp != nil {
 				err = errors.Join(err, s.tcp.Close())
 			}
@@ -121,16 +135,25 @@ func (s *Server) Addr() string {
 // of both listeners.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	tcp := viaTCP
+	if s.files != nil {
+		tcp = viaTLS
+		group.Go(func() error { s.files.Watch(ctx, s.look); return nil })
+	}
 	for _, l := range []struct {
 		listener net.Listener
 		via      string
-	}{{s.tcp, viaTCP}, {s.unix, viaSocket}} {
+	}{{s.tcp, tcp}, {s.vetted(s.unix), viaSocket}} {
 		if l.listener == nil {
 			continue
 		}
 		server := s.httpServer(ctx, l.via)
-		listener := newCapped(l.listener, maxConnections, s.metrics.connections.WithLabelValues(l.via))
-		server.ConnState = listener.state
+		capped := newCapped(l.listener, maxConnections, s.metrics.connections.WithLabelValues(l.via))
+		server.ConnState = capped.state
+		var listener net.Listener = capped
+		if l.via == viaTLS {
+			listener = tls.NewListener(capped, secured(s.files))
+		}
 		group.Go(func() error {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serving the API on %s: %w", l.listener.Addr(), err)
@@ -164,6 +187,7 @@ func (s *Server) httpServer(ctx context.Context, via string) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone: its limits are the ones above
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withConn,

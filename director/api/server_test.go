@@ -182,7 +182,7 @@ func TestListenRefusesOffLoopback(t *testing.T) {
 			_ = l.Close()
 			continue
 		}
-		if listen != "8053" && !strings.Contains(err.Error(), "until access control comes") {
+		if listen != "8053" && !strings.Contains(err.Error(), "refused without TLS") {
 			t.Errorf("%s: the refusal does not give the reason: %v", listen, err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestSocket(t *testing.T) {
 	path := filepath.Join(dir, SocketName)
 
 	t.Run("has mode 0600", func(t *testing.T) {
-		l, err := listenSocket(path)
+		l, err := listenSocket(path, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestSocket(t *testing.T) {
 		if got := info.Mode().Perm(); got != 0o600 {
 			t.Errorf("got mode %o, want 600", got)
 		}
-		if _, err := listenSocket(path); err == nil || !strings.Contains(err.Error(), "another process answers") {
+		if _, err := listenSocket(path, false); err == nil || !strings.Contains(err.Error(), "another process answers") {
 			t.Errorf("a live socket was taken over: %v", err)
 		}
 	})
@@ -221,7 +221,7 @@ func TestSocket(t *testing.T) {
 		}
 		l.SetUnlinkOnClose(false)
 		_ = l.Close()
-		again, err := listenSocket(path)
+		again, err := listenSocket(path, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,7 +231,7 @@ func TestSocket(t *testing.T) {
 		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := listenSocket(path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+		if _, err := listenSocket(path, false); err == nil || !strings.Contains(err.Error(), "not a socket") {
 			t.Errorf("got %v, want a refusal", err)
 		}
 		if data, _ := os.ReadFile(path); string(data) != "mine" {
@@ -240,7 +240,7 @@ func TestSocket(t *testing.T) {
 	})
 	t.Run("a long path is explained", func(t *testing.T) {
 		long := filepath.Join(dir, strings.Repeat("x", 100), SocketName)
-		if _, err := listenSocket(long); err == nil || !strings.Contains(err.Error(), "104") {
+		if _, err := listenSocket(long, false); err == nil || !strings.Contains(err.Error(), "104") {
 			t.Errorf("got %v, want the limit named", err)
 		}
 		if _, err := NewClient("unix:" + long); err == nil || !strings.Contains(err.Error(), "104") {
