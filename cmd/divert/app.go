@@ -43,6 +43,7 @@ type app struct {
 
 	// Flags of every command.
 	server string
+	trust  api.Credentials
 	output string
 
 	begun bool // the command line was understood
@@ -220,8 +221,9 @@ authoritatively for the hostnames of services. This one binary is a director
 and to change what the directors do.
 
 A command asks the director on this machine, through its control socket, unless
---server or DIVERT_SERVER names another: unix:/path/control.sock, which reads
-and changes, or http://127.0.0.1:8053, which only reads.
+--server or DIVERT_SERVER names another: unix:/path/control.sock, or
+https://d1.example.net:8053 where who asks shows a certificate (--cert) and the
+director's is signed by --ca. http://127.0.0.1:8053 reads.
 
 Exit codes: 0 done; 1 refused or not found; 2 usage; 3 not complete in time.
 With -o json standard output has only JSON: what was asked for, or what became
@@ -243,10 +245,15 @@ of it, or the code, the error and its remedy.`,
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.server, "server", a.env("DIVERT_SERVER"), "director to ask: unix:`PATH` or http://HOST:PORT (default: DIVERT_SERVER, else the director on this machine)")
+	flags.StringVar(&a.server, "server", a.env("DIVERT_SERVER"), "director to ask: unix:`PATH` or https://HOST:PORT (default: DIVERT_SERVER, else the director on this machine)")
+	flags.StringVar(&a.trust.CA, "ca", a.env("DIVERT_CA"), "`FILE` of who signs the directors' certificates (default: DIVERT_CA, else the system's)")
+	flags.StringVar(&a.trust.Cert, "cert", a.env("DIVERT_CERT"), "`FILE` of the certificate to show to https://… (default: DIVERT_CERT)")
+	flags.StringVar(&a.trust.Key, "key", a.env("DIVERT_KEY"), "`FILE` of its key (default: DIVERT_KEY, else that of --cert)")
 	flags.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text or json")
 	// The environment may hold what help should not print.
-	flags.Lookup("server").DefValue = ""
+	for _, name := range []string{"server", "ca", "cert", "key"} {
+		flags.Lookup(name).DefValue = ""
+	}
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
 		&cobra.Group{ID: groupSpec, Title: "Say what the fleet is:"},
@@ -341,7 +348,7 @@ func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 
 // client finds the director to ask.
 func (a *app) client() (*api.Client, error) {
-	c, err := api.NewClient(a.server)
+	c, err := api.NewClientWith(a.server, a.trust)
 	if err != nil {
 		return nil, err
 	}
@@ -355,7 +362,7 @@ func (a *app) client() (*api.Client, error) {
 // changer finds the director that is to change something: there must be no
 // doubt which fleet that is.
 func (a *app) changer() (*api.Client, error) {
-	c, err := api.NewClient(a.server)
+	c, err := api.NewClientWith(a.server, a.trust)
 	if err != nil {
 		return nil, err
 	}

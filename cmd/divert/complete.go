@@ -35,7 +35,7 @@ func (a *app) completeOperators(c *cobra.Command, args []string, typed string) (
 
 func (a *app) completeBy(ask func(context.Context, *api.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(c *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		client, err := api.NewClient(a.server)
+		client, err := api.NewClientWith(a.server, a.trust)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -114,8 +114,8 @@ func TestDrainCommandAsSent(t *testing.T) {
 		t.Fatalf("got exit %d: %s", code, term.stderr.String())
 	}
 	got := f.sent()[0]
-	if !strings.HasSuffix(got.Author, " (ada)") && got.Author != "ada" {
-		t.Errorf("got author %q, want the label of sudo's user", got.Author)
+	if got.Label != "ada" {
+		t.Errorf("got label %q, want that of sudo's user", got.Label)
 	}
 	got.Author = ""
 	want := core.Command{ID: "mine", Verb: core.Drain, Scope: "cluster/fra", Reason: "INC-1", For: 2 * time.Hour, LastResort: true}
