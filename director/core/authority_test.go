@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,9 +90,7 @@ func TestEveryVerb(t *testing.T) {
 				if err := json.Unmarshal([]byte(change), &more); err != nil {
 					t.Fatal(err)
 				}
-				for k, v := range more {
-					tree["spec"].(map[string]any)[k] = v
-				}
+				maps.Copy(tree["spec"].(map[string]any), more)
 				text, err := json.Marshal(tree)
 				if err != nil {
 					t.Fatal(err)
