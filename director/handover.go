@@ -81,9 +81,17 @@ type handover struct {
 // listen makes the socket. That it cannot be made is no reason not to direct.
 func (h *handover) listen() {
 	_ = os.Remove(h.path) // the data folder is locked: nobody else listens there
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: h.path, Net: "unixpacket"})
+	// As of the control socket, its descriptor has the mode before it is bound: there is
+	// no instant at which others may connect, whatever the folder's mode is.
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
+	}}
+	made, err := config.Listen(context.Background(), "unixpacket", h.path)
+	l, _ := made.(*net.UnixListener)
 	if err == nil {
-		err = os.Chmod(h.path, 0o600)
+		if err = os.Chmod(h.path, 0o600); err != nil {
+			_ = made.Close()
+		}
 	}
 	if err != nil {
 		h.log.Warn("this director cannot be replaced while it runs", slog.Any("err", err))

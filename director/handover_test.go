@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -176,4 +177,18 @@ func tableOf(t *answer.Table) *atomic.Pointer[answer.Table] {
 	p := new(atomic.Pointer[answer.Table])
 	p.Store(t)
 	return p
+}
+
+// The socket that hands over a director's doors is its user's alone.
+func TestHandoverSocketIsClosed(t *testing.T) {
+	h := &handover{path: filepath.Join(t.TempDir(), handoverSocket), log: slog.New(slog.DiscardHandler)}
+	h.listen()
+	if h.socket == nil {
+		t.Fatal("it does not listen")
+	}
+	defer h.socket.Close()
+	info, err := os.Lstat(h.path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got mode %v, %v; want 0600", info.Mode(), err)
+	}
 }

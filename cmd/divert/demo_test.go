@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/divertdns/divert/director/api"
 )
@@ -109,5 +113,42 @@ func TestNoDemo(t *testing.T) {
 	code := term.run(t.Context(), []string{"demo", "cut", "fra"})
 	if got := term.stderr.String(); code != exitRefused || !strings.Contains(got, "no demo of yours") || !strings.Contains(got, "`/opt/divert demo`") {
 		t.Errorf("got exit %d: %s", code, got)
+	}
+}
+
+// C3: whoever knocks at the demo's door and says nothing is let go, and those who wait
+// get in.
+func TestDemoDoorIsBounded(t *testing.T) {
+	t.Parallel()
+	path, l := door(t, shortDir(t, demoDir))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- (&demoDoor{listener: l, unlink: func() {}}).run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	for range doorConnections + 2 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "POST /ping HTTP/1.1\r\nHost: demo\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(answer, "200") {
+		t.Errorf("got %q, %v", answer, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/divertdns/divert/chaos/local"
@@ -25,6 +26,9 @@ const doorName = "demo.sock"
 
 // demoDir is how the folder of a demo's fleet begins.
 const demoDir = "divert-demo-"
+
+// doorConnections is how many may knock at once (C3); others wait.
+const doorConnections = 16
 
 // demoDoor answers at the door, which lies in the fleet's folder. Links to it
 // and to the first director's socket lie where the CLI looks.
@@ -121,10 +125,13 @@ func (d *demoDoor) run(ctx context.Context) error {
 			}
 		})
 	}
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	s := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 10 * time.Second,
+		MaxHeaderBytes: 16 << 10,
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := s.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(netutil.LimitListener(d.listener, doorConnections)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -28,6 +28,9 @@ Off loopback it takes only mutual TLS: https with --ca, --cert and --key.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.Log = a.logger(slog.LevelInfo)
 			outliveLog()
+			if err := etcd.LimitConnections(); err != nil {
+				o.Log.Warn("connections are limited by the files of this process alone", slog.Any("err", err))
+			}
 			return etcd.Serve(c.Context(), o)
 		},
 	}

@@ -80,7 +80,9 @@ func (n *Node) redial(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		now := time.Now()
-		for key, l := range n.wanted(lines) {
+		wanted := n.wanted(lines)
+		n.transport.know(n.places(lines))
+		for key, l := range wanted {
 			if l.busy || now.Before(l.next) || n.reached(l) {
 				continue
 			}
@@ -103,6 +105,27 @@ func (n *Node) redial(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// places lists the addresses that directors are known to have, as what has a
+// connection to offer may come from.
+func (n *Node) places(lines map[string]*line) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	add := func(addr string) {
+		if a, err := netip.ParseAddrPort(addr); err == nil {
+			out[a.Addr().Unmap().WithZone("")] = true
+		}
+	}
+	for _, l := range lines {
+		add(l.addr)
+		for _, addr := range l.resolved {
+			add(addr)
+		}
+	}
+	for _, m := range n.Members() {
+		add(m.Addr)
+	}
+	return out
 }
 
 // wanted brings the lines up to date with the settings and the roster.

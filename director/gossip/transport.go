@@ -18,7 +18,9 @@ const (
 	maxStream   = 2 << 20 // octets read from one TCP connection
 	maxInbound  = 64      // TCP connections accepted at one time
 	maxFromOne  = 16      // of them from one address
+	maxStranger = 32      // of them from addresses that no registered director or member is known to have
 	streamGrace = 10 * time.Second
+	streamLife  = 15 * time.Second // of an inbound connection as a whole, whatever deadlines memberlist sets
 
 	sendPatience = 5 * time.Millisecond // of a datagram, for room in the socket's buffer
 )
@@ -43,6 +45,7 @@ type transport struct {
 
 	mu      sync.Mutex
 	inbound map[netip.Addr]int
+	known   map[netip.Addr]bool   // of registered directors and members; redial tells
 	open    map[net.Conn]struct{} // every connection, in and out, so that a stop ends them
 }
 
@@ -197,15 +200,27 @@ func (t *transport) release(c net.Conn, from netip.Addr) {
 	}
 }
 
+// know says where directors are known to be: whoever is elsewhere leaves half of the
+// places to them, so that nobody without the key can keep them from one another.
+func (t *transport) know(addrs map[netip.Addr]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known = addrs
+}
+
 // admit counts a connection in, unless there are too many.
 func (t *transport) admit(c net.Conn, from netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	total := 0
-	for _, n := range t.inbound {
+	total, strangers := 0, 0
+	for addr, n := range t.inbound {
 		total += n
+		if !t.known[addr] {
+			strangers += n
+		}
 	}
-	if t.ctx.Err() != nil || total >= maxInbound || t.inbound[from] >= maxFromOne {
+	switch {
+	case t.ctx.Err() != nil, total >= maxInbound, t.inbound[from] >= maxFromOne, !t.known[from] && strangers >= maxStranger:
 		return false
 	}
 	t.inbound[from]++
@@ -235,7 +250,10 @@ func (t *transport) accept() {
 			_ = conn.Close()
 			continue
 		}
-		s := &streamConn{Conn: conn, left: maxStream, metrics: t.metrics, closed: func() { t.release(conn, from) }}
+		// memberlist gives an inbound connection three seconds to be read and as long to
+		// be written; this holds even where it would not.
+		end := time.AfterFunc(streamLife, func() { _ = conn.Close() })
+		s := &streamConn{Conn: conn, left: maxStream, metrics: t.metrics, closed: func() { end.Stop(); t.release(conn, from) }}
 		select {
 		case t.streams <- s:
 		case <-t.ctx.Done():

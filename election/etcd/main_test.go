@@ -44,6 +44,9 @@ func playEtcd() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if err := LimitConnections(); err != nil {
+		return err
+	}
 	return Serve(ctx, ServerOptions{
 		Data: *data, Listen: *listen, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Ready: func(string) { writePid(*data) },

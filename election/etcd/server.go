@@ -32,6 +32,13 @@ const (
 	// startPatience is how long a server may take to become ready before that
 	// is worth a line. It is no limit: a large log takes its time.
 	startPatience = 20 * time.Second
+	// maxStreams is how many calls and watches one connection may have under way: a
+	// director has some dozens. etcd itself has no bound.
+	maxStreams = 1024
+	// keepAlive is after how long without a word a client is asked whether it is there;
+	// one that is not gives its connection back twenty seconds later. etcd asks after two
+	// hours.
+	keepAlive = time.Minute
 )
 
 // ServerOptions say how Serve runs.
@@ -142,6 +149,8 @@ func configure(data string, u *url.URL, o ServerOptions, ending *atomic.Bool) *e
 	cfg.BackendBatchInterval = time.Second
 	cfg.MaxWalFiles = 2
 	cfg.MaxSnapFiles = 2
+	cfg.MaxConcurrentStreams = maxStreams
+	cfg.GRPCKeepAliveInterval = keepAlive
 	cfg.EnableGRPCGateway = false // a second door, with a client of its own
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(o.Log, ending))
 	cfg.LogLevel = "error" // etcd asks it for what its gRPC library may say
