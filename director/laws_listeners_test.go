@@ -22,7 +22,7 @@ type listens struct {
 // until it has its row here, and its tests.
 func listeners() map[string]listens {
 	dns := []string{"dnsserver:TestIdleConnections", "dnsserver:TestSlowLoris", "dnsserver:TestStreamFlood", "dnsserver:TestStreamLimits", "dnsserver:TestTLSLimits"}
-	api := []string{"director/api:TestIdleConnections", "director/api:TestSlowLoris", "director/api:TestFloods", "director/api:TestConnectionCap", "director/api:TestHeaderLimit"}
+	api := []string{"director/api:TestIdleConnections", "director/api:TestSlowLoris", "director/api:TestFloods", "director/api:TestHalfHandshakes", "director/api:TestConnectionCap", "director/api:TestHeaderLimit"}
 	gossip := []string{"director/gossip:TestConnectionCap", "director/gossip:TestStrangersLeavePlaces", "director/gossip:TestStreamBounds", "director/gossip:TestJunkIsCounted", "director/gossip:TestInboxIsBounded"}
 	etcd := []string{"election/etcd:TestConnectionCap", "election/etcd:TestServeMutualTLS", "election/etcd:TestListenRefused"}
 	handover := []string{"director:TestReplaceTooSlow", "director:TestHandoverSocketIsClosed"}
@@ -39,6 +39,7 @@ func listeners() map[string]listens {
 		"director/api/listen.go Listen": {
 			"128 connections a listener, who waits longest without a whole request goes, a quarter for one address off loopback; 5 s for a header of 16 KiB or a handshake, 20 s for a body of 64 MiB and for a write, 30 s idle; 1 s for a body nobody asked for", api,
 		},
+		"director/api/secure.go Listen":      {"the same, by TLS 1.3", api},
 		"director/api/server.go http.Server": {"the same", api},
 		"director/gossip/transport.go ListenTCP": {
 			"64 connections, 16 of one address, 32 of addresses where no director is known; 3 s to be read, 3 s to be written, 15 s in all; 2 MiB", gossip,

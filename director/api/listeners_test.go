@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/divertdns/divert/director/access"
 )
 
 // descriptors skips a test where a process may not have so many open files.
@@ -188,5 +190,35 @@ func TestFloods(t *testing.T) {
 				t.Errorf("%d octets were taken, want %d at most", taken, tc.most)
 			}
 		})
+	}
+}
+
+// C3: who stops in the middle of a TLS handshake, or sends an octet of it at a time, is
+// let go as one without a header is, and keeps nobody out meanwhile.
+func TestHalfHandshakes(t *testing.T) {
+	t.Parallel()
+	f := serveSecure(t, nil, grant(t, "cert:alice", access.Viewer))
+	half := []byte{22, 3, 1, 2, 0, 1}
+	for range 3 * maxConnections {
+		if _, err := dial(t, "tcp", f.Addr()).Write(half); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	resp, err := f.http(t, f.ca.client(t, f.dir, "alice")).Get(f.base + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if took := time.Since(began); took > headerTimeout-time.Second {
+		t.Errorf("an honest client waited %v", took)
+	}
+	slow := dial(t, "tcp", f.Addr())
+	if _, err := slow.Write(half); err != nil {
+		t.Fatal(err)
+	}
+	go trickle(slow, "\x01", 100*time.Millisecond)
+	if took := ended(t, slow); took > headerTimeout+4*time.Second {
+		t.Errorf("a slow handshake was let go after %v, want %v", took, headerTimeout)
 	}
 }
