@@ -87,6 +87,7 @@ type Director struct {
 	words     *emergencies
 	resolver  *resolve.Resolver
 	history   *history // nil: the settings want none, or nothing can be written
+	sealer    *sealer  // nil: nothing can be written
 	api       *api.Server
 	changes   *broadcast
 	exchange  *exchange
@@ -222,6 +223,7 @@ func (d *Director) setup() error {
 	d.softs.ask = d.softs.sources.ask
 	d.loads = d.newLoads(shown)
 	d.history = d.newHistory()
+	d.sealer = d.newSealer()
 	if err := d.lastGood(); err != nil {
 		return err
 	}
@@ -368,6 +370,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("loads", d.loads.run)
 	run("emergencies", d.words.run)
 	run("history", d.history.run)
+	run("audit log", d.sealer.run)
 	d.loop.wakeup.up()
 	d.log.Info("director started", slog.String("name", d.settings.Name), slog.String("version", d.opts.Version),
 		slog.Any("dns", d.dns.Addrs()), slog.String("gossip", d.links.Addr().String()), slog.String("api", d.api.Addr()), slog.String("data", d.settings.DataDir),

@@ -66,6 +66,8 @@ func (l *loop) message(m gossip.Message) {
 		l.loads(m)
 	case kindEmergency, kindEmergencies:
 		l.words(m)
+	case kindAuditHead, kindAuditWant, kindAuditRecords:
+		l.sealed(m)
 	default:
 		l.drop("kind")
 	}

@@ -100,6 +100,7 @@ func (d *Director) status() api.Status {
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
 	d.softs.describe(&out)
+	d.sealer.describe(&out)
 	if alert := d.history.alert(); alert != "" {
 		out.Alerts = append(out.Alerts, alert)
 	}

@@ -16,6 +16,9 @@ const (
 	kindLoad         uint8 = 11 // how busy the sites are, as far as its author knows; each 10 s
 	kindEmergency    uint8 = 12 // an operator's word while the store is away
 	kindEmergencies  uint8 = 13 // which of them a director holds, each 2 s where there are operators
+	kindAuditHead    uint8 = 20 // signed head of the sealed audit log, each 10 s and when it is new
+	kindAuditWant    uint8 = 21 // send me your sealed records from a place on
+	kindAuditRecords uint8 = 22 // those records
 )
 
 // kinds names the kinds for gossip's metrics.
@@ -25,5 +28,6 @@ func kinds() map[uint8]string {
 		kindPlanWant: "plan_want", kindPlan: "plan", kindChunkWant: "chunk_want", kindChunk: "chunk",
 		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen", kindLoad: "load",
 		kindEmergency: "emergency", kindEmergencies: "emergencies",
+		kindAuditHead: "audit_head", kindAuditWant: "audit_want", kindAuditRecords: "audit_records",
 	}
 }

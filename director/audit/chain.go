@@ -61,15 +61,17 @@ type Chain struct {
 	next  int64
 }
 
+// Clone is a chain that goes its own way.
+func (c *Chain) Clone() *Chain {
+	return &Chain{last: c.last, plans: slices.Clone(c.plans), next: c.next}
+}
+
 // Last is the last record; nil: there was none.
 func (c *Chain) Last() *plan.Audit { return c.last }
 
 // Add takes the next record in, and says what is odd about it: one finding at most.
 func (c *Chain) Add(a *plan.Audit) *Finding {
-	f := c.judge(a)
-	if f != nil {
-		f.Record, f.Revision = c.next, a.GetRevision()
-	}
+	f := c.Judge(a)
 	c.next++
 	c.last = a
 	if h, err := hashOf(a.GetPlan()); err == nil {
@@ -92,6 +94,15 @@ func hashOf(raw []byte) (h plan.Hash, err error) {
 		return h, errors.New("no hash")
 	}
 	return plan.Hash(raw), nil
+}
+
+// Judge says what Add would, and takes nothing in.
+func (c *Chain) Judge(a *plan.Audit) *Finding {
+	f := c.judge(a)
+	if f != nil {
+		f.Record, f.Revision = c.next, a.GetRevision()
+	}
+	return f
 }
 
 func (c *Chain) judge(a *plan.Audit) *Finding {

@@ -142,16 +142,6 @@ func (w *Witness) Said() (out []Said, alike int) {
 	return out, alike
 }
 
-// Most is the longest log that anybody has and this director does not, and whose.
-func (w *Witness) Most(size int64) (director string) {
-	for _, name := range slices.Sorted(maps.Keys(w.peers)) {
-		if n := w.peers[name].now.Size; n > size {
-			director, size = name, n
-		}
-	}
-	return director
-}
-
 // MaxWitness bounds what Encode gives, in octets.
 const MaxWitness = 1 << 20
 

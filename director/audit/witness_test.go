@@ -79,13 +79,7 @@ func TestWitness(t *testing.T) {
 	}
 	var w Witness
 	w.Hear("d2", long.signed(t, "d2", 2))
-	if got := w.Most(300); got != "d2" {
-		t.Errorf("who has more: got %q", got)
-	}
-	if got := w.Most(310); got != "" {
-		t.Errorf("who has more than all: got %q", got)
-	}
-	if w.Keep(nil); w.Most(0) != "" {
+	if w.Keep(nil); len(w.Encode()) > len("{}") {
 		t.Error("a director that left is remembered")
 	}
 }
