@@ -47,6 +47,7 @@ type commander struct {
 	log      *slog.Logger
 	now      func() time.Time
 	loads    func() *core.Loads
+	rings    func() map[string]core.KeyRing  // what directors that are heard say of their gossip keys
 	readers  func() map[string]uint32        // what directors that gossip can read of plans
 	prepared *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
 
@@ -123,6 +124,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	if cmd.Paced || cmd.Verb == core.Step {
 		s.Acks, s.Fresh = c.gates(ctx, base.spec, base.sealed.Plan, cmd.Scope)
+	}
+	if cmd.Verb == core.KeyStep {
+		s.Rings = c.rings()
 	}
 	if cmd.Verb == core.GoOn {
 		s.Seen = c.seen(ctx)

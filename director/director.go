@@ -85,6 +85,8 @@ type Director struct {
 	softs     *softs
 	loads     *loads
 	words     *emergencies
+	secrets   [][]byte // gossip keys as they were at the start
+	keys      *keyring
 	resolver  *resolve.Resolver
 	history   *history // nil: the settings want none, or nothing can be written
 	sealer    *sealer  // nil: nothing can be written
@@ -212,6 +214,9 @@ func (d *Director) setup() error {
 	d.controls = &controls{points: s.Controls, source: s.Probe.Source, peers: d.mirror.seen, log: d.log, change: d.changes.tell}
 	d.loop.abstains = d.controls.abstains
 	d.words = d.newEmergencies()
+	if err := d.openKeyring(shown); err != nil {
+		return err
+	}
 	d.steward = &steward{
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, seen: d.seen, urgent: d.words.due, log: d.log,
 	}
@@ -288,10 +293,9 @@ func (d *Director) openStore() error {
 // loopback port of the kernel's choice.
 func (d *Director) openGossip() error {
 	g := d.settings.Gossip
-	var secret []byte
 	if g.KeyFile != "" {
 		var err error
-		if secret, err = gossip.LoadSecret(g.KeyFile); err != nil && d.mute == nil {
+		if d.secrets, err = gossip.LoadSecrets(g.KeyFile); err != nil && d.mute == nil {
 			return err
 		}
 	}
@@ -301,7 +305,7 @@ func (d *Director) openGossip() error {
 	}
 	node, err := gossip.New(gossip.Options{
 		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,
-		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secret: secret,
+		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secrets: d.secrets,
 		State: d.exchange, Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
 		Log: d.log, Registerer: d.registry,
 	})
@@ -369,6 +373,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("soft probes", d.softs.run)
 	run("loads", d.loads.run)
 	run("emergencies", d.words.run)
+	run("gossip keys", d.keys.run)
 	run("history", d.history.run)
 	run("audit log", d.sealer.run)
 	d.loop.wakeup.up()

@@ -24,6 +24,12 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	}
 	start := time.Now()
 	d.fill(&cmd)
+	if cmd.Verb == core.KeyRotate {
+		var err error
+		if cmd.KeyTurn, err = d.keys.propose(cmd.DryRun); err != nil {
+			return refused(cmd.ID, err), nil
+		}
+	}
 	var urgent []string // an undrain leaves these alone
 	if cmd.Verb == core.Undrain && !cmd.DryRun {
 		urgent = d.urgentDrains(ctx, cmd.Scope)

@@ -103,11 +103,11 @@ func cookieKey(s spec.Settings) ([]byte, error) {
 	if s.Gossip.KeyFile == "" {
 		return nil, nil
 	}
-	secret, err := gossip.LoadSecret(s.Gossip.KeyFile)
+	secrets, err := gossip.LoadSecrets(s.Gossip.KeyFile)
 	if err != nil {
 		return nil, err
 	}
-	key, err := hkdf.Key(sha256.New, secret, nil, "divert dns cookies", sha256.Size)
+	key, err := hkdf.Key(sha256.New, secrets[0], nil, "divert dns cookies", sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("deriving the key of DNS cookies: %w", err)
 	}

@@ -68,6 +68,8 @@ func (l *loop) message(m gossip.Message) {
 		l.words(m)
 	case kindAuditHead, kindAuditWant, kindAuditRecords:
 		l.sealed(m)
+	case kindKeyRing, kindKey:
+		l.keys(m)
 	default:
 		l.drop("kind")
 	}

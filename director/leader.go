@@ -104,6 +104,9 @@ func (s *steward) duties(ctx context.Context, term election.Term) {
 	} else {
 		s.memo = core.Memo{}
 	}
+	if cur.sealed.Plan.GetGossipKey().GetTurn() != nil {
+		state.Rings = s.commander.rings()
+	}
 	if len(cur.sealed.Plan.GetOperators()) > 0 {
 		state.Emergencies = s.urgent(ctx)
 	}

@@ -16,6 +16,7 @@ type links interface {
 	outbox
 	Run(ctx context.Context) error
 	SendReliable(to string, kind uint8, payload []byte) error
+	Rekey(secrets [][]byte) error
 	Members() []gossip.Member
 	Claimed(name string) gossip.Meta
 	Answered() map[string]bool
@@ -36,6 +37,7 @@ func (mute) SendReliable(string, uint8, []byte) error           { return errMute
 func (mute) Alarms() map[string]string                          { return nil }
 func (mute) Refresh()                                           {}
 func (mute) Run(context.Context) error                          { return nil }
+func (mute) Rekey([][]byte) error                               { return errMute }
 func (mute) Members() []gossip.Member                           { return nil }
 func (mute) Claimed(string) gossip.Meta                         { return gossip.Meta{} }
 func (mute) Answered() map[string]bool                          { return nil }

@@ -97,6 +97,7 @@ func (d *Director) status() api.Status {
 	d.describePaces(ctx, &out, f)
 	d.describeEmergencies(ctx, &out, f)
 	d.describeRollout(ctx, &out, f)
+	d.keys.describe(&out, f.sealed.Plan)
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)
 	d.softs.describe(&out)

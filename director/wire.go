@@ -19,6 +19,8 @@ const (
 	kindAuditHead    uint8 = 20 // signed head of the sealed audit log, each 10 s and when it is new
 	kindAuditWant    uint8 = 21 // send me your sealed records from a place on
 	kindAuditRecords uint8 = 22 // those records
+	kindKeyRing      uint8 = 30 // fingerprints of the gossip keys that a director holds, each 2 s
+	kindKey          uint8 = 31 // the next gossip key, sealed to one process of one director
 )
 
 // kinds names the kinds for gossip's metrics.
@@ -29,5 +31,6 @@ func kinds() map[uint8]string {
 		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen", kindLoad: "load",
 		kindEmergency: "emergency", kindEmergencies: "emergencies",
 		kindAuditHead: "audit_head", kindAuditWant: "audit_want", kindAuditRecords: "audit_records",
+		kindKeyRing: "key_ring", kindKey: "key",
 	}
 }

@@ -26,13 +26,15 @@ func (f *Fleet) SettingsFile(i int) string {
 	return filepath.Join(f.opts.Dir, Name(i), "director.yaml")
 }
 
+// GossipKeyFile gives the i-th director's own copy of the gossip key.
+func (f *Fleet) GossipKeyFile(i int) string {
+	return filepath.Join(f.opts.Dir, Name(i), "gossip.key")
+}
+
 // layOut writes every file that the fleet's processes read.
 func (f *Fleet) layOut() error {
 	var key [32]byte
 	if _, err := rand.Read(key[:]); err != nil {
-		return err
-	}
-	if err := write(filepath.Join(f.opts.Dir, "gossip.key"), base64.StdEncoding.EncodeToString(key[:])+"\n"); err != nil {
 		return err
 	}
 	var servers []netip.Addr
@@ -57,6 +59,9 @@ func (f *Fleet) layOut() error {
 			return err
 		}
 		if err := write(f.SettingsFile(i), f.settings(i, Name(i))); err != nil {
+			return err
+		}
+		if err := write(f.GossipKeyFile(i), base64.StdEncoding.EncodeToString(key[:])+"\n"); err != nil {
 			return err
 		}
 	}
@@ -140,7 +145,7 @@ probe: {source: %s, allow: ["127.0.0.0/8"], kubeconfigs: %s}
 resolvers: [%q]
 spec: [%s]
 `, name, i, f.data(i), net.JoinHostPort(host, port), also, f.Director(i), gossipPort, f.gossip(i), strings.Join(join, ", "),
-		filepath.Join(f.opts.Dir, "gossip.key"), f.etcdOf(i), f.opts.API(i), f.Director(i), f.opts.Kubeconfigs, cmp.Or(f.opts.Resolver, f.Resolver().String()), f.SpecDir(i))
+		f.GossipKeyFile(i), f.etcdOf(i), f.opts.API(i), f.Director(i), f.opts.Kubeconfigs, cmp.Or(f.opts.Resolver, f.Resolver().String()), f.SpecDir(i))
 }
 
 func (f *Fleet) certFile() string { return filepath.Join(f.opts.Dir, "server.crt") }

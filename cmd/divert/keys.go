@@ -23,10 +23,12 @@ func (a *app) keysCommand() *cobra.Command {
 		Use:     "keys",
 		GroupID: groupChange,
 		Short:   "See and change whose keys count",
-		Long: `Keys that people hold, and what they count for. Those of the directors themselves
-are in ` + "`divert director list`" + `.`,
-		Example: `  divert keys operator list`,
-	}, group(&cobra.Command{
+		Long: `Keys that people hold, and what they count for; and the key that all directors
+gossip under. Those of the directors themselves are in ` + "`divert director list`" + `.`,
+		Example: `  divert keys operator list
+  divert keys status
+  divert keys rotate --reason "d4 was removed"`,
+	}, a.keysRotate(), a.keysStatus(), group(&cobra.Command{
 		Use:   "operator",
 		Short: "Keys that may drain while the store is away",
 		Long: `An operator is a person, or a team on call, whose key signs emergency drains:

@@ -134,6 +134,7 @@ type Status struct {
 	Overrides  []Override      `json:"overrides,omitempty"`
 	Interlocks []core.Standing `json:"interlocks,omitempty"` // by name
 	Rollout    *Rollout        `json:"rollout,omitempty"`    // under way, or stopped by the leader
+	GossipKey  *GossipKey      `json:"gossipKey,omitempty"`  // none where directors gossip without one
 	Pending    []spec.Change   `json:"pending,omitempty"`    // folder changes that wait for a person (S19)
 	Problems   []string        `json:"problems,omitempty"`
 	Alerts     []string        `json:"alerts,omitempty"`

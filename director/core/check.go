@@ -66,6 +66,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkOperators(p); err != nil {
 		return err
 	}
+	if err := checkKey(p); err != nil {
+		return err
+	}
 	if cur == nil || cur.Identity == next.Identity {
 		return nil
 	}
@@ -88,6 +91,9 @@ func Check(cur, next *plan.Sealed) error {
 		return err
 	}
 	if err := checkSteps(cur.Plan, p); err != nil {
+		return err
+	}
+	if err := checkTurn(cur.Plan, p); err != nil {
 		return err
 	}
 	return checkSuccession(cur.Plan, p)

@@ -43,6 +43,9 @@ const (
 	OperatorAdd    Verb = "operator-add"
 	OperatorRemove Verb = "operator-remove"
 	Settle         Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
+	KeyRotate      Verb = "gossip-rotate"    // a new gossip key, in phases
+	KeyBack        Verb = "gossip-back"      // the old one, while nobody has removed it
+	KeyStep        Verb = "gossip-step"      // the leader's own: the next phase
 )
 
 // Command is a wish to change the plan. ID is made by whoever utters it;
@@ -70,6 +73,7 @@ type Command struct {
 	Director *Director  `json:"director,omitempty"` // director-*
 	Operator *Operator  `json:"operator,omitempty"` // operator-*
 	Settling *Settling  `json:"-"`                  // emergency-settle
+	KeyTurn  *KeyTurn   `json:"-"`                  // gossip-rotate: the director's that takes it; no part of the wish
 
 	// Label is what a person called himself beside the Author, and By what he may do; nil:
 	// no person utters it. A server fills them in.
@@ -159,6 +163,9 @@ type State struct {
 	// Seen is what the director that decides knows of the others: the leader ends a
 	// rollout by it.
 	Seen map[string]Seen
+	// Rings is what the directors that are heard now say of their gossip keys; nil: it is
+	// not to be looked at.
+	Rings map[string]KeyRing
 	// Readers is what each director that gossips now can read of plans, as it says itself; 0:
 	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
 	// those of the leader's own that follow from what people did.

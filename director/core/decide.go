@@ -92,6 +92,12 @@ func Decide(s State, c Command) (Change, error) {
 		err = w.removeOperator()
 	case Settle:
 		err = w.settle()
+	case KeyRotate:
+		err = w.rotate()
+	case KeyBack:
+		err = w.rotateBack()
+	case KeyStep:
+		w.keyStep()
 	case Revert:
 		err = w.revert()
 	case GoOn:

@@ -33,6 +33,9 @@ func Due(s State) []Command {
 		out = append(out, *c)
 	}
 	out = append(append(out, settlingDue(s)...), steps(s)...)
+	if c := turnDue(s); c != nil {
+		out = append(out, *c)
+	}
 	if d := listed(s); d != nil {
 		out = append(out, Command{
 			ID: id("enrol-" + d.Name), Verb: DirectorJoin, Author: SpecAuthor, Reason: "listed in Fleet.directors", Director: d,

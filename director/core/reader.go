@@ -15,6 +15,8 @@ func (w *work) reader() uint32 { return max(minReader(w.set, w.next), w.tried())
 // fleet is upgraded, the old read along until something new is written.
 func minReader(set *spec.Set, p *plan.Plan) uint32 {
 	switch {
+	case p.GetGossipKey().GetTurn() != nil:
+		return plan.ReaderFleet
 	case len(p.GetOperators()) > 0:
 		return plan.ReaderOperators
 	case set.NeedsSpill() || len(p.GetSpill().GetPools()) > 0 || len(p.GetSpill().GetTrips()) > 0:

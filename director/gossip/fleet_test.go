@@ -123,7 +123,7 @@ func start(t *testing.T, f *fleet, id Identity, change func(*Options)) *peer {
 	t.Helper()
 	p := &peer{meta: Meta{Site: "site-" + id.Name}}
 	opts := Options{
-		Identity: id, Listen: "127.0.0.1:0", Secret: f.secret,
+		Identity: id, Listen: "127.0.0.1:0", Secrets: secretsOf(f.secret),
 		Fleet: func() string {
 			f.mu.Lock()
 			defer f.mu.Unlock()

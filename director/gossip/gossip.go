@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +39,10 @@ type Options struct {
 	Listen    string   // ip:port; port 0 takes any
 	Advertise string   // ip:port; default: what is listened on
 	Join      []string // host:port, redialled for ever
-	Secret    []byte   // 16, 24 or 32 octets; may be empty on loopback only
+	// Secrets are the fleet's gossip keys, each of 16, 24 or 32 octets: what is sent goes
+	// under the first, what comes is taken under any. None, on loopback only: nothing is
+	// encrypted, and Rekey cannot change that. They are two while a key is turned over.
+	Secrets [][]byte
 
 	Fleet func() string                       // fleet ID, "" before a plan is known
 	Keys  func(name string) ed25519.PublicKey // the roster's key of a director, nil for none
@@ -88,6 +90,8 @@ type Node struct {
 	claims    *claims
 	answered  *answered
 	absent    *absent
+	ring      *memberlist.Keyring // nil: nothing is encrypted; changed by Rekey alone
+	rekeying  sync.Mutex
 }
 
 // New checks the options and binds the sockets, so that what is wrong shows
@@ -168,7 +172,10 @@ func (n *Node) prepare() error {
 		return err
 	}
 	n.transport.advertise = adv
-	if err = checkSecret(n.opts.Secret, n.transport.bound, adv); err != nil {
+	if err = checkSecrets(n.opts.Secrets, n.transport.bound, adv); err != nil {
+		return err
+	}
+	if n.ring, err = newRing(n.opts.Secrets); err != nil {
 		return err
 	}
 	var random [4]byte
@@ -194,7 +201,7 @@ func (n *Node) configure(c *memberlist.Config) {
 	d := &delegate{node: n}
 	c.Name = n.opts.Name
 	c.Label = label
-	c.SecretKey = slices.Clone(n.opts.Secret)
+	c.Keyring = n.ring
 	c.Transport = n.transport
 	c.BindPort = int(n.transport.bound.Port())
 	c.AdvertiseAddr, c.AdvertisePort = n.transport.advertise.Addr().String(), int(n.transport.advertise.Port())

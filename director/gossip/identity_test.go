@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"bytes"
-	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,35 +138,4 @@ func flipBase64(c byte) byte {
 		return 'B'
 	}
 	return 'A'
-}
-
-func TestLoadSecret(t *testing.T) {
-	key := []byte("0123456789abcdef0123456789abcdef")
-	tests := []struct {
-		name string
-		file string
-		want int
-	}{
-		{"16 octets", string(key[:16]), 16},
-		{"24 octets", string(key[:24]), 24},
-		{"32 octets", string(key), 32},
-		{"base64 line", base64.StdEncoding.EncodeToString(key) + "\n", 32},
-		{"empty", "", 0},
-		{"a password", "secret\n", 0},
-		{"base64 of 20 octets", base64.StdEncoding.EncodeToString(key[:20]), 0},
-		{"far too long", strings.Repeat("A", 1<<16), 0},
-	}
-	for _, tc := range tests {
-		path := filepath.Join(t.TempDir(), "gossip.key")
-		if err := os.WriteFile(path, []byte(tc.file), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := LoadSecret(path)
-		if len(got) != tc.want || (err == nil) != (tc.want > 0) {
-			t.Errorf("%s: got %d octets, %v, want %d", tc.name, len(got), err, tc.want)
-		}
-	}
-	if _, err := LoadSecret(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("a missing file gave a key")
-	}
 }

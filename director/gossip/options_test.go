@@ -17,7 +17,8 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"no key off loopback", func(o *Options) { o.Listen = "0.0.0.0:0"; o.Advertise = "192.0.2.1:7946" }, "needs a key: make one with"},
 		{"advertising off loopback without key", func(o *Options) { o.Advertise = "192.0.2.1:7946" }, "needs a key"},
-		{"short key", func(o *Options) { o.Secret = make([]byte, 15) }, "16, 24 or 32"},
+		{"short key", func(o *Options) { o.Secrets = [][]byte{make([]byte, 15)} }, "16, 24 or 32"},
+		{"three keys", func(o *Options) { o.Secrets = make([][]byte, 3) }, "2 at most"},
 		{"listen is a name", func(o *Options) { o.Listen = "example.org:7946" }, "is not ip:port"},
 		{"advertise is a name", func(o *Options) { o.Advertise = "example.org:7946" }, "is not ip:port"},
 		{"join without port", func(o *Options) { o.Join = []string{"example.org"} }, "is not host:port"},

@@ -19,20 +19,21 @@ const Format = 1
 
 // Reader is the newest content of plans that this code reads: a plan names in
 // MinReader what it takes.
-const Reader = ReaderOperators
+const Reader = ReaderFleet
 
 // What a plan may take of its readers. One that knows less would refuse the spec, or,
 // of what came with ReaderProbes, read it as something else; told by MinReader it says
 // that it is too old.
 const (
 	ReaderFirst      = 1
-	ReaderHostnames  = 2 // endpoints that are hostnames
-	ReaderProbes     = 3 // probes besides http and tcp, how they are combined, what clusters are reached through, and how sites return
-	ReaderPaced      = 4 // drains in steps
-	ReaderRollout    = 5 // a spec that some directors try first
-	ReaderInterlocks = 6 // interlocks in the spec: one who passed over them would commit what they forbid
-	ReaderSpill      = 7 // what sites shed since they are too busy
-	ReaderOperators  = 8 // operators: one who knows none would go on answering with what they drain
+	ReaderHostnames  = 2  // endpoints that are hostnames
+	ReaderProbes     = 3  // probes besides http and tcp, how they are combined, what clusters are reached through, and how sites return
+	ReaderPaced      = 4  // drains in steps
+	ReaderRollout    = 5  // a spec that some directors try first
+	ReaderInterlocks = 6  // interlocks in the spec: one who passed over them would commit what they forbid
+	ReaderSpill      = 7  // what sites shed since they are too busy
+	ReaderOperators  = 8  // operators: one who knows none would go on answering with what they drain
+	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it
 )
 
 // Hash is the SHA-256 of a payload as it was written.

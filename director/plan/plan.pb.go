@@ -27,6 +27,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type KeyTurn_Phase int32
+
+const (
+	KeyTurn_UNKNOWN KeyTurn_Phase = 0
+	KeyTurn_ADD     KeyTurn_Phase = 1 // all hold both, and send under `from`
+	KeyTurn_USE     KeyTurn_Phase = 2 // all send under `to`, and still take `from`
+	KeyTurn_REMOVE  KeyTurn_Phase = 3 // all hold `to` alone
+)
+
+// Enum value maps for KeyTurn_Phase.
+var (
+	KeyTurn_Phase_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "ADD",
+		2: "USE",
+		3: "REMOVE",
+	}
+	KeyTurn_Phase_value = map[string]int32{
+		"UNKNOWN": 0,
+		"ADD":     1,
+		"USE":     2,
+		"REMOVE":  3,
+	}
+)
+
+func (x KeyTurn_Phase) Enum() *KeyTurn_Phase {
+	p := new(KeyTurn_Phase)
+	*p = x
+	return p
+}
+
+func (x KeyTurn_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeyTurn_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_director_plan_plan_proto_enumTypes[0].Descriptor()
+}
+
+func (KeyTurn_Phase) Type() protoreflect.EnumType {
+	return &file_director_plan_plan_proto_enumTypes[0]
+}
+
+func (x KeyTurn_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeyTurn_Phase.Descriptor instead.
+func (KeyTurn_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{3, 0}
+}
+
 type Director_Standing int32
 
 const (
@@ -60,11 +112,11 @@ func (x Director_Standing) String() string {
 }
 
 func (Director_Standing) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[0].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[1].Descriptor()
 }
 
 func (Director_Standing) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[0]
+	return &file_director_plan_plan_proto_enumTypes[1]
 }
 
 func (x Director_Standing) Number() protoreflect.EnumNumber {
@@ -73,7 +125,7 @@ func (x Director_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Director_Standing.Descriptor instead.
 func (Director_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{2, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Override_Kind int32
@@ -112,11 +164,11 @@ func (x Override_Kind) String() string {
 }
 
 func (Override_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[1].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[2].Descriptor()
 }
 
 func (Override_Kind) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[1]
+	return &file_director_plan_plan_proto_enumTypes[2]
 }
 
 func (x Override_Kind) Number() protoreflect.EnumNumber {
@@ -125,7 +177,7 @@ func (x Override_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Override_Kind.Descriptor instead.
 func (Override_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{3, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Pace_State int32
@@ -173,11 +225,11 @@ func (x Pace_State) String() string {
 }
 
 func (Pace_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[2].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[3].Descriptor()
 }
 
 func (Pace_State) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[2]
+	return &file_director_plan_plan_proto_enumTypes[3]
 }
 
 func (x Pace_State) Number() protoreflect.EnumNumber {
@@ -186,7 +238,7 @@ func (x Pace_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Pace_State.Descriptor instead.
 func (Pace_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type Rollout_State int32
@@ -222,11 +274,11 @@ func (x Rollout_State) String() string {
 }
 
 func (Rollout_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[3].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[4].Descriptor()
 }
 
 func (Rollout_State) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[3]
+	return &file_director_plan_plan_proto_enumTypes[4]
 }
 
 func (x Rollout_State) Number() protoreflect.EnumNumber {
@@ -235,7 +287,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -344,13 +396,14 @@ type Plan struct {
 	Roster        []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
 	Overrides     []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
 	Spec          *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
-	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`         // ordered by name
-	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`     // the last one that began; none once it went on or a person ended it
-	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`   // the spec before this one: what `divert revert` goes back to
-	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"` // whose word counts while the store is away, ordered by name
-	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`         // what the load of the sites came to; none where nothing can be too much
-	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`   // of gates (kind Interlock), ordered by name; one that is not here is off
-	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`         // how drains in steps went, the last used last; bounded
+	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                          // ordered by name
+	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                      // the last one that began; none once it went on or a person ended it
+	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                    // the spec before this one: what `divert revert` goes back to
+	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                  // whose word counts while the store is away, ordered by name
+	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                          // what the load of the sites came to; none where nothing can be too much
+	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                    // of gates (kind Interlock), ordered by name; one that is not here is off
+	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                          // how drains in steps went, the last used last; bounded
+	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"` // which key the fleet gossips under; none until the first turn-over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +557,186 @@ func (x *Plan) GetPaces() []*PaceHistory {
 	return nil
 }
 
+func (x *Plan) GetGossipKey() *GossipKey {
+	if x != nil {
+		return x.GossipKey
+	}
+	return nil
+}
+
+// GossipKey says by its fingerprint which key the fleet gossips under. The key itself is
+// in no plan.
+type GossipKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Current       string                 `protobuf:"bytes,1,opt,name=current,proto3" json:"current,omitempty"` // fingerprint, as core.Fingerprint writes it; none until a turn-over is complete
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	Turn          *KeyTurn               `protobuf:"bytes,3,opt,name=turn,proto3" json:"turn,omitempty"` // under way
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipKey) Reset() {
+	*x = GossipKey{}
+	mi := &file_director_plan_plan_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipKey) ProtoMessage() {}
+
+func (x *GossipKey) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipKey.ProtoReflect.Descriptor instead.
+func (*GossipKey) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GossipKey) GetCurrent() string {
+	if x != nil {
+		return x.Current
+	}
+	return ""
+}
+
+func (x *GossipKey) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GossipKey) GetTurn() *KeyTurn {
+	if x != nil {
+		return x.Turn
+	}
+	return nil
+}
+
+// KeyTurn is one turn-over from a gossip key to the next: added by all, then used by all,
+// then the old one removed by all. Each phase waits until every registered director has
+// said that it has done the one before.
+type KeyTurn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // the command's ID
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // fingerprints
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Phase         KeyTurn_Phase          `protobuf:"varint,4,opt,name=phase,proto3,enum=divert.plan.v1.KeyTurn_Phase" json:"phase,omitempty"`
+	Back          bool                   `protobuf:"varint,5,opt,name=back,proto3" json:"back,omitempty"` // a person took it back: from and to were exchanged
+	Author        string                 `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"`
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`        // when the phase began
+	Revision      uint64                 `protobuf:"varint,9,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought the phase: what directors say of it names it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyTurn) Reset() {
+	*x = KeyTurn{}
+	mi := &file_director_plan_plan_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyTurn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyTurn) ProtoMessage() {}
+
+func (x *KeyTurn) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyTurn.ProtoReflect.Descriptor instead.
+func (*KeyTurn) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeyTurn) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *KeyTurn) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *KeyTurn) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *KeyTurn) GetPhase() KeyTurn_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return KeyTurn_UNKNOWN
+}
+
+func (x *KeyTurn) GetBack() bool {
+	if x != nil {
+		return x.Back
+	}
+	return false
+}
+
+func (x *KeyTurn) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *KeyTurn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *KeyTurn) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *KeyTurn) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Director is one entry of the roster. A removed one is kept, so that its name
 // comes back only by approval.
 type Director struct {
@@ -519,7 +752,7 @@ type Director struct {
 
 func (x *Director) Reset() {
 	*x = Director{}
-	mi := &file_director_plan_plan_proto_msgTypes[2]
+	mi := &file_director_plan_plan_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +764,7 @@ func (x *Director) String() string {
 func (*Director) ProtoMessage() {}
 
 func (x *Director) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[2]
+	mi := &file_director_plan_plan_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +777,7 @@ func (x *Director) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Director.ProtoReflect.Descriptor instead.
 func (*Director) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{2}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Director) GetName() string {
@@ -603,7 +836,7 @@ type Override struct {
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_director_plan_plan_proto_msgTypes[3]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +848,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[3]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +861,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{3}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Override) GetId() string {
@@ -736,7 +969,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +981,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +994,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Pace) GetSteps() []uint32 {
@@ -854,7 +1087,7 @@ type PaceHistory struct {
 
 func (x *PaceHistory) Reset() {
 	*x = PaceHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1099,7 @@ func (x *PaceHistory) String() string {
 func (*PaceHistory) ProtoMessage() {}
 
 func (x *PaceHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1112,7 @@ func (x *PaceHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
 func (*PaceHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PaceHistory) GetScope() string {
@@ -920,7 +1153,7 @@ type StepHistory struct {
 
 func (x *StepHistory) Reset() {
 	*x = StepHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1165,7 @@ func (x *StepHistory) String() string {
 func (*StepHistory) ProtoMessage() {}
 
 func (x *StepHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1178,7 @@ func (x *StepHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
 func (*StepHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StepHistory) GetKeep() uint32 {
@@ -977,7 +1210,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1222,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1235,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Switch) GetName() string {
@@ -1061,7 +1294,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1306,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1319,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -1129,7 +1362,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1374,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1387,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Trip) GetSite() string {
@@ -1193,7 +1426,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1438,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1451,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pool) GetScope() string {
@@ -1274,7 +1507,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1519,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1532,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Operator) GetName() string {
@@ -1372,7 +1605,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1617,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1630,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Settled) GetId() string {
@@ -1450,7 +1683,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1695,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1708,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Emergency) GetId() string {
@@ -1576,7 +1809,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1821,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1834,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -1660,7 +1893,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1905,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1918,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Rollout) GetId() string {
@@ -1776,7 +2009,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +2021,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +2034,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -1835,7 +2068,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2080,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2093,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -1884,7 +2117,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2129,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2142,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Object) GetKind() string {
@@ -1966,7 +2199,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2211,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2224,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Applied) GetDirector() string {
@@ -2028,7 +2261,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2273,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2286,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -2149,7 +2382,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2394,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2407,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetId() string {
@@ -2241,7 +2474,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2486,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2499,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ack) GetDirector() string {
@@ -2323,7 +2556,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xd0\x05\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\x8a\x06\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2343,7 +2576,29 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\toperators\x18\x0e \x03(\v2\x18.divert.plan.v1.OperatorR\toperators\x12+\n" +
 	"\x05spill\x18\x0f \x01(\v2\x15.divert.plan.v1.SpillR\x05spill\x122\n" +
 	"\bswitches\x18\x10 \x03(\v2\x16.divert.plan.v1.SwitchR\bswitches\x121\n" +
-	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\"\xcd\x01\n" +
+	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x128\n" +
+	"\n" +
+	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\"\x84\x01\n" +
+	"\tGossipKey\x12\x18\n" +
+	"\acurrent\x18\x01 \x01(\tR\acurrent\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
+	"\x04turn\x18\x03 \x01(\v2\x17.divert.plan.v1.KeyTurnR\x04turn\"\xb8\x02\n" +
+	"\aKeyTurn\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x123\n" +
+	"\x05phase\x18\x04 \x01(\x0e2\x1d.divert.plan.v1.KeyTurn.PhaseR\x05phase\x12\x12\n" +
+	"\x04back\x18\x05 \x01(\bR\x04back\x12\x16\n" +
+	"\x06author\x18\x06 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\t \x01(\x04R\brevision\"2\n" +
+	"\x05Phase\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\a\n" +
+	"\x03ADD\x10\x01\x12\a\n" +
+	"\x03USE\x10\x02\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x03\"\xcd\x01\n" +
 	"\bDirector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x10\n" +
@@ -2537,86 +2792,94 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 	return file_director_plan_plan_proto_rawDescData
 }
 
-var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_director_plan_plan_proto_goTypes = []any{
-	(Director_Standing)(0),        // 0: divert.plan.v1.Director.Standing
-	(Override_Kind)(0),            // 1: divert.plan.v1.Override.Kind
-	(Pace_State)(0),               // 2: divert.plan.v1.Pace.State
-	(Rollout_State)(0),            // 3: divert.plan.v1.Rollout.State
-	(*Envelope)(nil),              // 4: divert.plan.v1.Envelope
-	(*Plan)(nil),                  // 5: divert.plan.v1.Plan
-	(*Director)(nil),              // 6: divert.plan.v1.Director
-	(*Override)(nil),              // 7: divert.plan.v1.Override
-	(*Pace)(nil),                  // 8: divert.plan.v1.Pace
-	(*PaceHistory)(nil),           // 9: divert.plan.v1.PaceHistory
-	(*StepHistory)(nil),           // 10: divert.plan.v1.StepHistory
-	(*Switch)(nil),                // 11: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 12: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 13: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 14: divert.plan.v1.Pool
-	(*Operator)(nil),              // 15: divert.plan.v1.Operator
-	(*Settled)(nil),               // 16: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 17: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 18: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 19: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 20: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 21: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 22: divert.plan.v1.Object
-	(*Applied)(nil),               // 23: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 24: divert.plan.v1.Audit
-	(*Result)(nil),                // 25: divert.plan.v1.Result
-	(*Ack)(nil),                   // 26: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
+	(Director_Standing)(0),        // 1: divert.plan.v1.Director.Standing
+	(Override_Kind)(0),            // 2: divert.plan.v1.Override.Kind
+	(Pace_State)(0),               // 3: divert.plan.v1.Pace.State
+	(Rollout_State)(0),            // 4: divert.plan.v1.Rollout.State
+	(*Envelope)(nil),              // 5: divert.plan.v1.Envelope
+	(*Plan)(nil),                  // 6: divert.plan.v1.Plan
+	(*GossipKey)(nil),             // 7: divert.plan.v1.GossipKey
+	(*KeyTurn)(nil),               // 8: divert.plan.v1.KeyTurn
+	(*Director)(nil),              // 9: divert.plan.v1.Director
+	(*Override)(nil),              // 10: divert.plan.v1.Override
+	(*Pace)(nil),                  // 11: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 12: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 13: divert.plan.v1.StepHistory
+	(*Switch)(nil),                // 14: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 15: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 16: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 17: divert.plan.v1.Pool
+	(*Operator)(nil),              // 18: divert.plan.v1.Operator
+	(*Settled)(nil),               // 19: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 20: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 21: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 22: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 23: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 24: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 25: divert.plan.v1.Object
+	(*Applied)(nil),               // 26: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 27: divert.plan.v1.Audit
+	(*Result)(nil),                // 28: divert.plan.v1.Result
+	(*Ack)(nil),                   // 29: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	27, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	6,  // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	7,  // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	18, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	20, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	19, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	18, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	15, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	12, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	11, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
-	9,  // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	0,  // 11: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	1,  // 12: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	27, // 13: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	27, // 14: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	8,  // 15: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	28, // 16: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	27, // 17: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	27, // 18: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	2,  // 19: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	28, // 20: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	10, // 21: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	27, // 22: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	27, // 23: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	14, // 24: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	13, // 25: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	27, // 26: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	27, // 27: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	16, // 28: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	27, // 29: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	27, // 30: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	28, // 31: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	18, // 32: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	27, // 33: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	27, // 34: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	3,  // 35: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	22, // 36: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	23, // 37: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	27, // 38: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	27, // 39: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	27, // 40: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	30, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	9,  // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	10, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	21, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	23, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	22, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	21, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	18, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	15, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	14, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	12, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	7,  // 11: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	30, // 12: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	8,  // 13: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 14: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	30, // 15: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	1,  // 16: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	2,  // 17: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	30, // 18: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	30, // 19: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	11, // 20: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	31, // 21: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	30, // 22: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	30, // 23: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	3,  // 24: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	31, // 25: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	13, // 26: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	30, // 27: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	30, // 28: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	17, // 29: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	16, // 30: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	30, // 31: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	30, // 32: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	19, // 33: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	30, // 34: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	30, // 35: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	31, // 36: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	21, // 37: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	30, // 38: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	30, // 39: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	4,  // 40: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	25, // 41: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	26, // 42: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	30, // 43: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	30, // 44: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	30, // 45: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -2629,8 +2892,8 @@ func file_director_plan_plan_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   23,
+			NumEnums:      5,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,286 @@
+package core
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/divertdns/divert/director/plan"
+)
+
+// fingerprintSize is how many octets of a sum name a key: far more than chance needs.
+const fingerprintSize = 16
+
+// Fingerprint names a gossip key without giving it away, as long as it was drawn and not
+// thought up.
+func Fingerprint(secret []byte) string {
+	sum := sha256.Sum256(append([]byte("divert gossip key\x00"), secret...))
+	return hex.EncodeToString(sum[:fingerprintSize])
+}
+
+// ParseFingerprint tells whether a text is one.
+func ParseFingerprint(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == fingerprintSize && hex.EncodeToString(raw) == s
+}
+
+// KeyTurn is what the director that takes a gossip-rotate knows of keys: the fingerprint
+// of the one that it uses, and of the one that it has drawn.
+type KeyTurn struct{ From, To string }
+
+// KeyRing is what a director says of its gossip keys.
+type KeyRing struct {
+	Keys    []string // fingerprints: the one that it sends under first
+	Turn    uint64   // plan revision of the phase that it has done, on its disk too; 0: none
+	Trouble string   // why it cannot do the phase
+}
+
+// Turned is the ring that a phase asks of a director that has one; held is false where it
+// has not got the key that is turned to, and nothing is to be changed then.
+func Turned(t *plan.KeyTurn, ring []string) (want []string, held bool) {
+	from := slices.Contains(ring, t.GetFrom())
+	switch held = slices.Contains(ring, t.GetTo()); {
+	case !held:
+		return ring, false
+	case t.GetPhase() == plan.KeyTurn_REMOVE:
+		return []string{t.GetTo()}, true
+	case t.GetPhase() == plan.KeyTurn_USE && from:
+		return []string{t.GetTo(), t.GetFrom()}, true
+	case t.GetPhase() == plan.KeyTurn_USE:
+		return []string{t.GetTo()}, true
+	case t.GetPhase() == plan.KeyTurn_ADD && from:
+		return []string{t.GetFrom(), t.GetTo()}, true
+	default: // it never had the old one, or a phase of a later version
+		return ring, true
+	}
+}
+
+// Abides tells whether a ring is what a phase asks for.
+func Abides(t *plan.KeyTurn, ring []string) bool {
+	want, held := Turned(t, ring)
+	return held && slices.Equal(want, ring)
+}
+
+// TurnWaits lists who has not done the phase of a turn-over yet, each with the reason.
+func TurnWaits(p *plan.Plan, rings map[string]KeyRing) []TurnWait {
+	t := p.GetGossipKey().GetTurn()
+	if t == nil {
+		return nil
+	}
+	var out []TurnWait
+	for _, d := range p.Active() {
+		r, heard := rings[d.GetName()]
+		why := ""
+		switch {
+		case len(d.GetKey()) == 0:
+			why = "has not joined yet"
+		case !heard:
+			why = "is not heard"
+		case r.Trouble != "":
+			why = r.Trouble
+		case !slices.Contains(r.Keys, t.GetTo()):
+			why = "has not got the key " + short(t.GetTo()) + " yet"
+		case r.Turn != t.GetRevision() || !Abides(t, r.Keys):
+			why = "has not done it yet"
+		default:
+			continue
+		}
+		out = append(out, TurnWait{Director: d.GetName(), Why: why})
+	}
+	slices.SortFunc(out, func(a, b TurnWait) int { return cmp.Compare(a.Director, b.Director) })
+	return out
+}
+
+// TurnWait is a director that a turn-over waits for.
+type TurnWait struct {
+	Director string `json:"director"`
+	Why      string `json:"why"`
+}
+
+// short cuts a fingerprint for people.
+func short(fingerprint string) string { return fingerprint[:min(8, len(fingerprint))] }
+
+// rotate begins a turn-over: everybody is to hold the new key beside the old one.
+func (w *work) rotate() error {
+	k := w.next.GetGossipKey()
+	switch c := w.c.KeyTurn; {
+	case w.c.Reason == "":
+		return &Refusal{Reason: "turning a key over needs a reason", Remedy: "give --reason, such as --reason \"d4 was removed\""}
+	case k.GetTurn() != nil:
+		return &Refusal{
+			Reason: fmt.Sprintf("a turn-over of the gossip key is under way since %s: %s", k.GetTurn().GetSince().AsTime().Format(time.RFC3339), phaseText(k.GetTurn())),
+			Remedy: "`divert keys status` shows whom it waits for; `divert keys rotate --back` takes it back",
+		}
+	case c == nil || !ParseFingerprint(c.From):
+		return &Refusal{Reason: "this director gossips without a key, so there is none to turn over", Remedy: "make one with `openssl rand -base64 32 > gossip.key`, name it as gossip.keyFile at every director, and start them anew"}
+	case k.GetCurrent() != "" && k.GetCurrent() != c.From:
+		return &Refusal{
+			Reason: fmt.Sprintf("this director's gossip key is %s, and the fleet's is %s", short(c.From), short(k.GetCurrent())),
+			Remedy: "copy the key file of another director to this one, where it is read again without a restart",
+		}
+	case !w.c.DryRun && (!ParseFingerprint(c.To) || c.From == c.To):
+		return fmt.Errorf("no new key was drawn")
+	default:
+		if k == nil {
+			k = &plan.GossipKey{}
+			w.next.GossipKey = k
+		}
+		k.Turn = &plan.KeyTurn{Id: w.c.ID, From: c.From, To: c.To, Author: w.c.Author, Reason: w.c.Reason}
+		w.phase(plan.KeyTurn_ADD)
+		w.what = "turn the gossip key over from " + short(c.From) + " to " + short(c.To)
+		w.done = fmt.Sprintf("the gossip key %s is to be turned over: every director adds %s, then uses it, then removes the old one", short(c.From), short(c.To))
+		if w.c.DryRun {
+			w.done = fmt.Sprintf("the gossip key %s would be turned over: every director adds a new one, then uses it, then removes the old one", short(c.From))
+		}
+		return nil
+	}
+}
+
+// rotateBack takes a turn-over back while nobody has removed the old key: all go on with
+// that, and remove the new one.
+func (w *work) rotateBack() error {
+	t := w.next.GetGossipKey().GetTurn()
+	switch {
+	case t == nil:
+		return &Refusal{Reason: "no turn-over of the gossip key is under way"}
+	case w.c.Reason == "":
+		return &Refusal{Reason: "taking a turn-over back needs a reason", Remedy: "give --reason"}
+	case t.GetBack():
+		w.noop, w.done = true, "it is being taken back already"
+		return nil
+	case t.GetPhase() == plan.KeyTurn_REMOVE:
+		return &Refusal{
+			Reason: "some directors have removed the old key already, so there is no way back",
+			Remedy: "let it come to its end (`divert keys status` shows whom it waits for), then turn the key over again",
+		}
+	}
+	t.From, t.To, t.Back = t.GetTo(), t.GetFrom(), true
+	if t.GetPhase() == plan.KeyTurn_ADD { // nobody sends under the new one yet
+		w.phase(plan.KeyTurn_REMOVE)
+	} else {
+		w.phase(plan.KeyTurn_USE)
+	}
+	w.what = "take the turn-over of the gossip key back, to " + short(t.GetTo())
+	w.done = "the turn-over is taken back: every director goes on with the gossip key " + short(t.GetTo()) + " and removes " + short(t.GetFrom())
+	return nil
+}
+
+// phase begins a phase of the turn-over.
+func (w *work) phase(p plan.KeyTurn_Phase) {
+	t := w.next.GetGossipKey().GetTurn()
+	t.Phase, t.Revision, t.Since = p, w.next.GetRevision(), timestamppb.New(w.s.Now)
+}
+
+// turnID is the ID of the leader's next write of a turn-over: it follows from what is
+// done, so that two leaders cannot do it twice (S4).
+func turnID(t *plan.KeyTurn) string {
+	return fmt.Sprintf("step-key-%d", t.GetRevision())
+}
+
+// turnDue gives the next write of a turn-over, once every registered director has done the
+// phase; nil: nothing is due.
+func turnDue(s State) *Command {
+	t := s.Plan.Plan.GetGossipKey().GetTurn()
+	if t == nil || s.Rings == nil || len(TurnWaits(s.Plan.Plan, s.Rings)) > 0 {
+		return nil
+	}
+	return &Command{ID: turnID(t), Verb: KeyStep, Author: "director " + s.Me, Reason: t.GetReason()}
+}
+
+// keyStep writes what comes next of a turn-over.
+func (w *work) keyStep() {
+	k := w.next.GetGossipKey()
+	t := k.GetTurn()
+	if t == nil || turnID(t) != w.c.ID {
+		w.noop, w.done = true, "done already"
+		return
+	}
+	if waits := TurnWaits(w.next, w.s.Rings); len(waits) > 0 {
+		w.noop, w.done = true, "it waits for "+waits[0].Director+", which "+waits[0].Why
+		return
+	}
+	switch t.GetPhase() {
+	case plan.KeyTurn_ADD:
+		w.phase(plan.KeyTurn_USE)
+		w.what = "gossip key: all hold " + short(t.GetTo()) + ", so all use it"
+	case plan.KeyTurn_USE:
+		w.phase(plan.KeyTurn_REMOVE)
+		w.what = "gossip key: all use " + short(t.GetTo()) + ", so all remove " + short(t.GetFrom())
+	default:
+		k.Current, k.Since, k.Turn = t.GetTo(), timestamppb.New(w.s.Now), nil
+		w.what = "gossip key: " + short(t.GetTo()) + " is the only one"
+	}
+	w.done = w.what
+}
+
+// phaseText says in words what a phase is.
+func phaseText(t *plan.KeyTurn) string {
+	text := map[plan.KeyTurn_Phase]string{
+		plan.KeyTurn_ADD:    "all add " + short(t.GetTo()),
+		plan.KeyTurn_USE:    "all use " + short(t.GetTo()),
+		plan.KeyTurn_REMOVE: "all remove " + short(t.GetFrom()),
+	}[t.GetPhase()]
+	if text == "" {
+		text = "a phase that this version does not know"
+	}
+	if t.GetBack() {
+		text += ", since it is taken back"
+	}
+	return text
+}
+
+// PhaseText says in words what the phase under way is; "" for none.
+func PhaseText(t *plan.KeyTurn) string {
+	if t == nil {
+		return ""
+	}
+	return phaseText(t)
+}
+
+// checkKey holds what a plan says of the gossip key against itself.
+func checkKey(p *plan.Plan) error {
+	k := p.GetGossipKey()
+	t := k.GetTurn()
+	if k.GetCurrent() != "" && !ParseFingerprint(k.GetCurrent()) {
+		return fmt.Errorf("what it says of the gossip key is no fingerprint")
+	}
+	if t != nil && (!ParseFingerprint(t.GetFrom()) || !ParseFingerprint(t.GetTo()) || t.GetFrom() == t.GetTo()) {
+		return fmt.Errorf("it turns the gossip key over between what are no two fingerprints")
+	}
+	return nil
+}
+
+// checkTurn holds a turn-over against the plan that it follows: no phase is left out, since
+// directors that skip one cannot hear those that have not.
+func checkTurn(cur, next *plan.Plan) error {
+	was, is := cur.GetGossipKey().GetTurn(), next.GetGossipKey().GetTurn()
+	same := was.GetFrom() == is.GetFrom() && was.GetTo() == is.GetTo() && was.GetBack() == is.GetBack()
+	turned := was.GetFrom() == is.GetTo() && was.GetTo() == is.GetFrom() && !was.GetBack() && is.GetBack()
+	current := next.GetGossipKey().GetCurrent()
+	before, after := was.GetPhase(), is.GetPhase()
+	ok := false
+	switch {
+	case was == nil && is == nil:
+		ok = current == cur.GetGossipKey().GetCurrent()
+	case was == nil:
+		ok = after == plan.KeyTurn_ADD && !is.GetBack()
+	case is == nil:
+		ok = before == plan.KeyTurn_REMOVE && current == was.GetTo()
+	case same:
+		ok = after == before || after == before+1
+	case turned:
+		ok = before == plan.KeyTurn_ADD && after == plan.KeyTurn_REMOVE || before == plan.KeyTurn_USE && after == plan.KeyTurn_USE
+	}
+	if !ok {
+		return fmt.Errorf("its turn-over of the gossip key leaves out a phase: from %s to %s", before, after)
+	}
+	if is != nil && current != cur.GetGossipKey().GetCurrent() {
+		return fmt.Errorf("it names another gossip key before the turn-over is complete")
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package core
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/divertdns/divert/director/plan"
+)
+
+var (
+	keyOne = Fingerprint([]byte("0123456789abcdef"))
+	keyTwo = Fingerprint([]byte("fedcba9876543210"))
+	keyAlt = Fingerprint([]byte("0000000000000000"))
+)
+
+// ringsOf has every director say that it has done the phase in force.
+func (w *world) ringsOf(rings map[string][]string) map[string]KeyRing {
+	out := map[string]KeyRing{}
+	t := w.s.Plan.Plan.GetGossipKey().GetTurn()
+	for name, keys := range rings {
+		want, held := Turned(t, keys)
+		if !held && t.GetPhase() == plan.KeyTurn_ADD { // it is given the key
+			want = []string{t.GetFrom(), t.GetTo()}
+		}
+		rings[name] = want
+		out[name] = KeyRing{Keys: want, Turn: t.GetRevision()}
+	}
+	return out
+}
+
+// leadTurn lets the leader write what is due of a turn-over.
+func (w *world) leadTurn() bool {
+	w.t.Helper()
+	for _, c := range Due(w.s) {
+		if c.Verb == KeyStep {
+			w.do(c)
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) joinAll() {
+	for _, name := range []string{"d2", "d3"} {
+		w.do(Command{Verb: DirectorJoin, Director: &Director{Name: name, Key: public(name)}})
+	}
+}
+
+func rotate() Command {
+	return Command{Verb: KeyRotate, Reason: "d4 was removed", KeyTurn: &KeyTurn{From: keyOne, To: keyTwo}}
+}
+
+// A turn-over goes on only when every registered director has said that it has done the
+// phase, and names whom it waits for.
+func TestKeyTurn(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.do(rotate())
+	rings := map[string][]string{"d1": {keyOne}, "d2": {keyOne}, "d3": {keyOne}}
+	for _, want := range []struct {
+		phase plan.KeyTurn_Phase
+		ring  []string
+	}{{plan.KeyTurn_ADD, []string{keyOne, keyTwo}}, {plan.KeyTurn_USE, []string{keyTwo, keyOne}}, {plan.KeyTurn_REMOVE, []string{keyTwo}}} {
+		turn := w.s.Plan.Plan.GetGossipKey().GetTurn()
+		if turn.GetPhase() != want.phase || w.s.Plan.Plan.GetMinReader() < plan.ReaderFleet {
+			t.Fatalf("phase %s, reader %d, want %s", turn.GetPhase(), w.s.Plan.Plan.GetMinReader(), want.phase)
+		}
+		said := w.ringsOf(rings)
+		// Whoever is missing, late, or in trouble holds it up, and is named.
+		for name := range said {
+			for why, spoil := range map[string]func(r KeyRing) (KeyRing, bool){
+				"is not heard":         func(KeyRing) (KeyRing, bool) { return KeyRing{}, false },
+				"has not done it yet":  func(r KeyRing) (KeyRing, bool) { r.Turn--; return r, true },
+				"the disk is full":     func(r KeyRing) (KeyRing, bool) { r.Trouble = "the disk is full"; return r, true },
+				"has not got the key ": func(r KeyRing) (KeyRing, bool) { r.Keys = []string{keyAlt}; return r, true },
+			} {
+				w.s.Rings = maps.Clone(said)
+				if r, heard := spoil(said[name]); heard {
+					w.s.Rings[name] = r
+				} else {
+					delete(w.s.Rings, name)
+				}
+				waits := TurnWaits(w.s.Plan.Plan, w.s.Rings)
+				if len(waits) != 1 || waits[0].Director != name || !strings.Contains(waits[0].Why, why) {
+					t.Errorf("%s: %s %s: waits for %v", want.phase, name, why, waits)
+				}
+				if w.leadTurn() {
+					t.Fatalf("%s: went on though %s %s", want.phase, name, why)
+				}
+				if c, err := w.try(Command{ID: turnID(turn), Verb: KeyStep}); err != nil || !c.Noop {
+					t.Errorf("%s: a leader that does not look is not held up: %v", want.phase, err)
+				}
+			}
+		}
+		for name, ring := range rings {
+			if !slices.Equal(ring, want.ring) {
+				t.Errorf("%s: ring of %s is %v, want %v", want.phase, name, ring, want.ring)
+			}
+		}
+		w.s.Rings = said
+		before := w.s
+		if !w.leadTurn() {
+			t.Fatalf("%s: does not go on", want.phase)
+		}
+		if err := Check(before.Plan, w.s.Plan); err != nil {
+			t.Errorf("%s: the next plan is refused: %v", want.phase, err)
+		}
+	}
+	k := w.s.Plan.Plan.GetGossipKey()
+	if k.GetTurn() != nil || k.GetCurrent() != keyTwo || w.s.Plan.Plan.GetMinReader() >= plan.ReaderFleet {
+		t.Errorf("at the end: %v, reader %d", k, w.s.Plan.Plan.GetMinReader())
+	}
+	for _, a := range w.audit {
+		if strings.Contains(a.GetWhat(), keyOne) {
+			t.Errorf("a whole fingerprint is of no use to people: %s", a.GetWhat())
+		}
+	}
+}
+
+func TestKeyTurnRefused(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.refused(Command{Verb: KeyRotate, KeyTurn: &KeyTurn{From: keyOne, To: keyTwo}}, "needs a reason")
+	w.refused(Command{Verb: KeyRotate, Reason: "r"}, "gossips without a key")
+	w.refused(Command{Verb: KeyBack, Reason: "r"}, "no turn-over")
+	if c, err := w.try(Command{Verb: KeyRotate, Reason: "r", DryRun: true, KeyTurn: &KeyTurn{From: keyOne}}); err != nil || !c.Noop {
+		t.Errorf("a dry run draws no key: %v", err)
+	}
+	w.s.Readers = map[string]uint32{"d1": plan.Reader, "d2": plan.ReaderOperators, "d3": plan.Reader}
+	w.refused(rotate(), "too new for d2")
+	w.s.Readers = nil
+	w.do(rotate())
+	w.refused(rotate(), "under way")
+	w.s.Rings = w.ringsOf(map[string][]string{"d1": {keyOne}, "d2": {keyOne}, "d3": {keyOne}})
+	for w.leadTurn() {
+		w.s.Rings = w.ringsOf(map[string][]string{"d1": {keyTwo, keyOne}, "d2": {keyTwo, keyOne}, "d3": {keyTwo, keyOne}})
+		if w.s.Plan.Plan.GetGossipKey().GetTurn().GetPhase() == plan.KeyTurn_REMOVE {
+			w.refused(Command{Verb: KeyBack, Reason: "r"}, "no way back")
+		}
+	}
+	w.refused(Command{Verb: KeyRotate, Reason: "r", KeyTurn: &KeyTurn{From: keyOne, To: keyAlt}}, "the fleet's is "+short(keyTwo))
+}
+
+// Taken back in either phase in which that is possible, all end with the old key alone.
+func TestKeyTurnBack(t *testing.T) {
+	for _, at := range []plan.KeyTurn_Phase{plan.KeyTurn_ADD, plan.KeyTurn_USE} {
+		w := newWorld(t)
+		w.joinAll()
+		w.do(rotate())
+		rings := map[string][]string{"d1": {keyOne}, "d2": {keyOne}, "d3": {keyOne}}
+		for w.s.Plan.Plan.GetGossipKey().GetTurn().GetPhase() != at {
+			w.s.Rings = w.ringsOf(rings)
+			w.leadTurn()
+		}
+		rings["d1"], _ = Turned(w.s.Plan.Plan.GetGossipKey().GetTurn(), rings["d1"]) // who is ahead
+		before := w.s.Plan
+		w.do(Command{Verb: KeyBack, Reason: "second thoughts"})
+		if err := Check(before, w.s.Plan); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
+		if c := w.do(Command{Verb: KeyBack, Reason: "again"}); !c.Noop {
+			t.Error("taken back twice")
+		}
+		for range 5 {
+			if w.s.Plan.Plan.GetGossipKey().GetTurn() != nil {
+				w.s.Rings = w.ringsOf(rings)
+				w.leadTurn()
+			}
+		}
+		if k := w.s.Plan.Plan.GetGossipKey(); k.GetTurn() != nil || k.GetCurrent() != keyOne {
+			t.Errorf("%s: ends at %v", at, k)
+		}
+		for name, ring := range rings {
+			if !slices.Equal(ring, []string{keyOne}) {
+				t.Errorf("%s: %s is left with %v", at, name, ring)
+			}
+		}
+	}
+}
+
+// S7: a rogue leader that leaves out a phase, or turns to another key half way, is refused.
+func TestKeyTurnRogue(t *testing.T) {
+	turn := func(phase plan.KeyTurn_Phase, from, to string, back bool) *plan.GossipKey {
+		return &plan.GossipKey{Turn: &plan.KeyTurn{Id: "x", From: from, To: to, Phase: phase, Back: back}}
+	}
+	A, U, R := plan.KeyTurn_ADD, plan.KeyTurn_USE, plan.KeyTurn_REMOVE
+	all := map[string]*plan.GossipKey{
+		"none": nil, "one": {Current: keyOne}, "two": {Current: keyTwo},
+	}
+	for _, p := range []plan.KeyTurn_Phase{A, U, R} {
+		all[p.String()] = turn(p, keyOne, keyTwo, false)
+		all[p.String()+" alt"] = turn(p, keyOne, keyAlt, false)
+		all[p.String()+" back"] = turn(p, keyTwo, keyOne, true)
+	}
+	good := []string{
+		"none>ADD", "none>ADD alt", "ADD>USE", "USE>REMOVE", "REMOVE>two", "ADD alt>USE alt", "USE alt>REMOVE alt",
+		"ADD>REMOVE back", "USE>USE back", "ADD back>USE back", "USE back>REMOVE back", "REMOVE back>one",
+	}
+	for from, was := range all {
+		for to, is := range all {
+			cur, next := &plan.Plan{GossipKey: was}, &plan.Plan{GossipKey: is}
+			step := from + ">" + to
+			want := from == to || slices.Contains(good, step)
+			if err := checkTurn(cur, next); (err == nil) != want {
+				t.Errorf("%s: %v", step, err)
+			}
+		}
+	}
+	for _, bad := range []*plan.GossipKey{turn(A, "", keyTwo, false), turn(A, keyOne, keyOne, false), turn(A, keyOne, strings.ToUpper(keyTwo), false), {Current: "secret"}} {
+		if checkKey(&plan.Plan{GossipKey: bad}) == nil {
+			t.Errorf("took %v", bad)
+		}
+	}
+}
+
+// Whatever order directors take plans in, and whenever one is killed: in every phase, any
+// two directors can hear each other, as long as none is let go on before all have done the
+// phase before.
+func TestKeyTurnHeard(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		w.joinAll()
+		w.do(rotate())
+		names := []string{"d1", "d2", "d3"}
+		rings := map[string][]string{}
+		done := map[string]uint64{}
+		for _, n := range names {
+			rings[n] = []string{keyOne}
+		}
+		back := rapid.IntRange(0, 30).Draw(rt, "back")
+		for i := range 60 {
+			turn := w.s.Plan.Plan.GetGossipKey().GetTurn()
+			if turn == nil {
+				break
+			}
+			if i == back {
+				if _, err := w.try(Command{Verb: KeyBack, Reason: "r"}); err == nil {
+					w.do(Command{Verb: KeyBack, Reason: "r"})
+				}
+			}
+			turn = w.s.Plan.Plan.GetGossipKey().GetTurn()
+			n := rapid.SampledFrom(names).Draw(rt, "who")
+			want, held := Turned(turn, rings[n])
+			if !held && turn.GetPhase() == plan.KeyTurn_ADD {
+				want = []string{turn.GetFrom(), turn.GetTo()}
+			}
+			rings[n], done[n] = want, turn.GetRevision()
+			for _, a := range names {
+				for _, b := range names {
+					if !slices.Contains(rings[b], rings[a][0]) {
+						rt.Fatalf("%s cannot hear %s in %s: %v", b, a, turn.GetPhase(), rings)
+					}
+				}
+			}
+			w.s.Rings = map[string]KeyRing{}
+			for _, n := range names {
+				w.s.Rings[n] = KeyRing{Keys: rings[n], Turn: done[n]}
+			}
+			w.leadTurn()
+		}
+	})
+}
