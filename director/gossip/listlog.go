@@ -21,7 +21,7 @@ func newListLogger(l *slog.Logger, m *metrics) *log.Logger {
 // Write implements io.Writer. memberlist tells nobody else what it could not
 // decrypt, so this counts it (F13).
 func (w *listLog) Write(line []byte) (int, error) {
-	for _, sign := range []string{"Decrypt packet failed", "No installed keys could decrypt", "remote state is not encrypted", "encryption is not configured"} {
+	for _, sign := range []string{"Decrypt packet failed", "installed keys could decrypt", "remote state is not encrypted", "encryption is not configured"} {
 		if bytes.Contains(line, []byte(sign)) {
 			w.metrics.drop(undecryptable)
 			break
