@@ -83,7 +83,7 @@ func (a Action) need() (role Role, scoped, known bool) {
 	case "drain", "undrain", "freeze", "thaw", "readmit", "interlock-on", "interlock-off",
 		"revert", "rollout-go-on", "rollout-abort":
 		return Operator, true, true
-	case "apply", "director-approve", "director-remove", "operator-add", "operator-remove",
+	case "apply", "director-approve", "director-remove", "operator-add", "operator-remove", "gossip-rotate", "gossip-back",
 		"token-create", "token-revoke":
 		return Admin, true, true
 	}

@@ -147,12 +147,15 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: DirectorRemove, Director: &Director{Name: "d3"}}, fleetAdmins},
 		{Command{Verb: OperatorAdd, Operator: &Operator{Name: "x"}}, fleetAdmins},
 		{Command{Verb: OperatorRemove, Operator: &Operator{Name: "x"}}, fleetAdmins},
+		{Command{Verb: KeyRotate}, fleetAdmins},
+		{Command{Verb: KeyBack}, fleetAdmins},
 		// The directors' own, which come in by no door: not even root may say them.
 		{Command{Verb: DirectorJoin}, ""},
 		{Command{Verb: Expire}, ""},
 		{Command{Verb: Step}, ""},
 		{Command{Verb: Spill}, ""},
 		{Command{Verb: Settle}, ""},
+		{Command{Verb: KeyStep}, ""},
 		{Command{Verb: RecoverStore}, ""},
 		{Command{Verb: Restore}, ""},
 	}
