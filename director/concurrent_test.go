@@ -36,6 +36,13 @@ func aloneWith(t *testing.T, log *slog.Logger) *Director {
 // aloneOf is aloneWith with resources of its own.
 func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
 	t.Helper()
+	d, _ := aloneBeside(t, log, text)
+	return d
+}
+
+// aloneBeside is aloneOf, with what stops the etcd beside it.
+func aloneBeside(t *testing.T, log *slog.Logger, text string) (d *Director, stopStore func()) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "divert-") //nolint:usetesting // a unix socket has room for a short path only
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +55,8 @@ func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
 			Data: filepath.Join(dir, "etcd"), Listen: "unix://" + filepath.Join(dir, "s"), Ready: func(e string) { ready <- e },
 		})
 	}()
-	t.Cleanup(func() { cancel(); <-served })
+	stopStore = sync.OnceFunc(func() { cancel(); <-served })
+	t.Cleanup(stopStore)
 	endpoint := <-ready
 	files := filepath.Join(dir, "spec.yaml")
 	if err := os.WriteFile(files, []byte(text), 0o600); err != nil {
@@ -58,7 +66,7 @@ func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
 	settings.Name, settings.Site, settings.DataDir, settings.Spec = "d1", "s1", filepath.Join(dir, "d1"), []string{files}
 	settings.DNS.Listen, settings.API.Listen, settings.Gossip.Listen = []string{"127.0.0.1:0"}, "", "127.0.0.1:0"
 	settings.Etcd.Endpoints, settings.Resolvers = []string{endpoint}, []string{"127.0.0.1:9"} // nobody is there to resolve names
-	d, err := New(Options{Settings: settings, Log: log})
+	d, err = New(Options{Settings: settings, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +83,7 @@ func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
 			t.Fatal("no plan")
 		}
 	}
-	return d
+	return d, stopStore
 }
 
 // give commits a command as a patient person does: again, under its ID, while the

@@ -252,7 +252,7 @@ func (d *Director) setup() error {
 		}
 	}
 	d.api, err = api.NewServer(api.Options{
-		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants,
+		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants, Bearers: d.bearers,
 		Registry: d.registry, Log: d.log, Large: d.commander.turn,
 	})
 	return err

@@ -42,9 +42,10 @@ type app struct {
 	self     string // how this binary was called
 
 	// Flags of every command.
-	server string
-	trust  api.Credentials
-	output string
+	server    string
+	trust     api.Credentials // but for the token
+	tokenFile string
+	output    string
 
 	begun bool // the command line was understood
 }
@@ -222,8 +223,9 @@ and to change what the directors do.
 
 A command asks the director on this machine, through its control socket, unless
 --server or DIVERT_SERVER names another: unix:/path/control.sock, or
-https://d1.example.net:8053 where who asks shows a certificate (--cert) and the
-director's is signed by --ca. http://127.0.0.1:8053 reads.
+https://d1.example.net:8053 where who asks shows a certificate (--cert) or a token
+(--token-file, DIVERT_TOKEN) and the director's certificate is signed by --ca.
+http://127.0.0.1:8053 reads, and with a token changes.
 
 Exit codes: 0 done; 1 refused or not found; 2 usage; 3 not complete in time.
 With -o json standard output has only JSON: what was asked for, or what became
@@ -249,6 +251,7 @@ of it, or the code, the error and its remedy.`,
 	flags.StringVar(&a.trust.CA, "ca", a.env("DIVERT_CA"), "`FILE` of who signs the directors' certificates (default: DIVERT_CA, else the system's)")
 	flags.StringVar(&a.trust.Cert, "cert", a.env("DIVERT_CERT"), "`FILE` of the certificate to show to https://… (default: DIVERT_CERT)")
 	flags.StringVar(&a.trust.Key, "key", a.env("DIVERT_KEY"), "`FILE` of its key (default: DIVERT_KEY, else that of --cert)")
+	flags.StringVar(&a.tokenFile, "token-file", "", "`FILE` of the token to show (default: the token itself in DIVERT_TOKEN)")
 	flags.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text or json")
 	// The environment may hold what help should not print.
 	for _, name := range []string{"server", "ca", "cert", "key"} {
@@ -314,7 +317,7 @@ func (a *app) commands() []*cobra.Command {
 		a.checkCommand(), a.diffCommand(), a.applyCommand(), a.revertCommand(), a.rolloutCommand(),
 		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.versionCommand(), a.completionCommand(),
 		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(), a.policyCommand(),
-		a.directorCommand(), a.keysCommand(), a.storeCommand(), a.restoreCommand(),
+		a.directorCommand(), a.keysCommand(), a.tokenCommand(), a.storeCommand(), a.restoreCommand(),
 	}
 }
 
@@ -348,7 +351,7 @@ func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 
 // client finds the director to ask.
 func (a *app) client() (*api.Client, error) {
-	c, err := api.NewClientWith(a.server, a.trust)
+	c, err := a.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -362,7 +365,7 @@ func (a *app) client() (*api.Client, error) {
 // changer finds the director that is to change something: there must be no
 // doubt which fleet that is.
 func (a *app) changer() (*api.Client, error) {
-	c, err := api.NewClientWith(a.server, a.trust)
+	c, err := a.dial()
 	if err != nil {
 		return nil, err
 	}

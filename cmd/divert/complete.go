@@ -33,9 +33,20 @@ func (a *app) completeOperators(c *cobra.Command, args []string, typed string) (
 	})(c, args, typed)
 }
 
+// completeTokens is complete for the tokens.
+func (a *app) completeTokens(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return a.completeBy(func(ctx context.Context, client *api.Client) (out []string, err error) {
+		known, err := client.Tokens(ctx)
+		for _, t := range known {
+			out = append(out, t.Name)
+		}
+		return out, err
+	})(c, args, typed)
+}
+
 func (a *app) completeBy(ask func(context.Context, *api.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(c *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		client, err := api.NewClientWith(a.server, a.trust)
+		client, err := a.dial()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

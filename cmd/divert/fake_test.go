@@ -37,12 +37,14 @@ type fake struct {
 	steps   []api.Outcome // progress before the outcome
 	backup  []byte
 	store   api.StoreReport
+	tokens  []api.Token
 
 	mu       sync.Mutex
 	commands []core.Command
 }
 
 func (f *fake) Status() api.Status       { return f.status }
+func (f *fake) Tokens() []api.Token      { return f.tokens }
 func (f *fake) Spec() []spec.Raw         { return f.spec }
 func (f *fake) Changed() <-chan struct{} { return nil }
 func (f *fake) Ready() error             { return nil }

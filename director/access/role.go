@@ -64,6 +64,7 @@ const (
 	Word    Action = "word"    // sends an operator's signed word, whose scope is asked for beside
 	Backup  Action = "backup"  // takes all of intent away
 	Check   Action = "check"   // reads the whole store
+	Tokens  Action = "tokens"  // lists the tokens, without their secrets, which nobody has
 	Keep    Action = "keep"    // begins, mends, moves and restores the store
 )
 
@@ -78,7 +79,7 @@ func (a Action) need() (role Role, scoped, known bool) {
 		return Viewer, false, true
 	case Command, Word:
 		return Operator, false, true
-	case Backup, Check, Keep:
+	case Backup, Check, Keep, Tokens:
 		return Admin, true, true
 	case "drain", "undrain", "freeze", "thaw", "readmit", "interlock-on", "interlock-off",
 		"revert", "rollout-go-on", "rollout-abort":

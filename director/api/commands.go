@@ -174,7 +174,7 @@ func settle(o Outcome, err error, id string) Outcome {
 func personal() []core.Verb {
 	return []core.Verb{
 		core.Drain, core.Undrain, core.Freeze, core.Thaw, core.Readmit, core.Apply, core.Revert, core.GoOn, core.Abort,
-		core.DirectorAdd, core.DirectorRemove, core.OperatorAdd, core.OperatorRemove, core.InterlockOn, core.InterlockOff,
+		core.DirectorAdd, core.DirectorRemove, core.OperatorAdd, core.OperatorRemove, core.TokenCreate, core.TokenRevoke, core.InterlockOn, core.InterlockOff,
 		core.KeyRotate, core.KeyBack,
 	}
 }

@@ -68,6 +68,8 @@ func (f *fake) Explain(host, addr string) (Explanation, error) {
 	return Explanation{Host: host, Client: addr, Service: "shop"}, nil
 }
 
+func (f *fake) Tokens() []Token { return []Token{{Name: "ci", Role: "operator"}} }
+
 func (f *fake) Spec() []spec.Raw {
 	return []spec.Raw{{Kind: spec.KindCluster, Name: "fra", JSON: []byte(`{"kind":"Cluster"}`)}}
 }

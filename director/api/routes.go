@@ -59,6 +59,7 @@ func (s *Server) table(registry *prometheus.Registry) map[string]route {
 		"/v1/store/check":   read(access.Check, s.storeCheck),
 		"/v1/backup":        read(access.Backup, s.backup),
 		"/v1/restore":       post(access.Keep, s.restore),
+		tokensPath:          read(access.Tokens, s.tokens),
 		"/metrics":          read(access.See, metrics.ServeHTTP),
 		"/healthz":          read(access.Open, s.healthz),
 		"/readyz":           read(access.Open, s.readyz),

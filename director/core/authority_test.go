@@ -149,6 +149,8 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: OperatorRemove, Operator: &Operator{Name: "x"}}, fleetAdmins},
 		{Command{Verb: KeyRotate}, fleetAdmins},
 		{Command{Verb: KeyBack}, fleetAdmins},
+		{Command{Verb: TokenCreate, Token: &Token{Name: "x"}}, fleetAdmins},
+		{Command{Verb: TokenRevoke, Token: &Token{Name: "x"}}, fleetAdmins},
 		// The directors' own, which come in by no door: not even root may say them.
 		{Command{Verb: DirectorJoin}, ""},
 		{Command{Verb: Expire}, ""},

@@ -69,6 +69,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkKey(p); err != nil {
 		return err
 	}
+	if err := checkTokens(p); err != nil {
+		return err
+	}
 	if cur == nil || cur.Identity == next.Identity {
 		return nil
 	}

@@ -42,6 +42,8 @@ const (
 	Restore        Verb = "restore" // Restored; not Decide's
 	OperatorAdd    Verb = "operator-add"
 	OperatorRemove Verb = "operator-remove"
+	TokenCreate    Verb = "token-create"
+	TokenRevoke    Verb = "token-revoke"
 	Settle         Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
 	KeyRotate      Verb = "gossip-rotate"    // a new gossip key, in phases
 	KeyBack        Verb = "gossip-back"      // the old one, while nobody has removed it
@@ -72,6 +74,7 @@ type Command struct {
 	Prune    bool       `json:"prune,omitempty"`    // apply: what the source owns and Objects lacks is removed
 	Director *Director  `json:"director,omitempty"` // director-*
 	Operator *Operator  `json:"operator,omitempty"` // operator-*
+	Token    *Token     `json:"token,omitempty"`    // token-*
 	Settling *Settling  `json:"-"`                  // emergency-settle
 	KeyTurn  *KeyTurn   `json:"-"`                  // gossip-rotate: the director's that takes it; no part of the wish
 
@@ -97,6 +100,9 @@ func (c Command) Fingerprint() []byte {
 	}
 	if c.Operator != nil {
 		fmt.Fprintf(h, "operator %q %x\x00", c.Operator.Name, c.Operator.Key)
+	}
+	if c.Token != nil {
+		fmt.Fprintf(h, "token %q %x %q %q\x00", c.Token.Name, c.Token.Sum, c.Token.Role, c.Token.Scopes)
 	}
 	if c.Settling != nil {
 		fmt.Fprintf(h, "settle %s\x00", c.Settling.Word.Sum)

@@ -59,6 +59,9 @@ func Decide(s State, c Command) (Change, error) {
 	if err := Authorise(s.Spec, s.Doc, c); err != nil {
 		return Change{}, err
 	}
+	if err := stands(s.Plan.Plan, c, s.Now); err != nil {
+		return Change{}, err
+	}
 	w := begin(s, c)
 	if o := w.byID(c.ID); o != nil {
 		w.noop, w.done = true, fmt.Sprintf("already so since revision %d: %s", o.GetRevision(), overrideText(o))
@@ -90,6 +93,10 @@ func Decide(s State, c Command) (Change, error) {
 		err = w.addOperator()
 	case OperatorRemove:
 		err = w.removeOperator()
+	case TokenCreate:
+		err = w.createToken()
+	case TokenRevoke:
+		err = w.revokeToken()
 	case Settle:
 		err = w.settle()
 	case KeyRotate:
@@ -204,6 +211,7 @@ func sortPlan(p *plan.Plan) {
 		return cmp.Or(cmp.Compare(a.GetRevision(), b.GetRevision()), cmp.Compare(a.GetId(), b.GetId()))
 	})
 	slices.SortFunc(p.Operators, func(a, b *plan.Operator) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(p.Tokens, func(a, b *plan.Token) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(p.Switches, func(a, b *plan.Switch) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(p.Zones, func(a, b *plan.ZoneSerial) int { return cmp.Compare(a.GetName(), b.GetName()) })
 }

@@ -17,6 +17,8 @@ func minReader(set *spec.Set, p *plan.Plan) uint32 {
 	switch {
 	case p.GetGossipKey().GetTurn() != nil:
 		return plan.ReaderFleet
+	case len(p.GetTokens()) > 0:
+		return plan.ReaderAccess
 	case len(p.GetOperators()) > 0:
 		return plan.ReaderOperators
 	case set.NeedsSpill() || len(p.GetSpill().GetPools()) > 0 || len(p.GetSpill().GetTrips()) > 0:

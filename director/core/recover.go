@@ -234,7 +234,11 @@ func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known 
 	if err := w.seat(me); err != nil {
 		return Change{}, err
 	}
-	w.doc = b.Doc // the backup has no other that its plan names
+	w.doc = b.Doc                            // the backup has no other that its plan names
+	if n := len(w.next.GetTokens()); n > 0 { // some may have been revoked since
+		w.next.Tokens = nil
+		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("does not come back: %s of access, since one may have been revoked after the backup; make them anew", count(n, "token")))
+	}
 	w.what = fmt.Sprintf("restore fleet %s from a backup, plan %d.%d: epoch %d, with %s and %s", b.Plan.Identity.Fleet, b.Plan.Identity.Epoch, b.Plan.Identity.Revision,
 		w.next.GetEpoch(), count(len(w.next.Active()), "director"), count(len(w.next.GetOverrides()), "override")) + given +
 		w.alone() + w.standStill("it came back from a backup, and what was seen before counts no more")

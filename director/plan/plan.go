@@ -33,6 +33,7 @@ const (
 	ReaderInterlocks = 6  // interlocks in the spec: one who passed over them would commit what they forbid
 	ReaderSpill      = 7  // what sites shed since they are too busy
 	ReaderOperators  = 8  // operators: one who knows none would go on answering with what they drain
+	ReaderAccess     = 12 // tokens of access: one who knows none would not hold a plan to how many there may be, and for how long
 	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it
 )
 
@@ -103,6 +104,16 @@ func (p *Plan) Switch(name string) *Switch {
 	for _, s := range p.GetSwitches() {
 		if s.GetName() == name {
 			return s
+		}
+	}
+	return nil
+}
+
+// Token finds a token by name; nil when there is none.
+func (p *Plan) Token(name string) *Token {
+	for _, t := range p.GetTokens() {
+		if t.GetName() == name {
+			return t
 		}
 	}
 	return nil

@@ -125,7 +125,7 @@ func (x Director_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Director_Standing.Descriptor instead.
 func (Director_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Override_Kind int32
@@ -177,7 +177,7 @@ func (x Override_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Override_Kind.Descriptor instead.
 func (Override_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type Pace_State int32
@@ -238,7 +238,7 @@ func (x Pace_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Pace_State.Descriptor instead.
 func (Pace_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type Rollout_State int32
@@ -287,7 +287,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -403,6 +403,7 @@ type Plan struct {
 	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                          // what the load of the sites came to; none where nothing can be too much
 	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                    // of gates (kind Interlock), ordered by name; one that is not here is off
 	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                          // how drains in steps went, the last used last; bounded
+	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                        // bearers of which may ask and command, ordered by name
 	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"` // which key the fleet gossips under; none until the first turn-over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -553,6 +554,13 @@ func (x *Plan) GetSwitches() []*Switch {
 func (x *Plan) GetPaces() []*PaceHistory {
 	if x != nil {
 		return x.Paces
+	}
+	return nil
+}
+
+func (x *Plan) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
 	}
 	return nil
 }
@@ -737,6 +745,116 @@ func (x *KeyTurn) GetRevision() uint64 {
 	return 0
 }
 
+// Token lets whoever holds its secret do what it says, until it ends. The secret itself
+// comes to no director but when it is used.
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`       // SHA-256 of the secret: 32 random octets
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`     // viewer, operator, admin
+	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"` // fleet, cluster/GLOB, zone/GLOB, service/GLOB, namespace/GLOB
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires,proto3" json:"expires,omitempty"`
+	Author        string                 `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"` // who made it
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
+	Revision      uint64                 `protobuf:"varint,9,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought it: another one of its name is another
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_director_plan_plan_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *Token) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Token) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Token) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Token) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Token) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Token) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Token) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Director is one entry of the roster. A removed one is kept, so that its name
 // comes back only by approval.
 type Director struct {
@@ -752,7 +870,7 @@ type Director struct {
 
 func (x *Director) Reset() {
 	*x = Director{}
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +882,7 @@ func (x *Director) String() string {
 func (*Director) ProtoMessage() {}
 
 func (x *Director) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +895,7 @@ func (x *Director) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Director.ProtoReflect.Descriptor instead.
 func (*Director) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Director) GetName() string {
@@ -836,7 +954,7 @@ type Override struct {
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +966,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +979,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Override) GetId() string {
@@ -969,7 +1087,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1099,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1112,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pace) GetSteps() []uint32 {
@@ -1087,7 +1205,7 @@ type PaceHistory struct {
 
 func (x *PaceHistory) Reset() {
 	*x = PaceHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1217,7 @@ func (x *PaceHistory) String() string {
 func (*PaceHistory) ProtoMessage() {}
 
 func (x *PaceHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1230,7 @@ func (x *PaceHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
 func (*PaceHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PaceHistory) GetScope() string {
@@ -1153,7 +1271,7 @@ type StepHistory struct {
 
 func (x *StepHistory) Reset() {
 	*x = StepHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1283,7 @@ func (x *StepHistory) String() string {
 func (*StepHistory) ProtoMessage() {}
 
 func (x *StepHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1296,7 @@ func (x *StepHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
 func (*StepHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StepHistory) GetKeep() uint32 {
@@ -1210,7 +1328,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1340,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1353,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Switch) GetName() string {
@@ -1294,7 +1412,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1424,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1437,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -1362,7 +1480,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1492,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1505,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Trip) GetSite() string {
@@ -1426,7 +1544,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1556,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1569,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pool) GetScope() string {
@@ -1507,7 +1625,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1637,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1650,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Operator) GetName() string {
@@ -1605,7 +1723,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1735,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1748,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Settled) GetId() string {
@@ -1683,7 +1801,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1813,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1826,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Emergency) GetId() string {
@@ -1809,7 +1927,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1939,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1952,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -1893,7 +2011,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2023,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2036,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Rollout) GetId() string {
@@ -2009,7 +2127,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2139,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2152,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -2068,7 +2186,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2198,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2211,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -2117,7 +2235,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2247,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2260,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Object) GetKind() string {
@@ -2199,7 +2317,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2329,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2342,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Applied) GetDirector() string {
@@ -2261,7 +2379,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2391,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2404,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -2382,7 +2500,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2512,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2525,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Result) GetId() string {
@@ -2474,7 +2592,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2604,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2617,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ack) GetDirector() string {
@@ -2556,7 +2674,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\x8a\x06\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xb9\x06\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2576,7 +2694,8 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\toperators\x18\x0e \x03(\v2\x18.divert.plan.v1.OperatorR\toperators\x12+\n" +
 	"\x05spill\x18\x0f \x01(\v2\x15.divert.plan.v1.SpillR\x05spill\x122\n" +
 	"\bswitches\x18\x10 \x03(\v2\x16.divert.plan.v1.SwitchR\bswitches\x121\n" +
-	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x128\n" +
+	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x12-\n" +
+	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
 	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\"\x84\x01\n" +
 	"\tGossipKey\x12\x18\n" +
@@ -2598,7 +2717,17 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x03ADD\x10\x01\x12\a\n" +
 	"\x03USE\x10\x02\x12\n" +
 	"\n" +
-	"\x06REMOVE\x10\x03\"\xcd\x01\n" +
+	"\x06REMOVE\x10\x03\"\x8d\x02\n" +
+	"\x05Token\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x124\n" +
+	"\aexpires\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x16\n" +
+	"\x06author\x18\x06 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\t \x01(\x04R\brevision\"\xcd\x01\n" +
 	"\bDirector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x10\n" +
@@ -2793,7 +2922,7 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
 	(Director_Standing)(0),        // 1: divert.plan.v1.Director.Standing
@@ -2804,82 +2933,86 @@ var file_director_plan_plan_proto_goTypes = []any{
 	(*Plan)(nil),                  // 6: divert.plan.v1.Plan
 	(*GossipKey)(nil),             // 7: divert.plan.v1.GossipKey
 	(*KeyTurn)(nil),               // 8: divert.plan.v1.KeyTurn
-	(*Director)(nil),              // 9: divert.plan.v1.Director
-	(*Override)(nil),              // 10: divert.plan.v1.Override
-	(*Pace)(nil),                  // 11: divert.plan.v1.Pace
-	(*PaceHistory)(nil),           // 12: divert.plan.v1.PaceHistory
-	(*StepHistory)(nil),           // 13: divert.plan.v1.StepHistory
-	(*Switch)(nil),                // 14: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 15: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 16: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 17: divert.plan.v1.Pool
-	(*Operator)(nil),              // 18: divert.plan.v1.Operator
-	(*Settled)(nil),               // 19: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 20: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 21: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 22: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 23: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 24: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 25: divert.plan.v1.Object
-	(*Applied)(nil),               // 26: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 27: divert.plan.v1.Audit
-	(*Result)(nil),                // 28: divert.plan.v1.Result
-	(*Ack)(nil),                   // 29: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*Token)(nil),                 // 9: divert.plan.v1.Token
+	(*Director)(nil),              // 10: divert.plan.v1.Director
+	(*Override)(nil),              // 11: divert.plan.v1.Override
+	(*Pace)(nil),                  // 12: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 13: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 14: divert.plan.v1.StepHistory
+	(*Switch)(nil),                // 15: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 16: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 17: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 18: divert.plan.v1.Pool
+	(*Operator)(nil),              // 19: divert.plan.v1.Operator
+	(*Settled)(nil),               // 20: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 21: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 22: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 23: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 24: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 25: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 26: divert.plan.v1.Object
+	(*Applied)(nil),               // 27: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 28: divert.plan.v1.Audit
+	(*Result)(nil),                // 29: divert.plan.v1.Result
+	(*Ack)(nil),                   // 30: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	30, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	9,  // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	10, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	21, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	23, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	22, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	21, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	18, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	15, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	14, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
-	12, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	7,  // 11: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
-	30, // 12: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	8,  // 13: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 14: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	30, // 15: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	1,  // 16: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	2,  // 17: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	30, // 18: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	30, // 19: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	11, // 20: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	31, // 21: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	30, // 22: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	30, // 23: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	3,  // 24: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	31, // 25: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	13, // 26: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	30, // 27: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	30, // 28: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	17, // 29: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	16, // 30: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	30, // 31: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	30, // 32: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	19, // 33: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	30, // 34: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	30, // 35: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	31, // 36: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	21, // 37: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	30, // 38: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	30, // 39: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	4,  // 40: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	25, // 41: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	26, // 42: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	30, // 43: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	30, // 44: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	30, // 45: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	31, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	10, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	11, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	22, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	24, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	23, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	22, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	19, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	16, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	15, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	13, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	9,  // 11: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	7,  // 12: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	31, // 13: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	8,  // 14: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 15: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	31, // 16: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	31, // 17: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	31, // 18: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	1,  // 19: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	2,  // 20: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	31, // 21: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	31, // 22: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	12, // 23: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	32, // 24: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	31, // 25: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	31, // 26: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	3,  // 27: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	32, // 28: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	14, // 29: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	31, // 30: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	31, // 31: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	18, // 32: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	17, // 33: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	31, // 34: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	31, // 35: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	20, // 36: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	31, // 37: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	31, // 38: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	32, // 39: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	22, // 40: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	31, // 41: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	31, // 42: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	4,  // 43: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	26, // 44: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	27, // 45: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	31, // 46: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	31, // 47: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	31, // 48: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -2893,7 +3026,7 @@ func file_director_plan_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

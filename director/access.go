@@ -1,0 +1,35 @@
+package director
+
+import (
+	"slices"
+
+	"github.com/divertdns/divert/director/access"
+	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/core"
+)
+
+// bearers gives the tokens of the plan in force, also while the store is away.
+func (d *Director) bearers() []access.Bearer {
+	if f := d.horizon.current(); f != nil {
+		return core.Bearers(f.sealed.Plan)
+	}
+	return nil
+}
+
+// Tokens lists the tokens of the plan in force.
+func (d *Director) Tokens() []api.Token {
+	f := d.horizon.current()
+	if f == nil {
+		return nil
+	}
+	now := d.now()
+	var out []api.Token
+	for _, t := range f.sealed.Plan.GetTokens() {
+		expires := t.GetExpires().AsTime()
+		out = append(out, api.Token{
+			Name: t.GetName(), Role: t.GetRole(), Scopes: slices.Clone(t.GetScopes()), Expires: expires, Expired: !now.Before(expires),
+			Author: t.GetAuthor(), Reason: t.GetReason(), Since: t.GetSince().AsTime(), Revision: t.GetRevision(),
+		})
+	}
+	return out
+}
