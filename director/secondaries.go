@@ -44,7 +44,7 @@ func loadTSIG(path string) ([]byte, error) {
 	}
 	secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
 	if err != nil || len(secret) < 16 {
-		return nil, fmt.Errorf("%s is not at least 16 octets in base64: make one with `openssl rand -base64 32 > %s`, and give the secondary the same", path, path)
+		return nil, fmt.Errorf("%s is not at least 16 octets in base64: make one with `(umask 077; openssl rand -base64 32 > %s)`, and give the secondary the same", path, path)
 	}
 	return secret, nil
 }

@@ -67,6 +67,7 @@ func (a *app) check(config string, paths []string) error {
 	}
 	if config != "" {
 		problems = append(problems, spec.CheckFiles(settings, set, director.CheckDatabase)...)
+		problems = append(problems, spec.CheckSecretFiles(settings, true)...)
 	}
 	if a.json() {
 		if err := a.printJSON(report(problems)); err != nil {

@@ -118,14 +118,11 @@ func readOperatorKey(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the operator's key: %w", err)
 	}
-	switch {
-	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
+	if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
 		return nil, fmt.Errorf("%s is no key file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, &exit{
-			code: exitRefused, err: fmt.Errorf("%s can be read by others (mode %04o): whoever has it may drain", path, info.Mode().Perm()),
-			remedy: "chmod 600 " + path + "; if it was copied, make another one and list that instead",
-		}
+	}
+	if message, remedy := spec.Exposed(path); message != "" {
+		return nil, &exit{code: exitRefused, err: fmt.Errorf("%s: whoever has it may drain", message), remedy: remedy}
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {

@@ -35,6 +35,9 @@ change the binary or the settings without a query lost.
 Started by systemd with sockets passed (socket activation), it answers on those
 as they are, whatever dns.listen says, and tells systemd when it is ready.
 
+Files of keys and secrets must be its user's, or root's, and closed to all others
+(chmod 600), or it does not start. Its memory is kept out of core dumps.
+
 SIGINT and SIGTERM stop it. The log goes to standard error, as text or with
 -o json as JSON.`,
 		Example: `  divert serve
@@ -66,10 +69,16 @@ func (a *app) serve(ctx context.Context, config string, verbose, replace, await 
 		failed, _ := tallied(problems)
 		return &exit{code: exitRefused, err: fmt.Errorf("%s in the settings", count(failed, "error")), problems: problems}
 	}
+	if open := spec.CheckSecretFiles(settings, false); len(open) > 0 {
+		return &exit{code: exitRefused, err: fmt.Errorf("%s open to others", count(len(open), "secret file")), problems: open}
+	}
 	for _, p := range problems {
 		fmt.Fprintln(a.err, clean(p.String()))
 	}
 	outliveLog()
+	if err := hideMemory(); err != nil {
+		fmt.Fprintf(a.err, "warning: a core dump of this process would hold its keys: %v\n", err)
+	}
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug

@@ -29,7 +29,7 @@ func LoadSecrets(path string) ([][]byte, error) {
 	}
 	keys := ParseSecrets(raw)
 	if keys == nil {
-		return nil, fmt.Errorf("gossip key %s is not 16, 24 or 32 octets (two lines of base64 while one is turned over): make one with `openssl rand -base64 32 > %s` and give every director the same file", path, path)
+		return nil, fmt.Errorf("gossip key %s is not 16, 24 or 32 octets (two lines of base64 while one is turned over): make one with `(umask 077; openssl rand -base64 32 > %s)` and give every director the same file", path, path)
 	}
 	return keys, nil
 }
@@ -78,7 +78,7 @@ func checkSecrets(secrets [][]byte, addrs ...netip.AddrPort) error {
 	}
 	for _, secret := range secrets {
 		if !keySize(secret) {
-			return fmt.Errorf("gossip key has %d octets, it must have 16, 24 or 32: make one with `openssl rand -base64 32 > gossip.key`", len(secret))
+			return fmt.Errorf("gossip key has %d octets, it must have 16, 24 or 32: make one with `(umask 077; openssl rand -base64 32 > gossip.key)`", len(secret))
 		}
 	}
 	if len(secrets) > 0 {
@@ -86,7 +86,7 @@ func checkSecrets(secrets [][]byte, addrs ...netip.AddrPort) error {
 	}
 	for _, a := range addrs {
 		if !a.Addr().IsLoopback() {
-			return fmt.Errorf("gossip on %s needs a key: make one with `openssl rand -base64 32 > gossip.key`, give every director the same file, and name it as gossip.keyFile in its settings", a)
+			return fmt.Errorf("gossip on %s needs a key: make one with `(umask 077; openssl rand -base64 32 > gossip.key)`, give every director the same file, and name it as gossip.keyFile in its settings", a)
 		}
 	}
 	return nil

@@ -1,0 +1,92 @@
+package spec
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// SecretFile is a file whose holder could speak, sign or answer in the director's name.
+type SecretFile struct{ Path, Name string } // where the settings name it, and the file
+
+// SecretFiles lists those that the settings name, and the director's own key. What they
+// do not name is not listed.
+func (s Settings) SecretFiles() []SecretFile {
+	var out []SecretFile
+	add := func(path, name string) {
+		if name != "" {
+			out = append(out, SecretFile{path, name})
+		}
+	}
+	add("gossip.keyFile", s.Gossip.KeyFile)
+	add("api.tls.key", s.API.TLS.Key)
+	add("dns.tls.key", s.DNS.TLS.Key)
+	for i, k := range s.DNS.Transfers.Keys {
+		add(child(item("dns.transfers.keys", i), "secretFile"), k.SecretFile)
+	}
+	add("etcd.tls.key", s.Etcd.TLS.Key)
+	if s.DataDir != "" {
+		add("dataDir", filepath.Join(s.DataDir, "identity.json"))
+	}
+	if s.Probe.Secrets == "" {
+		return out
+	}
+	// A folder that is closed keeps what is in it.
+	if message, _ := Exposed(s.Probe.Secrets); message == "" {
+		return out
+	}
+	entries, _ := os.ReadDir(s.Probe.Secrets) // that it cannot be read is for CheckFiles to say
+	for _, e := range entries {
+		add("probe.secrets", filepath.Join(s.Probe.Secrets, e.Name()))
+	}
+	return out
+}
+
+// CheckSecretFiles reports each secret file that others than this process' user could
+// read or change, all at once, with the command that closes it. What is not there, or is
+// no file, is not its matter. With warning it only warns: `divert check` is often run by
+// another user.
+func CheckSecretFiles(s Settings, warning bool) []Problem {
+	t := settingsOf(s, nil)
+	for _, f := range s.SecretFiles() {
+		if message, remedy := Exposed(f.Name); message != "" {
+			t.report(f.Path, message, remedy, warning)
+		}
+	}
+	return tidy(t.problems)
+}
+
+// Exposed says how a file, or a folder, is open to others than its owner, and how to
+// close it; "" where it is closed, is not there, or is neither. Its owner is this
+// process' user or root: anybody else could change it. A group that may read is others,
+// root's file or not: whoever joins the group later has the secret.
+func Exposed(name string) (message, remedy string) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		return "", ""
+	}
+	mode := "600"
+	if info.IsDir() {
+		mode = "700"
+	}
+	if owner, known := ownerOf(info); known && owner != 0 && owner != os.Geteuid() {
+		return fmt.Sprintf("%s belongs to another user (uid %d), who can change it", name, owner),
+			fmt.Sprintf("chown %d %s && chmod %s %s", os.Geteuid(), quoted(name), mode, quoted(name))
+	}
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return fmt.Sprintf("%s is open to others than its owner (mode %04o), and holds a secret", name, perm),
+			fmt.Sprintf("chmod %s %s; if others could have read it, make a new one", mode, quoted(name))
+	}
+	return "", ""
+}
+
+// quoted is a file's name as a shell takes it.
+func quoted(name string) string {
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '/' || r == '.' || r == '-' || r == '_') {
+			return strconv.Quote(name)
+		}
+	}
+	return name
+}

@@ -1,0 +1,135 @@
+package spec
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every file of a secret is the owner's alone: all that are not are named at once, with
+// the line of the settings and the command that closes each.
+func TestCheckSecretFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	path := filepath.Join(dir, "director.yaml")
+	write(t, path, `
+name: d1
+dataDir: data
+gossip: {keyFile: gossip.key, join: ["192.0.2.1"]}
+etcd: {endpoints: ["https://192.0.2.1:2379"], tls: {ca: ca.pem, cert: cert.pem, key: etcd.key}}
+dns:
+  tls: {listen: ["127.0.0.1:853"], cert: cert.pem, key: dot.key}
+  transfers: {keys: [{name: a.example.org, secretFile: a.key}, {name: b.example.org, secretFile: b.key}]}
+probe: {secrets: secrets}
+`)
+	s, problems := LoadSettings(path)
+	if Failed(problems) {
+		t.Fatal(problems)
+	}
+	file("gossip.key", 0o644)
+	file("etcd.key", 0o640) // root's, perhaps, and its group's
+	file("dot.key", 0o400)
+	file("a.key", 0o600)
+	file("b.key", 0o620)
+	file("ca.pem", 0o644)
+	file("data/identity.json", 0o604)
+	file("secrets/token", 0o644)
+	if err := os.Chmod(filepath.Join(dir, "secrets"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"director.yaml:3: error: dataDir: data/identity.json is open to others than its owner (mode 0604), and holds a secret (chmod 600 data/identity.json; ",
+		"director.yaml:4: error: gossip.keyFile: gossip.key is open to others than its owner (mode 0644), and holds a secret (chmod 600 gossip.key; ",
+		"director.yaml:5: error: etcd.tls.key: etcd.key is open to others than its owner (mode 0640), and holds a secret (chmod 600 etcd.key; ",
+		"director.yaml:8: error: dns.transfers.keys[1].secretFile: b.key is open to others than its owner (mode 0620), and holds a secret (chmod 600 b.key; ",
+		"director.yaml:9: error: probe.secrets: secrets/token is open to others than its owner (mode 0644), and holds a secret (chmod 600 secrets/token; ",
+	}
+	got := CheckSecretFiles(s, false)
+	if !slices.EqualFunc(got, want, func(p Problem, want string) bool {
+		return strings.HasPrefix(strings.ReplaceAll(p.String(), dir+"/", ""), want)
+	}) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if warned := CheckSecretFiles(s, true); Failed(warned) || len(warned) != len(want) {
+		t.Errorf("as warnings: %v", warned)
+	}
+	for _, name := range []string{"gossip.key", "etcd.key", "b.key", "data/identity.json"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(dir, "secrets"), 0o700); err != nil { // which keeps what is in it
+		t.Fatal(err)
+	}
+	if got := CheckSecretFiles(s, false); len(got) != 0 {
+		t.Errorf("closed: got %v", got)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := os.Chown(filepath.Join(dir, "a.key"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if got := CheckSecretFiles(s, false); len(got) != 1 || !strings.Contains(got[0].String(), "another user (uid 65534)") {
+		t.Errorf("another user's file: got %v", got)
+	}
+}
+
+// TestSecretFilesLaw: a setting that names a file of a secret is one that is looked at.
+func TestSecretFilesLaw(t *testing.T) {
+	// These name no file.
+	none := []string{"DNS.Transfers.Notify.Key"}
+	name := regexp.MustCompile(`(?i)(key|secret|token|password)(s|file|path)?$`)
+	var s Settings
+	var want []string
+	var fill func(v reflect.Value, path string)
+	fill = func(v reflect.Value, path string) {
+		switch v.Kind() {
+		case reflect.Struct:
+			if !v.CanSet() {
+				return
+			}
+			for i := range v.NumField() {
+				fill(v.Field(i), strings.TrimPrefix(path+"."+v.Type().Field(i).Name, "."))
+			}
+		case reflect.Slice:
+			if v.CanSet() && v.Type().Elem().Kind() == reflect.Struct {
+				v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+				fill(v.Index(0), path)
+			}
+		case reflect.String:
+			if v.CanSet() && name.MatchString(path) && !slices.Contains(none, path) {
+				v.SetString("file of " + path)
+				want = append(want, v.String())
+			}
+		}
+	}
+	fill(reflect.ValueOf(&s).Elem(), "")
+	// A folder counts by what is in it.
+	want = slices.DeleteFunc(want, func(file string) bool { return file == "file of Probe.Secrets" })
+	if len(want) < 4 {
+		t.Fatalf("found %q only", want)
+	}
+	for _, file := range want {
+		if !slices.ContainsFunc(s.SecretFiles(), func(f SecretFile) bool { return f.Name == file }) {
+			t.Errorf("SecretFiles does not list the %s: whoever could read it would not be noticed", file)
+		}
+	}
+}
