@@ -72,9 +72,12 @@ func TestCanary(t *testing.T) {
 	secrets := canaries{}
 	home := filepath.Dir(filepath.Dir(r.DataDir(1)))
 	belongs := map[string]string{ // file: what is in it
-		filepath.Join(home, "gossip.key"): "the gossip key", tsig: "the secret of transfers", filepath.Join(dir, "oncall.key"): "the operator's key",
+		tsig: "the secret of transfers", filepath.Join(dir, "oncall.key"): "the operator's key",
 	}
-	raw, err := os.ReadFile(filepath.Join(home, "gossip.key"))
+	for i := 1; i <= r.Directors(); i++ {
+		belongs[r.GossipKeyFile(i)] = "the gossip key"
+	}
+	raw, err := os.ReadFile(r.GossipKeyFile(1))
 	must(t, err)
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
 	must(t, err)
@@ -130,6 +133,7 @@ func TestCanary(t *testing.T) {
 		{"store", "check", "-o", "json"},
 		{"probe", "pay@nyc", "-o", "json"},
 		{"undrain", "cluster/fra", "--now", "--reason", "canary"},
+		{"keys", "rotate", "--reason", "canary"},
 		{"backup", filepath.Join(dir, "backup")},
 	} {
 		out, code := r.divert(1, args...)
@@ -138,6 +142,14 @@ func TestCanary(t *testing.T) {
 		}
 		search("the output of divert "+strings.Join(args, " "), []byte(out))
 	}
+	// The key that was turned to is as secret, and was on its way over the network.
+	raw, err = os.ReadFile(r.GossipKeyFile(1))
+	must(t, err)
+	turned, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil || bytes.Equal(turned, key) {
+		t.Fatalf("the gossip key was not turned over: %v", err)
+	}
+	secrets.add("the gossip key turned to", turned)
 	for i := 1; i <= r.Directors(); i++ {
 		for _, path := range getRoutes(t) {
 			search(local.Name(i)+"'s answer to "+path, r.get(i, path))

@@ -117,7 +117,7 @@ func (w *work) rotate() error {
 			Remedy: "`divert keys status` shows whom it waits for; `divert keys rotate --back` takes it back",
 		}
 	case c == nil || !ParseFingerprint(c.From):
-		return &Refusal{Reason: "this director gossips without a key, so there is none to turn over", Remedy: "make one with `openssl rand -base64 32 > gossip.key`, name it as gossip.keyFile at every director, and start them anew"}
+		return &Refusal{Reason: "this director gossips without a key, so there is none to turn over", Remedy: "make one with `(umask 077; openssl rand -base64 32 > gossip.key)`, name it as gossip.keyFile at every director, and start them anew"}
 	case k.GetCurrent() != "" && k.GetCurrent() != c.From:
 		return &Refusal{
 			Reason: fmt.Sprintf("this director's gossip key is %s, and the fleet's is %s", short(c.From), short(k.GetCurrent())),

@@ -28,6 +28,7 @@ func (s Settings) SecretFiles() []SecretFile {
 	add("etcd.tls.key", s.Etcd.TLS.Key)
 	if s.DataDir != "" {
 		add("dataDir", filepath.Join(s.DataDir, "identity.json"))
+		add("dataDir", filepath.Join(s.DataDir, "gossip.next")) // while the gossip key is turned over
 	}
 	if s.Probe.Secrets == "" {
 		return out
