@@ -28,6 +28,15 @@ func (d *Director) Backup(ctx context.Context, w io.Writer, local bool) error {
 	if err != nil {
 		return err
 	}
+	bundle, err := d.policies.saved(ctx, base.sealed.Plan, local)
+	if err != nil {
+		return err
+	}
+	if bundle != nil {
+		if err := b.Policy(bundle); err != nil {
+			return err
+		}
+	}
 	if !local {
 		if err := d.store.EachAudit(ctx, 0, b.Audit); err != nil {
 			return err
@@ -227,6 +236,11 @@ func (c *commander) restore(ctx context.Context, me core.Director, b store.Backu
 	change, err = core.Restored(state, cmd, core.Saved{Plan: b.Plan, Doc: doc, Audited: b.Highest}, me, last, slices.Clip(heard)...)
 	if err != nil || change.Noop || o.DryRun {
 		return id, change, err
+	}
+	if base == nil { // all of it comes back, the policy too
+		change.Bundle = b.Policy
+	} else {
+		change.Bundle = c.policies.octets(change.Plan)
 	}
 	if base == nil || base.sealed.Identity.Fleet == b.Plan.Identity.Fleet {
 		said, err := audits()

@@ -50,6 +50,7 @@ type commander struct {
 	rings    func() map[string]core.KeyRing  // what directors that are heard say of their gossip keys
 	readers  func() map[string]uint32        // what directors that gossip can read of plans
 	prepared *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
+	policies *policies
 
 	turn     chan struct{} // capacity 1: a slot for a large command of a person, or this director's files
 	deciding sync.Mutex
@@ -132,6 +133,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 		s.Seen = c.seen(ctx)
 	}
 	change, err := c.decide(s, cmd)
+	if err == nil && term == nil {
+		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: cmd, state: s})
+	}
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
 	}
@@ -247,6 +251,10 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	if err != nil {
 		return plan.Identity{}, err
 	}
+	var bundle [][]byte
+	if change.Bundle != nil {
+		bundle, change.Plan.Policy.Bundle = store.Split(change.Bundle)
+	}
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
 	if err != nil {
 		return plan.Identity{}, err
@@ -278,7 +286,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 		Summary: change.Summary, At: change.Plan.GetWritten(), Command: cmd.Fingerprint(),
 	}
 	stored, err := c.store.Commit(ctx, store.Commit{
-		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Held: held, Audit: change.Audit, Result: result, Leader: term,
+		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Held: held, Policy: bundle, Audit: change.Audit, Result: result, Leader: term,
 		Read: snap.StoreRevision, Interlocks: interlockKeys(base, change, cmd),
 	})
 	var unknown *store.UnknownOutcome

@@ -76,6 +76,7 @@ type Director struct {
 	saver     *saver
 	librarian *librarian
 	commander *commander
+	policies  *policies
 	steward   *steward
 	folders   *folders
 	mirror    *mirror
@@ -199,9 +200,11 @@ func (d *Director) setup() error {
 			shown.overflow.WithLabelValues("probe questions").Inc()
 		}
 	}
-	d.saver = &saver{name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), stepped: d.loop.stepped, told: newWake(), log: d.log, shown: shown}
+	d.policies = &policies{store: d.store, log: d.log, shown: newPolicyMetrics(d.registry), change: d.changes.tell, save: d.loop.save}
+	d.librarian.policies = d.policies
+	d.saver = &saver{policies: d.policies, name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), stepped: d.loop.stepped, told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
-		turn: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), policies: d.policies,
 		name: s.Name, key: d.identity.Key, store: d.store, librarian: d.librarian, horizon: d.horizon, resolver: d.resolver,
 		states: d.states, earth: d.loop.earth.Load, log: d.log, now: d.now,
 	}

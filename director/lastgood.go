@@ -29,6 +29,7 @@ func (d *Director) lastGood() error {
 		return d.unusable(err)
 	}
 	f = f.on(d.settings.Name)
+	d.policies.put(g.Policy)
 	restoreNames(d.resolver, g.Resolved, d.log)
 	now := d.now()
 	d.loop.book.SetSubjects(subjects(f.specs()...), now)

@@ -36,12 +36,13 @@ type librarian struct {
 	mail     chan gossip.Message // plan traffic of peers, bounded
 	ask      wake                // a heartbeat named a newer plan
 
-	wanted  *plan.Sealed // a peer's newer plan whose document is not whole yet
-	chunks  map[plan.Hash][]byte
-	sought  plan.Identity // asked for last …
-	asked   time.Time     // … then
-	without *lackingSpec  // by who reads the store
-	said    string        // why the last plan of a peer was refused: a line per change
+	wanted   *plan.Sealed // a peer's newer plan whose document is not whole yet
+	chunks   map[plan.Hash][]byte
+	sought   plan.Identity // asked for last …
+	asked    time.Time     // … then
+	without  *lackingSpec  // by who reads the store
+	policies *policies
+	said     string // why the last plan of a peer was refused: a line per change
 
 	places    func(...*spec.Set) []steer.Place
 	place     func(*inForce) // makes what the loop needs to place clients for it
@@ -76,6 +77,7 @@ func (l *librarian) run(ctx context.Context) error {
 		looks := 0
 		for {
 			l.readStore(ctx)
+			l.policies.follow(ctx, l.horizon.newest())
 			select {
 			case <-ctx.Done():
 				return nil
@@ -160,7 +162,11 @@ func (l *librarian) replenish(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
-	lacked, err := l.store.Replenish(ctx, slices.Collect(maps.Values(cur.all())))
+	chunks := slices.Collect(maps.Values(cur.all()))
+	if octets := l.policies.octets(cur.sealed.Plan); octets != nil {
+		chunks = append(chunks, octets)
+	}
+	lacked, err := l.store.Replenish(ctx, chunks)
 	if err != nil {
 		return // a store that is silent is told of elsewhere
 	}

@@ -65,7 +65,7 @@ func (c *commander) recover(ctx context.Context, author string, force bool) (id 
 		return id, nil, &core.Refusal{Reason: unread(snap, in.PlanErr), Remedy: "`divert store recover --force` writes this director's plan over it all the same", Force: true}
 	}
 	if snap.Sealed == nil || snap.Sealed.Identity.Fleet == cur.sealed.Identity.Fleet { // else nothing there is ours
-		if did, err = c.store.Mend(ctx, in, cur.all()); err != nil {
+		if did, err = c.store.Mend(ctx, in, c.policies.with(cur)); err != nil {
 			return id, did, unavailable(err)
 		}
 	}
@@ -85,6 +85,7 @@ func (c *commander) recover(ctx context.Context, author string, force bool) (id 
 	if err != nil {
 		return id, did, err
 	}
+	change.Bundle = c.policies.octets(change.Plan)
 	fresh := store.Snapshot{ModRevision: snap.ModRevision, StoreRevision: snap.StoreRevision, Sealed: cur.sealed}
 	id, err = c.write(ctx, fresh, cur, change, cmd, nil)
 	return id, append(did, change.Summary), err
@@ -170,6 +171,9 @@ func reportOf(in store.Inspection, known plan.Identity, cur *inForce) api.StoreR
 	}
 	if n := len(in.Damaged); n > 0 {
 		find(fmt.Sprintf("%d of the %d pieces of the spec are damaged", n, in.Blobs), again+" on a director that holds the plan")
+	}
+	if len(in.NoPolicy) > 0 {
+		find("the policy's bundle is missing or damaged: people's commands are refused", again+" on a director that has it (it writes it by itself within a minute), or divert policy adopt DIR")
 	}
 	if found != nil && in.Last > found.Identity.Revision {
 		find(fmt.Sprintf("the audit log has a record of revision %d, past the plan's %d: no command can be committed there", in.Last, found.Identity.Revision), again)

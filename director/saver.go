@@ -30,6 +30,7 @@ type saver struct {
 	stepped  wake // returns took a step, and so may this
 	log      *slog.Logger
 	shown    *metrics
+	policies *policies
 
 	trouble atomic.Pointer[string] // why the last write failed; nil: it did not
 	saved   plan.Identity          // the last one written; by run alone
@@ -167,7 +168,7 @@ func (s *saver) write(f *inForce, image []byte) error {
 	lost, blank := s.horizon.forgotten()
 	return s.disk.Save(store.Generation{
 		Lost: lost, Blank: blank,
-		Plan: f.sealed.Raw, Doc: f.stable().bytes, Canary: canary, Health: image, Resolved: s.resolver.Save(), Highest: s.horizon.known(), Saved: s.loop.now(),
+		Plan: f.sealed.Raw, Doc: f.stable().bytes, Canary: canary, Policy: s.policies.octets(f.sealed.Plan), Health: image, Resolved: s.resolver.Save(), Highest: s.horizon.known(), Saved: s.loop.now(),
 	})
 }
 

@@ -94,6 +94,7 @@ func (d *Director) status() api.Status {
 	d.loads.describe(&out, f)
 	d.describeOverdue(ctx, &out, f)
 	d.describeInterlocks(ctx, &out, f)
+	d.policies.describe(&out, f)
 	d.describePaces(ctx, &out, f)
 	d.describeEmergencies(ctx, &out, f)
 	d.describeRollout(ctx, &out, f)
@@ -466,6 +467,7 @@ func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.Aud
 		out = append(out, api.AuditRecord{
 			Revision: r.GetRevision(), At: r.GetAt().AsTime(), Who: r.GetWho(), Via: r.GetVia(), What: r.GetWhat(), Why: r.GetWhy(),
 			Command: r.GetCommand(), Forced: r.GetForced(), Plan: hex.EncodeToString(r.GetPlan()),
+			Policy: hex.EncodeToString(r.GetPolicy()), Passed: r.GetPassed(),
 		})
 	}
 	return out, nil

@@ -174,6 +174,7 @@ otherwise names those that do not and exits with 3.`,
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, applyWord)
+	w.glassFlag(c)
 	fileFlag(c, &files)
 	c.Flags().BoolVar(&prune, "prune", false, "the files are the whole spec: remove what they lack")
 	c.Flags().StringSliceVar(&canary, "canary", nil, "`NAME,…` of the directors that try it first; may be repeated")

@@ -28,6 +28,7 @@ type wish struct {
 	timeout time.Duration
 	dryRun  bool
 	force   bool
+	glass   bool
 	confirm []string
 
 	follow    bool
@@ -52,6 +53,11 @@ func (w *wish) forceFlags(c *cobra.Command, word string) {
 	f := c.Flags()
 	f.BoolVar(&w.force, "force", false, "do it in spite of a rule that may be passed; lists what it hits, asks, and is recorded")
 	f.StringArrayVar(&w.confirm, "confirm", nil, "`"+word+"`: answers the question of --force in a script")
+}
+
+// glassFlag adds the flag of changes that the policy judges.
+func (w *wish) glassFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&w.glass, "break-glass", false, "in an emergency: do it in spite of what the policy says; needs a reason, and is recorded")
 }
 
 // check refuses what cannot be sent, before anybody is asked anything.
@@ -104,7 +110,7 @@ func (w *wish) needReason(ctx context.Context) error {
 
 // command fills in what every command has.
 func (w *wish) command(verb core.Verb, scope string) core.Command {
-	c := core.Command{ID: w.id, Verb: verb, Scope: scope, Author: w.author, Reason: w.reason, Force: w.force, DryRun: w.dryRun}
+	c := core.Command{ID: w.id, Verb: verb, Scope: scope, Author: w.author, Reason: w.reason, Force: w.force, BreakGlass: w.glass, DryRun: w.dryRun}
 	if c.ID == "" {
 		c.ID = w.app.newID()
 	}

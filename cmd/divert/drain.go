@@ -74,6 +74,7 @@ Exit codes: 0 every director has it (with --follow: complete); 1 refused; 2 usag
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "SCOPE")
+	w.glassFlag(c)
 	w.followFlag(c)
 	f := c.Flags()
 	f.DurationVar(&lasting, "for", time.Hour, "how long; it ends by itself then")
@@ -159,6 +160,7 @@ A closed gate (` + "`divert interlock`" + `) keeps what it guards from coming ba
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "SCOPE")
+	w.glassFlag(c)
 	w.followFlag(c)
 	urgent := a.emergencyFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -16,7 +16,7 @@ import (
 func (a *app) policyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "policy", GroupID: groupChange,
-		Short: "Try the rules that people's commands are judged by",
+		Short: "Try, adopt and drop the rules that people's commands are judged by",
 		Long: `A policy is a folder of rules in Rego (*.rego) with their data.json. deploy/opa is
 one to copy and change: freeze windows, who may drain what, minimum sites,
 residency by label.
@@ -26,9 +26,11 @@ is applied, reverted or rolled out, and data.divert.drain.deny of a drain and it
 end. Each is a set of {"msg": …, "remedy": …}. Rules have no network, clock,
 random or host: the time is input.now.`,
 		Example: `  divert policy test deploy/opa
-  divert policy eval deploy/opa --input deploy/opa/examples/drain.json`,
+  divert policy eval deploy/opa --input deploy/opa/examples/drain.json
+  divert policy adopt deploy/opa --reason "who may drain what"
+  divert policy status`,
 	}
-	return group(c, a.policyTestCommand(), a.policyEvalCommand())
+	return group(c, a.policyTestCommand(), a.policyEvalCommand(), a.policyAdoptCommand(), a.policyStatusCommand(), a.policyDropCommand())
 }
 
 // compiled reads a bundle, or says all that is wrong with it.

@@ -33,6 +33,7 @@ What the change would move is shown as by ` + "`divert apply`" + `; --dry-run sh
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "revert")
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return w.alone(c, core.Revert, "going back to the spec from before", "revert")
 	}
@@ -146,6 +147,7 @@ where an interlock says no.`,
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "rollout")
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return w.alone(c, core.GoOn, "all directors take what some have tried", "rollout")
 	}

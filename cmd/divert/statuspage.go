@@ -54,6 +54,10 @@ func (a *app) statusPage(s api.Status, verbose bool) string {
 			p.line(fmt.Sprintf("  and %d more that forbid nothing now: `divert interlock`", more))
 		}
 	}
+	if s.Policy != nil {
+		p.heading("POLICY")
+		policyPage(p, 2, s.Policy, s.Now)
+	}
 	if s.Rollout != nil {
 		p.heading("ROLLOUT")
 		a.rollout(p, 2, s.Rollout)

@@ -1,6 +1,6 @@
 # Who may drain what, and end a drain.
 #
-#   "drainers": {"cluster/fra": ["unix:alice", "role:admin"], "*": ["role:operator"]}
+#   "drainers": {"cluster/fra": ["unix:alice", "group:unix:fra", "role:admin"], "*": ["role:operator"]}
 #
 # A key is a cluster, as cluster/NAME, a fault domain, as domain/NAME, a service, as
 # service/NAME, or * for what no other key names. What no key names may be drained by all
@@ -31,6 +31,11 @@ named(site) := {key |
 }
 
 entitled(list) if input.author in list
+
+entitled(list) if {
+	some group in input.groups
+	group in list
+}
 
 entitled(list) if {
 	some role in input.roles

@@ -15,6 +15,11 @@ test_by_name if denied("unix:alice", [], [site("fra", "fra-dc1")]) == set()
 
 test_by_role if denied("unix:carol", ["admin"], [site("fra", "fra-dc1")]) == set()
 
+test_by_group if {
+	count(drainers.denials) == 0 with data.rules.drainers as {"cluster/fra": ["group:unix:fra"]}
+		with input as {"command": {"verb": "drain"}, "author": "unix:bob", "roles": [], "groups": ["group:unix:fra"], "sites": [site("fra", "fra-dc1")]}
+}
+
 test_not_another if denied("unix:bob", ["operator"], [site("fra", "fra-dc1")]) == {"unix:bob may not drain cluster/fra"}
 
 test_by_domain if {

@@ -109,7 +109,9 @@ type AuditRecord struct {
 	Why      string    `json:"why,omitempty"`
 	Command  string    `json:"command,omitempty"` // its ID
 	Forced   bool      `json:"forced,omitempty"`
-	Plan     string    `json:"plan,omitempty"` // SHA-256 of the plan's payload, hexadecimal
+	Plan     string    `json:"plan,omitempty"`   // SHA-256 of the plan's payload, hexadecimal
+	Policy   string    `json:"policy,omitempty"` // hash of the policy that it was judged by
+	Passed   []string  `json:"passed,omitempty"` // what that denied, and break-glass passed
 }
 
 // Status is what `divert status` shows.
@@ -133,6 +135,7 @@ type Status struct {
 	Directors  []DirectorState `json:"directors"`
 	Overrides  []Override      `json:"overrides,omitempty"`
 	Interlocks []core.Standing `json:"interlocks,omitempty"` // by name
+	Policy     *Policy         `json:"policy,omitempty"`     // that people's commands are judged by
 	Rollout    *Rollout        `json:"rollout,omitempty"`    // under way, or stopped by the leader
 	GossipKey  *GossipKey      `json:"gossipKey,omitempty"`  // none where directors gossip without one
 	Pending    []spec.Change   `json:"pending,omitempty"`    // folder changes that wait for a person (S19)

@@ -151,6 +151,8 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: KeyBack}, fleetAdmins},
 		{Command{Verb: TokenCreate, Token: &Token{Name: "x"}}, fleetAdmins},
 		{Command{Verb: TokenRevoke, Token: &Token{Name: "x"}}, fleetAdmins},
+		{Command{Verb: PolicyAdopt}, fleetAdmins},
+		{Command{Verb: PolicyDrop}, fleetAdmins},
 		// The directors' own, which come in by no door: not even root may say them.
 		{Command{Verb: DirectorJoin}, ""},
 		{Command{Verb: Expire}, ""},

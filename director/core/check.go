@@ -72,6 +72,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkTokens(p); err != nil {
 		return err
 	}
+	if err := checkPolicy(p); err != nil {
+		return err
+	}
 	if cur == nil || cur.Identity == next.Identity {
 		return nil
 	}

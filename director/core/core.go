@@ -44,6 +44,8 @@ const (
 	OperatorRemove Verb = "operator-remove"
 	TokenCreate    Verb = "token-create"
 	TokenRevoke    Verb = "token-revoke"
+	PolicyAdopt    Verb = "policy-adopt"
+	PolicyDrop     Verb = "policy-drop"
 	Settle         Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
 	KeyRotate      Verb = "gossip-rotate"    // a new gossip key, in phases
 	KeyBack        Verb = "gossip-back"      // the old one, while nobody has removed it
@@ -83,6 +85,9 @@ type Command struct {
 	Label string           `json:"-"`
 	By    *access.Identity `json:"-"`
 
+	Bundle     []byte `json:"bundle,omitempty"`     // policy-adopt: as director/policy encodes it
+	BreakGlass bool   `json:"breakGlass,omitempty"` // in spite of what the policy says, in an emergency: it is recorded
+
 	Canary []string      `json:"canary,omitempty"` // apply: the directors that try it first
 	Soak   time.Duration `json:"-"`                // soakSeconds; with Canary
 }
@@ -106,6 +111,12 @@ func (c Command) Fingerprint() []byte {
 	}
 	if c.Settling != nil {
 		fmt.Fprintf(h, "settle %s\x00", c.Settling.Word.Sum)
+	}
+	if len(c.Bundle) > 0 {
+		fmt.Fprintf(h, "bundle %x\x00", plan.Sum(c.Bundle))
+	}
+	if c.BreakGlass {
+		fmt.Fprint(h, "break-glass\x00")
 	}
 	for _, o := range c.Objects {
 		fmt.Fprintf(h, "%s\x00%s\x00", o.Kind, o.Name)
@@ -191,9 +202,13 @@ type Change struct {
 	Plan    *plan.Plan
 	Doc     *plan.SpecDoc // nil: as it was
 	Trial   *plan.SpecDoc // that the directors of Plan.rollout try; its canary is the writer's to fill in
+	Bundle  []byte        // of a policy that is adopted: its reference in Plan.policy is the writer's to complete
 	Audit   *plan.Audit
 	Summary string
 	Preview Preview
+	// After is the document that the change brings, or would: dry runs have it too. nil:
+	// the spec stays.
+	After *plan.SpecDoc
 }
 
 // Preview says what a change would do, before it is done.

@@ -42,6 +42,7 @@ type work struct {
 	compared  *verdict      // the last comparison; nil: none was made
 	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
 	tries     *spec.Set     // of trial
+	bundle    []byte        // of a policy that is adopted
 }
 
 // Decide says what the next plan is under a command, or refuses with a
@@ -97,6 +98,10 @@ func Decide(s State, c Command) (Change, error) {
 		err = w.createToken()
 	case TokenRevoke:
 		err = w.revokeToken()
+	case PolicyAdopt:
+		err = w.adoptPolicy()
+	case PolicyDrop:
+		err = w.dropPolicy()
 	case Settle:
 		err = w.settle()
 	case KeyRotate:
@@ -168,7 +173,7 @@ func (w *work) finish() (Change, error) {
 		return Change{}, err
 	}
 	w.tellShifts()
-	out := Change{Summary: w.done, Preview: w.prev}
+	out := Change{Summary: w.done, Preview: w.prev, After: w.after()}
 	if w.noop || w.c.DryRun {
 		out.Noop = true
 		return out, nil
@@ -183,7 +188,7 @@ func (w *work) finish() (Change, error) {
 				count(len(w.next.GetOverrides()), "override"), count(subjects(w.next), "subject"), count(len(w.next.GetZones()), "zone"), count(len(w.next.GetRoster()), "director")),
 		}
 	}
-	out.Plan, out.Doc, out.Trial = w.next, w.doc, w.trial
+	out.Plan, out.Doc, out.Trial, out.Bundle = w.next, w.doc, w.trial, w.bundle
 	out.Audit = &plan.Audit{
 		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Who(), Via: w.s.Me,
 		What: w.what + w.spite, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,

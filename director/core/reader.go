@@ -19,6 +19,8 @@ func minReader(set *spec.Set, p *plan.Plan) uint32 {
 		return plan.ReaderFleet
 	case len(p.GetTokens()) > 0:
 		return plan.ReaderAccess
+	case p.GetPolicy() != nil:
+		return plan.ReaderPolicy
 	case len(p.GetOperators()) > 0:
 		return plan.ReaderOperators
 	case set.NeedsSpill() || len(p.GetSpill().GetPools()) > 0 || len(p.GetSpill().GetTrips()) > 0:

@@ -261,6 +261,9 @@ func (w *work) tellBack() {
 		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("comes back: %s of %s by %s (%s), %s%s",
 			strings.ToLower(o.GetKind().String()), o.GetScope(), o.GetAuthor(), o.GetReason(), until, end.UTC().Format(time.RFC3339)))
 	}
+	if p := w.next.GetPolicy(); p != nil {
+		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("comes back: policy %s, adopted by %s (%s)", shortHash(p.GetBundle()), p.GetAuthor(), p.GetReason()))
+	}
 	for _, s := range w.next.GetSwitches() {
 		if s.GetOn() {
 			w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("comes back: switch %s is on, by %s (%s)", s.GetName(), s.GetAuthor(), s.GetReason()))

@@ -287,7 +287,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -403,6 +403,7 @@ type Plan struct {
 	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                          // what the load of the sites came to; none where nothing can be too much
 	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                    // of gates (kind Interlock), ordered by name; one that is not here is off
 	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                          // how drains in steps went, the last used last; bounded
+	Policy        *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                        // what people's commands are judged by; none: nothing
 	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                        // bearers of which may ask and command, ordered by name
 	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"` // which key the fleet gossips under; none until the first turn-over
 	unknownFields protoimpl.UnknownFields
@@ -554,6 +555,13 @@ func (x *Plan) GetSwitches() []*Switch {
 func (x *Plan) GetPaces() []*PaceHistory {
 	if x != nil {
 		return x.Paces
+	}
+	return nil
+}
+
+func (x *Plan) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
 	}
 	return nil
 }
@@ -1313,6 +1321,84 @@ func (x *StepHistory) GetLate() []uint32 {
 	return nil
 }
 
+// Policy is what people's commands are judged by before they are written (director/policy).
+// The bundle is a blob, as the spec is.
+type Policy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bundle        *SpecRef               `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	Author        string                 `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"` // who adopted it
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Revision      uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that adopted it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_director_plan_plan_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Policy) GetBundle() *SpecRef {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+func (x *Policy) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Policy) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Policy) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Policy) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Switch is the master switch of one gate or several, as a person last turned it.
 type Switch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1328,7 +1414,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1426,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1439,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Switch) GetName() string {
@@ -1412,7 +1498,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1510,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1523,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -1480,7 +1566,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1578,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1591,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Trip) GetSite() string {
@@ -1544,7 +1630,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1642,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1655,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pool) GetScope() string {
@@ -1625,7 +1711,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1723,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1736,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Operator) GetName() string {
@@ -1723,7 +1809,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1821,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1834,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Settled) GetId() string {
@@ -1801,7 +1887,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1899,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1912,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Emergency) GetId() string {
@@ -1927,7 +2013,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2025,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2038,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -2011,7 +2097,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2109,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2122,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rollout) GetId() string {
@@ -2127,7 +2213,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2225,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2238,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -2186,7 +2272,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2284,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2297,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -2235,7 +2321,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2333,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2346,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Object) GetKind() string {
@@ -2317,7 +2403,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2415,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2428,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Applied) GetDirector() string {
@@ -2373,13 +2459,15 @@ type Audit struct {
 	Plan          []byte                 `protobuf:"bytes,9,opt,name=plan,proto3" json:"plan,omitempty"`      // SHA-256 of the plan's payload
 	Epoch         uint64                 `protobuf:"varint,40,opt,name=epoch,proto3" json:"epoch,omitempty"`  // of the plan; none in records of before the sealed log
 	Parent        []byte                 `protobuf:"bytes,41,opt,name=parent,proto3" json:"parent,omitempty"` // the plan's parent: so that a record that is missing shows in the next one
+	Policy        []byte                 `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"` // hash of the bundle that the command was judged by
+	Passed        []string               `protobuf:"bytes,31,rep,name=passed,proto3" json:"passed,omitempty"` // what it denied, and break-glass passed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2479,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2492,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -2484,6 +2572,20 @@ func (x *Audit) GetParent() []byte {
 	return nil
 }
 
+func (x *Audit) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Audit) GetPassed() []string {
+	if x != nil {
+		return x.Passed
+	}
+	return nil
+}
+
 // Result is the lasting outcome of a command, kept 24 h under its ID (S4).
 type Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2500,7 +2602,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2614,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2627,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Result) GetId() string {
@@ -2592,7 +2694,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2706,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2719,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Ack) GetDirector() string {
@@ -2674,7 +2776,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xb9\x06\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xe9\x06\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2694,7 +2796,8 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\toperators\x18\x0e \x03(\v2\x18.divert.plan.v1.OperatorR\toperators\x12+\n" +
 	"\x05spill\x18\x0f \x01(\v2\x15.divert.plan.v1.SpillR\x05spill\x122\n" +
 	"\bswitches\x18\x10 \x03(\v2\x16.divert.plan.v1.SwitchR\bswitches\x121\n" +
-	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x12-\n" +
+	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x12.\n" +
+	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x12-\n" +
 	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
 	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\"\x84\x01\n" +
@@ -2788,7 +2891,13 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x05steps\x18\x04 \x03(\v2\x1b.divert.plan.v1.StepHistoryR\x05steps\"5\n" +
 	"\vStepHistory\x12\x12\n" +
 	"\x04keep\x18\x01 \x01(\rR\x04keep\x12\x12\n" +
-	"\x04late\x18\x02 \x03(\rR\x04late\"\xaa\x01\n" +
+	"\x04late\x18\x02 \x03(\rR\x04late\"\xb7\x01\n" +
+	"\x06Policy\x12/\n" +
+	"\x06bundle\x18\x01 \x01(\v2\x17.divert.plan.v1.SpecRefR\x06bundle\x12\x16\n" +
+	"\x06author\x18\x02 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\"\xaa\x01\n" +
 	"\x06Switch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
@@ -2880,7 +2989,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\"9\n" +
 	"\aApplied\x12\x1a\n" +
 	"\bdirector\x18\x01 \x01(\tR\bdirector\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x8d\x02\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xbd\x02\n" +
 	"\x05Audit\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
@@ -2892,7 +3001,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06forced\x18\b \x01(\bR\x06forced\x12\x12\n" +
 	"\x04plan\x18\t \x01(\fR\x04plan\x12\x14\n" +
 	"\x05epoch\x18( \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06parent\x18) \x01(\fR\x06parent\"\xbe\x01\n" +
+	"\x06parent\x18) \x01(\fR\x06parent\x12\x16\n" +
+	"\x06policy\x18\x1e \x01(\fR\x06policy\x12\x16\n" +
+	"\x06passed\x18\x1f \x03(\tR\x06passed\"\xbe\x01\n" +
 	"\x06Result\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2922,7 +3033,7 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
 	(Director_Standing)(0),        // 1: divert.plan.v1.Director.Standing
@@ -2939,80 +3050,84 @@ var file_director_plan_plan_proto_goTypes = []any{
 	(*Pace)(nil),                  // 12: divert.plan.v1.Pace
 	(*PaceHistory)(nil),           // 13: divert.plan.v1.PaceHistory
 	(*StepHistory)(nil),           // 14: divert.plan.v1.StepHistory
-	(*Switch)(nil),                // 15: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 16: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 17: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 18: divert.plan.v1.Pool
-	(*Operator)(nil),              // 19: divert.plan.v1.Operator
-	(*Settled)(nil),               // 20: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 21: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 22: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 23: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 24: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 25: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 26: divert.plan.v1.Object
-	(*Applied)(nil),               // 27: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 28: divert.plan.v1.Audit
-	(*Result)(nil),                // 29: divert.plan.v1.Result
-	(*Ack)(nil),                   // 30: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*Policy)(nil),                // 15: divert.plan.v1.Policy
+	(*Switch)(nil),                // 16: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 17: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 18: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 19: divert.plan.v1.Pool
+	(*Operator)(nil),              // 20: divert.plan.v1.Operator
+	(*Settled)(nil),               // 21: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 22: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 23: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 24: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 25: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 26: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 27: divert.plan.v1.Object
+	(*Applied)(nil),               // 28: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 29: divert.plan.v1.Audit
+	(*Result)(nil),                // 30: divert.plan.v1.Result
+	(*Ack)(nil),                   // 31: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	31, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	32, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
 	10, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
 	11, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	22, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	24, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	23, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	22, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	19, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	16, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	15, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	23, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	25, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	24, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	23, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	20, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	17, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	16, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
 	13, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	9,  // 11: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
-	7,  // 12: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
-	31, // 13: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	8,  // 14: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 15: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	31, // 16: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	31, // 17: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	31, // 18: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	1,  // 19: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	2,  // 20: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	31, // 21: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	31, // 22: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	12, // 23: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	32, // 24: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	31, // 25: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	31, // 26: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	3,  // 27: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	32, // 28: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	14, // 29: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	31, // 30: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	31, // 31: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	18, // 32: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	17, // 33: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	31, // 34: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	31, // 35: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	20, // 36: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	31, // 37: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	31, // 38: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	32, // 39: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	22, // 40: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	31, // 41: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	31, // 42: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	4,  // 43: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	26, // 44: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	27, // 45: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	31, // 46: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	31, // 47: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	31, // 48: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	15, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
+	9,  // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	7,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	32, // 14: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	8,  // 15: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 16: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	32, // 17: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	32, // 18: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	32, // 19: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	1,  // 20: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	2,  // 21: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	32, // 22: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	32, // 23: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	12, // 24: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	33, // 25: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	32, // 26: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	32, // 27: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	3,  // 28: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	33, // 29: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	14, // 30: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	23, // 31: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	32, // 32: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	32, // 33: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	32, // 34: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	19, // 35: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	18, // 36: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	32, // 37: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	32, // 38: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	21, // 39: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	32, // 40: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	32, // 41: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	33, // 42: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	23, // 43: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	32, // 44: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	32, // 45: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	4,  // 46: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	27, // 47: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	28, // 48: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	32, // 49: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	32, // 50: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	32, // 51: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -3026,7 +3141,7 @@ func file_director_plan_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,11 +15,13 @@ import (
 // plan in force. Fields are only ever added.
 type Input struct {
 	Command Command `json:"command"`
-	// Author is who gives the command, as the director knows them; Label is what they wrote
-	// beside it, which anybody can write.
+	// Author is who gives the command, as he was authenticated (unix:alice, cert:alice,
+	// token:ci), with the roles that he was granted somewhere and his groups
+	// (group:unix:ops). Label is what he wrote beside it, which anybody can write.
 	Author string   `json:"author"`
 	Label  string   `json:"label,omitempty"`
 	Roles  []string `json:"roles"`
+	Groups []string `json:"groups"`
 	// Now is the time of the decision, in nanoseconds since 1970: the only one there is.
 	Now     int64        `json:"now"`
 	Sites   []Site       `json:"sites"` // that a drain, or its end, is about
@@ -160,6 +162,9 @@ func (c *Command) Of(cmd core.Command) {
 func (in Input) JSON() ([]byte, error) {
 	if in.Roles == nil {
 		in.Roles = []string{}
+	}
+	if in.Groups == nil {
+		in.Groups = []string{}
 	}
 	if in.Sites == nil {
 		in.Sites = []Site{}

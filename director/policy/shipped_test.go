@@ -217,3 +217,17 @@ func large(services int) Resources {
 	}
 	return out
 }
+
+// BenchmarkCompile compiles the shipped bundle, its tests left out, as a director does.
+func BenchmarkCompile(b *testing.B) {
+	bundle, _ := ReadDir(shipped)
+	read, err := Decode(bundle.Encode())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, problems := Compile(read, ""); len(problems) > 0 {
+			b.Fatal(problems)
+		}
+	}
+}

@@ -32,11 +32,12 @@ const (
 )
 
 const (
-	partHead  = 1 // BackupHead, as JSON
-	partPlan  = 2 // the envelope, as sealed
-	partDoc   = 3 // a piece of the spec document, in order
-	partAudit = 4 // the revision in 8 octets, and the record as stored
-	partEnd   = 255
+	partHead   = 1 // BackupHead, as JSON
+	partPlan   = 2 // the envelope, as sealed
+	partDoc    = 3 // a piece of the spec document, in order
+	partAudit  = 4 // the revision in 8 octets, and the record as stored
+	partPolicy = 5 // the policy's bundle, where the plan names one and it was at hand
+	partEnd    = 255
 )
 
 // ErrBackup says that a file is no backup, or none that is whole.
@@ -58,6 +59,7 @@ type Backup struct {
 	Head    BackupHead
 	Plan    *plan.Sealed
 	Doc     []byte
+	Policy  []byte // the policy's bundle; nil: there is none, or it was not at hand
 	Audits  int    // how many records
 	Highest uint64 // the highest revision of one
 }
@@ -93,6 +95,9 @@ func NewBackupWriter(w io.Writer, head BackupHead, sealed *plan.Sealed, doc []by
 	}
 	return b, nil
 }
+
+// Policy adds the bundle of the plan's policy.
+func (b *BackupWriter) Policy(bundle []byte) error { return b.part(partPolicy, bundle) }
 
 // Audit adds a record, as it is stored.
 func (b *BackupWriter) Audit(revision uint64, raw []byte) error {
@@ -202,6 +207,8 @@ func (b *Backup) part(kind byte, body []byte, doc *bytes.Buffer, audit func(uint
 			return fmt.Errorf("the spec of the backup: %w", ErrTooLarge)
 		}
 		doc.Write(body)
+	case partPolicy:
+		b.Policy = body
 	case partAudit:
 		if len(body) < 8 {
 			return fmt.Errorf("%w: an audit record is damaged", ErrBackup)
@@ -224,6 +231,9 @@ func (b *Backup) check() error {
 		if sum := plan.Sum(b.Doc); !bytes.Equal(sum[:], ref.GetHash()) {
 			return fmt.Errorf("%w: its spec is not the one that its plan names", ErrBackup)
 		}
+	}
+	if sum := plan.Sum(b.Policy); len(b.Policy) > 0 && !bytes.Equal(sum[:], b.Plan.Plan.GetPolicy().GetBundle().GetHash()) {
+		return fmt.Errorf("%w: its policy is not the one that its plan names", ErrBackup)
 	}
 	return nil
 }

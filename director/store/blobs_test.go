@@ -74,6 +74,9 @@ func TestCollectKeepsWhatPlansName(t *testing.T) {
 	_, p.Previous = Split([]byte("doc 1"))
 	_, canary := Split([]byte("doc 3"))
 	p.Rollout = &plan.Rollout{State: plan.Rollout_SOAKING, Canary: canary, On: []string{"d1"}}
+	var bundle *plan.SpecRef
+	c.Policy, bundle = Split([]byte("rules"))
+	p.Policy = &plan.Policy{Bundle: bundle}
 	var err error
 	if c.Next, err = plan.Sign(p, "d1", testKey); err != nil {
 		t.Fatal(err)
@@ -93,13 +96,32 @@ func TestCollectKeepsWhatPlansName(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := blobsOf(t, s)
-	for _, doc := range []string{"doc 1", "doc 2", "doc 3"} {
+	for _, doc := range []string{"doc 1", "doc 2", "doc 3", "rules"} {
 		if !got[plan.Sum([]byte(doc)).String()] {
 			t.Errorf("%s was collected", doc)
 		}
 	}
-	if len(got) != 3 {
-		t.Errorf("blobs left: %v, want 3", got)
+	if len(got) != 4 {
+		t.Errorf("blobs left: %v, want 4", got)
+	}
+
+	// A plan that goes on naming a policy does without its bundle: no drain's step waits for it.
+	if _, err := s.client.Delete(t.Context(), s.keys.blob(plan.Sum([]byte("rules")))); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := s.Inspect(t.Context()); err != nil || len(in.NoPolicy) != 1 || len(in.Missing) != 0 {
+		t.Errorf("inspected: %+v, %v", in, err)
+	}
+	if snap, err = s.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := commitOf(t, snap.ModRevision, 3, "c3", "doc 2")
+	next.Next.Plan.Policy = p.Policy
+	if next.Next, err = plan.Sign(next.Next.Plan, "d1", testKey); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), next); err != nil {
+		t.Errorf("without the policy's bundle: %v", err)
 	}
 }
 
@@ -130,14 +152,31 @@ func TestCommitNeverLeavesABlobMissing(t *testing.T) {
 		}
 	}
 
-	c = commitOf(t, read(t, s).ModRevision, 3, "c3", "unknown")
+	// So is the bundle of a policy that a plan is the first to name.
+	c = commitOf(t, read(t, s).ModRevision, 3, "c3", "doc 3")
+	c.Policy, c.Next.Plan.Policy = [][]byte{[]byte("rules")}, &plan.Policy{}
+	_, c.Next.Plan.Policy.Bundle = Split([]byte("rules"))
+	if c.Next, err = plan.Sign(c.Next.Plan, "d1", testKey); err != nil {
+		t.Fatal(err)
+	}
+	if tx, err = prepare(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ensure(t.Context(), c.Chunks); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.settle(t.Context(), tx); err != nil || !blobsOf(t, s)[plan.Sum([]byte("rules")).String()] {
+		t.Errorf("a policy's bundle is missing after the commit: %v", err)
+	}
+
+	c = commitOf(t, read(t, s).ModRevision, 4, "c4", "unknown")
 	c.Chunks = nil
 	var missing *Missing
 	if _, err := s.Commit(t.Context(), c); !errors.As(err, &missing) || len(missing.Hashes) != 1 {
 		t.Errorf("commit without its blob: %v, want *Missing", err)
 	}
-	if got := revisionOf(read(t, s)); got != 2 {
-		t.Errorf("revision %d, want 2", got)
+	if got := revisionOf(read(t, s)); got != 3 {
+		t.Errorf("revision %d, want 3", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -31,6 +32,7 @@ type Commit struct {
 	Next   *plan.Sealed   // the plan that replaces it
 	Chunks [][]byte       // blobs of its spec that the store may lack
 	Held   bool           // the plan that was read names the same blobs: only if one is gone all the same are they written
+	Policy [][]byte       // blobs of a policy that this plan is the first to name: compared too, until then nothing keeps them
 	Audit  *plan.Audit    // revision, plan and command are filled in
 	Result *plan.Result   // ID and command are the caller's; epoch, revision and plan are filled in
 	Leader *election.Term // the leader's own writes: the fence; nil for a person's command
@@ -62,6 +64,9 @@ func (s *Store) Commit(ctx context.Context, c Commit) (*plan.Result, error) {
 		if err := s.ensure(ctx, c.Chunks); err != nil {
 			return nil, done(fmt.Errorf("writing the spec's blobs: %w", err))
 		}
+	}
+	if err := s.ensure(ctx, c.Policy); err != nil {
+		return nil, done(fmt.Errorf("writing the policy's blobs: %w", err))
 	}
 	r, err := s.settle(ctx, tx)
 	return r, done(err)
@@ -100,7 +105,10 @@ func prepare(c Commit) (*transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx := &transaction{Commit: c, blobs: blobs}
+	for _, b := range c.Policy {
+		blobs = append(blobs, plan.Sum(b))
+	}
+	tx := &transaction{Commit: c, blobs: unique(blobs)}
 	id := c.Next.Identity
 	tx.result = proto.CloneOf(c.Result)
 	tx.result.Epoch, tx.result.Revision, tx.result.Plan = id.Epoch, id.Revision, id.Hash[:]
@@ -138,7 +146,7 @@ func (s *Store) settle(ctx context.Context, tx *transaction) (*plan.Result, erro
 				return r, nil // it was our own attempt
 			case errors.As(err, &missing) && tx.brings(missing):
 				// Collected between ensure and now, or lost.
-				if err = s.ensure(ctx, tx.Chunks); err == nil {
+				if err = errors.Join(s.ensure(ctx, tx.Chunks), s.ensure(ctx, tx.Policy)); err == nil {
 					continue
 				}
 			default:
@@ -296,7 +304,7 @@ func (tx *transaction) judge(resp *clientv3.TxnResponse) (*plan.Result, error) {
 // brings tells whether the commit's own chunks are all that the store lacks.
 func (tx *transaction) brings(m *Missing) bool {
 	have := map[plan.Hash]bool{}
-	for _, c := range tx.Chunks {
+	for _, c := range slices.Concat(tx.Chunks, tx.Policy) {
 		have[plan.Sum(c)] = true
 	}
 	for _, h := range m.Hashes {

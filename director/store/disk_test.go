@@ -33,6 +33,7 @@ func generation(n int) Generation {
 	return Generation{
 		Plan: fmt.Appendf(nil, "plan %d", n), Doc: fmt.Appendf(nil, "doc %d", n), Health: fmt.Appendf(nil, "health %d", n),
 		Resolved: fmt.Appendf(nil, "resolved %d", n),
+		Policy:   fmt.Appendf(nil, "policy %d", n),
 		Highest:  plan.Identity{Fleet: "f1", Epoch: 1, Revision: uint64(n), Hash: plan.Sum([]byte{byte(n)})},
 		Saved:    time.Unix(int64(n), 5),
 	}

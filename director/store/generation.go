@@ -21,6 +21,7 @@ type Generation struct {
 	Canary   []byte        // likewise, of the plan's rollout; none: there is none under way
 	Health   []byte        // certificates and their ages; opaque here
 	Resolved []byte        // what hostnames resolved to; opaque here. None: an older divert's, or no hostnames
+	Policy   []byte        // bundle of the plan's policy; none: there is none, or it was not at hand
 	Highest  plan.Identity // highest plan that this director knew of (S3)
 	Saved    time.Time     // wall clock, for people
 
@@ -60,6 +61,7 @@ const (
 	fieldResolved
 	fieldForgotten
 	fieldCanary protowire.Number = 32
+	fieldPolicy protowire.Number = 33
 )
 
 // errNewer says that a generation was written by a newer divert.
@@ -67,7 +69,7 @@ var errNewer = errors.New("was written by a newer divert: upgrade this one")
 
 // encode gives the file's octets.
 func (g Generation) encode() ([]byte, error) {
-	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Canary)+len(g.Health)+len(g.Resolved)+256)
+	body := make([]byte, bodyOffset, bodyOffset+len(g.Plan)+len(g.Doc)+len(g.Canary)+len(g.Policy)+len(g.Health)+len(g.Resolved)+256)
 	octets := func(n protowire.Number, v []byte) {
 		body = protowire.AppendTag(body, n, protowire.BytesType)
 		body = protowire.AppendBytes(body, v)
@@ -88,6 +90,9 @@ func (g Generation) encode() ([]byte, error) {
 	}
 	if len(g.Canary) > 0 {
 		octets(fieldCanary, g.Canary)
+	}
+	if len(g.Policy) > 0 {
+		octets(fieldPolicy, g.Policy)
 	}
 	if g.Lost || g.Blank {
 		number(fieldForgotten, forgotten(g.Lost, g.Blank))
@@ -184,6 +189,8 @@ func (g *Generation) field(num protowire.Number, kind protowire.Type, raw []byte
 		g.Resolved = octets
 	case fieldCanary:
 		g.Canary = octets
+	case fieldPolicy:
+		g.Policy = octets
 	case fieldFleet:
 		g.Highest.Fleet = string(octets)
 	case fieldForgotten:

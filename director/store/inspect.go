@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,8 @@ type Inspection struct {
 	Blobs   int         // that the plan names
 	Missing []plan.Hash // of those, not there …
 	Damaged []plan.Hash // … or there, and not what their name says
+
+	NoPolicy []plan.Hash // blobs of the policy that are not there, or damaged: without them people's commands are refused
 
 	Audits     int
 	Last       uint64      // the highest revision that has an audit record; 0: none
@@ -51,6 +54,9 @@ func (s *Store) inspect(ctx context.Context) (in Inspection, err error) {
 			return in, err
 		}
 		in.Blobs = len(hashes)
+		if err := s.inspectPolicy(ctx, &in); err != nil {
+			return in, err
+		}
 		for _, h := range unique(hashes) {
 			kv, err := s.get(ctx, s.keys.blob(h))
 			switch {
@@ -78,6 +84,28 @@ func (s *Store) inspect(ctx context.Context) (in Inspection, err error) {
 			in.StrayVotes = append(in.StrayVotes, string(kv.Key))
 		}
 	})
+}
+
+// inspectPolicy looks at the bundle of the plan's policy, which answers do without.
+func (s *Store) inspectPolicy(ctx context.Context, in *Inspection) error {
+	ref := in.Snapshot.Sealed.Plan.GetPolicy().GetBundle()
+	if ref == nil {
+		return nil
+	}
+	hashes, err := references(ref)
+	if err != nil {
+		return err
+	}
+	for _, h := range hashes {
+		kv, err := s.get(ctx, s.keys.blob(h))
+		if err != nil {
+			return unavailable("reading a blob", err)
+		}
+		if kv == nil || plan.Sum(kv.Value) != h {
+			in.NoPolicy = append(in.NoPolicy, h)
+		}
+	}
+	return nil
 }
 
 func (s *Store) inspectAudits(ctx context.Context, in *Inspection) error {
@@ -138,7 +166,7 @@ func (s *Store) each(ctx context.Context, prefix string, do func(*mvccpb.KeyValu
 func (s *Store) Mend(ctx context.Context, in Inspection, chunks map[plan.Hash][]byte) (did []string, err error) {
 	done := s.metrics.start("mend")
 	n := 0
-	for _, h := range append(append([]plan.Hash{}, in.Missing...), in.Damaged...) {
+	for _, h := range slices.Concat(in.Missing, in.Damaged, in.NoPolicy) {
 		chunk, ok := chunks[h]
 		if !ok {
 			continue
@@ -158,7 +186,7 @@ func (s *Store) Mend(ctx context.Context, in Inspection, chunks map[plan.Hash][]
 		n++
 	}
 	if n > 0 {
-		did = append(did, fmt.Sprintf("wrote %d pieces of the spec anew", n))
+		did = append(did, fmt.Sprintf("wrote %d pieces of the spec or the policy anew", n))
 	}
 	for _, id := range in.BadResults {
 		if _, err := s.client.Delete(ctx, s.keys.command(id)); err != nil {
