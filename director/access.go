@@ -6,6 +6,7 @@ import (
 	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/spec"
 )
 
 // bearers gives the tokens of the plan in force, also while the store is away.
@@ -14,6 +15,15 @@ func (d *Director) bearers() []access.Bearer {
 		return core.Bearers(f.sealed.Plan)
 	}
 	return nil
+}
+
+// May is nil where somebody may do something to a scope of the spec in force.
+func (d *Director) May(by access.Identity, action access.Action, scope string) error {
+	var set *spec.Set
+	if f := d.horizon.current(); f != nil {
+		set = f.spec
+	}
+	return core.May(set, by, action, scope)
 }
 
 // Tokens lists the tokens of the plan in force.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -140,5 +141,42 @@ func TestTokenIsShown(t *testing.T) {
 	term, code = runLine(t, nil, "token", "revoke", "ci", "--server", server, "--reason", "it was in a log")
 	if sent := f.sent(); code != exitDone || len(sent) != 1 || sent[0].Verb != core.TokenRevoke || sent[0].Token.Name != "ci" {
 		t.Errorf("exit %d: %s", code, term.stderr.String())
+	}
+}
+
+// TestWhoamiAndCan: the exit code says whether somebody may.
+func TestWhoamiAndCan(t *testing.T) {
+	server := serve(t, &fake{})
+	for _, tc := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"whoami", exitDone, "admin of fleet"},
+		{"whoami -o json", exitDone, `"role": "admin"`},
+		{"can drain cluster/fra", exitDone, "yes: unix:"},
+		{"can drain cluster/fra -o json", exitDone, `"can": true`},
+		{"can explode", exitRefused, "there is no action"},
+		{"can", exitUsage, ""},
+	} {
+		term, code := runLine(t, nil, append(strings.Fields(tc.line), "--server", server)...)
+		if out := term.stdout.String() + term.stderr.String(); code != tc.code || !strings.Contains(out, tc.want) {
+			t.Errorf("%s: exit %d, want %d: %s", tc.line, code, tc.code, out)
+		}
+	}
+	loopback, err := api.NewServer(api.Options{Director: &fake{}, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- loopback.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	term, code := runLine(t, nil, "can", "drain", "cluster/fra", "--server", "http://"+loopback.Addr())
+	if code != exitRefused || !strings.Contains(term.stdout.String(), "no: ") {
+		t.Errorf("exit %d: %s%s", code, term.stdout.String(), term.stderr.String())
+	}
+	if term, code = runLine(t, nil, "whoami", "--server", "http://"+loopback.Addr()); code != exitDone || !strings.Contains(term.stdout.String(), "nobody in particular") {
+		t.Errorf("exit %d: %s", code, term.stdout.String())
 	}
 }

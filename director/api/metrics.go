@@ -13,10 +13,18 @@ const (
 	viaSocket = "socket"
 )
 
+// The values of the label "reason".
+const (
+	deniedUnknown   = "unknown"   // no good credential
+	deniedForbidden = "forbidden" // not granted
+	deniedLimited   = "limited"   // too often
+)
+
 type metrics struct {
 	requests    *prometheus.CounterVec
 	connections *prometheus.GaugeVec
 	streams     prometheus.Gauge
+	denied      *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -33,8 +41,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "divert_api_event_streams",
 			Help: "Clients that follow the API's events.",
 		}),
+		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_api_denied_total",
+			Help: "Requests to the API that were denied for who asks: no good credential (unknown), not granted (forbidden), too often (limited).",
+		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.connections, m.streams} {
+	for _, c := range []prometheus.Collector{m.requests, m.connections, m.streams, m.denied} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the API's metrics: %w", err)
 		}

@@ -60,6 +60,8 @@ func (s *Server) table(registry *prometheus.Registry) map[string]route {
 		"/v1/backup":        read(access.Backup, s.backup),
 		"/v1/restore":       post(access.Keep, s.restore),
 		tokensPath:          read(access.Tokens, s.tokens),
+		whoamiPath:          read(access.Self, s.whoami),
+		canPath:             read(access.Self, s.can),
 		"/metrics":          read(access.See, metrics.ServeHTTP),
 		"/healthz":          read(access.Open, s.healthz),
 		"/readyz":           read(access.Open, s.readyz),
@@ -95,10 +97,15 @@ func (s *Server) handler(via string) http.Handler {
 		if end.action != access.Open { // which no route is that is not there
 			var err error
 			if id, err = s.authenticate(via, r); err != nil {
-				h.Set("WWW-Authenticate", `Bearer realm="divert"`)
-				fail(counted, http.StatusUnauthorized, err.Error(), howToSay)
+				s.refuse(counted, via, r, err)
 				return
 			}
+		}
+		if s.hurried(id) {
+			s.metrics.denied.WithLabelValues(deniedLimited).Inc()
+			h.Set("Retry-After", "1")
+			fail(counted, http.StatusTooManyRequests, fmt.Sprintf("%s asks more than %d times a second", id.Who, asksPerSecond), "wait a moment; /v1/events tells each change at once")
+			return
 		}
 		if refusal := s.readOnly(id, r); refusal != nil {
 			fail(counted, http.StatusForbidden, refusal.Error, refusal.Remedy)
@@ -113,6 +120,7 @@ func (s *Server) handler(via string) http.Handler {
 			fail(counted, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", path, methods, r.Method), "")
 		default:
 			if ok, why := access.Allow(id, end.action); !ok {
+				s.metrics.denied.WithLabelValues(deniedForbidden).Inc()
 				fail(counted, http.StatusForbidden, why, core.MayRemedy)
 				return
 			}

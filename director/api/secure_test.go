@@ -128,6 +128,12 @@ func grant(t *testing.T, who string, role access.Role, scopes ...string) access.
 
 func serveSecure(t *testing.T, bearers []access.Bearer, grants ...access.Grant) *secureFleet {
 	t.Helper()
+	return serveSecureWith(t, func(s *Server) { s.asks, s.refused = nil, nil }, bearers, grants...) // TestLimits has its own
+}
+
+// serveSecureWith changes the server before it runs.
+func serveSecureWith(t *testing.T, tune func(*Server), bearers []access.Bearer, grants ...access.Grant) *secureFleet {
+	t.Helper()
 	f := &secureFleet{fake: newFake(), ca: newAuthority(t, "fleet"), dir: t.TempDir()}
 	f.files = TLSOptions{Cert: filepath.Join(f.dir, "d1.pem"), Key: filepath.Join(f.dir, "d1.key"), ClientCA: filepath.Join(f.dir, "ca.pem")}
 	f.ca.server(t, f.files, "d1.example.net")
@@ -140,6 +146,7 @@ func serveSecure(t *testing.T, bearers []access.Bearer, grants ...access.Grant) 
 		t.Fatal(err)
 	}
 	s.look, f.Server, f.base = time.Millisecond, s, "https://"+s.Addr()
+	tune(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()

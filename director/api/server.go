@@ -66,6 +66,8 @@ type Server struct {
 	probes   chan struct{}            // a slot for each question to probe
 	commands chan struct{}            // a slot for each command
 	looks    chan struct{}            // a slot for each look at the whole store
+	asks     *access.Limiter          // by identity
+	refused  *access.Limiter          // credentials that were refused, by network
 	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
 	// Fixed by NewServer, shortened by tests.
@@ -90,6 +92,8 @@ func NewServer(o Options) (*Server, error) {
 		commands:  make(chan struct{}, maxCommands),
 		looks:     make(chan struct{}, 1),
 		large:     o.Large,
+		asks:      access.NewLimiter(asksPerSecond, asksBurst, maxAskers),
+		refused:   access.NewLimiter(refusedPerSecond, refusedBurst, maxRefused),
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second, look: keypair.Tick,
 	}
 	if s.log == nil {
@@ -188,7 +192,7 @@ func (s *Server) httpServer(ctx context.Context, via string) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone: its limits are the ones above
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(newSparse(s.log.Handler()), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withConn,
 	}

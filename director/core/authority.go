@@ -42,6 +42,29 @@ func Authorise(set *spec.Set, doc *plan.SpecDoc, c Command) error {
 	return nil
 }
 
+// May says whether somebody may do something to a scope, by a spec, without doing it: of
+// apply the scope is a resource, cluster/fra, service/shop or zone/example.org.
+func May(set *spec.Set, by access.Identity, action access.Action, scope string) error {
+	if set == nil {
+		set = &spec.Set{}
+	}
+	var to []access.Target
+	switch Verb(action) {
+	case Apply:
+		if zone, ok := strings.CutPrefix(scope, "zone/"); ok && zone != "" {
+			to = []access.Target{{Zone: zone}}
+			break
+		}
+		to = scoped(set, scope)
+	default:
+		to = aimedAt(set, nil, Command{Verb: Verb(action), Scope: scope})
+	}
+	if ok, why := access.Allow(by, action, to...); !ok {
+		return &Refusal{Reason: why, Remedy: MayRemedy}
+	}
+	return nil
+}
+
 // aimedAt lists what a command is about; none: the fleet as a whole.
 func aimedAt(set *spec.Set, doc *plan.SpecDoc, c Command) []access.Target {
 	switch c.Verb {

@@ -214,3 +214,38 @@ func TestWho(t *testing.T) {
 		w.do(Command{Verb: Undrain, Scope: "cluster/fra", Now: true})
 	}
 }
+
+// TestMay: what somebody is told that he may do is what he may do.
+func TestMay(t *testing.T) {
+	w := newWorld(t)
+	for _, tc := range []struct {
+		grant, action, scope string
+		want                 bool
+	}{
+		{"operator cluster/fra", "drain", "cluster/fra", true},
+		{"operator cluster/fra", "drain", "domain/fra-dc1", true},
+		{"operator cluster/fra", "drain", "selector/jurisdiction=us", false},
+		{"operator cluster/fra", "drain", "", false},
+		{"operator cluster/fra", "drain", "zone/example.org", false},
+		{"operator cluster/fra", "revert", "cluster/fra", false},
+		{"operator fleet", "revert", "", true},
+		{"admin zone/example.org", "apply", "zone/example.org", true},
+		{"admin zone/example.org", "apply", "zone/example.net", false},
+		{"admin zone/example.org", "apply", "zone/", false},
+		{"admin zone/example.org", "apply", "", false},
+		{"admin service/shop", "apply", "service/shop", true},
+		{"admin cluster/*", "apply", "cluster/new", true},
+		{"viewer cluster/fra", "see", "", true},
+		{"admin cluster/*", "backup", "", false},
+		{"admin fleet", "token-create", "", true},
+		{"admin fleet", "expire", "", false},
+	} {
+		by := granted(t, "cert:ann", tc.grant)
+		if err := May(w.s.Spec, *by, access.Action(tc.action), tc.scope); (err == nil) != tc.want {
+			t.Errorf("%s: %s %s: got %v, want %v", tc.grant, tc.action, tc.scope, err, tc.want)
+		}
+	}
+	if May(nil, *granted(t, "cert:ann", "operator cluster/fra"), "drain", "domain/fra-dc1") == nil {
+		t.Error("a fault domain of which nothing is known is one's own")
+	}
+}

@@ -1,0 +1,158 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/divertdns/divert/director/access"
+)
+
+// TestLimits: somebody who asks too much waits, and nobody else does; refused credentials
+// are logged so often, without what was brought, and keep no good one out.
+func TestLimits(t *testing.T) {
+	good, bad := access.FormatSecret([access.SecretBytes]byte{1}), access.FormatSecret([access.SecretBytes]byte{2})
+	sum, _ := access.SumSecret(good)
+	var log bytes.Buffer
+	tune := func(s *Server) {
+		s.log = slog.New(slog.NewJSONHandler(&log, nil))
+		s.asks, s.refused = access.NewLimiter(0, 5, 10), access.NewLimiter(0, 3, 10)
+	}
+	f := serveSecureWith(t, tune, []access.Bearer{{Name: "ci", Sum: sum, Grant: grant(t, "", access.Viewer, "fleet"), Expires: time.Now().Add(time.Hour)}},
+		grant(t, "cert:ann", access.Viewer, "fleet"), grant(t, "cert:ben", access.Viewer, "fleet"))
+	status := func(c *http.Client, base string, header ...string) int {
+		code, body := ask(t, c, http.MethodGet, base+"/v1/status", "", header...)
+		if strings.Contains(body, bad) || strings.Contains(body, good) {
+			t.Errorf("a token comes back: %s", body)
+		}
+		return code
+	}
+	ann, ben := f.http(t, f.ca.client(t, f.dir, "ann")), f.http(t, f.ca.client(t, f.dir, "ben"))
+	var got []int
+	for range 7 {
+		got = append(got, status(ann, f.base))
+	}
+	if fmt.Sprint(got) != "[200 200 200 200 200 429 429]" {
+		t.Errorf("ann got %v", got)
+	}
+	if code := status(ben, f.base); code != 200 {
+		t.Errorf("another got %d", code)
+	}
+	if code := status(ann, f.base, "Authorization", "Bearer "+good); code != 200 {
+		t.Errorf("ann by a token is another: got %d", code)
+	}
+	for range 20 { // the machine's own are not held up
+		if code := status(socketHTTP(t, f.Server), "http://divert"); code != 200 {
+			t.Fatalf("its own user got %d", code)
+		}
+	}
+	none := f.http(t, "")
+	got = nil
+	for range 5 {
+		got = append(got, status(none, f.base, "Authorization", "Bearer "+bad))
+	}
+	if fmt.Sprint(got) != "[401 401 401 429 429]" {
+		t.Errorf("refused ones got %v", got)
+	}
+	if code := status(none, f.base, "Authorization", "Bearer "+good); code != 200 {
+		t.Errorf("a good one from there got %d", code)
+	}
+	if code := status(none, f.base); code != 401 {
+		t.Errorf("without any: got %d", code)
+	}
+	if n := strings.Count(log.String(), "credential refused"); n != 3 || strings.Contains(log.String(), bad) || strings.Contains(log.String(), bad[len(access.Prefix):]) || !strings.Contains(log.String(), `"from":"127.0.0.1"`) {
+		t.Errorf("%d lines are logged:\n%s", n, &log)
+	}
+	for reason, want := range map[string]float64{deniedUnknown: 6, deniedLimited: 4, deniedForbidden: 0} {
+		if got := testutil.ToFloat64(f.metrics.denied.WithLabelValues(reason)); got != want {
+			t.Errorf("%s: counted %v, want %v", reason, got, want)
+		}
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:53": "192.0.2.1", "[::ffff:192.0.2.1]:53": "192.0.2.1", "[2001:db8:1:2:3::4]:1": "2001:db8:1:2::/64", "[fe80::1%eth0]:1": "fe80::/64",
+		"@": "this machine", "": "this machine",
+	} {
+		if got := network(remote); got != want {
+			t.Errorf("%q: got %s, want %s", remote, got, want)
+		}
+	}
+}
+
+// TestSparse: who breaks off handshakes fills no disk.
+func TestSparse(t *testing.T) {
+	var out bytes.Buffer
+	h := newSparse(slog.NewTextHandler(&out, nil))
+	log := slog.NewLogLogger(h, slog.LevelWarn)
+	for range 1000 {
+		log.Print("http: TLS handshake error")
+	}
+	if n := strings.Count(out.String(), "\n"); n != linesBurst {
+		t.Errorf("%d lines", n)
+	}
+	out.Reset()
+	r := slog.NewRecord(time.Now().Add(time.Minute), slog.LevelWarn, "later", 0)
+	if err := h.Handle(t.Context(), r); err != nil || !strings.Contains(out.String(), "left_out=990") {
+		t.Errorf("got %s, %v", &out, err)
+	}
+}
+
+// TestWhoami: each is told who he is, and whether he may; nobody is told of another.
+func TestWhoami(t *testing.T) {
+	secret := access.FormatSecret([access.SecretBytes]byte{1})
+	sum, _ := access.SumSecret(secret)
+	until := time.Now().Add(time.Hour)
+	f := serveSecure(t, []access.Bearer{{Name: "ci", Sum: sum, Grant: grant(t, "", access.Operator, "cluster/fra"), Expires: until}},
+		grant(t, "cert:ann", access.Admin, "zone/example.org", "service/shop"))
+	for _, tc := range []struct {
+		name            string
+		server          string
+		with            Credentials
+		who, grants     string
+		expires         bool
+		yes, no, absent string
+	}{
+		{"a token", f.base, Credentials{Token: secret}, "token:ci", `[{"role":"operator","scopes":["cluster/fra"]}]`, true, "drain cluster/fra", "drain cluster/nyc", "explode"},
+		{"a certificate", f.base, Credentials{Cert: f.ca.client(t, f.dir, "ann")}, "cert:ann", `[{"role":"admin","scopes":["zone/example.org","service/shop"]}]`, true, "apply zone/example.org", "apply zone/example.net", "expire"},
+		{"a certificate without a grant", f.base, Credentials{Cert: f.ca.client(t, f.dir, "eve")}, "cert:eve", `[]`, true, "", "see", ""},
+		{"the socket", "unix:" + f.socket, Credentials{}, "unix:" + me(t), `[{"role":"admin","scopes":["fleet"]}]`, false, "keep", "", "step"},
+		{"loopback", "http://" + serve(t, newFake()).Addr(), Credentials{}, "loopback", `[]`, false, "backup", "thaw", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.with.CA = f.caFile
+			c, err := NewClientWith(tc.server, tc.with)
+			if err != nil {
+				t.Fatal(err)
+			}
+			who, err := c.Whoami(t.Context())
+			grants, _ := json.Marshal(who.Grants)
+			if err != nil || who.Who != tc.who || string(grants) != tc.grants || (who.Expires != nil) != tc.expires {
+				t.Errorf("got %+v, %v", who, err)
+			}
+			for text, want := range map[string]bool{tc.yes: true, tc.no: false} {
+				if text == "" {
+					continue
+				}
+				action, scope, _ := strings.Cut(text, " ")
+				can, err := c.Can(t.Context(), action, scope)
+				if err != nil || can.Can != want || can.Why == "" || can.Who != tc.who {
+					t.Errorf("%s: got %+v, %v", text, can, err)
+				}
+			}
+			if tc.absent != "" {
+				if can, err := c.Can(t.Context(), tc.absent, ""); err == nil {
+					t.Errorf("%s: got %+v", tc.absent, can)
+				}
+			}
+		})
+	}
+}
