@@ -68,11 +68,12 @@ func TestCanary(t *testing.T) {
 	r := start(t, local.Options{AlsoDNS: fmt.Sprintf("queryLog: {sample: 100%%}, transfers: {keys: [{name: secondary.example.net, secretFile: %q}]}", tsig)})
 	r.settle()
 	r.must(1, "keys", "operator", "new", filepath.Join(dir, "oncall.key"))
+	r.must(1, "token", "create", "ci", "--role", "viewer", "--scope", "fleet", "--file", filepath.Join(dir, "ci.token"), "--reason", "canary")
 
 	secrets := canaries{}
 	home := filepath.Dir(filepath.Dir(r.DataDir(1)))
 	belongs := map[string]string{ // file: what is in it
-		tsig: "the secret of transfers", filepath.Join(dir, "oncall.key"): "the operator's key",
+		tsig: "the secret of transfers", filepath.Join(dir, "oncall.key"): "the operator's key", filepath.Join(dir, "ci.token"): "the token",
 	}
 	for i := 1; i <= r.Directors(); i++ {
 		belongs[r.GossipKeyFile(i)] = "the gossip key"
@@ -94,6 +95,11 @@ func TestCanary(t *testing.T) {
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	must(t, err)
 	secrets.add("the operator's key", parsed.(ed25519.PrivateKey).Seed())
+	raw, err = os.ReadFile(filepath.Join(dir, "ci.token"))
+	must(t, err)
+	token, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(raw)), "divert_"))
+	must(t, err)
+	secrets.add("the token", token)
 	for i := 1; i <= r.Directors(); i++ {
 		file := filepath.Join(r.DataDir(i), "identity.json")
 		raw, err := os.ReadFile(file)
@@ -124,12 +130,16 @@ func TestCanary(t *testing.T) {
 	for _, args := range [][]string{
 		{"keys", "operator", "add", "oncall", filepath.Join(dir, "oncall.key"), "--reason", "canary"},
 		{"drain", "cluster/fra", "--for", "10m", "--reason", "canary"},
-		{"status"}, {"status", "-o", "json"},
+		{"status"},
+		{"status", "-o", "json"},
 		{"explain", "shop.example.org", "--client", "81.2.69.0/24"},
 		{"explain", "shop.example.org", "-o", "json"},
-		{"audit"}, {"audit", "-o", "json"},
+		{"audit"},
+		{"audit", "-o", "json"},
 		{"director", "list", "-o", "json"},
 		{"keys", "operator", "list", "-o", "json"},
+		{"token", "list", "-o", "json"},
+		{"whoami", "-o", "json", "--token-file", filepath.Join(dir, "ci.token")},
 		{"store", "check", "-o", "json"},
 		{"probe", "pay@nyc", "-o", "json"},
 		{"undrain", "cluster/fra", "--now", "--reason", "canary"},
@@ -190,7 +200,7 @@ func TestCanary(t *testing.T) {
 func getRoutes(t *testing.T) (out []string) {
 	t.Helper()
 	asked := map[string]string{
-		"/v1/explain": "?host=shop.example.org", "/v1/backup": "?local=true", "/v1/audit": "?limit=1000",
+		"/v1/explain": "?host=shop.example.org", "/v1/backup": "?local=true", "/v1/audit": "?limit=1000", "/v1/can": "?action=drain",
 	}
 	sources, err := filepath.Glob("../../director/api/*.go")
 	must(t, err)
