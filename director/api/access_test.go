@@ -34,7 +34,7 @@ func TestEveryRoute(t *testing.T) {
 		keeps   = "loopback socket admin token-admin" // as admins, and whoever may read all on the machine itself
 	)
 	rows := map[string]string{
-		"GET /v1/status": read, "GET /v1/explain": read, "GET /v1/spec": read, "GET /v1/audit": read, "GET /v1/events": read,
+		"GET /v1/status": read, "GET /v1/explain": read, "GET /v1/spec": read, "GET /v1/audit": read, "GET /v1/audit/export": read, "GET /v1/audit/verify": read, "GET /v1/events": read,
 		"POST /v1/probe": read, "GET /v1/emergency": read, "GET /metrics": read,
 		"POST /v1/emergency": operate, "POST /v1/commands": operate,
 		"POST /v1/store/init": admins, "POST /v1/store/recover": admins, "POST /v1/store/migrate": admins, "POST /v1/restore": admins,

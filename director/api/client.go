@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/divertdns/divert/director/core"
@@ -83,17 +82,6 @@ func (c *Client) ExplainAt(ctx context.Context, host, client, at string) (Explan
 func (c *Client) Spec(ctx context.Context) ([]spec.Raw, error) {
 	var raws []spec.Raw
 	return raws, c.get(ctx, "/v1/spec", nil, &raws)
-}
-
-// Audit asks for at most limit audit records: from a revision on, or with from
-// = 0 the newest.
-func (c *Client) Audit(ctx context.Context, from uint64, limit int) ([]AuditRecord, error) {
-	q := url.Values{"limit": {strconv.Itoa(limit)}}
-	if from > 0 {
-		q.Set("from", strconv.FormatUint(from, 10))
-	}
-	var records []AuditRecord
-	return records, c.get(ctx, "/v1/audit", q, &records)
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {

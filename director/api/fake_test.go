@@ -161,6 +161,16 @@ func (f *fake) Audit(_ context.Context, from uint64, limit int) ([]AuditRecord, 
 	return []AuditRecord{{Revision: from, What: "drain"}, {Revision: uint64(limit)}}[:min(limit, 2)], nil
 }
 
+func (f *fake) AuditSince(_ context.Context, since time.Time, limit int) ([]AuditRecord, error) {
+	return []AuditRecord{{At: since, Auto: true}, {Revision: uint64(limit)}}, nil
+}
+
+func (f *fake) AuditExport(ctx context.Context, w io.Writer) error { return f.Backup(ctx, w, false) }
+
+func (f *fake) AuditVerify(context.Context) (AuditReport, error) {
+	return AuditReport{Records: 7, Findings: []AuditFinding{{Record: 3, What: "it is missing"}}}, nil
+}
+
 // serve runs a server until the test ends and waits for it.
 func serve(t *testing.T, d Director, tune ...func(*Server)) *Server {
 	t.Helper()

@@ -49,6 +49,8 @@ func (s *Server) table(registry *prometheus.Registry) map[string]route {
 		"/v1/explain":       read(access.See, s.explain),
 		"/v1/spec":          read(access.See, s.spec),
 		"/v1/audit":         read(access.See, s.audit),
+		"/v1/audit/export":  read(access.See, s.auditExport),
+		"/v1/audit/verify":  read(access.See, s.auditVerify),
 		"/v1/events":        {http.MethodGet: {s.events, access.See}},
 		probePath:           post(access.Probe, s.probe),
 		emergencyPath:       emergency,
@@ -267,42 +269,6 @@ func address(s string) bool {
 	}
 	_, err := netip.ParsePrefix(s)
 	return err == nil
-}
-
-// audit shows the newest records, or those from a revision on.
-func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
-	auditor, ok := s.director.(Auditor)
-	if !ok {
-		fail(w, http.StatusNotImplemented, "this director cannot show the audit log", "")
-		return
-	}
-	q, err := query(r, "from", "limit")
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error(), "")
-		return
-	}
-	from, limit := uint64(0), 20
-	if v, given := q["from"]; given {
-		if from, err = strconv.ParseUint(v, 10, 64); err != nil {
-			fail(w, http.StatusBadRequest, fmt.Sprintf("from %q is not a revision", v), "")
-			return
-		}
-	}
-	if v, given := q["limit"]; given {
-		if limit, err = strconv.Atoi(v); err != nil || limit < 1 || limit > 1000 {
-			fail(w, http.StatusBadRequest, fmt.Sprintf("limit %q is not a number from 1 to 1000", v), "")
-			return
-		}
-	}
-	records, err := auditor.Audit(r.Context(), from, limit)
-	if err != nil {
-		failed(w, http.StatusServiceUnavailable, err)
-		return
-	}
-	if records == nil {
-		records = []AuditRecord{}
-	}
-	reply(w, http.StatusOK, records)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -68,6 +68,7 @@ type Server struct {
 	looks    chan struct{}            // a slot for each look at the whole store
 	asks     *access.Limiter          // by identity
 	refused  *access.Limiter          // credentials that were refused, by network
+	proofs   chan struct{}            // and for each reading of the whole audit log
 	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
 	// Fixed by NewServer, shortened by tests.
@@ -91,6 +92,7 @@ func NewServer(o Options) (*Server, error) {
 		probes:    make(chan struct{}, maxProbes),
 		commands:  make(chan struct{}, maxCommands),
 		looks:     make(chan struct{}, 1),
+		proofs:    make(chan struct{}, 1),
 		large:     o.Large,
 		asks:      access.NewLimiter(asksPerSecond, asksBurst, maxAskers),
 		refused:   access.NewLimiter(refusedPerSecond, refusedBurst, maxRefused),

@@ -35,13 +35,6 @@ type Director interface {
 	Ready() error
 }
 
-// Auditor is a Director that can also show the audit log.
-type Auditor interface {
-	// Audit lists at most limit records, oldest first: those from a revision on,
-	// or with from = 0 the newest.
-	Audit(ctx context.Context, from uint64, limit int) ([]AuditRecord, error)
-}
-
 // Historian is a Director that can also explain what it told.
 type Historian interface {
 	// ExplainAt is Explain for an instant that is past. The error of a refusal, such as
@@ -97,21 +90,6 @@ type Prober interface {
 	// no error. The error of a refusal is a *core.Refusal. progress is called by Probe's
 	// own goroutine and never after it has returned.
 	Probe(ctx context.Context, target string, progress func(Probing)) (Probing, error)
-}
-
-// AuditRecord is one effective change of intent (S15).
-type AuditRecord struct {
-	Revision uint64    `json:"revision"`
-	At       time.Time `json:"at"`
-	Who      string    `json:"who"` // person or director
-	Via      string    `json:"via"` // the director that committed it
-	What     string    `json:"what"`
-	Why      string    `json:"why,omitempty"`
-	Command  string    `json:"command,omitempty"` // its ID
-	Forced   bool      `json:"forced,omitempty"`
-	Plan     string    `json:"plan,omitempty"`   // SHA-256 of the plan's payload, hexadecimal
-	Policy   string    `json:"policy,omitempty"` // hash of the policy that it was judged by
-	Passed   []string  `json:"passed,omitempty"` // what that denied, and break-glass passed
 }
 
 // Status is what `divert status` shows.
