@@ -2,7 +2,6 @@ package director
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -451,24 +450,3 @@ func some(names []string, most int) string {
 }
 
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// Audit lists the audit records in the store: every effective change of intent
-// (S15).
-func (d *Director) Audit(ctx context.Context, from uint64, limit int) ([]api.AuditRecord, error) {
-	records, err := d.store.Audit(ctx, from, limit)
-	if err != nil {
-		return nil, &core.Refusal{
-			Reason: "the store does not answer, and only it holds the audit log (" + err.Error() + ")",
-			Remedy: "answers and failover go on without it; bring etcd back and ask again",
-		}
-	}
-	out := make([]api.AuditRecord, 0, len(records))
-	for _, r := range records {
-		out = append(out, api.AuditRecord{
-			Revision: r.GetRevision(), At: r.GetAt().AsTime(), Who: r.GetWho(), Via: r.GetVia(), What: r.GetWhat(), Why: r.GetWhy(),
-			Command: r.GetCommand(), Forced: r.GetForced(), Plan: hex.EncodeToString(r.GetPlan()),
-			Policy: hex.EncodeToString(r.GetPolicy()), Passed: r.GetPassed(),
-		})
-	}
-	return out, nil
-}

@@ -357,6 +357,33 @@ func (j *Journal) referenced(h plan.Hash) bool {
 	return slices.ContainsFunc(j.segments, func(s segment) bool { return s.refs[h] })
 }
 
+// Since gives the entries from an instant on, until each wants no more, in the order in
+// which they were written. What was torn by a crash is left out.
+func (j *Journal) Since(since time.Time, each func(Entry) bool) error {
+	j.mu.Lock()
+	var numbers []uint64
+	for i := range j.segments {
+		if !j.segments[i].last.Before(since) {
+			numbers = append(numbers, j.segments[i].number)
+		}
+	}
+	j.mu.Unlock()
+	more := true
+	for _, n := range numbers {
+		err := j.read(n, true, func(e Entry) bool {
+			more = e.At.Before(since) || each(e)
+			return more
+		})
+		if err != nil && !errors.Is(err, errFrame) && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("history: %w", err)
+		}
+		if !more {
+			break
+		}
+	}
+	return nil
+}
+
 // Span says how much there is.
 type Span struct {
 	First, Last time.Time // zero: nothing
