@@ -36,6 +36,8 @@ type fake struct {
 	outcome func(core.Command) api.Outcome
 	steps   []api.Outcome // progress before the outcome
 	backup  []byte
+	export  []byte // of the audit log
+	proof   api.AuditReport
 	store   api.StoreReport
 	tokens  []api.Token
 
@@ -148,6 +150,20 @@ func (f *fake) Audit(context.Context, uint64, int) ([]api.AuditRecord, error) {
 		What: "drain cluster/fra until 13:00", Why: "INC-1", Forced: true,
 	}}, nil
 }
+
+func (f *fake) AuditSince(ctx context.Context, since time.Time, limit int) ([]api.AuditRecord, error) {
+	records, err := f.Audit(ctx, 0, 0)
+	return append(records, api.AuditRecord{
+		At: noon.Add(-time.Minute), Who: "auto", Via: "d1", What: "fast :443 at 192.0.2.10 is down", Why: fmt.Sprintf("%s, %d", since.UTC().Format(time.DateOnly), limit), Auto: true,
+	}), err
+}
+
+func (f *fake) AuditExport(_ context.Context, w io.Writer) error {
+	_, err := w.Write(f.export)
+	return err
+}
+
+func (f *fake) AuditVerify(context.Context) (api.AuditReport, error) { return f.proof, nil }
 
 // terminal is a test's world: an app, what was typed, and what it printed.
 type terminal struct {

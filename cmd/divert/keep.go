@@ -106,10 +106,20 @@ gossip, and the files that the settings name.`,
 // saveBackup has a backup written to a new file, and checks what came. Once it has
 // returned, the file outlasts the machine.
 func saveBackup(on fsys.FS, path string, write func(io.Writer) error) (b store.Backup, err error) {
+	err = saveNew(on, path, "backup", write, func(r io.Reader) error {
+		b, err = store.ReadBackup(r, nil)
+		return err
+	})
+	return b, err
+}
+
+// saveNew has something written to a new file, which is there once it was checked, whole
+// or not at all. Once it has returned, the file outlasts the machine.
+func saveNew(on fsys.FS, path, what string, write func(io.Writer) error, check func(io.Reader) error) error {
 	if _, err := on.Stat(path); err == nil {
-		return b, &exit{code: exitRefused, err: fmt.Errorf("%s is there already", path), remedy: "a backup is never written over: give it another name"}
+		return &exit{code: exitRefused, err: fmt.Errorf("%s is there already", path), remedy: "no " + what + " is ever written over: give it another name"}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return b, err
+		return err
 	}
 	aside := fmt.Sprintf("%s.%s%s", path, rand.Text(), fsys.Temporary)
 	f, err := on.OpenFile(aside, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
@@ -117,35 +127,35 @@ func saveBackup(on fsys.FS, path string, write func(io.Writer) error) (b store.B
 		if path := (*fs.PathError)(nil); errors.As(err, &path) {
 			err = path.Err // of a name that nobody has given
 		}
-		return b, fmt.Errorf("making the file %s: %w", path, err)
+		return fmt.Errorf("making the file %s: %w", path, err)
 	}
 	defer func() { _ = on.Remove(aside) }() // gone already, where it was renamed
 	if err = write(f); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return b, err
+		return err
 	}
 	if f, err = on.OpenFile(aside, os.O_RDONLY, 0); err != nil {
-		return b, err
+		return err
 	}
-	b, err = store.ReadBackup(f, nil)
+	err = check(f)
 	_ = f.Close() // nothing was written
 	if err != nil {
-		return b, fmt.Errorf("what the director sent: %w", err)
+		return fmt.Errorf("what the director sent: %w", err)
 	}
 	err = on.Link(aside, path) // unlike a renaming, never over another
 	if _, there := on.Stat(path); err != nil && errors.Is(there, fs.ErrNotExist) {
 		err = on.Rename(aside, path) // a file system without links
 	}
 	if err != nil {
-		return b, fmt.Errorf("naming the backup: %w", err)
+		return fmt.Errorf("naming the %s: %w", what, err)
 	}
 	// A folder may be one that this user may write and not read.
 	if err := on.SyncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return b, fmt.Errorf("%s is written, and whether it outlasts a crash is not known: %w", path, err)
+		return fmt.Errorf("%s is written, and whether it outlasts a crash is not known: %w", path, err)
 	}
-	return b, nil
+	return nil
 }
 
 func backupText(b store.Backup) string {
