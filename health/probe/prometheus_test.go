@@ -130,6 +130,7 @@ func FuzzNumber(f *testing.F) {
 	f.Add(answerOf("vector", `[{"metric":{},"value":[1.5,"0.25"]}]`))
 	f.Add(answerOf("scalar", `[1.5,"1e999"]`))
 	f.Fuzz(func(t *testing.T, body string) {
+		_ = errorType([]byte(body))
 		if got, err := parseNumber([]byte(body)); math.IsNaN(got) || err != nil && got != 0 {
 			t.Errorf("got %v, %v", got, err)
 		}
