@@ -267,6 +267,9 @@ func (d *Director) openStore() error {
 	endpoints := e.Endpoints
 	switch {
 	case len(endpoints) > 0:
+		if err := d.openMember(); err != nil {
+			return err
+		}
 	case d.mute != nil:
 		endpoints = []string{"unix:///"} // nobody is there, and nobody asks
 	default:

@@ -31,6 +31,9 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)
+	look("etcd.member.tls.ca", s.Etcd.Member.TLS.CA)
+	look("etcd.member.tls.cert", s.Etcd.Member.TLS.Cert)
+	look("etcd.member.tls.key", s.Etcd.Member.TLS.Key)
 	t.database(checkDatabase)
 	t.probeFiles()
 	for i, name := range s.Spec {

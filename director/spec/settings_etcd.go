@@ -13,6 +13,7 @@ func (r *settingsReader) etcd(c cursor) {
 	tls := func(to *string) func(cursor) { return func(c cursor) { *to = r.path(c) } }
 	embedded := false
 	ok := c.object(fields{
+		"member":   r.member,
 		"embedded": func(c cursor) { embedded = c.bool() },
 		"endpoints": func(c cursor) {
 			c.nonEmpty(func(c cursor) {
@@ -36,6 +37,36 @@ func (r *settingsReader) etcd(c cursor) {
 		cursor{c.d, c.v.get("embedded"), child(c.path, "embedded")}.fail("stands beside endpoints", "keep one of the two")
 	case !embedded && c.v.get("endpoints") == nil:
 		c.fail("names no store", "add endpoints, or embedded: true")
+	}
+}
+
+// member reads what a director runs of the store; `divert etcd` judges the rest of it.
+func (r *settingsReader) member(c cursor) {
+	m := &r.s.Etcd.Member
+	tls := func(to *string) func(cursor) { return func(c cursor) { *to = r.path(c) } }
+	ok := c.object(fields{
+		"name":       func(c cursor) { m.Name = c.dotted() },
+		"listen":     func(c cursor) { m.Listen = r.endpoint(c) },
+		"advertise":  func(c cursor) { m.Advertise = r.endpoint(c) },
+		"peerListen": func(c cursor) { m.PeerListen = r.endpoint(c) },
+		"token":      func(c cursor) { m.Token = c.word() },
+		"existing":   func(c cursor) { m.Existing = c.bool() },
+		"cluster": func(c cursor) {
+			c.nonEmpty(func(c cursor) {
+				name, peer, found := strings.Cut(c.text(), "=")
+				if u, err := url.Parse(peer); !found || err != nil || name == "" || u.Hostname() == "" || u.Port() == "" {
+					c.fail(c.v.shown()+" is no member", "write one such as fra=https://192.0.2.7:2380")
+					return
+				}
+				m.Cluster = append(m.Cluster, name+"="+peer)
+			})
+		},
+		"tls": func(c cursor) {
+			c.object(fields{"ca": tls(&m.TLS.CA), "cert": tls(&m.TLS.Cert), "key": tls(&m.TLS.Key)}, "ca", "cert", "key")
+		},
+	}, "name", "listen", "cluster", "token")
+	if ok && m.Name != "" && len(m.Cluster) > 0 && !slices.ContainsFunc(m.Cluster, func(s string) bool { return strings.HasPrefix(s, m.Name+"=") }) {
+		cursor{c.d, c.v.get("name"), child(c.path, "name")}.fail(quote(m.Name)+" is none of cluster", "name one of its members")
 	}
 }
 
@@ -77,6 +108,10 @@ func (r *settingsReader) checkEtcd(fail func(path, message, remedy string)) {
 	e := r.s.Etcd
 	secure := slices.IndexFunc(e.Endpoints, func(u string) bool { return strings.HasPrefix(u, "https://") })
 	switch {
+	case e.Member.Name != "" && len(e.Endpoints) == 0:
+		fail("etcd.member", "stands there without endpoints", "add endpoints: [...], those of all members")
+	case e.Member.Name != "" && strings.HasPrefix(e.Member.Listen, "https://") && e.Member.TLS.CA == "":
+		fail("etcd.member.listen", e.Member.Listen+" needs mutual TLS", "add tls: {ca: …, cert: …, key: …} to member")
 	case secure >= 0 && e.TLS.CA == "" && e.TLS.Cert == "":
 		fail(item("etcd.endpoints", secure), e.Endpoints[secure]+" needs mutual TLS", "add tls: {ca: …, cert: …, key: …}")
 	case secure < 0 && e.TLS.CA != "" && len(e.Endpoints) > 0:

@@ -404,6 +404,7 @@ type Settings struct {
 		Embedded  bool
 		Endpoints []string
 		TLS       struct{ CA, Cert, Key string }
+		Member    MemberSettings // that this director runs beside itself; zero: none
 	}
 	API APISettings
 	Geo struct {
@@ -429,6 +430,18 @@ type Settings struct {
 		Size int64         // octets
 	}
 	File string // where it was read from, "" for none
+}
+
+// MemberSettings is a member of the store's cluster that a director runs beside itself.
+type MemberSettings struct {
+	Name       string
+	Listen     string   // URL for clients: an address
+	Advertise  string   // URL at which clients reach it; "" = Listen
+	PeerListen string   // URL for the other members; "" = its own of Cluster
+	Cluster    []string // name=URL of each member, at which it hears the others
+	Token      string
+	Existing   bool
+	TLS        struct{ CA, Cert, Key string }
 }
 
 // DNSSettings is how a director answers.

@@ -29,6 +29,7 @@ const (
 // ChildOptions say how a director keeps an etcd beside itself.
 type ChildOptions struct {
 	Data    string    // data directory
+	Args    []string  // what is appended instead of `--listen URL`: of a member of several; none: a socket of its own
 	Command []string  // what `--data DIR --listen URL` is appended to; default: this executable, "etcd"
 	Env     []string  // added to this process's environment
 	Stderr  io.Writer // the child's log; default os.Stderr
@@ -65,6 +66,9 @@ func NewChild(o ChildOptions) (*Child, error) {
 	}
 	o.Data = data
 	c := &Child{o: o, socket: filepath.Join(data, "etcd.sock")}
+	if len(o.Args) > 0 {
+		return c, nil
+	}
 	if _, err := parseSocket(c.socket, TLS{}); err == nil {
 		return c, nil
 	}
@@ -83,7 +87,7 @@ func NewChild(o ChildOptions) (*Child, error) {
 	return nil, fmt.Errorf("no folder with a path short enough for a unix socket (%d octets): set a shorter dataDir or TMPDIR", maxSocketPath)
 }
 
-// Endpoint is where the child listens, as etcd's client takes it.
+// Endpoint is where the child listens, as etcd's client takes it; not of one with Args.
 func (c *Child) Endpoint() string { return "unix://" + c.socket }
 
 // Run keeps the child alive until ctx ends, for ever, with back-off, and
@@ -126,7 +130,10 @@ func (c *Child) once(ctx context.Context) error {
 			return fmt.Errorf("folder for etcd's socket: %w", err)
 		}
 	}
-	args := slices.Concat(c.o.Command[1:], []string{"--data", c.o.Data, "--listen", c.Endpoint()})
+	args := slices.Concat(c.o.Command[1:], []string{"--data", c.o.Data})
+	if args = append(args, c.o.Args...); len(c.o.Args) == 0 {
+		args = append(args, "--listen", c.Endpoint())
+	}
 	cmd := exec.CommandContext(ctx, c.o.Command[0], args...)
 	cmd.Env = append(os.Environ(), c.o.Env...)
 	cmd.Stderr = c.o.Stderr

@@ -45,13 +45,14 @@ const (
 type ServerOptions struct {
 	Data   string // directory, made when absent
 	Listen string // http://127.0.0.1:2379, https://192.0.2.7:2379, or unix:///path/to/socket
-	TLS    TLS    // wanted by https, and only there
+	TLS    TLS    // wanted by https, and only there; of a member, for the others too
+	Member Member // one of several; zero: a store of one
 	Log    *slog.Logger
 	Ready  func(endpoint string) // called once, when clients are served; may be nil
 }
 
-// Serve runs a one-member etcd until ctx ends, and returns nil then. It has
-// no peer listener. It must be the main business of its process: etcd exits
+// Serve runs an etcd until ctx ends, and returns nil then: a store of one, without
+// a listener for peers, or a member of several. It must be the main business of its process: etcd exits
 // the process when it cannot write its log.
 func Serve(ctx context.Context, o ServerOptions) error {
 	if o.Log == nil {
@@ -76,11 +77,26 @@ func Serve(ctx context.Context, o ServerOptions) error {
 		return err
 	}
 	defer release()
+	var peers *url.URL
+	if o.Member.Name != "" || len(o.Member.Cluster) > 0 {
+		if peers, err = o.Member.settle(u, o.TLS); err != nil {
+			return err
+		}
+		if err := free(peers); err != nil {
+			return err
+		}
+	}
 	if err := free(u); err != nil {
 		return err
 	}
 	ending := &atomic.Bool{}
-	server, err := embed.StartEtcd(configure(data, u, o, ending))
+	cfg := configure(data, u, o, ending)
+	if peers != nil {
+		if err := o.Member.configure(cfg, u, peers, o.TLS); err != nil {
+			return err
+		}
+	}
+	server, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("starting etcd on %s in %s: %w", u, data, err)
 	}
@@ -157,7 +173,7 @@ func configure(data string, u *url.URL, o ServerOptions, ending *atomic.Bool) *e
 	if u.Scheme == "https" {
 		cfg.ClientTLSInfo = transport.TLSInfo{
 			CertFile: o.TLS.Cert, KeyFile: o.TLS.Key,
-			TrustedCAFile: o.TLS.CA, ClientCertAuth: true,
+			TrustedCAFile: o.TLS.CA, ClientCertAuth: true, SkipClientSANVerify: o.Member.Name != "",
 		}
 	}
 	return cfg
