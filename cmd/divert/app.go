@@ -313,7 +313,7 @@ const (
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.serveCommand(), a.etcdCommand(), a.demoCommand(),
+		a.serveCommand(), a.etcdCommand(), a.fleetCommand(), a.demoCommand(),
 		a.checkCommand(), a.diffCommand(), a.applyCommand(), a.revertCommand(), a.rolloutCommand(),
 		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.whoamiCommand(), a.canCommand(), a.versionCommand(), a.completionCommand(),
 		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(), a.policyCommand(),

@@ -102,6 +102,19 @@ func loadKey(in Folder, name string) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
+// MakeIdentity makes the key of a director that is to run elsewhere, in what will be its
+// data folder, and gives the public half. A key that is there already stays.
+func MakeIdentity(in Folder, name string) (ed25519.PublicKey, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("director name %q: use 1 to %d letters, digits, dots, dashes and underscores", name, MaxName)
+	}
+	key, err := loadKey(in, name)
+	if err != nil {
+		return nil, err
+	}
+	return Identity{Key: key}.Public(), nil
+}
+
 func makeKey(in Folder, name string) (ed25519.PrivateKey, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

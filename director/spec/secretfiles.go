@@ -26,6 +26,7 @@ func (s Settings) SecretFiles() []SecretFile {
 		add(child(item("dns.transfers.keys", i), "secretFile"), k.SecretFile)
 	}
 	add("etcd.tls.key", s.Etcd.TLS.Key)
+	add("etcd.member.tls.key", s.Etcd.Member.TLS.Key)
 	if s.DataDir != "" {
 		add("dataDir", filepath.Join(s.DataDir, "identity.json"))
 		add("dataDir", filepath.Join(s.DataDir, "gossip.next")) // while the gossip key is turned over
