@@ -295,33 +295,6 @@ func (d *Director) openStore() error {
 	return err
 }
 
-// openGossip binds the gossip port. A director alone gossips with nobody, on a
-// loopback port of the kernel's choice.
-func (d *Director) openGossip() error {
-	g := d.settings.Gossip
-	if g.KeyFile != "" {
-		var err error
-		if d.secrets, err = gossip.LoadSecrets(g.KeyFile); err != nil && d.mute == nil {
-			return err
-		}
-	}
-	if d.mute != nil {
-		d.links = mute{}
-		return nil
-	}
-	node, err := gossip.New(gossip.Options{
-		Name: d.settings.Name, Site: d.settings.Site, Identity: d.identity,
-		Listen: cmp.Or(g.Listen, "127.0.0.1:0"), Advertise: g.Advertise, Join: g.Join, Secrets: d.secrets,
-		State: d.exchange, Fleet: d.fleet, Keys: d.keyOf, Peers: d.registered, Meta: d.meta, Kinds: kinds(), Deliver: d.deliver,
-		Log: d.log, Registerer: d.registry,
-	})
-	if err != nil {
-		return err
-	}
-	d.links = node
-	return nil
-}
-
 // Run directs until ctx ends.
 func (d *Director) Run(ctx context.Context) error {
 	return d.lines.keep(func() error { return d.run(ctx) })
