@@ -238,19 +238,43 @@ func (p *policies) problem(of *plan.Plan) string {
 	}
 }
 
-// admit refuses a bundle that cannot be compiled, before a plan names it.
-func (p *policies) admit(cmd core.Command) error {
+// admit refuses a bundle that cannot be used, before a plan names it.
+func (p *policies) admit(cmd core.Command) (*policy.Policy, error) {
 	begun := time.Now()
-	if _, problem := compiled(cmd.Bundle); problem != "" {
-		return &core.Refusal{Reason: "this policy cannot be used: " + problem, Remedy: "`divert policy test DIR` says so with file and line"}
+	adopted, problem := compiled(cmd.Bundle)
+	if problem != "" {
+		return nil, &core.Refusal{Reason: "this policy cannot be used: " + problem, Remedy: "`divert policy test DIR` says so with file and line"}
 	}
 	if took := time.Since(begun); took > compileLimit {
-		return &core.Refusal{
+		return nil, &core.Refusal{
 			Reason: fmt.Sprintf("this policy takes %s to compile, longer than the %s that each director may be kept busy by it", spec.FormatDuration(took.Round(time.Millisecond)), spec.FormatDuration(compileLimit)),
 			Remedy: "shorten its rules; put what is data into data.json",
 		}
 	}
-	return nil
+	return adopted, nil
+}
+
+// foresee warns of a policy that would deny what changes nothing, as one that errs, is late
+// on a spec as large as this one's, or freezes everything now: better known when it is
+// adopted than in an incident.
+func (p *policies) foresee(ctx context.Context, adopted *policy.Policy, j judged) (warnings []string) {
+	if j.change.Noop && !j.cmd.DryRun {
+		return nil
+	}
+	for _, verb := range []core.Verb{core.Apply, core.Drain} {
+		asked := judged{base: j.base, state: j.state, cmd: core.Command{Verb: verb, Author: j.cmd.Author, Label: j.cmd.Label, By: j.cmd.By, Reason: j.cmd.Reason, DryRun: true}}
+		if verb == core.Apply {
+			asked.change.After = j.base.doc
+		}
+		input, err := p.input(asked)
+		if err != nil {
+			return append(warnings, err.Error())
+		}
+		if v := adopted.Judge(ctx, policy.PointOf(verb), input); !v.Allowed() {
+			warnings = append(warnings, fmt.Sprintf("asked of %s that changes nothing it says: %s", map[core.Verb]string{core.Apply: "an apply", core.Drain: "a drain"}[verb], strings.Join(sayings(v), "; ")))
+		}
+	}
+	return warnings
 }
 
 // judged is what a policy is asked about.
@@ -266,7 +290,12 @@ type judged struct {
 // passes both, and the record says so.
 func (p *policies) judge(ctx context.Context, j judged) (core.Change, error) {
 	if j.cmd.Verb == core.PolicyAdopt {
-		return j.change, p.admit(j.cmd) // once it is known that he may
+		adopted, err := p.admit(j.cmd) // once it is known that he may
+		if err != nil {
+			return core.Change{}, err
+		}
+		j.change.Preview.Warnings = append(j.change.Preview.Warnings, p.foresee(ctx, adopted, j)...)
+		return j.change, nil
 	}
 	point := policy.PointOf(j.cmd.Verb)
 	named := j.base.sealed.Plan.GetPolicy()

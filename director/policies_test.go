@@ -76,6 +76,12 @@ const always = `"windows": [{"name": "the long freeze", "from": "2000-01-01T00:0
 func TestPolicyFreeze(t *testing.T) {
 	d := solo(t)
 	bundle := shippedWith(t, `"windows": []`, always)
+	first := adopting(bundle)
+	first.DryRun = true
+	if change, _, err := d.commander.commit(t.Context(), first, nil); err != nil || len(change.Preview.Warnings) != 2 ||
+		change.Preview.Warnings[0] != "asked of an apply that changes nothing it says: apply is frozen by the long freeze, until 2200-01-01T00:00:00Z" {
+		t.Errorf("before it is adopted: %q, %v", change.Preview.Warnings, err)
+	}
 	gave(t, d, adopting(bundle))
 	f := d.horizon.current()
 	if got := f.sealed.Plan.GetPolicy(); !bytes.Equal(got.GetBundle().GetHash(), hold(bundle).hash[:]) || got.GetRevision() != f.sealed.Identity.Revision || f.sealed.Plan.GetMinReader() != 10 {
