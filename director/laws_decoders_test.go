@@ -100,6 +100,7 @@ func decoders() map[string]string {
 		"director/emergencywire.go decodeWord":      "director:FuzzUrgentWire",
 		"director/fleet/authority.go readPEM":       "files of the person who sets a fleet up, on the machine that makes its keys: one PEM block by the standard library, bounded",
 		"director/fleet/authority.go LoadAuthority": "as readPEM, by which it reads",
+		"director/fleet/authority.go NewAuthority":  "reads the certificate that it has just made",
 		"director/gossip/envelope.go Open":          "director/gossip:FuzzOpen",
 		"director/gossip/meta.go openMeta":          "director/gossip:FuzzOpenMeta",
 		"director/gossip/identity.go loadKey":       "director/gossip:FuzzIdentity",
