@@ -158,6 +158,7 @@ func TestWhoamiAndCan(t *testing.T) {
 		{"can drain cluster/fra -o json", exitDone, `"can": true`},
 		{"can explode", exitRefused, "there is no action"},
 		{"can", exitUsage, ""},
+		{"openapi", exitDone, `"openapi": "3.1.0"`},
 	} {
 		term, code := runLine(t, nil, append(strings.Fields(tc.line), "--server", server)...)
 		if out := term.stdout.String() + term.stderr.String(); code != tc.code || !strings.Contains(out, tc.want) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/divertdns/divert/director/api"
 )
 
 func (a *app) whoamiCommand() *cobra.Command {
@@ -47,6 +49,29 @@ certificate, a token, or nobody in particular on loopback; and what was granted.
 				p.line("  until " + me.Expires.UTC().Format("2006-01-02 15:04 UTC"))
 			}
 			_, err = fmt.Fprint(a.out, p.b.String())
+			return err
+		},
+	}
+}
+
+func (a *app) openAPICommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "openapi",
+		GroupID: groupSee,
+		Short:   "Print the description of the API (OpenAPI 3.1)",
+		Long: `Print what a director of this version serves, as OpenAPI 3.1 in JSON: every path and
+method, what each takes and gives, and the role that it takes. It is made of the
+table that the director serves by, and asks nobody; a director serves its own at
+/v1/openapi.json.`,
+		Example: `  divert openapi
+  divert openapi -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			data, err := api.OpenAPI()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, string(data))
 			return err
 		},
 	}

@@ -91,6 +91,13 @@ func (a Action) need() (role Role, scoped, known bool) {
 	return Nobody, false, false
 }
 
+// Needs says what an action takes: a role, and whether that must be of the fleet or of
+// what the action is done to, rather than of anything.
+func (a Action) Needs() (role Role, scoped bool) {
+	role, scoped, _ = a.need()
+	return role, scoped
+}
+
 // Known tells whether an action has a row: what has none, nobody may do.
 func (a Action) Known() bool {
 	_, _, known := a.need()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type timed struct {
 	Wait float64 `json:"waitSeconds,omitempty"`
 	Soak float64 `json:"soakSeconds,omitempty"`
 }
+
+// WireType is a Command as JSON has it, for who describes that.
+func WireType() reflect.Type { return reflect.TypeFor[timed]() }
 
 // MarshalJSON writes a command with its times in seconds.
 func (c Command) MarshalJSON() ([]byte, error) {
