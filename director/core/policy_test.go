@@ -95,6 +95,26 @@ func TestAfter(t *testing.T) {
 	}
 }
 
+// TestAfterOfRollouts: what some try is what is judged, and again when all take it.
+func TestAfterOfRollouts(t *testing.T) {
+	k := newKeeper(t)
+	k.joined()
+	c := k.begin(slower(t))
+	if c.After == nil || c.After != c.Trial || !strings.Contains(string(objectOf(c.After, "GlobalService", "shop").GetJson()), "17s") {
+		t.Errorf("a rollout: %v", c.After)
+	}
+	if c := k.do(Command{Verb: GoOn, Reason: "well"}); c.After == nil || c.After != c.Doc {
+		t.Errorf("its end: %v, want %v", c.After, c.Doc)
+	}
+	k.acknowledged()
+	if k.s.Previous == nil {
+		t.Fatal("there is nothing to go back to")
+	}
+	if c := k.do(Command{Verb: Revert, Reason: "not well"}); c.After == nil || strings.Contains(string(objectOf(c.After, "GlobalService", "shop").GetJson()), "17s") {
+		t.Errorf("a revert: %v", c.After)
+	}
+}
+
 // TestFingerprintOfPolicy: one ID means one bundle, and one word of break-glass.
 func TestFingerprintOfPolicy(t *testing.T) {
 	c := Command{ID: "c1", Verb: PolicyAdopt, Bundle: []byte("a")}

@@ -154,7 +154,7 @@ func kindsOf() map[plan.Override_Kind]string {
 func (c *Command) Of(cmd core.Command) {
 	*c = Command{
 		Verb: string(cmd.Verb), Scope: cmd.Scope, Reason: cmd.Reason, For: cmd.For.Seconds(), Paced: cmd.Paced, Now: cmd.Now, LastResort: cmd.LastResort,
-		Force: cmd.Force, DryRun: cmd.DryRun, Prune: cmd.Prune, Canary: cmd.Canary, Folder: cmd.Folder,
+		Force: cmd.Force, DryRun: cmd.DryRun, BreakGlass: cmd.BreakGlass, Prune: cmd.Prune, Canary: cmd.Canary, Folder: cmd.Folder,
 	}
 }
 

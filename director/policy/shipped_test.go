@@ -180,6 +180,23 @@ func TestRecordsStayOut(t *testing.T) {
 	}
 }
 
+// TestCommandOf: a rule sees each field of a command that is there for it.
+func TestCommandOf(t *testing.T) {
+	var in Input
+	in.Command.Of(core.Command{
+		Verb: core.Drain, Scope: "cluster/fra", Reason: "INC-1", For: time.Hour, Paced: true, Now: true, LastResort: true, Force: true, DryRun: true, BreakGlass: true,
+		Prune: true, Canary: []string{"d2"}, Folder: "d1",
+	})
+	octets, err := json.Marshal(in.Command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"verb":"drain","scope":"cluster/fra","reason":"INC-1","forSeconds":3600,"paced":true,"now":true,"lastResort":true,"force":true,"dryRun":true,"breakGlass":true,"prune":true,"canary":["d2"],"folder":"d1"}`
+	if string(octets) != want {
+		t.Errorf("got %s, want %s", octets, want)
+	}
+}
+
 // BenchmarkJudge judges a drain in a fleet of a thousand services by the shipped bundle.
 func BenchmarkJudge(b *testing.B) {
 	bundle, _ := ReadDir(shipped)
