@@ -107,7 +107,7 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 // bare makes a director without a plan beside an etcd, which begins no fleet.
-func bare(t *testing.T, key string, endpoint string) *Director {
+func bare(t *testing.T, key, endpoint string) *Director {
 	t.Helper()
 	return bareOf(t, key, endpoint, func(*spec.Settings) {})
 }

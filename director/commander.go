@@ -93,7 +93,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	readCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	unsure, known := c.horizon.unsure() && !cmd.DryRun, c.horizon.known()
-	snap, result, err := c.store.ReadFor(readCtx, cmd.ID)
+	snap, result, err := c.store.ReadFor(readCtx, cmd.Settles())
 	switch {
 	case result != nil:
 		// The same ID again is the same command: its outcome is what it was.
@@ -114,27 +114,29 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
+	wish := core.Wish(base.sealed.Plan, cmd)
 	on := c.earth()
 	s := core.State{
 		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
-		Trial: trialOf(base), Previous: c.previous(ctx, base, cmd),
+		Trial: trialOf(base), Previous: c.previous(ctx, base, wish),
 		Places: on.placesFor, Census: on.censusFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check, Prepared: c.prepared.Load(), Loads: c.loads(),
 	}
 	if term == nil || cmd.Verb == core.Spill { // what else the leader has to do follows from what people did
 		s.Readers = c.readers()
 	}
-	if cmd.Paced || cmd.Verb == core.Step {
-		s.Acks, s.Fresh = c.gates(ctx, base.spec, base.sealed.Plan, cmd.Scope)
+	if wish.Paced || cmd.Verb == core.Step {
+		s.Acks, s.Fresh = c.gates(ctx, base.spec, base.sealed.Plan, wish.Scope)
 	}
 	if cmd.Verb == core.KeyStep {
 		s.Rings = c.rings()
 	}
-	if cmd.Verb == core.GoOn {
+	if wish.Verb == core.GoOn {
 		s.Seen = c.seen(ctx)
 	}
 	change, err := c.decide(s, cmd)
 	if err == nil && term == nil {
-		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: cmd, state: s})
+		wish.DryRun = cmd.DryRun // what is approved is judged as it is carried out
+		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: wish, state: s})
 	}
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
@@ -195,7 +197,15 @@ func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Sn
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, docs...)
+	f, err := c.horizon.texts.prepareAfter(c.horizon.newest(), snap.Sealed, docs...)
+	if err != nil {
+		return nil, err
+	}
+	if err := lacksPerson(c.horizon.before(snap.Sealed), f, c.horizon.vouched(c.name, snap.Sealed)); err != nil {
+		c.librarian.refusals.note(snap.Sealed, cur, err)
+		return nil, &core.Refusal{Reason: c.librarian.refusals.of(snap.Sealed.Identity)}
+	}
+	return f, nil
 }
 
 // trialOf is what core wants to know of the spec that some directors try.
@@ -255,6 +265,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	if change.Bundle != nil {
 		bundle, change.Plan.Policy.Bundle = store.Split(change.Bundle)
 	}
+	change.Vouch(c.key)
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
 	if err != nil {
 		return plan.Identity{}, err
@@ -275,16 +286,16 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	if err != nil {
 		return plan.Identity{}, err
 	}
+	if err := lacksPerson(base, next, true); err != nil {
+		return plan.Identity{}, fmt.Errorf("the next plan would be refused: %w", err)
+	}
 	if err := c.trial(next); err != nil {
 		return plan.Identity{}, &core.Refusal{Reason: "no table can be made of it: " + err.Error()}
 	}
 	mine := next.on(c.name)
 	learn(ctx, c.resolver, mine)
 	change.Audit.Plan = sealed.Identity.Hash[:]
-	result := &plan.Result{
-		Id: cmd.ID, Epoch: sealed.Identity.Epoch, Revision: sealed.Identity.Revision, Plan: sealed.Identity.Hash[:],
-		Summary: change.Summary, At: change.Plan.GetWritten(), Command: cmd.Fingerprint(),
-	}
+	result := resultOf(change, cmd, sealed)
 	stored, err := c.store.Commit(ctx, store.Commit{
 		Parent: snap.ModRevision, Next: sealed, Chunks: chunks, Held: held, Policy: bundle, Audit: change.Audit, Result: result, Leader: term,
 		Read: snap.StoreRevision, Interlocks: interlockKeys(base, change, cmd),
@@ -392,8 +403,15 @@ func written(base *inForce, change *core.Change) (docs, chunks [][]byte, held bo
 
 // done is the outcome of a command that was committed before under this ID.
 func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) {
-	if string(r.GetCommand()) != string(cmd.Fingerprint()) {
+	settles := cmd.Verb == core.Approve || cmd.Verb == core.Deny
+	if !settles && string(r.GetCommand()) != string(cmd.Fingerprint()) {
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("command ID %s was used for another command: %s", cmd.ID, r.GetSummary()), Remedy: "leave --id out"}
+	}
+	switch {
+	case r.GetRefused() != "" && cmd.Verb != core.Deny:
+		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: r.GetRefused(), Remedy: "it is said anew, without --id, if it is wanted all the same"}
+	case r.GetRefused() == "" && cmd.Verb == core.Deny:
+		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: "it is done: " + r.GetSummary(), Remedy: "undo it, as with `divert undrain`"}
 	}
 	id := plan.Identity{Epoch: r.GetEpoch(), Revision: r.GetRevision()}
 	copy(id.Hash[:], r.GetPlan())

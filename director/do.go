@@ -44,6 +44,13 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 		return refused(cmd.ID, err), nil
 	}
 	out := api.Outcome{ID: cmd.ID, Summary: change.Summary, Preview: change.Preview}
+	if r := change.Request; r != nil && r.GetId() == cmd.ID && !cmd.DryRun {
+		v := requestView(r, d.now())
+		out.Request = &v
+		if out, id = d.second(ctx, cmd, out, progress); id.IsZero() {
+			return out, nil
+		}
+	}
 	if id.IsZero() {
 		if len(urgent) > 0 && len(d.urgentDrains(ctx, cmd.Scope)) > 0 {
 			return refused(cmd.ID, &core.Refusal{Reason: cmd.Scope + " is drained in an emergency, and no plan holds that yet", Remedy: undrainUrgent}), nil
@@ -51,7 +58,7 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 		return out, nil
 	}
 	out.Revision = id.Revision
-	out.Override = d.overrideOf(cmd.ID)
+	out.Override = d.overrideOf(cmd.Settles())
 	out = d.await(ctx, id, out, progress)
 	out.Took = time.Since(start).Seconds()
 	if f := d.horizon.current(); out.Code == 0 && len(urgent) > 0 && stillDrained(f.sealed.Plan, urgent, d.urgentDrains(ctx, cmd.Scope)) {

@@ -45,7 +45,8 @@ func (k *keyring) describe(out *api.Status, p *plan.Plan) {
 		}
 		out.Alerts = append(out.Alerts, fmt.Sprintf(
 			"the fleet's gossip key is %s, and this director's key file %s holds %s: it was away while the key was turned over; copy the key file of a director that is there over it (mode 0600); it is read again without a restart",
-			short8(should), k.path, join(shorts(k.held()))))
+			short8(should), k.path, join(shorts(k.held())),
+		))
 	}
 	t := p.GetGossipKey().GetTurn()
 	if t == nil {

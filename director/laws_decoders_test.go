@@ -94,6 +94,7 @@ func decoders() map[string]string {
 		"director/core/emergencies.go Decode":       "director/core:FuzzDecodeEmergencies",
 		"director/core/emergencies.go decodeWord":   "director/core:FuzzDecodeEmergencies",
 		"director/core/json.go UnmarshalJSON":       "director/api:FuzzDecodeStrict",
+		"director/core/wish.go wished":              "director/core:FuzzWish",
 		"director/emergencyhistory.go overridesOf":  "director:FuzzReplay",
 		"director/emergencywire.go decodeHolding":   "director:FuzzUrgentWire",
 		"director/emergencywire.go decodeHoldings":  "director:FuzzUrgentWire",

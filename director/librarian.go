@@ -2,6 +2,7 @@ package director
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type librarian struct {
 	policies *policies
 	said     string // why the last plan of a peer was refused: a line per change
 
+	refusals  *refusals
 	places    func(...*spec.Set) []steer.Place
 	place     func(*inForce) // makes what the loop needs to place clients for it
 	confirmed func()         // the store holds the plan in force
@@ -208,10 +210,11 @@ func (l *librarian) learn(ctx context.Context, known plan.Identity, snap store.S
 	}
 	cur := l.horizon.current()
 	if problem := untrusted(cur, snap.Sealed); problem != "" {
+		l.refusals.note(snap.Sealed, cur, follows(cur.sealed, snap.Sealed))
 		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
 		return
 	}
-	l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: l.specless(snap.Sealed)})
+	l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: cmp.Or(l.specless(snap.Sealed), l.refusals.of(snap.Sealed.Identity))})
 	if cur != nil && cur.sealed.Identity == snap.Sealed.Identity {
 		l.confirmed()
 		return
@@ -230,6 +233,9 @@ func (l *librarian) learn(ctx context.Context, known plan.Identity, snap store.S
 		return
 	}
 	l.offer(ctx, snap.Sealed, docs...)
+	if problem := l.refusals.of(snap.Sealed.Identity); problem != "" {
+		l.state(storeState{ok: true, plan: snap.Sealed.Identity, problem: problem})
+	}
 }
 
 // lackingSpec is a plan whose document the store lacks.
@@ -303,18 +309,27 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 		cur = f.sealed
 	}
 	if err := follows(cur, s); err != nil {
-		l.log.Warn("plan refused", slog.Any("err", err))
+		if cur == nil || s.Identity.Compare(cur.Identity) <= 0 { // an old one is nobody's fault
+			l.log.Warn("plan refused", slog.Any("err", err))
+			return
+		}
+		l.refusals.note(s, l.horizon.current(), err)
+		l.changed()
 		return
 	}
 	f, err := l.horizon.texts.prepareAfter(l.horizon.newest(), s, docs...)
+	if err == nil {
+		err = l.proved(f)
+	}
+	if err == nil {
+		err = lacksPerson(l.horizon.before(s), f, l.horizon.vouched(l.name, s))
+	}
 	if err != nil {
-		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
+		l.refusals.note(s, l.horizon.current(), err)
+		l.changed()
 		return
 	}
-	if err := l.proved(f); err != nil {
-		l.log.Error("plan refused, the old one stays in force", slog.Any("err", err))
-		return
-	}
+	l.refusals.taken(s.Identity)
 	f = f.on(l.name)
 	learn(ctx, l.resolver, f)
 	l.place(f)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/divertdns/divert/director/gossip"
@@ -28,7 +29,7 @@ func TestFetchPace(t *testing.T) {
 		var log bytes.Buffer
 		l := &librarian{
 			horizon: n.horizon, courier: newCourier(func(string, uint8, []byte) error { asked.Add(1); return nil }, slog.New(slog.DiscardHandler)),
-			offered: newWake(), ask: newWake(), log: slog.New(slog.NewTextHandler(&log, nil)), changed: func() {},
+			offered: newWake(), ask: newWake(), log: slog.New(slog.NewTextHandler(&log, nil)), changed: func() {}, refusals: newRefusals(prometheus.NewRegistry(), slog.New(slog.DiscardHandler), n.horizon, time.Now),
 		}
 		for range 8 {
 			l.fetch()
@@ -71,7 +72,7 @@ func TestPlanOfNoHashes(t *testing.T) {
 		}
 		l := &librarian{
 			name: "d1", horizon: n.horizon, courier: newCourier(func(string, uint8, []byte) error { return nil }, slog.New(slog.DiscardHandler)),
-			offered: newWake(), ask: newWake(), log: slog.New(slog.DiscardHandler), changed: func() {},
+			offered: newWake(), ask: newWake(), log: slog.New(slog.DiscardHandler), changed: func() {}, refusals: newRefusals(prometheus.NewRegistry(), slog.New(slog.DiscardHandler), n.horizon, time.Now),
 		}
 		l.message(t.Context(), gossip.Message{Kind: kindPlan, From: "d2", Payload: sealed.Raw})
 		l.message(t.Context(), gossip.Message{Kind: kindChunk, From: "d2", Payload: []byte("x")})

@@ -96,7 +96,7 @@ func (c *commander) recover(ctx context.Context, author string, force bool) (id 
 func (c *commander) inOrder(known plan.Identity, cur *inForce, in store.Inspection) bool {
 	found := in.Snapshot.Sealed
 	switch {
-	case core.Foreign(known, found.Identity) != "", untrusted(cur, found) != "":
+	case core.Foreign(known, found.Identity) != "", untrusted(cur, found) != "", c.librarian.refusals.of(found.Identity) != "":
 		return false
 	case in.Last > found.Identity.Revision:
 		return false // no command could be written past that record

@@ -93,7 +93,7 @@ func (d *Director) auditRecords(ctx context.Context, from uint64, since time.Tim
 func recordView(a *plan.Audit, sealed bool) api.AuditRecord {
 	return api.AuditRecord{
 		Revision: a.GetRevision(), At: a.GetAt().AsTime(), Who: a.GetWho(), Via: a.GetVia(), What: a.GetWhat(), Why: a.GetWhy(),
-		Command: a.GetCommand(), Forced: a.GetForced(), Plan: hex.EncodeToString(a.GetPlan()),
+		Command: a.GetCommand(), Forced: a.GetForced(), Approver: a.GetApprover(), BreakGlass: a.GetBreakGlass(), Plan: hex.EncodeToString(a.GetPlan()),
 		Policy: hex.EncodeToString(a.GetPolicy()), Passed: a.GetPassed(), Sealed: sealed,
 	}
 }

@@ -93,6 +93,12 @@ func (a *app) auditPage(records []api.AuditRecord) string {
 		if r.Forced {
 			notes = append(notes, cell{"forced", warn})
 		}
+		if r.Approver != "" {
+			notes = append(notes, cell{"approved by " + r.Approver, plain})
+		}
+		if r.BreakGlass {
+			notes = append(notes, cell{"by break-glass", bad})
+		}
 		number := fmt.Sprint(r.Revision)
 		if r.Auto {
 			number = "auto"

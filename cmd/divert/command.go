@@ -28,8 +28,8 @@ type wish struct {
 	timeout time.Duration
 	dryRun  bool
 	force   bool
-	glass   bool
 	confirm []string
+	glass   bool
 
 	follow    bool
 	following func() bool // whether steps are shown until the last
@@ -55,9 +55,9 @@ func (w *wish) forceFlags(c *cobra.Command, word string) {
 	f.StringArrayVar(&w.confirm, "confirm", nil, "`"+word+"`: answers the question of --force in a script")
 }
 
-// glassFlag adds the flag of changes that the policy judges.
+// glassFlag adds the flag of changes that the policy judges, or that may take two persons.
 func (w *wish) glassFlag(c *cobra.Command) {
-	c.Flags().BoolVar(&w.glass, "break-glass", false, "in an emergency: do it in spite of what the policy says; needs a reason, and is recorded")
+	c.Flags().BoolVar(&w.glass, "break-glass", false, "in an emergency: in spite of the policy, and with no second person; is recorded")
 }
 
 // check refuses what cannot be sent, before anybody is asked anything.
@@ -202,6 +202,7 @@ type telling struct {
 	app   *app
 	intro string
 	begun bool
+	waits bool     // for a second person, which was said
 	told  []string // directors that have it
 }
 
@@ -219,6 +220,13 @@ func (t *telling) progress(o api.Outcome) {
 			p.line(t.intro)
 		}
 		preview(p, o.Preview)
+	}
+	if r := o.Request; r != nil && r.State == api.RequestWaits && !t.waits {
+		t.waits = true
+		for _, why := range r.Why {
+			p.wrapped(2, "! ", warn, "one person is not enough: "+clean(why))
+		}
+		p.wrapped(2, "", warn, fmt.Sprintf("waits for a second person, until %s: divert approve %s", t.app.clock(r.Expires), clean(r.ID)))
 	}
 	for _, name := range o.Applied {
 		if !slices.Contains(t.told, name) {
@@ -325,6 +333,12 @@ func preview(p *page, v core.Preview) {
 	shifts(p, 2, v)
 	for _, warning := range v.Warnings {
 		p.wrapped(2, "! ", warn, warning)
+	}
+	for _, why := range v.TwoPersons {
+		p.wrapped(2, "! ", warn, "takes two persons: "+why)
+	}
+	if v.Void != "" {
+		p.wrapped(2, "! ", bad, v.Void)
 	}
 }
 

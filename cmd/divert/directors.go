@@ -78,6 +78,7 @@ A director that does not run yet can be approved by giving its key and site.`,
 		ValidArgsFunction: a.complete(directors("pending")),
 	}
 	w := a.wishFlags(c)
+	w.glassFlag(c)
 	c.Flags().StringVar(&site, "site", "", "its fault `DOMAIN` (default: what it says itself)")
 	c.Flags().StringVar(&key, "key", "", "its public `KEY`, ed25519:… (default: the one that it shows now)")
 	c.Flags().StringVar(&gossip, "gossip", "", "its gossip `ADDRESS` (default: where it is heard from)")
@@ -160,6 +161,7 @@ no drain is complete without it.`,
 		ValidArgsFunction: a.complete(directors("active")),
 	}
 	w := a.wishFlags(c)
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := w.check(args[0]); err != nil {
 			return err

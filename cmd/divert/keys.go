@@ -157,6 +157,7 @@ emergency; with --force that one stays on the plan before until it is upgraded.`
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "NAME")
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := w.check(args[0]); err != nil {
 			return err
@@ -201,6 +202,7 @@ has become an ordinary drain stays one.`,
 		ValidArgsFunction: a.completeOperators,
 	}
 	w := a.wishFlags(c)
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := w.check(args[0]); err != nil {
 			return err

@@ -89,6 +89,7 @@ letters.`,
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "NAME")
+	w.glassFlag(c)
 	f := c.Flags()
 	f.StringVar(&role, "role", "", "`ROLE`: viewer, operator or admin")
 	f.StringArrayVar(&scopes, "scope", nil, "a `SCOPE` that it may act in; may be given several times")

@@ -81,6 +81,8 @@ func (a Action) need() (role Role, scoped, known bool) {
 		return Operator, false, true
 	case Backup, Check, Keep, Tokens:
 		return Admin, true, true
+	case "approve", "deny", "acknowledge": // and what is approved or denied besides, see core
+		return Operator, false, true
 	case "drain", "undrain", "freeze", "thaw", "readmit", "interlock-on", "interlock-off",
 		"revert", "rollout-go-on", "rollout-abort":
 		return Operator, true, true

@@ -51,6 +51,10 @@ type AuditRecord struct {
 	Passed   []string  `json:"passed,omitempty"` // what that denied, and break-glass passed
 	Auto     bool      `json:"auto,omitempty"`   // a transition, of the director's own journal
 	Sealed   bool      `json:"sealed,omitempty"` // in the log that the director has signed
+	// Approver is the second person, where one was asked (S16).
+	Approver string `json:"approver,omitempty"`
+	// BreakGlass tells that there was none, though one was wanted.
+	BreakGlass bool `json:"breakGlass,omitempty"`
 }
 
 // AuditReport is what `divert audit verify` shows.

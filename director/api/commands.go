@@ -177,6 +177,7 @@ func personal() []core.Verb {
 		core.DirectorAdd, core.DirectorRemove, core.OperatorAdd, core.OperatorRemove, core.TokenCreate, core.TokenRevoke, core.InterlockOn, core.InterlockOff,
 		core.KeyRotate, core.KeyBack,
 		core.PolicyAdopt, core.PolicyDrop,
+		core.Approve, core.Deny, core.Acknowledge,
 	}
 }
 
@@ -191,7 +192,7 @@ func checkCommand(c core.Command) error {
 		return errors.New("id is missing: make a random one, and send the same again to repeat the command")
 	case !validID(c.ID):
 		return fmt.Errorf("id %.80q is not 1 to 64 letters, digits, dots, dashes and underscores", c.ID)
-	case strings.HasPrefix(c.ID, "step-"), strings.HasPrefix(c.ID, "settle-"):
+	case strings.HasPrefix(c.ID, "step-"), strings.HasPrefix(c.ID, "settle-"), strings.HasPrefix(c.ID, "ask-"):
 		return fmt.Errorf("id %.80q is one that the directors give their own commands", c.ID)
 	case !slices.Contains(personal(), c.Verb):
 		return fmt.Errorf("verb %.80q is not one of %v", c.Verb, personal())

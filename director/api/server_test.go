@@ -16,7 +16,7 @@ import (
 )
 
 // ask sends one request and gives code and body.
-func ask(t *testing.T, c *http.Client, method, url string, body string, header ...string) (int, string) {
+func ask(t *testing.T, c *http.Client, method, url, body string, header ...string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {

@@ -116,6 +116,8 @@ type Status struct {
 	Policy     *Policy         `json:"policy,omitempty"`     // that people's commands are judged by
 	Rollout    *Rollout        `json:"rollout,omitempty"`    // under way, or stopped by the leader
 	GossipKey  *GossipKey      `json:"gossipKey,omitempty"`  // none where directors gossip without one
+	Requests   []Request       `json:"requests,omitempty"`   // for a second person, and what became of the last ones
+	Glass      []Glass         `json:"glass,omitempty"`      // what was done without one, of the last day
 	Pending    []spec.Change   `json:"pending,omitempty"`    // folder changes that wait for a person (S19)
 	Problems   []string        `json:"problems,omitempty"`
 	Alerts     []string        `json:"alerts,omitempty"`
@@ -329,6 +331,7 @@ type Outcome struct {
 	CanForce bool         `json:"canForce,omitempty"`
 	Revision uint64       `json:"revision,omitempty"`
 	Override *Override    `json:"override,omitempty"`
+	Request  *Request     `json:"request,omitempty"` // it waits, or has waited, for a second person
 	Preview  core.Preview `json:"preview"`
 	Applied  []string     `json:"applied,omitempty"` // directors that have it, in order of arrival
 	Missing  []Missing    `json:"missing,omitempty"`

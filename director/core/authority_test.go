@@ -153,6 +153,10 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: TokenRevoke, Token: &Token{Name: "x"}}, fleetAdmins},
 		{Command{Verb: PolicyAdopt}, fleetAdmins},
 		{Command{Verb: PolicyDrop}, fleetAdmins},
+		// And what is approved or denied besides: see TestApproverMayDoIt.
+		{Command{Verb: Approve, Scope: "r"}, "clu fra host ops parts root shop tenant"},
+		{Command{Verb: Deny, Scope: "r"}, "clu fra host ops parts root shop tenant"},
+		{Command{Verb: Acknowledge, Scope: "r"}, "clu fra host ops parts root shop tenant"},
 		// The directors' own, which come in by no door: not even root may say them.
 		{Command{Verb: DirectorJoin}, ""},
 		{Command{Verb: Expire}, ""},

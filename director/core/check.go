@@ -75,6 +75,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkPolicy(p); err != nil {
 		return err
 	}
+	if err := checkRequests(p); err != nil {
+		return err
+	}
 	if cur == nil || cur.Identity == next.Identity {
 		return nil
 	}
@@ -197,6 +200,9 @@ func checkSuccession(cur, next *plan.Plan) error {
 		switch {
 		case now == nil:
 			return fmt.Errorf("director %s has vanished from the roster", d.GetName())
+		case now.GetStanding() == d.GetStanding() && d.GetStanding() == plan.Director_ACTIVE && len(d.GetKey()) > 0 && !bytes.Equal(now.GetKey(), d.GetKey()):
+			// A person removes it first, and approves it with the other.
+			return fmt.Errorf("director %s gets another key", d.GetName())
 		case now.GetStanding() != d.GetStanding() || !bytes.Equal(now.GetKey(), d.GetKey()):
 			changed++
 		}

@@ -50,6 +50,9 @@ const (
 	KeyRotate      Verb = "gossip-rotate"    // a new gossip key, in phases
 	KeyBack        Verb = "gossip-back"      // the old one, while nobody has removed it
 	KeyStep        Verb = "gossip-step"      // the leader's own: the next phase
+	Approve        Verb = "approve"          // the scope is a request's ID: what it asks for is done
+	Deny           Verb = "deny"             // the scope is a request's ID: it will not be done
+	Acknowledge    Verb = "acknowledge"      // the scope is the ID of what was done by break-glass
 )
 
 // Command is a wish to change the plan. ID is made by whoever utters it;
@@ -64,11 +67,10 @@ type Command struct {
 	LastResort bool          `json:"lastResort,omitempty"`
 	Force      bool          `json:"force,omitempty"`
 	DryRun     bool          `json:"dryRun,omitempty"`
-
-	Paced bool          `json:"paced,omitempty"` // drain: in steps
-	Steps []int         `json:"steps,omitempty"` // of it: percent of the clients that have left, rising to 100; none: as the last time
-	Wait  time.Duration `json:"-"`               // waitSeconds; of it: at each step; 0: as the last time
-	Now   bool          `json:"now,omitempty"`   // undrain: not in steps
+	Paced      bool          `json:"paced,omitempty"` // drain: in steps
+	Steps      []int         `json:"steps,omitempty"` // of it: percent of the clients that have left, rising to 100; none: as the last time
+	Wait       time.Duration `json:"-"`               // waitSeconds; of it: at each step; 0: as the last time
+	Now        bool          `json:"now,omitempty"`   // undrain: not in steps
 
 	Source   string     `json:"source,omitempty"`   // apply: "files"
 	Folder   string     `json:"folder,omitempty"`   // apply: director whose own folder this is; "" for a person's
@@ -86,7 +88,7 @@ type Command struct {
 	By    *access.Identity `json:"-"`
 
 	Bundle     []byte `json:"bundle,omitempty"`     // policy-adopt: as director/policy encodes it
-	BreakGlass bool   `json:"breakGlass,omitempty"` // in spite of what the policy says, in an emergency: it is recorded
+	BreakGlass bool   `json:"breakGlass,omitempty"` // in an emergency: in spite of the policy, and without the second person (S16); it is recorded, and passes nothing else
 
 	Canary []string      `json:"canary,omitempty"` // apply: the directors that try it first
 	Soak   time.Duration `json:"-"`                // soakSeconds; with Canary
@@ -209,6 +211,16 @@ type Change struct {
 	// After is the document that the change brings, or would: dry runs have it too. nil:
 	// the spec stays.
 	After *plan.SpecDoc
+	// Request is what waits for a second person (S16), in Plan or, of a Noop, since before.
+	// Where Plan brings or ends it, the writer signs it before the plan: see Vouch.
+	Request *plan.Request
+	// Kept is the ID under which the store keeps the outcome; "": the command's.
+	Kept string
+	// Of is what the outcome is kept for: the SHA-256 of the command that an approval or a
+	// denial settles; nil: of the command itself.
+	Of []byte
+	// Refused says that the command of that ID will never be done, and why.
+	Refused string
 }
 
 // Preview says what a change would do, before it is done.
@@ -224,6 +236,10 @@ type Preview struct {
 	// Large tells that a new spec moves so many of the answers that clients have now
 	// that a person should be asked whether it is meant.
 	Large bool `json:"large,omitempty"`
+	// TwoPersons says why one person is not enough for it, where that is so (S16).
+	TwoPersons []string `json:"twoPersons,omitempty"`
+	// Void says that it does something else now than when it was asked for.
+	Void string `json:"void,omitempty"`
 	// Utilisation is of the sites that get clients, as far as capacities were written.
 	Utilisation []Utilisation `json:"utilisation,omitempty"`
 }

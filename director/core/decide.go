@@ -43,6 +43,13 @@ type work struct {
 	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
 	tries     *spec.Set     // of trial
 	bundle    []byte        // of a policy that is adopted
+
+	request  *plan.Request // see Change, as the next ones
+	keptAs   string
+	of       []byte
+	refused  string
+	approver string // the second person
+	glass    bool   // there was none
 }
 
 // Decide says what the next plan is under a command, or refuses with a
@@ -63,7 +70,22 @@ func Decide(s State, c Command) (Change, error) {
 	if err := stands(s.Plan.Plan, c, s.Now); err != nil {
 		return Change{}, err
 	}
+	if c.Verb == Approve {
+		return approve(s, c)
+	}
+	return decide(s, c, nil)
+}
+
+// decide decides a command; ap is the second person's word for it.
+func decide(s State, c Command, ap *approval) (Change, error) {
 	w := begin(s, c)
+	if ap == nil {
+		if answered, err := w.asked(); err != nil {
+			return Change{}, err
+		} else if answered {
+			return w.finish()
+		}
+	}
 	if o := w.byID(c.ID); o != nil {
 		w.noop, w.done = true, fmt.Sprintf("already so since revision %d: %s", o.GetRevision(), overrideText(o))
 		return w.finish()
@@ -116,6 +138,10 @@ func Decide(s State, c Command) (Change, error) {
 		err = w.goOn()
 	case Abort:
 		err = w.abort()
+	case Deny:
+		err = w.deny()
+	case Acknowledge:
+		err = w.acknowledge()
 	case Expire:
 		w.expire()
 	case Step:
@@ -127,6 +153,9 @@ func Decide(s State, c Command) (Change, error) {
 	}
 	if err == nil && !w.noop {
 		err = w.interlocked()
+	}
+	if err == nil {
+		err = w.persons(ap)
 	}
 	if err != nil {
 		return Change{}, err
@@ -173,7 +202,7 @@ func (w *work) finish() (Change, error) {
 		return Change{}, err
 	}
 	w.tellShifts()
-	out := Change{Summary: w.done, Preview: w.prev, After: w.after()}
+	out := Change{Summary: w.done, Preview: w.prev, After: w.after(), Request: w.request, Kept: w.keptAs, Of: w.of, Refused: w.refused}
 	if w.noop || w.c.DryRun {
 		out.Noop = true
 		return out, nil
@@ -192,6 +221,7 @@ func (w *work) finish() (Change, error) {
 	out.Audit = &plan.Audit{
 		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Who(), Via: w.s.Me,
 		What: w.what + w.spite, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
+		Approver: w.approver, BreakGlass: w.glass,
 	}
 	return out, nil
 }
@@ -215,6 +245,15 @@ func sortPlan(p *plan.Plan) {
 	slices.SortFunc(p.Overrides, func(a, b *plan.Override) int {
 		return cmp.Or(cmp.Compare(a.GetRevision(), b.GetRevision()), cmp.Compare(a.GetId(), b.GetId()))
 	})
+	byRevision := func(a, b interface {
+		GetRevision() uint64
+		GetId() string
+	},
+	) int {
+		return cmp.Or(cmp.Compare(a.GetRevision(), b.GetRevision()), cmp.Compare(a.GetId(), b.GetId()))
+	}
+	slices.SortFunc(p.Requests, func(a, b *plan.Request) int { return byRevision(a, b) })
+	slices.SortFunc(p.Glass, func(a, b *plan.BreakGlass) int { return byRevision(a, b) })
 	slices.SortFunc(p.Operators, func(a, b *plan.Operator) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(p.Tokens, func(a, b *plan.Token) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(p.Switches, func(a, b *plan.Switch) int { return cmp.Compare(a.GetName(), b.GetName()) })

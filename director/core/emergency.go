@@ -278,6 +278,9 @@ func (w *work) takeOver(word *plan.Word, left time.Duration) error {
 		Id: word.GetId(), Kind: plan.Override_DRAIN, Scope: scope.String(), Author: wordBy(word), Reason: word.GetReason(),
 		End: timestamppb.New(end), LastResort: word.GetLastResort(),
 	}
+	if fleetOf(w.s.Spec).TwoPersons { // each director then sees that it is the operator's word (S7)
+		o.Word = word.Raw
+	}
 	w.put(o)
 	if hit := w.compare(scope).lastSites(); len(hit) > 0 {
 		return &Refusal{Reason: fmt.Sprintf("the emergency drain of %s would take the last healthy site of %s", scope, list(hit)), Remedy: "restore another site, or undrain it"}

@@ -21,6 +21,8 @@ func minReader(set *spec.Set, p *plan.Plan) uint32 {
 		return plan.ReaderAccess
 	case p.GetPolicy() != nil:
 		return plan.ReaderPolicy
+	case set.Fleet.TwoPersons || len(p.GetRequests())+len(p.GetGlass()) > 0:
+		return plan.ReaderPersons
 	case len(p.GetOperators()) > 0:
 		return plan.ReaderOperators
 	case set.NeedsSpill() || len(p.GetSpill().GetPools()) > 0 || len(p.GetSpill().GetTrips()) > 0:

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/divertdns/divert/director/plan"
@@ -48,7 +50,7 @@ func (w *work) spillRoom() int {
 
 // giveWay drops what the leader wrote by itself until the next plan is no larger than it may
 // be, the least needed first, and gives its size: how drains went, round trips (by place it
-// is, then), loads (then nothing is balanced: a person's word comes first), and words of
+// is, then), loads (then nothing is balanced: a person's word comes first), requests that are over, and words of
 // operators that were settled long ago (the floor says of them what the list said).
 func (w *work) giveWay() int {
 	size := proto.Size(w.next)
@@ -62,6 +64,14 @@ func (w *work) giveWay() int {
 			s.Pools = fit(s.GetPools(), sizeOf(s.GetPools())-(size-largest))
 			size = proto.Size(w.next)
 		}
+	}
+	for size > largest {
+		i := slices.IndexFunc(w.next.GetRequests(), func(r *plan.Request) bool { return r.GetState() != plan.Request_OPEN })
+		if i < 0 {
+			break
+		}
+		w.next.Requests = slices.Delete(w.next.Requests, i, i+1)
+		size = proto.Size(w.next)
 	}
 	for _, o := range w.next.GetOperators() {
 		for size > largest && len(o.GetSettled()) > 0 {

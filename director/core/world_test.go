@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
@@ -186,6 +188,15 @@ func (w *world) take(c Change) {
 	if c.Plan == nil {
 		w.t.Fatalf("no plan: %+v", c)
 	}
+	if c.Doc != nil && fleetOf(w.s.Spec).TwoPersons { // as the writer does, and each director holds it against what was approved
+		octets, err := (proto.MarshalOptions{Deterministic: true}).Marshal(c.Doc)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		sum := plan.Sum(octets)
+		c.Plan.Spec = &plan.SpecRef{Hash: sum[:], Size: uint64(len(octets))}
+	}
+	c.Vouch(keyOf(w.key))
 	next, err := plan.Sign(c.Plan, w.s.Me, keyOf(w.key))
 	if err != nil {
 		w.t.Fatal(err)

@@ -33,6 +33,7 @@ const (
 	ReaderInterlocks = 6  // interlocks in the spec: one who passed over them would commit what they forbid
 	ReaderSpill      = 7  // what sites shed since they are too busy
 	ReaderOperators  = 8  // operators: one who knows none would go on answering with what they drain
+	ReaderPersons    = 9  // two persons: one who knows of none would commit what waits for the second
 	ReaderPolicy     = 10 // a policy: one who knows none would commit what it denies
 	ReaderAccess     = 12 // tokens of access: one who knows none would not hold a plan to how many there may be, and for how long
 	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it

@@ -79,6 +79,58 @@ func (KeyTurn_Phase) EnumDescriptor() ([]byte, []int) {
 	return file_director_plan_plan_proto_rawDescGZIP(), []int{3, 0}
 }
 
+type Request_State int32
+
+const (
+	Request_NONE   Request_State = 0
+	Request_OPEN   Request_State = 1
+	Request_DONE   Request_State = 2 // approved, and done by the same plan
+	Request_DENIED Request_State = 3
+)
+
+// Enum value maps for Request_State.
+var (
+	Request_State_name = map[int32]string{
+		0: "NONE",
+		1: "OPEN",
+		2: "DONE",
+		3: "DENIED",
+	}
+	Request_State_value = map[string]int32{
+		"NONE":   0,
+		"OPEN":   1,
+		"DONE":   2,
+		"DENIED": 3,
+	}
+)
+
+func (x Request_State) Enum() *Request_State {
+	p := new(Request_State)
+	*p = x
+	return p
+}
+
+func (x Request_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Request_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_director_plan_plan_proto_enumTypes[1].Descriptor()
+}
+
+func (Request_State) Type() protoreflect.EnumType {
+	return &file_director_plan_plan_proto_enumTypes[1]
+}
+
+func (x Request_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Request_State.Descriptor instead.
+func (Request_State) EnumDescriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
+}
+
 type Director_Standing int32
 
 const (
@@ -112,11 +164,11 @@ func (x Director_Standing) String() string {
 }
 
 func (Director_Standing) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[1].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[2].Descriptor()
 }
 
 func (Director_Standing) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[1]
+	return &file_director_plan_plan_proto_enumTypes[2]
 }
 
 func (x Director_Standing) Number() protoreflect.EnumNumber {
@@ -125,7 +177,7 @@ func (x Director_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Director_Standing.Descriptor instead.
 func (Director_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type Override_Kind int32
@@ -164,11 +216,11 @@ func (x Override_Kind) String() string {
 }
 
 func (Override_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[2].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[3].Descriptor()
 }
 
 func (Override_Kind) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[2]
+	return &file_director_plan_plan_proto_enumTypes[3]
 }
 
 func (x Override_Kind) Number() protoreflect.EnumNumber {
@@ -177,7 +229,7 @@ func (x Override_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Override_Kind.Descriptor instead.
 func (Override_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type Pace_State int32
@@ -225,11 +277,11 @@ func (x Pace_State) String() string {
 }
 
 func (Pace_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[3].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[4].Descriptor()
 }
 
 func (Pace_State) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[3]
+	return &file_director_plan_plan_proto_enumTypes[4]
 }
 
 func (x Pace_State) Number() protoreflect.EnumNumber {
@@ -238,7 +290,7 @@ func (x Pace_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Pace_State.Descriptor instead.
 func (Pace_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Rollout_State int32
@@ -274,11 +326,11 @@ func (x Rollout_State) String() string {
 }
 
 func (Rollout_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_director_plan_plan_proto_enumTypes[4].Descriptor()
+	return file_director_plan_plan_proto_enumTypes[5].Descriptor()
 }
 
 func (Rollout_State) Type() protoreflect.EnumType {
-	return &file_director_plan_plan_proto_enumTypes[4]
+	return &file_director_plan_plan_proto_enumTypes[5]
 }
 
 func (x Rollout_State) Number() protoreflect.EnumNumber {
@@ -287,7 +339,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -406,6 +458,8 @@ type Plan struct {
 	Policy        *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                        // what people's commands are judged by; none: nothing
 	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                        // bearers of which may ask and command, ordered by name
 	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"` // which key the fleet gossips under; none until the first turn-over
+	Requests      []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                    // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
+	Glass         []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                          // what was done without one, of the last day; ordered by revision; bounded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,6 +630,20 @@ func (x *Plan) GetTokens() []*Token {
 func (x *Plan) GetGossipKey() *GossipKey {
 	if x != nil {
 		return x.GossipKey
+	}
+	return nil
+}
+
+func (x *Plan) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *Plan) GetGlass() []*BreakGlass {
+	if x != nil {
+		return x.Glass
 	}
 	return nil
 }
@@ -863,6 +931,338 @@ func (x *Token) GetRevision() uint64 {
 	return 0
 }
 
+// Request is a dangerous command that waits for a second person (S16). It is in the plan so
+// that a director can tell from (parent, plan, spec) alone that the plan which does it was
+// approved, and how.
+type Request struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                   // the command's ID
+	Command           []byte                 `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`         // as JSON, without its objects
+	Author            string                 `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`           // who asked
+	Via               string                 `protobuf:"bytes,4,opt,name=via,proto3" json:"via,omitempty"`                 // the director that wrote it: the approval is another's
+	Fingerprint       []byte                 `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // SHA-256 of the command
+	Effect            []byte                 `protobuf:"bytes,6,opt,name=effect,proto3" json:"effect,omitempty"`           // SHA-256 of what the command was shown to do
+	Dangers           []string               `protobuf:"bytes,7,rep,name=dangers,proto3" json:"dangers,omitempty"`         // why one person is not enough
+	Revision          uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`      // the plan revision that brought it
+	Parent            []byte                 `protobuf:"bytes,9,opt,name=parent,proto3" json:"parent,omitempty"`           // hash of the plan that it was decided on
+	Asked             *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=asked,proto3" json:"asked,omitempty"`
+	Expires           *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expires,proto3" json:"expires,omitempty"`
+	State             Request_State          `protobuf:"varint,12,opt,name=state,proto3,enum=divert.plan.v1.Request_State" json:"state,omitempty"`
+	By                string                 `protobuf:"bytes,13,opt,name=by,proto3" json:"by,omitempty"`                                                        // the second person; of DENIED whoever said no
+	ByVia             string                 `protobuf:"bytes,14,opt,name=by_via,json=byVia,proto3" json:"by_via,omitempty"`                                     // the director that wrote that
+	Reason            string                 `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"`                                                // of DENIED; else the command's own
+	At                *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=at,proto3" json:"at,omitempty"`                                                        // when it was over
+	Spec              []byte                 `protobuf:"bytes,17,opt,name=spec,proto3" json:"spec,omitempty"`                                                    // hash of the document that it brings, if any
+	What              string                 `protobuf:"bytes,18,opt,name=what,proto3" json:"what,omitempty"`                                                    // one line
+	Objects           []byte                 `protobuf:"bytes,19,opt,name=objects,proto3" json:"objects,omitempty"`                                              // of the command, as JSON; none once it is over
+	Done              uint64                 `protobuf:"varint,20,opt,name=done,proto3" json:"done,omitempty"`                                                   // DONE: the plan revision that did it
+	AskedSignature    []byte                 `protobuf:"bytes,21,opt,name=asked_signature,json=askedSignature,proto3" json:"asked_signature,omitempty"`          // of via, over what was asked
+	ApprovedSignature []byte                 `protobuf:"bytes,22,opt,name=approved_signature,json=approvedSignature,proto3" json:"approved_signature,omitempty"` // of by_via, over that and the approval
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Request) Reset() {
+	*x = Request{}
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Request) ProtoMessage() {}
+
+func (x *Request) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Request) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Request) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Request) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Request) GetVia() string {
+	if x != nil {
+		return x.Via
+	}
+	return ""
+}
+
+func (x *Request) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Request) GetEffect() []byte {
+	if x != nil {
+		return x.Effect
+	}
+	return nil
+}
+
+func (x *Request) GetDangers() []string {
+	if x != nil {
+		return x.Dangers
+	}
+	return nil
+}
+
+func (x *Request) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Request) GetParent() []byte {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+func (x *Request) GetAsked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+func (x *Request) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Request) GetState() Request_State {
+	if x != nil {
+		return x.State
+	}
+	return Request_NONE
+}
+
+func (x *Request) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Request) GetByVia() string {
+	if x != nil {
+		return x.ByVia
+	}
+	return ""
+}
+
+func (x *Request) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Request) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Request) GetSpec() []byte {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Request) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Request) GetObjects() []byte {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *Request) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Request) GetAskedSignature() []byte {
+	if x != nil {
+		return x.AskedSignature
+	}
+	return nil
+}
+
+func (x *Request) GetApprovedSignature() []byte {
+	if x != nil {
+		return x.ApprovedSignature
+	}
+	return nil
+}
+
+// BreakGlass is a dangerous command that was done without a second person.
+type BreakGlass struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // the command's ID
+	Author         string                 `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
+	Reason         string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Via            string                 `protobuf:"bytes,4,opt,name=via,proto3" json:"via,omitempty"`   // the director that wrote it
+	What           string                 `protobuf:"bytes,5,opt,name=what,proto3" json:"what,omitempty"` // one line
+	Dangers        []string               `protobuf:"bytes,6,rep,name=dangers,proto3" json:"dangers,omitempty"`
+	At             *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	Revision       uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`                                  // the plan revision that did it
+	AcknowledgedBy string                 `protobuf:"bytes,9,opt,name=acknowledged_by,json=acknowledgedBy,proto3" json:"acknowledged_by,omitempty"` // who has looked at it
+	Acknowledged   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BreakGlass) Reset() {
+	*x = BreakGlass{}
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakGlass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakGlass) ProtoMessage() {}
+
+func (x *BreakGlass) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakGlass.ProtoReflect.Descriptor instead.
+func (*BreakGlass) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BreakGlass) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetVia() string {
+	if x != nil {
+		return x.Via
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetDangers() []string {
+	if x != nil {
+		return x.Dangers
+	}
+	return nil
+}
+
+func (x *BreakGlass) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *BreakGlass) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *BreakGlass) GetAcknowledgedBy() string {
+	if x != nil {
+		return x.AcknowledgedBy
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetAcknowledged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return nil
+}
+
 // Director is one entry of the roster. A removed one is kept, so that its name
 // comes back only by approval.
 type Director struct {
@@ -878,7 +1278,7 @@ type Director struct {
 
 func (x *Director) Reset() {
 	*x = Director{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1290,7 @@ func (x *Director) String() string {
 func (*Director) ProtoMessage() {}
 
 func (x *Director) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1303,7 @@ func (x *Director) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Director.ProtoReflect.Descriptor instead.
 func (*Director) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Director) GetName() string {
@@ -953,16 +1353,19 @@ type Override struct {
 	End           *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end,proto3" json:"end,omitempty"` // mandatory, but for what the spec itself says (author "spec")
 	LastResort    bool                   `protobuf:"varint,8,opt,name=last_resort,json=lastResort,proto3" json:"last_resort,omitempty"`
 	Forced        bool                   `protobuf:"varint,9,opt,name=forced,proto3" json:"forced,omitempty"`
-	Revision      uint64                 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought it: "drained last" is the highest
-	Down          []string               `protobuf:"bytes,11,rep,name=down,proto3" json:"down,omitempty"`          // OBSERVE: subjects that were down, ordered
-	Pace          *Pace                  `protobuf:"bytes,12,opt,name=pace,proto3" json:"pace,omitempty"`          // DRAIN: in steps; none = the scope is away as a whole
+	Revision      uint64                 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`                       // the plan revision that brought it: "drained last" is the highest
+	Down          []string               `protobuf:"bytes,11,rep,name=down,proto3" json:"down,omitempty"`                                // OBSERVE: subjects that were down, ordered
+	Pace          *Pace                  `protobuf:"bytes,12,opt,name=pace,proto3" json:"pace,omitempty"`                                // DRAIN: in steps; none = the scope is away as a whole
+	Approver      string                 `protobuf:"bytes,60,opt,name=approver,proto3" json:"approver,omitempty"`                        // the second person, where one was asked
+	BreakGlass    bool                   `protobuf:"varint,61,opt,name=break_glass,json=breakGlass,proto3" json:"break_glass,omitempty"` // done without one, though one was wanted
+	Word          []byte                 `protobuf:"bytes,62,opt,name=word,proto3" json:"word,omitempty"`                                // an operator's word that it was taken over from, as signed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1377,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1390,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Override) GetId() string {
@@ -1074,6 +1477,27 @@ func (x *Override) GetPace() *Pace {
 	return nil
 }
 
+func (x *Override) GetApprover() string {
+	if x != nil {
+		return x.Approver
+	}
+	return ""
+}
+
+func (x *Override) GetBreakGlass() bool {
+	if x != nil {
+		return x.BreakGlass
+	}
+	return false
+}
+
+func (x *Override) GetWord() []byte {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
 // Pace is how a drain moves its clients away, or gives them back, step by step. Each
 // write of it is the leader's, or a person's who begins, hastens or ends it.
 type Pace struct {
@@ -1095,7 +1519,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1531,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1544,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Pace) GetSteps() []uint32 {
@@ -1213,7 +1637,7 @@ type PaceHistory struct {
 
 func (x *PaceHistory) Reset() {
 	*x = PaceHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1649,7 @@ func (x *PaceHistory) String() string {
 func (*PaceHistory) ProtoMessage() {}
 
 func (x *PaceHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1662,7 @@ func (x *PaceHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
 func (*PaceHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PaceHistory) GetScope() string {
@@ -1279,7 +1703,7 @@ type StepHistory struct {
 
 func (x *StepHistory) Reset() {
 	*x = StepHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1715,7 @@ func (x *StepHistory) String() string {
 func (*StepHistory) ProtoMessage() {}
 
 func (x *StepHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1728,7 @@ func (x *StepHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
 func (*StepHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StepHistory) GetKeep() uint32 {
@@ -1336,7 +1760,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1772,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1785,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Policy) GetBundle() *SpecRef {
@@ -1414,7 +1838,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1850,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1863,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Switch) GetName() string {
@@ -1498,7 +1922,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1934,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1947,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -1566,7 +1990,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +2002,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +2015,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Trip) GetSite() string {
@@ -1630,7 +2054,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +2066,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +2079,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pool) GetScope() string {
@@ -1711,7 +2135,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2147,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +2160,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Operator) GetName() string {
@@ -1809,7 +2233,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +2245,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2258,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Settled) GetId() string {
@@ -1887,7 +2311,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2323,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2336,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Emergency) GetId() string {
@@ -2013,7 +2437,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2449,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2462,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -2097,7 +2521,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2533,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2546,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rollout) GetId() string {
@@ -2213,7 +2637,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2649,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2662,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -2272,7 +2696,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2708,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2721,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -2321,7 +2745,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2757,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2770,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Object) GetKind() string {
@@ -2403,7 +2827,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2839,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2852,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Applied) GetDirector() string {
@@ -2456,18 +2880,20 @@ type Audit struct {
 	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`         // the reason given
 	Command       string                 `protobuf:"bytes,7,opt,name=command,proto3" json:"command,omitempty"` // its ID
 	Forced        bool                   `protobuf:"varint,8,opt,name=forced,proto3" json:"forced,omitempty"`
-	Plan          []byte                 `protobuf:"bytes,9,opt,name=plan,proto3" json:"plan,omitempty"`      // SHA-256 of the plan's payload
-	Epoch         uint64                 `protobuf:"varint,40,opt,name=epoch,proto3" json:"epoch,omitempty"`  // of the plan; none in records of before the sealed log
-	Parent        []byte                 `protobuf:"bytes,41,opt,name=parent,proto3" json:"parent,omitempty"` // the plan's parent: so that a record that is missing shows in the next one
-	Policy        []byte                 `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"` // hash of the bundle that the command was judged by
-	Passed        []string               `protobuf:"bytes,31,rep,name=passed,proto3" json:"passed,omitempty"` // what it denied, and break-glass passed
+	Plan          []byte                 `protobuf:"bytes,9,opt,name=plan,proto3" json:"plan,omitempty"`                                 // SHA-256 of the plan's payload
+	Epoch         uint64                 `protobuf:"varint,40,opt,name=epoch,proto3" json:"epoch,omitempty"`                             // of the plan; none in records of before the sealed log
+	Parent        []byte                 `protobuf:"bytes,41,opt,name=parent,proto3" json:"parent,omitempty"`                            // the plan's parent: so that a record that is missing shows in the next one
+	Policy        []byte                 `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                            // hash of the bundle that the command was judged by
+	Passed        []string               `protobuf:"bytes,31,rep,name=passed,proto3" json:"passed,omitempty"`                            // what it denied, and break-glass passed
+	Approver      string                 `protobuf:"bytes,60,opt,name=approver,proto3" json:"approver,omitempty"`                        // the second person, where one was asked
+	BreakGlass    bool                   `protobuf:"varint,61,opt,name=break_glass,json=breakGlass,proto3" json:"break_glass,omitempty"` // done without one, though one was wanted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2905,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2918,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -2586,6 +3012,20 @@ func (x *Audit) GetPassed() []string {
 	return nil
 }
 
+func (x *Audit) GetApprover() string {
+	if x != nil {
+		return x.Approver
+	}
+	return ""
+}
+
+func (x *Audit) GetBreakGlass() bool {
+	if x != nil {
+		return x.BreakGlass
+	}
+	return false
+}
+
 // Result is the lasting outcome of a command, kept 24 h under its ID (S4).
 type Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2595,14 +3035,16 @@ type Result struct {
 	Plan          []byte                 `protobuf:"bytes,4,opt,name=plan,proto3" json:"plan,omitempty"` // SHA-256 of the plan's payload
 	Summary       string                 `protobuf:"bytes,5,opt,name=summary,proto3" json:"summary,omitempty"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
-	Command       []byte                 `protobuf:"bytes,7,opt,name=command,proto3" json:"command,omitempty"` // SHA-256 of the command, so that one ID means one command
+	Command       []byte                 `protobuf:"bytes,7,opt,name=command,proto3" json:"command,omitempty"`    // SHA-256 of the command, so that one ID means one command
+	Approver      string                 `protobuf:"bytes,60,opt,name=approver,proto3" json:"approver,omitempty"` // the second person, where one was asked
+	Refused       string                 `protobuf:"bytes,61,opt,name=refused,proto3" json:"refused,omitempty"`   // the command will never be done: why
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +3056,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +3069,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Result) GetId() string {
@@ -2679,6 +3121,20 @@ func (x *Result) GetCommand() []byte {
 	return nil
 }
 
+func (x *Result) GetApprover() string {
+	if x != nil {
+		return x.Approver
+	}
+	return ""
+}
+
+func (x *Result) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
 // Ack is a director's word that it holds a plan on disk and answers from it (S6).
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2694,7 +3150,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +3162,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +3175,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ack) GetDirector() string {
@@ -2776,7 +3232,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xe9\x06\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xd0\a\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2800,7 +3256,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x12-\n" +
 	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
-	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\"\x84\x01\n" +
+	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x123\n" +
+	"\brequests\x18< \x03(\v2\x17.divert.plan.v1.RequestR\brequests\x120\n" +
+	"\x05glass\x18= \x03(\v2\x1a.divert.plan.v1.BreakGlassR\x05glass\"\x84\x01\n" +
 	"\tGossipKey\x12\x18\n" +
 	"\acurrent\x18\x01 \x01(\tR\acurrent\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
@@ -2830,7 +3288,50 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06author\x18\x06 \x01(\tR\x06author\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
-	"\brevision\x18\t \x01(\x04R\brevision\"\xcd\x01\n" +
+	"\brevision\x18\t \x01(\x04R\brevision\"\xce\x05\n" +
+	"\aRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\acommand\x18\x02 \x01(\fR\acommand\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x10\n" +
+	"\x03via\x18\x04 \x01(\tR\x03via\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\fR\vfingerprint\x12\x16\n" +
+	"\x06effect\x18\x06 \x01(\fR\x06effect\x12\x18\n" +
+	"\adangers\x18\a \x03(\tR\adangers\x12\x1a\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\x12\x16\n" +
+	"\x06parent\x18\t \x01(\fR\x06parent\x120\n" +
+	"\x05asked\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05asked\x124\n" +
+	"\aexpires\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x123\n" +
+	"\x05state\x18\f \x01(\x0e2\x1d.divert.plan.v1.Request.StateR\x05state\x12\x0e\n" +
+	"\x02by\x18\r \x01(\tR\x02by\x12\x15\n" +
+	"\x06by_via\x18\x0e \x01(\tR\x05byVia\x12\x16\n" +
+	"\x06reason\x18\x0f \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04spec\x18\x11 \x01(\fR\x04spec\x12\x12\n" +
+	"\x04what\x18\x12 \x01(\tR\x04what\x12\x18\n" +
+	"\aobjects\x18\x13 \x01(\fR\aobjects\x12\x12\n" +
+	"\x04done\x18\x14 \x01(\x04R\x04done\x12'\n" +
+	"\x0fasked_signature\x18\x15 \x01(\fR\x0easkedSignature\x12-\n" +
+	"\x12approved_signature\x18\x16 \x01(\fR\x11approvedSignature\"1\n" +
+	"\x05State\x12\b\n" +
+	"\x04NONE\x10\x00\x12\b\n" +
+	"\x04OPEN\x10\x01\x12\b\n" +
+	"\x04DONE\x10\x02\x12\n" +
+	"\n" +
+	"\x06DENIED\x10\x03\"\xbd\x02\n" +
+	"\n" +
+	"BreakGlass\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06author\x18\x02 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03via\x18\x04 \x01(\tR\x03via\x12\x12\n" +
+	"\x04what\x18\x05 \x01(\tR\x04what\x12\x18\n" +
+	"\adangers\x18\x06 \x03(\tR\adangers\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1a\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\x12'\n" +
+	"\x0facknowledged_by\x18\t \x01(\tR\x0eacknowledgedBy\x12>\n" +
+	"\facknowledged\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\facknowledged\"\xcd\x01\n" +
 	"\bDirector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x10\n" +
@@ -2841,7 +3342,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aUNKNOWN\x10\x00\x12\n" +
 	"\n" +
 	"\x06ACTIVE\x10\x01\x12\v\n" +
-	"\aREMOVED\x10\x02\"\xbd\x03\n" +
+	"\aREMOVED\x10\x02\"\x8e\x04\n" +
 	"\bOverride\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.divert.plan.v1.Override.KindR\x04kind\x12\x14\n" +
@@ -2856,7 +3357,11 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\brevision\x18\n" +
 	" \x01(\x04R\brevision\x12\x12\n" +
 	"\x04down\x18\v \x03(\tR\x04down\x12(\n" +
-	"\x04pace\x18\f \x01(\v2\x14.divert.plan.v1.PaceR\x04pace\"5\n" +
+	"\x04pace\x18\f \x01(\v2\x14.divert.plan.v1.PaceR\x04pace\x12\x1a\n" +
+	"\bapprover\x18< \x01(\tR\bapprover\x12\x1f\n" +
+	"\vbreak_glass\x18= \x01(\bR\n" +
+	"breakGlass\x12\x12\n" +
+	"\x04word\x18> \x01(\fR\x04word\"5\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04NONE\x10\x00\x12\t\n" +
 	"\x05DRAIN\x10\x01\x12\v\n" +
@@ -2989,7 +3494,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\"9\n" +
 	"\aApplied\x12\x1a\n" +
 	"\bdirector\x18\x01 \x01(\tR\bdirector\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xbd\x02\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xfa\x02\n" +
 	"\x05Audit\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
@@ -3003,7 +3508,10 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x05epoch\x18( \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06parent\x18) \x01(\fR\x06parent\x12\x16\n" +
 	"\x06policy\x18\x1e \x01(\fR\x06policy\x12\x16\n" +
-	"\x06passed\x18\x1f \x03(\tR\x06passed\"\xbe\x01\n" +
+	"\x06passed\x18\x1f \x03(\tR\x06passed\x12\x1a\n" +
+	"\bapprover\x18< \x01(\tR\bapprover\x12\x1f\n" +
+	"\vbreak_glass\x18= \x01(\bR\n" +
+	"breakGlass\"\xf4\x01\n" +
 	"\x06Result\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3011,7 +3519,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x04plan\x18\x04 \x01(\fR\x04plan\x12\x18\n" +
 	"\asummary\x18\x05 \x01(\tR\asummary\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
-	"\acommand\x18\a \x01(\fR\acommand\"\xa9\x01\n" +
+	"\acommand\x18\a \x01(\fR\acommand\x12\x1a\n" +
+	"\bapprover\x18< \x01(\tR\bapprover\x12\x18\n" +
+	"\arefused\x18= \x01(\tR\arefused\"\xa9\x01\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\bdirector\x18\x01 \x01(\tR\bdirector\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x14\n" +
@@ -3032,102 +3542,113 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 	return file_director_plan_plan_proto_rawDescData
 }
 
-var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
-	(Director_Standing)(0),        // 1: divert.plan.v1.Director.Standing
-	(Override_Kind)(0),            // 2: divert.plan.v1.Override.Kind
-	(Pace_State)(0),               // 3: divert.plan.v1.Pace.State
-	(Rollout_State)(0),            // 4: divert.plan.v1.Rollout.State
-	(*Envelope)(nil),              // 5: divert.plan.v1.Envelope
-	(*Plan)(nil),                  // 6: divert.plan.v1.Plan
-	(*GossipKey)(nil),             // 7: divert.plan.v1.GossipKey
-	(*KeyTurn)(nil),               // 8: divert.plan.v1.KeyTurn
-	(*Token)(nil),                 // 9: divert.plan.v1.Token
-	(*Director)(nil),              // 10: divert.plan.v1.Director
-	(*Override)(nil),              // 11: divert.plan.v1.Override
-	(*Pace)(nil),                  // 12: divert.plan.v1.Pace
-	(*PaceHistory)(nil),           // 13: divert.plan.v1.PaceHistory
-	(*StepHistory)(nil),           // 14: divert.plan.v1.StepHistory
-	(*Policy)(nil),                // 15: divert.plan.v1.Policy
-	(*Switch)(nil),                // 16: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 17: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 18: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 19: divert.plan.v1.Pool
-	(*Operator)(nil),              // 20: divert.plan.v1.Operator
-	(*Settled)(nil),               // 21: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 22: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 23: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 24: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 25: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 26: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 27: divert.plan.v1.Object
-	(*Applied)(nil),               // 28: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 29: divert.plan.v1.Audit
-	(*Result)(nil),                // 30: divert.plan.v1.Result
-	(*Ack)(nil),                   // 31: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(Request_State)(0),            // 1: divert.plan.v1.Request.State
+	(Director_Standing)(0),        // 2: divert.plan.v1.Director.Standing
+	(Override_Kind)(0),            // 3: divert.plan.v1.Override.Kind
+	(Pace_State)(0),               // 4: divert.plan.v1.Pace.State
+	(Rollout_State)(0),            // 5: divert.plan.v1.Rollout.State
+	(*Envelope)(nil),              // 6: divert.plan.v1.Envelope
+	(*Plan)(nil),                  // 7: divert.plan.v1.Plan
+	(*GossipKey)(nil),             // 8: divert.plan.v1.GossipKey
+	(*KeyTurn)(nil),               // 9: divert.plan.v1.KeyTurn
+	(*Token)(nil),                 // 10: divert.plan.v1.Token
+	(*Request)(nil),               // 11: divert.plan.v1.Request
+	(*BreakGlass)(nil),            // 12: divert.plan.v1.BreakGlass
+	(*Director)(nil),              // 13: divert.plan.v1.Director
+	(*Override)(nil),              // 14: divert.plan.v1.Override
+	(*Pace)(nil),                  // 15: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 16: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 17: divert.plan.v1.StepHistory
+	(*Policy)(nil),                // 18: divert.plan.v1.Policy
+	(*Switch)(nil),                // 19: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 20: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 21: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 22: divert.plan.v1.Pool
+	(*Operator)(nil),              // 23: divert.plan.v1.Operator
+	(*Settled)(nil),               // 24: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 25: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 26: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 27: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 28: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 29: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 30: divert.plan.v1.Object
+	(*Applied)(nil),               // 31: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 32: divert.plan.v1.Audit
+	(*Result)(nil),                // 33: divert.plan.v1.Result
+	(*Ack)(nil),                   // 34: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	32, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	10, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	11, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	23, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	25, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	24, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	23, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	20, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	17, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	16, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
-	13, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	15, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
-	9,  // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
-	7,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
-	32, // 14: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	8,  // 15: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 16: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	32, // 17: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	32, // 18: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	32, // 19: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	1,  // 20: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	2,  // 21: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	32, // 22: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	32, // 23: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	12, // 24: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	33, // 25: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	32, // 26: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	32, // 27: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	3,  // 28: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	33, // 29: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	14, // 30: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	23, // 31: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
-	32, // 32: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
-	32, // 33: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	32, // 34: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	19, // 35: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	18, // 36: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	32, // 37: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	32, // 38: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	21, // 39: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	32, // 40: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	32, // 41: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	33, // 42: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	23, // 43: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	32, // 44: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	32, // 45: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	4,  // 46: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	27, // 47: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	28, // 48: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	32, // 49: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	32, // 50: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	32, // 51: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	35, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	13, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	14, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	26, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	28, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	27, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	26, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	23, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	20, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	19, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	16, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	18, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
+	10, // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	8,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	11, // 14: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
+	12, // 15: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
+	35, // 16: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	9,  // 17: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 18: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	35, // 19: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	35, // 20: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	35, // 21: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	35, // 22: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
+	35, // 23: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	1,  // 24: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
+	35, // 25: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
+	35, // 26: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
+	35, // 27: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
+	2,  // 28: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	3,  // 29: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	35, // 30: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	35, // 31: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	15, // 32: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	36, // 33: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	35, // 34: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	35, // 35: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	4,  // 36: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	36, // 37: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	17, // 38: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	26, // 39: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	35, // 40: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	35, // 41: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	35, // 42: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	22, // 43: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	21, // 44: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	35, // 45: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	35, // 46: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	24, // 47: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	35, // 48: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	35, // 49: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	36, // 50: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	26, // 51: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	35, // 52: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	35, // 53: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	5,  // 54: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	30, // 55: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	31, // 56: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	35, // 57: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	35, // 58: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	35, // 59: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -3140,8 +3661,8 @@ func file_director_plan_plan_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   27,
+			NumEnums:      6,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -41,6 +41,7 @@ func (o *object) readFleet(c cursor) {
 				"maxDegradedEjected": func(c cursor) { f.DegradedEjected = c.percent(0) },
 				"targetUtilisation":  func(c cursor) { f.TargetUtilised = c.percent(1) },
 				"maxDrain":           func(c cursor) { f.MaxDrain = c.duration(time.Minute, maxDrain) },
+				"twoPersons":         func(c cursor) { f.TwoPersons = c.bool() },
 			})
 		},
 		"automation": func(c cursor) { f.Automation = oneOf(c, nil, AutomationAct, AutomationObserve) },

@@ -340,6 +340,7 @@ type Fleet struct {
 	DegradedEjected int // per cent, safety.maxDegradedEjected, default 50
 	TargetUtilised  int // per cent, safety.targetUtilisation, default 75
 	MaxDrain        time.Duration
+	TwoPersons      bool `json:",omitempty"` // safety.twoPersons: what is dangerous waits for a second person (S16)
 	Automation      Automation
 }
 
@@ -428,14 +429,6 @@ type Settings struct {
 	History struct {
 		For  time.Duration // 0 = nothing is kept
 		Size int64         // octets
-	}
-	// Audit says where audit records are sent, beside being sealed.
-	Audit struct {
-		Syslog struct {
-			Address string // udp://, tcp:// or tls://, host and port; "" = nowhere
-			Format  string // json or cef; "" = json
-			CA      string // of a tls:// server; "" = those of the system
-		}
 	}
 	File string // where it was read from, "" for none
 }

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -98,7 +99,7 @@ func (c *commit) attempt() {
 	var held []byte
 	p.call(func(e *model.Etcd) {
 		c.snap = p.snapshot(e)
-		held = []byte(e.Get(p.w.keys.Command(c.cmd.ID)).Value)
+		held = []byte(e.Get(p.w.keys.Command(c.cmd.Settles())).Value)
 	}, func(o outcome) {
 		switch {
 		case o != replied:
@@ -116,8 +117,13 @@ func (c *commit) attempt() {
 // repeated is the outcome of a command that was committed before under this ID.
 func (c *commit) repeated(held []byte) {
 	r := resultOf(held)
-	if !bytes.Equal(r.GetCommand(), c.cmd.Fingerprint()) {
+	settles := c.cmd.Settles() != c.cmd.ID
+	switch {
+	case !settles && !bytes.Equal(r.GetCommand(), c.cmd.Fingerprint()):
 		c.refuse("another command has this ID")
+		return
+	case r.GetRefused() != "" && c.cmd.Verb != core.Deny:
+		c.refuse(r.GetRefused())
 		return
 	}
 	id := plan.Identity{Epoch: r.GetEpoch(), Revision: r.GetRevision()}
@@ -169,7 +175,8 @@ func (c *commit) decide(base *inForce) {
 	}
 	p.after(p.w.some(0, 3*time.Millisecond), func() {
 		c.at = p.w.now
-		s := p.state(base, c.cmd.Paced || c.cmd.Verb == core.Step, c.cmd.Scope)
+		wish := core.Wish(base.sealed.Plan, c.cmd)
+		s := p.state(base, wish.Paced || c.cmd.Verb == core.Step, wish.Scope)
 		s.Previous, c.states, c.stable = c.previous, s.States, base.prepared
 		if c.cmd.Verb == core.GoOn {
 			s.Seen = p.seen()
@@ -255,6 +262,10 @@ func (c *commit) write(change core.Change, base *inForce, parent *plan.Sealed) {
 		return
 	}
 	c.change, c.chunks, c.next = change, chunks, p.w.put(sealed, docs)
+	if err := lacksPerson(base, c.next); err != nil {
+		c.refuse(err.Error())
+		return
+	}
 	change.Audit.Plan = sealed.Identity.Hash[:]
 	in := base.sealed.Plan
 	if c.cmd.Verb == verbRecover {
@@ -264,7 +275,7 @@ func (c *commit) write(change core.Change, base *inForce, parent *plan.Sealed) {
 	c.tx, err = store.Prepare(prefix, store.Commit{
 		Parent: c.snap.mod, Next: sealed, Chunks: chunks, Held: held, Audit: change.Audit, Leader: c.term,
 		Read: c.snap.store, Interlocks: core.InterlockChanges(change, in, base.doc),
-		Result: &plan.Result{Id: c.cmd.ID, Summary: change.Summary, At: change.Plan.GetWritten(), Command: c.cmd.Fingerprint()},
+		Result: c.result(change),
 	})
 	if err != nil {
 		c.refuse(err.Error())
@@ -277,6 +288,15 @@ func (c *commit) write(change core.Change, base *inForce, parent *plan.Sealed) {
 	} else {
 		c.ensure()
 	}
+}
+
+// result is what the store keeps of it, as director's commander says.
+func (c *commit) result(change core.Change) *plan.Result {
+	r := &plan.Result{Id: cmp.Or(change.Kept, c.cmd.ID), Summary: change.Summary, At: change.Plan.GetWritten(), Command: change.Of, Refused: change.Refused}
+	if change.Of == nil {
+		r.Command = c.cmd.Fingerprint()
+	}
+	return r
 }
 
 // ensure writes the blobs that the store lacks.

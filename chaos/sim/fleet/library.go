@@ -179,6 +179,10 @@ func (p *director) offer(f *inForce) {
 		p.tell("plan refused: %v", err) // the old one stays in force (S7)
 		return
 	}
+	if err := lacksPerson(p.before(f), f); err != nil {
+		p.tell("plan refused: %v", err)
+		return
+	}
 	if p.next == nil || f.sealed.Identity.Compare(p.next.sealed.Identity) > 0 {
 		p.next = f
 	}
@@ -192,6 +196,28 @@ func follows(cur, next *plan.Sealed) error {
 		return err
 	}
 	return core.Check(cur, next)
+}
+
+// before is the plan that another is held against: its parent, where that is here.
+func (p *director) before(f *inForce) *inForce {
+	if p.next != nil && string(p.next.sealed.Identity.Hash[:]) == string(f.sealed.Plan.GetParent()) {
+		return p.next
+	}
+	return p.force
+}
+
+// lacksPerson says what takes two persons in a plan over another, and is approved by no
+// second one, as director's does. Nobody is away for so long here that others had to
+// vouch for it.
+func lacksPerson(base, next *inForce) error {
+	if base == nil {
+		return nil
+	}
+	s := core.Succession{Cur: base.sealed, Spec: base.set, Next: next.sealed, NextSpec: next.set}
+	if next.trial != nil {
+		s.Tries = next.trial.set
+	}
+	return core.CheckPersons(s)
 }
 
 // fetch asks one peer for the newest plan that any live peer names.

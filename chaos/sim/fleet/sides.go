@@ -138,6 +138,7 @@ func (p *director) seal(c core.Change, base *inForce) (sealed *plan.Sealed, docs
 		byHash[plan.Sum(chunk)] = chunk
 	}
 	chunks = slices.SortedFunc(maps.Values(byHash), slices.Compare)
+	c.Vouch(p.key)
 	sealed, err := plan.Sign(c.Plan, p.name, p.key)
 	p.must(err)
 	return sealed, docs, chunks, c.Doc == nil && c.Trial == nil
