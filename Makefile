@@ -11,7 +11,7 @@ REPLYTIME ?= $(FUZZTIME)
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race e2e drains check lint fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale sim sim-detect mutants chaos-store test-kube test-resolvers generate clean
+.PHONY: help build demo test race e2e drains check lint vuln fmt fuzz bench bench-dns kube-tools flood lab-detect lab-detect-short lab-scale sim sim-detect mutants chaos-store test-kube test-resolvers generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: lint ## style: what CI holds every change to
 lint: $(BIN)/golangci-lint $(BIN)/gofumpt ## golangci-lint with the linters of .golangci.yml
 	$(GO) vet ./...
 	$(BIN)/golangci-lint run ./...
+
+vuln: $(BIN)/govulncheck ## known vulnerabilities of what is used; says so where their database cannot be had (VULN=must: fails then)
+	.ci/vuln $(BIN)/govulncheck
 
 fmt: $(BIN)/gofumpt ## format the code
 	$(BIN)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
