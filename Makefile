@@ -43,7 +43,7 @@ lint: $(BIN)/golangci-lint $(BIN)/gofumpt ## golangci-lint with the linters of .
 	$(GO) vet ./...
 	$(BIN)/golangci-lint run ./...
 
-vuln: $(BIN)/govulncheck ## known vulnerabilities of what is used; says so where their database cannot be had (VULN=must: fails then)
+vuln: $(BIN)/govulncheck ## known vulnerabilities of modules, and of Go; says so where no database can be had (VULN=must: fails for that, and for an old Go)
 	.ci/vuln $(BIN)/govulncheck
 
 fmt: $(BIN)/gofumpt ## format the code
