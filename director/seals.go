@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,7 @@ const (
 	sealGrace = 30 * time.Second
 	sealCheck = 24 * time.Hour // between two readings of all that is sealed
 	sealMail  = 64
-	// sealAsked bounds what is answered to one director: batches a second.
+	// sealAsked bounds what is done for one director: heads, and batches of records, a second.
 	sealAsked = 2
 )
 
@@ -59,6 +60,7 @@ type sealer struct {
 	changed func()
 	mail    chan gossip.Message
 	wanted  wake
+	syslog  *syslogger // nil: the settings name no server
 
 	view atomic.Pointer[sealView] // nil: nothing is open yet. By run
 
@@ -119,8 +121,11 @@ func (s *sealer) deliver(m gossip.Message) bool {
 	}
 }
 
-// run seals until ctx ends.
+// run seals until ctx ends, and sends what is sealed.
 func (s *sealer) run(ctx context.Context) error {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() { s.syslog.run(ctx) })
 	tick := time.NewTicker(sealTick)
 	defer tick.Stop()
 	for {

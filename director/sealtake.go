@@ -174,6 +174,9 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 	}
 	switch m.Kind {
 	case kindAuditHead:
+		if !s.allows(m.From + " head") {
+			return // each costs a signature and a tile's reading; it is said again
+		}
 		signed, err := audit.OpenHead(m.Payload, audit.Keys{m.From: m.Key})
 		if err != nil || signed.Fleet != s.fleet || len(signed.Strangers) > 0 {
 			s.shown.refused.Inc()
@@ -195,6 +198,19 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 	}
 }
 
+// allows bounds what is done for one director.
+func (s *sealer) allows(what string) bool {
+	l := s.limits[what]
+	if l == nil {
+		if len(s.limits) > 1000 {
+			clear(s.limits)
+		}
+		l = rate.NewLimiter(sealAsked, 2*sealAsked)
+		s.limits[what] = l
+	}
+	return l.AllowN(s.now(), 1)
+}
+
 // maxGiven is what one message holds of records, in octets.
 const maxGiven = 400 << 10
 
@@ -204,16 +220,8 @@ func (s *sealer) give(m gossip.Message) {
 		s.shown.refused.Inc()
 		return
 	}
-	l := s.limits[m.From]
-	if l == nil {
-		if len(s.limits) > 1000 {
-			clear(s.limits)
-		}
-		l = rate.NewLimiter(sealAsked, 2*sealAsked)
-		s.limits[m.From] = l
-	}
 	from := int64(binary.BigEndian.Uint64(m.Payload))
-	if !l.Allow() || from < 0 {
+	if !s.allows(m.From+" want") || from < 0 {
 		return
 	}
 	var raws [][]byte

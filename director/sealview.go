@@ -48,6 +48,7 @@ func (d *Director) newSealer() *sealer {
 		shown: newSealMetrics(d.registry), changed: d.changes.tell, mail: make(chan gossip.Message, sealMail), wanted: newWake(),
 		limits: map[string]*rate.Limiter{}, faults: map[string]string{},
 	}
+	s.syslog = d.newSyslogger()
 	d.loop.sealed = func(m gossip.Message) {
 		if !s.deliver(m) {
 			d.loop.shown.overflow.WithLabelValues("audit").Inc()
@@ -143,5 +144,8 @@ func (s *sealer) describe(out *api.Status) {
 	}
 	if v := s.view.Load(); v != nil {
 		out.Alerts = append(out.Alerts, v.faults()...)
+	}
+	if alert := s.syslog.alert(); alert != "" {
+		out.Alerts = append(out.Alerts, alert)
 	}
 }

@@ -68,7 +68,7 @@ type Server struct {
 	looks    chan struct{}            // a slot for each look at the whole store
 	asks     *access.Limiter          // by identity
 	refused  *access.Limiter          // credentials that were refused, by network
-	proofs   chan struct{}            // and for each reading of the whole audit log
+	proofs   chan struct{}            // a slot for each reading of the whole audit log
 	large    chan struct{}            // a slot for one that is large, from its first octet to its outcome
 
 	// Fixed by NewServer, shortened by tests.

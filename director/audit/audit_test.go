@@ -244,6 +244,8 @@ func TestChain(t *testing.T) {
 		{"lost with the store", []*plan.Audit{recordOf(1, 0, 1), recordOf(9, 5, 2)}, "no record of", true},
 		{"of before", []*plan.Audit{old(1), old(2), recordOf(3, 2, 1)}, "", false},
 		{"of before, a gap", []*plan.Audit{old(1), old(5)}, "revisions 2 to 4", true},
+		{"passed for old", []*plan.Audit{recordOf(1, 0, 1), old(5)}, "does not say after which plan", false},
+		{"of an older director", []*plan.Audit{recordOf(1, 0, 1), old(2)}, "", false},
 		{"no parent", []*plan.Audit{recordOf(1, 0, 1), recordOf(2, 0, 1)}, "names no plan", false},
 	} {
 		var c Chain

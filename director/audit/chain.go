@@ -117,6 +117,9 @@ func (c *Chain) judge(a *plan.Audit) *Finding {
 		return &Finding{What: fmt.Sprintf("it stands behind the record of revision %d", last.GetRevision())}
 	}
 	if a.GetEpoch() == 0 { // of a divert that did not write parents
+		if a.GetRevision() > last.GetRevision()+1 && last.GetEpoch() > 0 { // who deletes some must not pass for old
+			return &Finding{What: fmt.Sprintf("there is none of %s, and it does not say after which plan it comes", between(last.GetRevision(), a.GetRevision()))}
+		}
 		if a.GetRevision() > last.GetRevision()+1 {
 			return &Finding{Harmless: true, What: fmt.Sprintf("there is none of %s, and records of that age do not say why", between(last.GetRevision(), a.GetRevision()))}
 		}

@@ -29,6 +29,7 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("api.tls.key", s.API.TLS.Key)
 	look("api.tls.clientCA", s.API.TLS.ClientCA)
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
+	look("audit.syslog.ca", s.Audit.Syslog.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)
 	look("etcd.tls.key", s.Etcd.TLS.Key)
 	look("etcd.member.tls.ca", s.Etcd.Member.TLS.CA)

@@ -116,6 +116,7 @@ func (r *settingsReader) read(c cursor) {
 		"resolvers": r.resolvers,
 		"controls":  func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
 		"history":   r.history,
+		"audit":     r.auditLog,
 		"spec":      func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
 	}) {
 		return

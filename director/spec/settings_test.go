@@ -66,6 +66,7 @@ geo: {database: cities.mmdb}
 probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets, kubeconfigs: kube}
 controls: ["192.0.2.1:53", "control.example.net:53"]
 history: {for: 30d, size: 1GiB}
+audit: {syslog: {address: "tls://SIEM.example.net", format: cef, ca: siem.pem}}
 resolvers: [192.0.2.53, "2001:db8::53", "[2001:db8::53]:5353"]
 spec: [spec.d, /etc/more.d]
 `
@@ -90,6 +91,7 @@ spec: [spec.d, /etc/more.d]
 	want.Probe.Secrets, want.Probe.Kubeconfigs = "/etc/divert/secrets", "/etc/divert/kube"
 	want.Geo.Database = "/etc/divert/cities.mmdb"
 	want.History.For, want.History.Size = 30*24*time.Hour, 1<<30
+	want.Audit.Syslog.Address, want.Audit.Syslog.Format, want.Audit.Syslog.CA = "tls://siem.example.net:6514", "cef", "/etc/divert/siem.pem"
 	want.Controls = []string{"192.0.2.1:53", "control.example.net:53"}
 	want.Resolvers = []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353"}
 	want.Spec = []string{"/etc/divert/spec.d", "/etc/more.d"}

@@ -430,6 +430,14 @@ type Settings struct {
 		For  time.Duration // 0 = nothing is kept
 		Size int64         // octets
 	}
+	// Audit says where audit records are sent, beside being sealed.
+	Audit struct {
+		Syslog struct {
+			Address string // udp://, tcp:// or tls://, host and port; "" = nowhere
+			Format  string // json or cef; "" = json
+			CA      string // of a tls:// server; "" = those of the system
+		}
+	}
 	File string // where it was read from, "" for none
 }
 
