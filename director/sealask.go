@@ -169,7 +169,7 @@ func (d *Director) AuditSince(ctx context.Context, since time.Time, limit int) (
 	if err != nil {
 		return nil, err
 	}
-	autos, err := d.history.transitionsSince(since, limit)
+	autos, err := d.history.transitionsSince(ctx, since, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading the journal of transitions: %w", err)
 	}
@@ -188,8 +188,9 @@ func (d *Director) AuditSince(ctx context.Context, since time.Time, limit int) (
 }
 
 // transitionsSince gives the last certificates that came into force here since an
-// instant, with when they did. A nil history has none.
-func (h *history) transitionsSince(since time.Time, limit int) (out []health.Transition, err error) {
+// instant, with when they did. A nil history has none. One reads at a time, as of those
+// who decide again.
+func (h *history) transitionsSince(ctx context.Context, since time.Time, limit int) (out []health.Transition, err error) {
 	if h == nil {
 		return nil, nil
 	}
@@ -197,7 +198,16 @@ func (h *history) transitionsSince(since time.Time, limit int) (out []health.Tra
 	if j == nil {
 		return nil, nil
 	}
+	select {
+	case h.turn <- struct{}{}:
+		defer func() { <-h.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	err = j.Since(since, func(e store.Entry) bool {
+		if ctx.Err() != nil {
+			return false
+		}
 		var entry historyEntry
 		if json.Unmarshal(e.Body, &entry) != nil || entry.Kind != historyProved {
 			return true
@@ -217,6 +227,9 @@ func (h *history) transitionsSince(since time.Time, limit int) (out []health.Tra
 		}
 		return true
 	})
+	if err == nil {
+		err = ctx.Err()
+	}
 	return out[max(0, len(out)-limit):], err
 }
 

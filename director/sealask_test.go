@@ -116,7 +116,7 @@ func TestAuditSince(t *testing.T) {
 	})
 	d.history.transitions([]health.Certificate{{Subject: subject, N: 1, Reason: "timeout", Proof: [][]byte{[]byte("ballot")}}}, d.now())
 	eventually(t, "it is written down", func() bool {
-		out, err := d.history.transitionsSince(time.Time{}, 10)
+		out, err := d.history.transitionsSince(t.Context(), time.Time{}, 10)
 		return err == nil && len(out) > 0
 	})
 	gave(t, d, drained("cluster/nyc"))

@@ -34,6 +34,7 @@ type sealFleet struct {
 	nodes   []*sealer
 	away    map[string]bool
 	letters []letter
+	epoch   uint64
 }
 
 type letter struct {
@@ -42,7 +43,7 @@ type letter struct {
 }
 
 func newSealFleet(t *testing.T) *sealFleet {
-	f := &sealFleet{t: t, now: time.Date(2026, 3, 9, 12, 0, 0, 0, time.UTC), store: map[uint64][]byte{}, away: map[string]bool{}}
+	f := &sealFleet{t: t, now: time.Date(2026, 3, 9, 12, 0, 0, 0, time.UTC), store: map[uint64][]byte{}, away: map[string]bool{}, epoch: 1}
 	for i := range 3 {
 		f.nodes = append(f.nodes, f.node(fmt.Sprint("d", i+1), t.TempDir()))
 	}
@@ -85,9 +86,12 @@ func (f *sealFleet) node(name, dir string) *sealer {
 // commit writes plans and their records, as the store does.
 func (f *sealFleet) commit(n int) {
 	for range n {
-		p := &plan.Plan{Fleet: "f1", Epoch: 1, Revision: 1, MinReader: 1}
+		p := &plan.Plan{Fleet: "f1", Epoch: f.epoch, Revision: 1, MinReader: 1}
 		if f.sealed != nil {
 			p.Revision, p.Parent = f.sealed.Identity.Revision+1, f.sealed.Identity.Hash[:]
+			if f.epoch > f.sealed.Identity.Epoch {
+				p.Revision += 3 // above all that anybody may know
+			}
 		}
 		for _, s := range f.nodes {
 			p.Roster = append(p.Roster, &plan.Director{Name: s.name, Site: s.name, Key: s.key.Public().(ed25519.PublicKey), Standing: plan.Director_ACTIVE})
@@ -99,7 +103,7 @@ func (f *sealFleet) commit(n int) {
 		h := f.sealed.Identity.Hash
 		f.put(&plan.Audit{
 			Revision: p.GetRevision(), At: timestamppb.New(f.now), Who: "ann", Via: "d1", What: fmt.Sprint("change ", p.GetRevision()),
-			Plan: h[:], Epoch: 1, Parent: p.GetParent(),
+			Plan: h[:], Epoch: f.epoch, Parent: p.GetParent(),
 		})
 	}
 }
@@ -268,6 +272,49 @@ func TestSealedGap(t *testing.T) {
 	for _, s := range f.nodes {
 		if v := s.view.Load(); v.headOf.Size != 5 || !strings.Contains(alertsOf(s), "revision 7 in the store is not that of the plan in force") {
 			t.Errorf("%s: %d records, %q", s.name, v.headOf.Size, alertsOf(s))
+		}
+	}
+}
+
+// TestSealedRecovered (F25, S15): a store that was lost and recovered is no alert: the log
+// goes on, a director that lost its disk then has what came before from the others, and
+// those whose store lost it and who never sealed it say where their log begins.
+func TestSealedRecovered(t *testing.T) {
+	f := newSealFleet(t)
+	f.commit(4)
+	f.pass(time.Minute)
+	f.alike(7)
+	clear(f.store)
+	f.epoch++
+	f.commit(2)
+	f.pass(time.Minute)
+	f.alike(9)
+	if err := os.RemoveAll(filepath.Join(f.of("d3").dir, sealFolder)); err != nil {
+		t.Fatal(err)
+	}
+	f.restart("d3")
+	f.pass(2 * time.Minute)
+	f.alike(9)
+	// A plan that nobody went on from is no alert either.
+	kept := f.sealed
+	f.commit(1)
+	f.pass(time.Minute)
+	f.sealed = kept
+	f.epoch++
+	f.commit(1)
+	f.pass(time.Minute)
+	f.alike(11)
+	for _, s := range f.nodes {
+		if err := os.RemoveAll(filepath.Join(s.dir, sealFolder)); err != nil {
+			t.Fatal(err)
+		}
+		f.restart(s.name)
+	}
+	f.pass(2 * time.Minute)
+	f.alike(4) // what the store still has
+	for _, s := range f.nodes {
+		if found := s.view.Load().findings; len(found) != 2 || !strings.Contains(found[0].What, "the log begins here") || !strings.Contains(found[1].What, "given up") {
+			t.Errorf("%s: %v", s.name, found)
 		}
 	}
 }
