@@ -88,6 +88,7 @@ type Director struct {
 	words     *emergencies
 	secrets   [][]byte // gossip keys as they were at the start
 	keys      *keyring
+	own       *ownFiles
 	resolver  *resolve.Resolver
 	history   *history // nil: the settings want none, or nothing can be written
 	sealer    *sealer  // nil: nothing can be written
@@ -354,6 +355,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("loads", d.loads.run)
 	run("emergencies", d.words.run)
 	run("gossip keys", d.keys.run)
+	run("own certificates", d.own.run)
 	run("history", d.history.run)
 	run("audit log", d.sealer.run)
 	d.loop.wakeup.up()

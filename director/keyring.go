@@ -97,6 +97,7 @@ func (d *Director) openKeyring(shown *metrics) error {
 		name: d.settings.Name, path: d.settings.Gossip.KeyFile, folder: fsys.Folder{FS: fsys.OS{}, Dir: d.settings.DataDir}, horizon: d.horizon,
 		links: d.links, rekey: d.links.Rekey, changed: d.changes.tell, log: d.log, now: d.now, shown: newKeyringMetrics(d.registry),
 	}
+	d.own = newOwnFiles(d.settings, d.registry, d.log, d.now, d.changes.tell)
 	d.loop.keys = func(m gossip.Message) {
 		if !d.keys.deliver(m) {
 			shown.overflow.WithLabelValues("gossip keys").Inc()

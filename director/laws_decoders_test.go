@@ -75,6 +75,8 @@ func takesOctets(fn *ast.FuncDecl) bool {
 func decoders() map[string]string {
 	const own = "the CLI reads what its own director says: encoding/json into fixed types, bounded; a fault ends one command"
 	return map[string]string{
+		"director/ownfiles.go earliestEnd":          "director:FuzzEarliestEnd",
+		"director/fleet/further.go readCert":        "as readPEM, by which it reads",
 		"cmd/divert/keys.go readOperatorKey":        "a person's own file, which others cannot read or write; one PEM block by the standard library",
 		"director/access/role.go UnmarshalText":     "a word of a fixed set",
 		"director/access/scope.go UnmarshalText":    "director/access:FuzzParseScope",

@@ -30,6 +30,7 @@ var bounded = map[string]string{
 	"health":     "four",
 	"how":        "three",
 	"kind":       "a list in the code",
+	"use":        "a list in the code",
 	"limit":      "a list in the code",
 	"operation":  "a list in the code",
 	"origin":     "one at a time",

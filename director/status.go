@@ -47,6 +47,7 @@ func (d *Director) status() api.Status {
 	if out.Store = word; alert != "" {
 		out.Alerts = append(out.Alerts, alert)
 	}
+	out.Alerts = append(out.Alerts, d.own.alerts()...)
 	if d.mute != nil {
 		out.Store = "not asked: this director's data folder cannot be written"
 		out.Alerts = append(out.Alerts, "the data folder cannot be written: this director answers DNS from its last good state and does nothing else: "+d.mute.Error())

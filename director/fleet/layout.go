@@ -136,7 +136,7 @@ func (o Options) write(dir string, members []Site) error {
 	for _, s := range o.Sites {
 		w := writer{dir: filepath.Join(dir, s.Name)}
 		w.text("gossip.key", base64.StdEncoding.EncodeToString(secret)+"\n")
-		w.text(settingsName, settings(s, o.Sites, members, hex.EncodeToString(token), o.DNSPort))
+		w.text(settingsName, settings(s, o.Sites, members, hex.EncodeToString(token), o.DNSPort, true))
 		w.text(filepath.Join("spec.d", "fleet.yaml"), roster(entries))
 		w.certificates(s, slices.Contains(members, s), etcd, api, o.Now)
 		if w.err != nil {

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// settings writes a site's settings. Members are the sites that run etcd.
-func settings(s Site, all, members []Site, token string, dnsPort int) string {
+// settings writes a site's settings. Members are the sites that run etcd; begins, that the
+// fleet begins with this one, which then has the roster as its spec.
+func settings(s Site, all, members []Site, token string, dnsPort int, begins bool) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Director %s, laid out by `divert fleet`. Relative paths begin at this file's folder.", s.Name)
@@ -60,7 +61,9 @@ func settings(s Site, all, members []Site, token string, dnsPort int) string {
 	if s.addr().IsLoopback() {
 		p(`probe: {allow: ["127.0.0.0/8", "::1/128"]}`)
 	}
-	p("spec: [spec.d]")
+	if begins {
+		p("spec: [spec.d]")
+	}
 	return b.String()
 }
 
