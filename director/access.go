@@ -1,11 +1,13 @@
 package director
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/oidc"
 	"github.com/divertdns/divert/director/spec"
 )
 
@@ -24,6 +26,19 @@ func (d *Director) May(by access.Identity, action access.Action, scope string) e
 		set = f.spec
 	}
 	return core.May(set, by, action, scope)
+}
+
+// issuer is the OpenID provider of the settings; nil: there is none.
+func (d *Director) issuer() (api.Issuer, error) {
+	o := d.settings.API.OIDC
+	if o.Issuer == "" {
+		return nil, nil
+	}
+	issuer, err := oidc.New(oidc.Options{Issuer: o.Issuer, ClientID: o.ClientID, CA: o.CA, Claim: o.Claim, Log: d.log})
+	if err != nil {
+		return nil, fmt.Errorf("api.oidc: %w", err)
+	}
+	return issuer, nil
 }
 
 // Tokens lists the tokens of the plan in force.

@@ -256,8 +256,12 @@ func (d *Director) setup() error {
 			return fmt.Errorf("the data folder cannot be written, and it holds no plan to answer from: %w", d.mute)
 		}
 	}
+	issuer, err := d.issuer()
+	if err != nil {
+		return err
+	}
 	d.api, err = api.NewServer(api.Options{
-		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants, Bearers: d.bearers,
+		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants, Bearers: d.bearers, Issuer: issuer,
 		Registry: d.registry, Log: d.log, Large: d.commander.turn,
 	})
 	return err

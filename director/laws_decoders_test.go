@@ -116,6 +116,7 @@ func decoders() map[string]string {
 		"director/keyringwire.go openSecret":        "director:FuzzKeyRingWords",
 		"director/loadwire.go decodeLoad":           "director:FuzzLoad",
 		"director/loadwire.go decodeLoadEntry":      "director:FuzzLoad",
+		"director/oidc/issuer.go readKeys":          "director/oidc:FuzzKeys",
 		"director/panelwire.go decodeAnswer":        "director:FuzzDecodeAnswer",
 		"director/panelwire.go decodeQuestion":      "director:FuzzDecodeQuestion",
 		"director/panelwire.go decodeSeen":          "director:FuzzDecodeAnswer",

@@ -76,6 +76,7 @@ func TestImportLaw(t *testing.T) {
 		"github.com/hashicorp/memberlist":      {"director/gossip"},
 		"github.com/miekg/dns":                 {"dnsserver", "health/probe"}, // what answers, and what asks
 		"github.com/oschwald/maxminddb-golang": {"dnsserver/geo/mmdb"},
+		"github.com/coreos/go-oidc":            {"director/oidc"},
 		"github.com/open-policy-agent/opa":     {"director/policy"},
 	}
 	for _, p := range all {

@@ -315,7 +315,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.serveCommand(), a.etcdCommand(), a.fleetCommand(), a.demoCommand(),
 		a.checkCommand(), a.diffCommand(), a.applyCommand(), a.revertCommand(), a.rolloutCommand(),
-		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.whoamiCommand(), a.canCommand(), a.openAPICommand(), a.versionCommand(), a.completionCommand(),
+		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.loginCommand(), a.whoamiCommand(), a.canCommand(), a.openAPICommand(), a.versionCommand(), a.completionCommand(),
 		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(), a.policyCommand(),
 		a.approvalsCommand(), a.approveCommand(), a.denyCommand(),
 		a.directorCommand(), a.keysCommand(), a.tokenCommand(), a.storeCommand(), a.restoreCommand(),

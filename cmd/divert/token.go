@@ -51,8 +51,8 @@ func (a *app) token() (string, error) {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
 	text := strings.TrimSpace(string(raw))
-	if _, ok := access.SumSecret(text); !ok {
-		return "", fmt.Errorf("%s holds no token: want one line %s…, as `divert token create` makes it", a.tokenFile, access.Prefix)
+	if _, ok := access.SumSecret(text); !ok && (strings.Count(text, ".") != 2 || strings.ContainsAny(text, " \n")) {
+		return "", fmt.Errorf("%s holds no token: want one line, as `divert token create` (%s…) and `divert login` make it", a.tokenFile, access.Prefix)
 	}
 	return text, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,6 +23,7 @@ const (
 	Unix        Method = "unix"     // the kernel's word of who is at the other end of a socket
 	Certificate Method = "cert"     // a client's certificate, by its common name
 	Token       Method = "token"    // a bearer's, by the token's name
+	OpenID      Method = "oidc"     // what an OpenID provider signed
 )
 
 // Identity is who asks, as it was authenticated, with what it was granted. The zero
@@ -32,6 +34,8 @@ type Identity struct {
 	Groups []string // "group:unix:ops", "group:cert:sre"
 	Grants []Grant
 	Token  *Bearer // by which it was authenticated; nil: by something else
+	// Expires is when what it was authenticated by ends; zero: it does not.
+	Expires time.Time
 }
 
 // Grant is one role in some scopes.
@@ -74,16 +78,16 @@ func Group(m Method, name string) string { return "group:" + string(m) + ":" + n
 // its own grant, and whoever asks on loopback is nobody in particular.
 func CheckWho(who string) error {
 	name, group := strings.CutPrefix(who, "group:")
-	for _, m := range []Method{Unix, Certificate} {
+	for _, m := range []Method{Unix, Certificate, OpenID} {
 		if rest, ok := strings.CutPrefix(name, string(m)+":"); ok {
 			_, err := Name(m, rest)
 			return err
 		}
 	}
 	if group {
-		return fmt.Errorf("%.80q names no group: want group:unix:NAME or group:cert:NAME", who)
+		return fmt.Errorf("%.80q names no group: want group:unix:NAME, group:cert:NAME or group:oidc:NAME", who)
 	}
-	return fmt.Errorf("%.80q names nobody: want unix:NAME, cert:NAME, group:unix:NAME or group:cert:NAME", who)
+	return fmt.Errorf("%.80q names nobody: want unix:NAME, cert:NAME, oidc:NAME, or a group such as group:unix:NAME", who)
 }
 
 // Granted lists the grants that are for an identity, or for one of its groups.

@@ -60,5 +60,5 @@ func Find(tokens []Bearer, sum [sha256.Size]byte, now time.Time) (Bearer, bool) 
 
 // Identity is who holds the token.
 func (b Bearer) Identity() Identity {
-	return Identity{Who: string(Token) + ":" + b.Name, Method: Token, Grants: []Grant{b.Grant}, Token: &b}
+	return Identity{Who: string(Token) + ":" + b.Name, Method: Token, Grants: []Grant{b.Grant}, Token: &b, Expires: b.Expires}
 }

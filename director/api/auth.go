@@ -61,6 +61,14 @@ func bearer(r *http.Request) (text string, given bool) {
 }
 
 func (s *Server) bearerOf(text string, now time.Time) (access.Identity, error) {
+	if s.issuer != nil && strings.Count(text, ".") == 2 {
+		id, err := s.issuer.Identify(text, now)
+		if err != nil {
+			return access.Identity{}, err
+		}
+		id.Grants = access.Granted(s.grants, id.Who, id.Groups)
+		return id, nil
+	}
 	sum, ok := access.SumSecret(text)
 	if !ok || s.bearers == nil {
 		return access.Identity{}, errUnknown
@@ -90,7 +98,7 @@ func certIdentity(leaf *x509.Certificate, grants []access.Grant) (access.Identit
 	if err != nil {
 		return access.Identity{}, err
 	}
-	id := access.Identity{Who: who, Method: access.Certificate}
+	id := access.Identity{Who: who, Method: access.Certificate, Expires: leaf.NotAfter}
 	for _, o := range leaf.Subject.Organization {
 		id.Groups = append(id.Groups, access.Group(access.Certificate, o))
 	}

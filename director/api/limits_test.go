@@ -2,7 +2,9 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -154,5 +156,46 @@ func TestWhoami(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// believing is an Issuer made of values.
+type believing map[string]string // token: who
+
+func (b believing) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func (b believing) Identify(token string, now time.Time) (access.Identity, error) {
+	who, ok := b[token]
+	if !ok {
+		return access.Identity{}, errors.New("log in again")
+	}
+	return access.Identity{Who: who, Method: access.OpenID, Groups: []string{"group:oidc:sre"}, Expires: now.Add(time.Hour)}, nil
+}
+
+// TestOpenID: whom a provider names may what the settings grant him, and nothing that the
+// token says by itself.
+func TestOpenID(t *testing.T) {
+	tune := func(s *Server) {
+		s.asks, s.refused = nil, nil
+		s.issuer = believing{"a.b.c": "oidc:ann", "d.e.f": "oidc:ben"}
+	}
+	f := serveSecureWith(t, tune, nil, grant(t, "oidc:ann", access.Operator, "cluster/fra"), grant(t, "group:oidc:sre", access.Viewer, "fleet"), grant(t, "cert:ben", access.Admin, "fleet"))
+	none := f.http(t, "")
+	for _, tc := range []struct {
+		token     string
+		get, post int
+	}{
+		{"a.b.c", 200, 200}, {"d.e.f", 200, 403}, {"x.y.z", 401, 401}, {"a.b", 401, 401}, {"a.b.c.d", 401, 401},
+	} {
+		if got, body := ask(t, none, http.MethodGet, f.base+"/v1/status", "", "Authorization", "Bearer "+tc.token); got != tc.get {
+			t.Errorf("%s: GET gave %d: %s", tc.token, got, body)
+		}
+		got, body := ask(t, none, http.MethodPost, f.base+"/v1/commands", `{"id":"a1","verb":"thaw"}`, "Content-Type", "application/json", "Authorization", "Bearer "+tc.token)
+		if got != tc.post {
+			t.Errorf("%s: POST gave %d: %s", tc.token, got, body)
+		}
+	}
+	if sent := f.fake.sent(); len(sent) != 1 || sent[0].Author != "oidc:ann" {
+		t.Errorf("sent %+v", sent)
 	}
 }

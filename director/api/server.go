@@ -44,9 +44,17 @@ type Options struct {
 	Grants   []access.Grant // who may do what; this process's user and root may do all by the socket
 	// Bearers gives the tokens of the plan in force; nil: there are none.
 	Bearers  func() []access.Bearer
+	Issuer   Issuer               // whose ID tokens count; nil: nobody's
 	Registry *prometheus.Registry // shown at /metrics; the server adds its own; nil = a private one
 	Log      *slog.Logger         // nil = silent
 	Large    chan struct{}        // a slot for a command that is large, shared with what else takes much memory; nil = one of its own
+}
+
+// Issuer knows people by ID tokens. Identify asks nobody; Run keeps what it goes by up to
+// date, until ctx ends.
+type Issuer interface {
+	Identify(token string, now time.Time) (access.Identity, error)
+	Run(ctx context.Context) error
 }
 
 // Server serves the API on its two listeners.
@@ -55,6 +63,7 @@ type Server struct {
 	socket   string
 	grants   []access.Grant
 	bearers  func() []access.Bearer
+	issuer   Issuer
 	files    *keypair.Files // nil: no TLS
 	log      *slog.Logger
 	metrics  *metrics
@@ -85,7 +94,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, errors.New("api: no director to serve")
 	}
 	s := &Server{
-		director: o.Director, socket: o.Socket, log: o.Log, grants: o.Grants, bearers: o.Bearers,
+		director: o.Director, socket: o.Socket, log: o.Log, grants: o.Grants, bearers: o.Bearers, issuer: o.Issuer,
 		streams: map[string]chan struct{}{
 			viaTCP: make(chan struct{}, maxStreams), viaTLS: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams),
 		},
@@ -145,6 +154,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.files != nil {
 		tcp = viaTLS
 		group.Go(func() error { s.files.Watch(ctx, s.look); return nil })
+	}
+	if s.issuer != nil {
+		group.Go(func() error { return s.issuer.Run(ctx) })
 	}
 	for _, l := range []struct {
 		listener net.Listener

@@ -26,10 +26,10 @@ type Judge interface {
 // Whoami is who asks, as the director that is asked knows him.
 type Whoami struct {
 	Who     string     `json:"who"`
-	Method  string     `json:"method"` // loopback, unix, cert, token
+	Method  string     `json:"method"` // loopback, unix, cert, token, oidc
 	Groups  []string   `json:"groups,omitempty"`
 	Grants  []Granted  `json:"grants"`
-	Expires *time.Time `json:"expires,omitempty"` // of the token, or of the certificate
+	Expires *time.Time `json:"expires,omitempty"` // of what it was authenticated by
 }
 
 // Granted is one role in some scopes.
@@ -61,11 +61,8 @@ func (s *Server) whoami(w http.ResponseWriter, r *http.Request) {
 		}
 		out.Grants = append(out.Grants, granted)
 	}
-	switch {
-	case id.Token != nil:
-		out.Expires = &id.Token.Expires
-	case id.Method == access.Certificate:
-		out.Expires = &r.TLS.VerifiedChains[0][0].NotAfter
+	if !id.Expires.IsZero() {
+		out.Expires = &id.Expires
 	}
 	reply(w, http.StatusOK, out)
 }

@@ -28,6 +28,7 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("api.tls.cert", s.API.TLS.Cert)
 	look("api.tls.key", s.API.TLS.Key)
 	look("api.tls.clientCA", s.API.TLS.ClientCA)
+	look("api.oidc.ca", s.API.OIDC.CA)
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("audit.syslog.ca", s.Audit.Syslog.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"net/url"
 	"slices"
 
 	"github.com/divertdns/divert/director/access"
@@ -13,6 +14,12 @@ type APISettings struct {
 	TLS    struct {
 		Cert, Key string // PEM files, read again when they change; "" = no TLS
 		ClientCA  string // PEM: who signs the certificates of clients; "" = these have none
+	}
+	OIDC struct {
+		Issuer   string // an OpenID provider's URL; "" = none
+		ClientID string // whom its ID tokens must be for
+		CA       string // PEM file of who signs the provider's certificate; "" = the system's
+		Claim    string // that names a person: sub or email
 	}
 	Grants []access.Grant
 }
@@ -28,6 +35,20 @@ func (r *settingsReader) api(c cursor) {
 				"key":      func(c cursor) { a.TLS.Key = r.path(c) },
 				"clientCA": func(c cursor) { a.TLS.ClientCA = r.path(c) },
 			}, "cert", "key")
+		},
+		"oidc": func(c cursor) {
+			a.OIDC.Claim = "sub"
+			c.object(fields{
+				"issuer": func(c cursor) {
+					a.OIDC.Issuer = c.text()
+					if u, err := url.Parse(a.OIDC.Issuer); a.OIDC.Issuer != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+						c.fail(quote(a.OIDC.Issuer)+" is no OpenID provider", "write its URL, such as https://login.example.net/realms/ops")
+					}
+				},
+				"clientID": func(c cursor) { a.OIDC.ClientID = c.text() },
+				"ca":       func(c cursor) { a.OIDC.CA = r.path(c) },
+				"claim":    func(c cursor) { a.OIDC.Claim = c.choice("sub", "email") },
+			}, "issuer", "clientID")
 		},
 		"grants": func(c cursor) {
 			c.nonEmpty(func(c cursor) { a.Grants = append(a.Grants, r.grant(c)) })
