@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,11 +36,14 @@ type canaries map[string][][]byte
 func (c canaries) add(what string, secret []byte) {
 	const most = 12
 	head := secret[:most]
+	numbers := make([]string, most)
+	for i, octet := range head {
+		numbers[i] = strconv.Itoa(int(octet))
+	}
 	c[what] = [][]byte{
 		head,
 		[]byte(hex.EncodeToString(head)), []byte(strings.ToUpper(hex.EncodeToString(head))),
-		[]byte(strings.Trim(fmt.Sprint(head), "[]")),                               // as Go prints octets
-		[]byte(strings.Trim(strings.ReplaceAll(fmt.Sprint(head), " ", ","), "[]")), // and JSON a list of numbers
+		[]byte(strings.Join(numbers, " ")), []byte(strings.Join(numbers, ",")), // as Go prints octets, and JSON a list of numbers
 	}
 	for skip := range 3 { // wherever in a longer text it begins
 		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
