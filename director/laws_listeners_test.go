@@ -147,7 +147,7 @@ func TestListenersLaw(t *testing.T) {
 					return true
 				}
 				note(path + " " + of.Name + ".Server")
-				for _, field := range strings.FieldsSeq("ReadHeaderTimeout ReadTimeout WriteTimeout IdleTimeout MaxHeaderBytes") {
+				for field := range strings.FieldsSeq("ReadHeaderTimeout ReadTimeout WriteTimeout IdleTimeout MaxHeaderBytes") {
 					if !slices.ContainsFunc(n.Elts, func(e ast.Expr) bool {
 						pair, ok := e.(*ast.KeyValueExpr)
 						if !ok {
