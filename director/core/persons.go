@@ -174,6 +174,9 @@ func (w *work) approved(ap *approval, why []string) error {
 		return err
 	}
 	r := w.next.Request(ap.request.GetId())
+	if said, is := untimed(r.GetWhat()), untimed(cut(w.what+w.spite)); said != is { // whoever approves has read what it says
+		return &Refusal{Reason: fmt.Sprintf("the request says %q, and would %s", said, is), Remedy: "deny it: director " + r.GetVia() + " wrote it"}
+	}
 	r.State, r.By, r.ByVia, r.Done, r.At, r.Objects = plan.Request_DONE, ap.by, w.s.Me, w.next.GetRevision(), timestamppb.New(w.s.Now), nil
 	w.approver, w.request = ap.by, r
 	if o := w.byID(w.c.ID); o != nil {
@@ -182,6 +185,12 @@ func (w *work) approved(ap *approval, why []string) error {
 	w.what += ", approved by " + ap.by
 	w.done += ", approved by " + ap.by
 	return nil
+}
+
+// untimed is a line of what a command does without the times in it.
+func untimed(what string) string {
+	what, _, _ = strings.Cut(what, " until ")
+	return what
 }
 
 // breakGlass carries out what takes two persons at the word of one.
@@ -204,6 +213,23 @@ func (w *work) breakGlass(why []string) error {
 	w.what += ", by break-glass: " + strings.Join(why, "; ")
 	w.done += ", by break-glass, which alerts until another person acknowledges it: divert approvals acknowledge " + w.c.ID
 	return nil
+}
+
+// broughtBack holds what a backup brings into a fleet that lives against S16: nobody can be
+// asked for a second word of it, so that --force is break-glass.
+func (w *work) broughtBack() error {
+	switch why := w.dangers(); {
+	case len(why) == 0:
+		return nil
+	case !w.c.Force:
+		return &Refusal{
+			Reason: "this takes two persons: " + strings.Join(why, "; "),
+			Remedy: "apply that part of the spec, and have it approved; or repeat it with --force, which is recorded and alerts as break-glass", Force: true,
+		}
+	default:
+		w.prev.TwoPersons = why
+		return w.breakGlass(why)
+	}
 }
 
 // ask makes a request of a decided change, which is given up.

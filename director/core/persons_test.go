@@ -392,6 +392,57 @@ func TestWishSurvives(t *testing.T) {
 	}
 }
 
+// TestLyingRequest: a rogue director cannot have an honest person approve something else
+// than what the request says (S16, S7).
+func TestLyingRequest(t *testing.T) {
+	w := newPair(t)
+	r := w.asked(Command{ID: "r", Verb: DirectorRemove, Scope: "d3", Reason: "gone"})
+	lie := func(edit func(*plan.Request)) {
+		q := proto.CloneOf(r)
+		edit(q)
+		q.SignAsked("fleet-1", keyOf("d1"))
+		s := w.s
+		s.Plan = &plan.Sealed{Plan: proto.CloneOf(w.s.Plan.Plan), Identity: w.s.Plan.Identity}
+		s.Plan.Plan.Requests, s.Me = []*plan.Request{q}, "d2"
+		if got, err := Decide(s, Command{ID: "y", Verb: Approve, Scope: "r", Author: "bob"}); err == nil {
+			t.Errorf("got %+v, want a refusal", got.Audit)
+		}
+	}
+	lie(func(q *plan.Request) { q.What = "remove director d9" })
+	lie(func(q *plan.Request) {
+		q.Command = []byte(`{"id":"r","verb":"director-remove","scope":"d2","reason":"gone"}`)
+	})
+	lie(func(q *plan.Request) { q.Effect = nil })
+	lie(func(q *plan.Request) { q.Via = "d3" })
+	lie(func(q *plan.Request) { q.Command = []byte(`{"id":"r","verb":"recover"}`) })
+}
+
+// TestRestoreTakesTwo: no backup switches two persons off by the word of one, unless that
+// is recorded as break-glass (S16).
+func TestRestoreTakesTwo(t *testing.T) {
+	w := newWorld(t)
+	for _, d := range []string{"d2", "d3"} {
+		w.do(Command{Verb: DirectorJoin, Author: SpecAuthor, Director: &Director{Name: d, Key: public(d)}})
+	}
+	saved := Saved{Plan: w.s.Plan, Doc: w.s.Doc}
+	w.do(Command{Verb: Apply, Source: SourceFiles, Objects: w.twoPersons(true)})
+	c := Command{ID: "back", Verb: Restore, Author: "alice", Reason: "INC-1"}
+	_, err := Restored(w.s, c, saved, Director{Name: "d1", Key: public("d1")}, 0)
+	if err == nil || !strings.Contains(err.Error(), "takes two persons: it switches safety.twoPersons off") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	c.Force = true
+	got, err := Restored(w.s, c, saved, Director{Name: "d1", Key: public("d1")}, 0)
+	if err != nil || !got.Audit.GetBreakGlass() || len(got.Plan.GetGlass()) != 1 {
+		t.Fatalf("got %+v, %v, want it on record", got.Audit, err)
+	}
+	before := w.s
+	w.take(got)
+	if err := CheckPersons(succession(before, w.s)); err != nil {
+		t.Errorf("S7: the others refuse it: %v", err)
+	}
+}
+
 // FuzzWish: what a plan holds as a request brings nobody down, however it came there, and
 // never says who is somebody else.
 func FuzzWish(f *testing.F) {

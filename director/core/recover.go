@@ -213,6 +213,9 @@ func Restored(s State, c Command, b Saved, me Director, audited uint64, known ..
 	}
 	w.what = fmt.Sprintf("restore the spec of plan %d.%d from a backup, epoch %d: %s", from.Epoch, from.Revision, w.next.GetEpoch(), w.what) + given
 	w.done = w.what
+	if err := w.broughtBack(); err != nil {
+		return Change{}, err
+	}
 	return w.finish()
 }
 

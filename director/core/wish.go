@@ -55,7 +55,14 @@ func wished(r *plan.Request) (Command, error) {
 			return Command{}, fmt.Errorf("reading what request %s applies: %w", r.GetId(), err)
 		}
 	}
+	switch c.Verb {
+	case Approve, Deny, Acknowledge, Settle, RecoverStore, Restore, Expire, Step, Spill, DirectorJoin, KeyStep:
+		return Command{}, fmt.Errorf("request %s holds a command that nobody asks a second person for: %q", r.GetId(), c.Verb)
+	}
 	c.ID, c.Author, c.DryRun, c.BreakGlass, c.Folder = r.GetId(), r.GetAuthor(), false, false, ""
+	if c.Verb != Apply && !bytes.Equal(c.Fingerprint(), r.GetFingerprint()) {
+		return Command{}, fmt.Errorf("request %s holds another command than it was asked for", r.GetId())
+	}
 	return c, nil
 }
 
