@@ -32,7 +32,7 @@ browser, and waits until you have. The ID token goes into a file that only you c
 read; --token-file FILE shows it. It ends when the provider says, often within the
 hour; then log in again. Nothing else of the login is kept.`,
 		Example: `  divert login --issuer https://login.example.net/realms/ops --client-id divert --file ops.token`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			token, until, err := oidc.Login(c.Context(), o, scopes, func(where, code string) {
 				fmt.Fprintf(a.err, "Open %s\nand type %s; waiting, Ctrl-C ends it\n", clean(where), clean(code))
