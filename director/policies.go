@@ -199,6 +199,11 @@ func (p *policies) follow(ctx context.Context, f *inForce) {
 
 // describe shows the policy in force, and alerts where it cannot be used.
 func (p *policies) describe(out *api.Status, f *inForce) {
+	for _, o := range f.sealed.Plan.GetOverrides() {
+		if o.GetGlass() {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("%s was drained by break-glass, past the policy, by %s (%s)", o.GetScope(), o.GetAuthor(), o.GetReason()))
+		}
+	}
 	named := f.sealed.Plan.GetPolicy()
 	if named == nil {
 		return
@@ -323,6 +328,9 @@ func (p *policies) judge(ctx context.Context, j judged) (core.Change, error) {
 	j.change.Preview.Warnings = append(j.change.Preview.Warnings, "break-glass passes the policy, which says: "+strings.Join(said, "; "))
 	if j.change.Audit != nil {
 		j.change.Audit.Passed = said
+		for _, o := range j.change.Plan.GetOverrides() {
+			o.Glass = o.GetGlass() || o.GetId() == j.cmd.ID
+		}
 		j.change.Audit.What += "; by break-glass, past the policy: " + strings.Join(said, "; ")
 		p.log.Warn("break-glass passes the policy", slog.String("command", j.cmd.ID), slog.String("verb", string(j.cmd.Verb)), slog.String("scope", j.cmd.Scope),
 			slog.String("who", j.cmd.Who()), slog.String("reason", j.cmd.Reason), slog.String("policy", strings.Join(said, "; ")))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/policy"
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/store"
@@ -114,6 +115,10 @@ func TestPolicyFreeze(t *testing.T) {
 	if !slices.ContainsFunc(d.Status().Overrides, func(o api.Override) bool { return o.Scope == "cluster/nyc" }) {
 		t.Error("break-glass: no drain")
 	}
+	eventually(t, "it alerts", func() bool {
+		s := d.Status()
+		return slices.Contains(s.Alerts, "cluster/nyc was drained by break-glass, past the policy, by ann (INC-1)") && s.Overrides[0].Glass
+	})
 	records, err := d.Audit(t.Context(), id.Revision, 1)
 	if err != nil || len(records) != 1 || !strings.Contains(records[0].What, "; by break-glass, past the policy: drain is frozen by the long freeze") || records[0].Why != "INC-1" ||
 		!slices.Equal(records[0].Passed, []string{"drain is frozen by the long freeze, until 2200-01-01T00:00:00Z"}) || records[0].Policy != hold(bundle).hash.String() {
@@ -142,6 +147,9 @@ func TestPolicyFreeze(t *testing.T) {
 		t.Errorf("after it was dropped: %+v", s.Policy)
 	}
 	gave(t, d, drained("service/pay@nyc"))
+	if o := d.horizon.current().sealed.Plan.GetOverrides(); slices.ContainsFunc(o, func(o *plan.Override) bool { return o.GetGlass() != (o.GetScope() == "cluster/nyc") }) {
+		t.Errorf("who broke the glass: %v", o)
+	}
 }
 
 // TestPolicySees: the shipped rules work on what a real director gives them: labels and

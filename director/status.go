@@ -387,7 +387,7 @@ func (d *Director) peers(ctx context.Context) []peerView {
 func overrideView(o *plan.Override, now time.Time) api.Override {
 	v := api.Override{
 		ID: o.GetId(), Kind: strings.ToLower(o.GetKind().String()), Scope: o.GetScope(), Author: o.GetAuthor(), Reason: o.GetReason(),
-		Start: o.GetStart().AsTime(), LastResort: o.GetLastResort(), Forced: o.GetForced(), Revision: o.GetRevision(),
+		Start: o.GetStart().AsTime(), LastResort: o.GetLastResort(), Forced: o.GetForced(), Glass: o.GetGlass(), Revision: o.GetRevision(),
 	}
 	if o.GetEnd() != nil {
 		end := o.GetEnd().AsTime()

@@ -282,6 +282,7 @@ type Override struct {
 	End        *time.Time `json:"end,omitempty"`
 	LastResort bool       `json:"lastResort,omitempty"`
 	Forced     bool       `json:"forced,omitempty"`
+	Glass      bool       `json:"breakGlass,omitempty"` // past what the policy denied
 	Overdue    bool       `json:"overdue,omitempty"`
 	Revision   uint64     `json:"revision"`
 	Pace       *Pace      `json:"pace,omitempty"` // of a drain that goes, or ends, in steps

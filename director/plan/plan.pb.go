@@ -1356,6 +1356,7 @@ type Override struct {
 	Revision      uint64                 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`                       // the plan revision that brought it: "drained last" is the highest
 	Down          []string               `protobuf:"bytes,11,rep,name=down,proto3" json:"down,omitempty"`                                // OBSERVE: subjects that were down, ordered
 	Pace          *Pace                  `protobuf:"bytes,12,opt,name=pace,proto3" json:"pace,omitempty"`                                // DRAIN: in steps; none = the scope is away as a whole
+	Glass         bool                   `protobuf:"varint,30,opt,name=glass,proto3" json:"glass,omitempty"`                             // DRAIN: by break-glass, past what the policy denied
 	Approver      string                 `protobuf:"bytes,60,opt,name=approver,proto3" json:"approver,omitempty"`                        // the second person, where one was asked
 	BreakGlass    bool                   `protobuf:"varint,61,opt,name=break_glass,json=breakGlass,proto3" json:"break_glass,omitempty"` // done without one, though one was wanted
 	Word          []byte                 `protobuf:"bytes,62,opt,name=word,proto3" json:"word,omitempty"`                                // an operator's word that it was taken over from, as signed
@@ -1475,6 +1476,13 @@ func (x *Override) GetPace() *Pace {
 		return x.Pace
 	}
 	return nil
+}
+
+func (x *Override) GetGlass() bool {
+	if x != nil {
+		return x.Glass
+	}
+	return false
 }
 
 func (x *Override) GetApprover() string {
@@ -3342,7 +3350,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aUNKNOWN\x10\x00\x12\n" +
 	"\n" +
 	"\x06ACTIVE\x10\x01\x12\v\n" +
-	"\aREMOVED\x10\x02\"\x8e\x04\n" +
+	"\aREMOVED\x10\x02\"\xa4\x04\n" +
 	"\bOverride\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.divert.plan.v1.Override.KindR\x04kind\x12\x14\n" +
@@ -3357,7 +3365,8 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\brevision\x18\n" +
 	" \x01(\x04R\brevision\x12\x12\n" +
 	"\x04down\x18\v \x03(\tR\x04down\x12(\n" +
-	"\x04pace\x18\f \x01(\v2\x14.divert.plan.v1.PaceR\x04pace\x12\x1a\n" +
+	"\x04pace\x18\f \x01(\v2\x14.divert.plan.v1.PaceR\x04pace\x12\x14\n" +
+	"\x05glass\x18\x1e \x01(\bR\x05glass\x12\x1a\n" +
 	"\bapprover\x18< \x01(\tR\bapprover\x12\x1f\n" +
 	"\vbreak_glass\x18= \x01(\bR\n" +
 	"breakGlass\x12\x12\n" +
