@@ -136,7 +136,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	change, err := c.decide(s, cmd)
 	if err == nil && term == nil {
 		wish.DryRun = cmd.DryRun // what is approved is judged as it is carried out
-		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: wish, state: s})
+		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: wish, state: s}.by(cmd))
 	}
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err

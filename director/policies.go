@@ -287,7 +287,18 @@ type judged struct {
 	base   *inForce
 	change core.Change
 	cmd    core.Command
+	asked  string // who asked for what is approved; "": nobody else did
 	state  core.State
+}
+
+// by has a request judged by who approves it: who asked for it was judged then, with the
+// roles that he had.
+func (j judged) by(cmd core.Command) judged {
+	if cmd.Verb == core.Approve {
+		j.asked = core.Identity(j.cmd.Author)
+		j.cmd.Author, j.cmd.Label, j.cmd.By = cmd.Author, cmd.Label, cmd.By
+	}
+	return j
 }
 
 // judge asks the policy in force of a person's command, once it is decided and before it is
@@ -360,7 +371,7 @@ func (p *policies) verdict(ctx context.Context, point policy.Point, j judged) po
 // input puts together what a policy may know of a command.
 func (p *policies) input(j judged) ([]byte, error) {
 	roles, groups := rights(j.cmd.By)
-	in := policy.Input{Author: j.cmd.Author, Label: j.cmd.Label, Roles: roles, Groups: groups, Plan: policy.Summarize(j.base.sealed), Preview: j.change.Preview}
+	in := policy.Input{Author: j.cmd.Author, Label: j.cmd.Label, Roles: roles, Groups: groups, RequestedBy: j.asked, Plan: policy.Summarize(j.base.sealed), Preview: j.change.Preview}
 	in.Command.Of(j.cmd)
 	in.At(j.state.Now)
 	in.Sites = sitesOf(j.base.spec, j.cmd)

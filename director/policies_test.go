@@ -321,3 +321,36 @@ func TestPolicyInBackup(t *testing.T) {
 		t.Errorf("a restored spec brought a policy: %v", p)
 	}
 }
+
+// TestPolicyTwoPersons (S16): what takes two persons is judged when it is asked for and
+// when it is approved, by who does so; a spec that waits is judged as it would be.
+func TestPolicyTwoPersons(t *testing.T) {
+	d := aloneOf(t, nil, pairSpec)
+	gave(t, d, adopting(shippedWith(t, `"drainers": {}`, `"drainers": {"cluster/fra": ["unix:alice", "unix:bob"]}`)))
+	drain := drained("cluster/fra")
+	drain.Author, drain.Label, drain.Force = "unix:carol", "alice", true
+	if r := refusal(t, d, drain); !strings.Contains(r.Reason, "unix:carol may not drain cluster/fra") {
+		t.Errorf("asked for by another: %+v", r)
+	}
+	drain.ID, drain.Author, drain.Label = newID(), "unix:alice", "on call"
+	gave(t, d, drain)
+	if len(d.Status().Requests) != 1 {
+		t.Fatalf("it does not wait: %+v", d.Status().Overrides)
+	}
+	yes := core.Command{ID: newID(), Verb: core.Approve, Scope: drain.ID, Author: "unix:carol"}
+	if r := refusal(t, d, yes); !strings.Contains(r.Reason, "unix:carol may not drain cluster/fra") {
+		t.Errorf("approved by another: %+v", r)
+	}
+	yes.ID, yes.Author = newID(), "unix:bob"
+	gave(t, d, yes)
+	if o := d.horizon.current().sealed.Plan.GetOverrides(); len(o) != 1 || o[0].GetApprover() != "unix:bob" {
+		t.Errorf("approved: %v", o)
+	}
+
+	text := strings.NewReplacer("metadata: {name: pay}", "metadata: {name: pay, labels: {residency: eu}}").Replace(pairSpec)
+	raws, _ := spec.Parse("mesh.yaml", []byte(strings.Replace(text, "192.0.2.2", "192.0.2.9", 1)))
+	apply := core.Command{ID: newID(), Verb: core.Apply, Objects: raws, Author: "unix:alice", Reason: "test", Force: true}
+	if r := refusal(t, d, apply); !strings.Contains(r.Reason, "pay must stay in eu") {
+		t.Errorf("a spec that would wait: %+v", r)
+	}
+}

@@ -43,6 +43,7 @@ type work struct {
 	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
 	tries     *spec.Set     // of trial
 	bundle    []byte        // of a policy that is adopted
+	asksFor   *plan.SpecDoc // that a request asks for; nil: the spec stays
 
 	request  *plan.Request // see Change, as the next ones
 	keptAs   string

@@ -248,6 +248,7 @@ func (w *work) ask(why []string) error {
 		return err
 	}
 	w.tellShifts()
+	w.asksFor = w.after()
 	w.next, w.doc, w.trial, w.set, w.tries, w.compared = begin(w.s, w.c).next, nil, nil, w.s.Spec, nil, nil
 	w.forced, w.spite = false, ""
 	r := &plan.Request{

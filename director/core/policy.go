@@ -89,6 +89,8 @@ func (w *work) after() *plan.SpecDoc {
 	switch {
 	case w.noop:
 		return nil
+	case w.asksFor != nil:
+		return w.asksFor
 	case w.trial != nil:
 		return w.trial
 	default:

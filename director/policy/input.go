@@ -22,6 +22,8 @@ type Input struct {
 	Label  string   `json:"label,omitempty"`
 	Roles  []string `json:"roles"`
 	Groups []string `json:"groups"`
+	// RequestedBy is who asked for what the author approves, as a second person.
+	RequestedBy string `json:"requestedBy,omitempty"`
 	// Now is the time of the decision, in nanoseconds since 1970: the only one there is.
 	Now     int64        `json:"now"`
 	Sites   []Site       `json:"sites"` // that a drain, or its end, is about
