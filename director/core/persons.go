@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -308,6 +309,8 @@ func approve(s State, c Command) (Change, error) {
 		return Change{}, &Refusal{Reason: fmt.Sprintf("the request expired at %s: %s", clock(r.GetExpires().AsTime()), r.GetWhat()), Remedy: "have it said anew, without --id"}
 	case own && !c.DryRun:
 		return Change{}, &Refusal{Reason: fmt.Sprintf("%s asked for it, and may not approve it as well", Identity(c.Who())), Remedy: "another person approves it: divert approve " + r.GetId()}
+	case c.By != nil && c.By.Method == access.Token && !c.DryRun: // whoever asked may have made it
+		return Change{}, &Refusal{Reason: fmt.Sprintf("%s is what a program has, and no second person", c.By.Who), Remedy: "a person approves it, by the socket, a certificate or a login: divert approve " + r.GetId()}
 	case r.GetVia() == s.Me && !c.DryRun && signers(s.Plan.Plan) > 1:
 		return Change{}, &Refusal{
 			Reason: fmt.Sprintf("the request came in by way of this director, %s: another one has to vouch for who approves it", s.Me),

@@ -166,3 +166,19 @@ func TestTokensDoNotComeBack(t *testing.T) {
 		t.Error("its bearer is let in")
 	}
 }
+
+// TestTokenIsNoPerson (S16): whoever asks could make a token and approve by it.
+func TestTokenIsNoPerson(t *testing.T) {
+	w := newPair(t)
+	r := w.asked(Command{Verb: DirectorRemove, Director: &Director{Name: "d3"}, Reason: "gone"})
+	by := access.Bearer{Name: "mine", Grant: access.Whole(""), Expires: w.s.Now.Add(time.Hour)}.Identity()
+	if _, err := approve(w.s, Command{Verb: Approve, ID: "a1", Scope: r.GetId(), Author: by.Who, By: &by}); err == nil || !strings.Contains(err.Error(), "no second person") {
+		t.Errorf("approved by a token: %v", err)
+	}
+	person := access.Identity{Who: "cert:ben", Method: access.Certificate, Grants: []access.Grant{access.Whole("")}}
+	s := w.s
+	s.Me = "d2"
+	if _, err := approve(s, Command{Verb: Approve, ID: "a2", Scope: r.GetId(), Author: person.Who, By: &person}); err != nil {
+		t.Errorf("by a person: %v", err)
+	}
+}
