@@ -42,6 +42,8 @@ type Options struct {
 
 	// AwaitRestore has a director without a plan begin no fleet: a backup is to come.
 	AwaitRestore bool
+	// WatchSecrets has secret files that are open to others be alerts.
+	WatchSecrets bool
 
 	front *front // that it stands behind; nil: it makes and runs its own
 }
@@ -148,6 +150,7 @@ func (d *Director) setup() error {
 	if d.disk, err = store.OpenDisk(filepath.Join(s.DataDir, "state"), d.log); err != nil {
 		return err
 	}
+	d.watchSecrets()
 	if err := d.openStore(); err != nil {
 		return err
 	}

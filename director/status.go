@@ -55,6 +55,7 @@ func (d *Director) status() api.Status {
 	if why := d.saver.trouble.Load(); why != nil {
 		out.Alerts = append(out.Alerts, "state cannot be written: answers go on, but this director acknowledges no new plan: "+*why)
 	}
+	d.describeSecrets(&out)
 	d.describeGeo(&out)
 	problems, pending, note := d.folders.standing()
 	for _, p := range problems {

@@ -35,8 +35,9 @@ change the binary or the settings without a query lost.
 Started by systemd with sockets passed (socket activation), it answers on those
 as they are, whatever dns.listen says, and tells systemd when it is ready.
 
-Files of keys and secrets must be its user's, or root's, and closed to all others
-(chmod 600), or it does not start. Its memory is kept out of core dumps.
+Files of keys and secrets must be its user's, root's, or the settings' owner's, and
+closed to all others (chmod 600), or a new director does not start; one that has
+served before does, and alerts. Its memory is kept out of core dumps.
 
 SIGINT and SIGTERM stop it. The log goes to standard error, as text or with
 -o json as JSON.`,
@@ -69,9 +70,11 @@ func (a *app) serve(ctx context.Context, config string, verbose, replace, await 
 		failed, _ := tallied(problems)
 		return &exit{code: exitRefused, err: fmt.Errorf("%s in the settings", count(failed, "error")), problems: problems}
 	}
-	if open := spec.CheckSecretFiles(settings, false); len(open) > 0 {
-		return &exit{code: exitRefused, err: fmt.Errorf("%s open to others", count(len(open), "secret file")), problems: open}
+	open, err := secretFiles(settings)
+	if err != nil {
+		return err
 	}
+	problems = append(problems, open...)
 	for _, p := range problems {
 		fmt.Fprintln(a.err, clean(p.String()))
 	}
@@ -88,7 +91,19 @@ func (a *app) serve(ctx context.Context, config string, verbose, replace, await 
 		return err
 	}
 	return director.Serve(ctx, director.ServeOptions{
-		Options: director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level), AwaitRestore: await},
+		Options: director.Options{Settings: settings, Version: buildVersion(), Log: a.logger(level), AwaitRestore: await, WatchSecrets: true},
 		Sockets: sockets, Replace: replace, Ready: notifyReady,
 	})
+}
+
+// secretFiles refuses a new director whose secrets are open to others. One that clients go
+// by already starts as it did before, at an upgrade too, and alerts: that its key could be
+// read is for a person to mend, and no reason to stop answering (S12).
+func secretFiles(settings spec.Settings) (warnings []spec.Problem, err error) {
+	served := director.HasServed(settings)
+	open := spec.CheckSecretFiles(settings, served)
+	if served || len(open) == 0 {
+		return open, nil
+	}
+	return nil, &exit{code: exitRefused, err: fmt.Errorf("%s open to others", count(len(open), "secret file")), problems: open}
 }

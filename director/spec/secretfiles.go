@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -35,7 +36,7 @@ func (s Settings) SecretFiles() []SecretFile {
 		return out
 	}
 	// A folder that is closed keeps what is in it.
-	if message, _ := Exposed(s.Probe.Secrets); message == "" {
+	if message, _ := Exposed(s.Probe.Secrets, ownersOf(s.File)...); message == "" {
 		return out
 	}
 	entries, _ := os.ReadDir(s.Probe.Secrets) // that it cannot be read is for CheckFiles to say
@@ -48,22 +49,38 @@ func (s Settings) SecretFiles() []SecretFile {
 // CheckSecretFiles reports each secret file that others than this process' user could
 // read or change, all at once, with the command that closes it. What is not there, or is
 // no file, is not its matter. With warning it only warns: `divert check` is often run by
-// another user.
+// another user. Files may belong to who owns the settings, too: who can change these
+// names other files, as one who starts a director by sudo in a folder of his.
 func CheckSecretFiles(s Settings, warning bool) []Problem {
 	t := settingsOf(s, nil)
-	for _, f := range s.SecretFiles() {
-		if message, remedy := Exposed(f.Name); message != "" {
-			t.report(f.Path, message, remedy, warning)
-		}
+	for _, e := range s.Exposures() {
+		t.report(e.Path, e.Message, e.Remedy, warning)
 	}
 	return tidy(t.problems)
 }
 
+// Exposure is a secret file that is open to others, in words, and how to close it.
+type Exposure struct {
+	SecretFile
+	Message, Remedy string
+}
+
+// Exposures lists the secret files that are open to others now.
+func (s Settings) Exposures() (out []Exposure) {
+	owners := ownersOf(s.File)
+	for _, f := range s.SecretFiles() {
+		if message, remedy := Exposed(f.Name, owners...); message != "" {
+			out = append(out, Exposure{f, message, remedy})
+		}
+	}
+	return out
+}
+
 // Exposed says how a file, or a folder, is open to others than its owner, and how to
 // close it; "" where it is closed, is not there, or is neither. Its owner is this
-// process' user or root: anybody else could change it. A group that may read is others,
-// root's file or not: whoever joins the group later has the secret.
-func Exposed(name string) (message, remedy string) {
+// process' user, root, or one of also: anybody else could change it. A group that may
+// read is others, root's file or not: whoever joins the group later has the secret.
+func Exposed(name string, also ...int) (message, remedy string) {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
 		return "", ""
@@ -72,7 +89,7 @@ func Exposed(name string) (message, remedy string) {
 	if info.IsDir() {
 		mode = "700"
 	}
-	if owner, known := ownerOf(info); known && owner != 0 && owner != os.Geteuid() {
+	if owner, known := ownerOf(info); known && owner != 0 && owner != os.Geteuid() && !slices.Contains(also, owner) {
 		return fmt.Sprintf("%s belongs to another user (uid %d), who can change it", name, owner),
 			fmt.Sprintf("chown %d %s && chmod %s %s", os.Geteuid(), quoted(name), mode, quoted(name))
 	}
@@ -81,6 +98,18 @@ func Exposed(name string) (message, remedy string) {
 			fmt.Sprintf("chmod %s %s; if others could have read it, make a new one", mode, quoted(name))
 	}
 	return "", ""
+}
+
+// ownersOf gives a file's owner, where that can be told.
+func ownersOf(name string) []int {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil
+	}
+	if owner, known := ownerOf(info); known {
+		return []int{owner}
+	}
+	return nil
 }
 
 // quoted is a file's name as a shell takes it.

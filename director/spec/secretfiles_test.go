@@ -90,6 +90,19 @@ probe: {secrets: secrets}
 	if got := CheckSecretFiles(s, false); len(got) != 1 || !strings.Contains(got[0].String(), "another user (uid 65534)") {
 		t.Errorf("another user's file: got %v", got)
 	}
+	// As `divert fleet init` leaves them, and `sudo divert serve` finds them.
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if got := CheckSecretFiles(s, false); len(got) != 0 {
+		t.Errorf("files of the settings' owner: got %v", got)
+	}
+	if err := os.Chown(filepath.Join(dir, "b.key"), 65533, 65533); err != nil {
+		t.Fatal(err)
+	}
+	if got := CheckSecretFiles(s, false); len(got) != 1 || !strings.Contains(got[0].String(), "another user (uid 65533)") {
+		t.Errorf("a third user's file: got %v", got)
+	}
 }
 
 // TestSecretFilesLaw: a setting that names a file of a secret is one that is looked at.

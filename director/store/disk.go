@@ -42,6 +42,16 @@ type Disk struct {
 	lost error      // why what Load finds may be gone after the next crash; nil: it stays
 }
 
+// HasGenerations tells whether a folder was ever a Disk's that has saved something, whether
+// or not that can be read.
+func HasGenerations(dir string) bool {
+	entries, err := fsys.OS{}.ReadDir(dir)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), generationPrefix) })
+}
+
 // OpenDisk makes the folder where it is absent, and clears what an interrupted
 // Save left behind. It reads no generation.
 func OpenDisk(dir string, log *slog.Logger) (*Disk, error) { return diskOn(fsys.OS{}, dir, log) }
