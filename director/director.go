@@ -91,6 +91,7 @@ type Director struct {
 	secrets   [][]byte // gossip keys as they were at the start
 	keys      *keyring
 	own       *ownFiles
+	tokens    chan gossip.Message // who shows one
 	resolver  *resolve.Resolver
 	history   *history // nil: the settings want none, or nothing can be written
 	sealer    *sealer  // nil: nothing can be written

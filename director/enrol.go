@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/divertdns/divert/director/core"
+	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -21,18 +22,30 @@ func (d *Director) enrol(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	last, who := "", ""
+	var own claimant
+	var shown *gossip.Message // who shows a token, the last one
 	var since time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case m := <-d.tokens:
+			shown = &m
+			continue
 		case <-tick.C:
 		}
 		f := d.horizon.current()
 		if f == nil {
 			continue
 		}
+		d.claim(&own, f.sealed.Plan)
 		cmd := d.joiner(f.sealed.Plan)
+		if shown != nil && time.Since(shown.Received) > 3*claimEvery {
+			shown = nil // it would be shown again
+		}
+		if cmd == nil && shown != nil {
+			cmd = d.claimedToken(f.sealed.Plan, *shown)
+		}
 		if cmd == nil {
 			who = ""
 			continue

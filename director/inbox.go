@@ -13,6 +13,10 @@ var errNotBallot = errors.New("not a ballot")
 
 // message takes in one signed message of a peer.
 func (l *loop) message(m gossip.Message) {
+	if m.Kind == kindEnrol {
+		l.claims(m)
+		return
+	}
 	if !m.Pinned {
 		return // a hint for enrolment at most, never a vote
 	}

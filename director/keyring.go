@@ -98,6 +98,14 @@ func (d *Director) openKeyring(shown *metrics) error {
 		links: d.links, rekey: d.links.Rekey, changed: d.changes.tell, log: d.log, now: d.now, shown: newKeyringMetrics(d.registry),
 	}
 	d.own = newOwnFiles(d.settings, d.registry, d.log, d.now, d.changes.tell)
+	d.tokens = make(chan gossip.Message, claimMail)
+	d.loop.claims = func(m gossip.Message) {
+		select {
+		case d.tokens <- m:
+		default:
+			shown.overflow.WithLabelValues("tokens").Inc()
+		}
+	}
 	d.loop.keys = func(m gossip.Message) {
 		if !d.keys.deliver(m) {
 			shown.overflow.WithLabelValues("gossip keys").Inc()

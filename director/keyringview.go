@@ -27,6 +27,16 @@ func keyless(p *plan.Plan, ring []string) bool {
 	return current != "" && !slices.Contains(ring, current)
 }
 
+// describeEnrol lists the tokens that are not used yet.
+func describeEnrol(out *api.Status, p *plan.Plan) {
+	for _, t := range p.GetEnrolTokens() {
+		out.Enrol = append(out.Enrol, api.EnrolToken{
+			ID: t.GetId(), Name: t.GetName(), Site: t.GetSite(), Author: t.GetAuthor(), Reason: t.GetReason(),
+			Since: t.GetSince().AsTime(), Until: t.GetEnd().AsTime(), Over: out.Now.After(t.GetEnd().AsTime()),
+		})
+	}
+}
+
 // describe says under which keys the directors gossip, and for what a turn-over waits.
 func (k *keyring) describe(out *api.Status, p *plan.Plan) {
 	own := k.own()

@@ -77,6 +77,7 @@ func decoders() map[string]string {
 	return map[string]string{
 		"director/ownfiles.go earliestEnd":          "director:FuzzEarliestEnd",
 		"director/fleet/further.go readCert":        "as readPEM, by which it reads",
+		"director/enroltoken.go decodeClaim":        "director:FuzzClaim",
 		"cmd/divert/keys.go readOperatorKey":        "a person's own file, which others cannot read or write; one PEM block by the standard library",
 		"director/access/role.go UnmarshalText":     "a word of a fixed set",
 		"director/access/scope.go UnmarshalText":    "director/access:FuzzParseScope",

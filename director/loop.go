@@ -65,6 +65,7 @@ type loop struct {
 	loads         func(gossip.Message)      // the mail of loads, never blocking
 	words         func(gossip.Message)      // mail about emergencies, never blocking
 	sealed        func(gossip.Message)      // mail about the sealed audit log, never blocking
+	claims        func(gossip.Message)      // who shows a token, never blocking
 	keys          func(gossip.Message)      // mail about gossip keys, never blocking
 	urgent        overlay                   // what operators have said while the store is away
 	renamed       atomic.Bool               // hostnames have other addresses

@@ -100,6 +100,7 @@ func (d *Director) status() api.Status {
 	d.describeEmergencies(ctx, &out, f)
 	d.describeRollout(ctx, &out, f)
 	d.keys.describe(&out, f.sealed.Plan)
+	describeEnrol(&out, f.sealed.Plan)
 	d.describePersons(&out, f)
 	d.describeDirectors(ctx, &out, f)
 	d.kubes.describe(&out)

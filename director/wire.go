@@ -20,6 +20,7 @@ const (
 	kindAuditWant    uint8 = 21 // send me your sealed records from a place on
 	kindAuditRecords uint8 = 22 // those records
 	kindKeyRing      uint8 = 30 // fingerprints of the gossip keys that a director holds, each 2 s
+	kindEnrol        uint8 = 32 // a director that is not in the roster shows a token
 	kindKey          uint8 = 31 // the next gossip key, sealed to one process of one director
 )
 
@@ -31,6 +32,6 @@ func kinds() map[uint8]string {
 		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen", kindLoad: "load",
 		kindEmergency: "emergency", kindEmergencies: "emergencies",
 		kindAuditHead: "audit_head", kindAuditWant: "audit_want", kindAuditRecords: "audit_records",
-		kindKeyRing: "key_ring", kindKey: "key",
+		kindKeyRing: "key_ring", kindKey: "key", kindEnrol: "enrol",
 	}
 }

@@ -232,7 +232,7 @@ func backend(t *testing.T, addr string) {
 func TestFleetInit(t *testing.T) {
 	h := newHosts(t)
 	blocks := section(t, "Three sites from nothing")
-	if len(blocks) != 3 || len(blocks[0]) > 6 {
+	if len(blocks) != 4 || len(blocks[0]) > 6 {
 		t.Fatalf("the README takes %d commands in %d blocks, want 6 at most, and how to ask", len(blocks[0]), len(blocks))
 	}
 	serves := map[string]string{}

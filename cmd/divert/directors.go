@@ -23,7 +23,7 @@ counts until it is removed.`,
 		Example: `  divert director list
   divert director approve d4
   divert director remove d2 --reason "decommissioned"`,
-	}, a.directorList(), a.directorApprove(), a.directorRemove())
+	}, a.directorList(), a.directorApprove(), a.directorRemove(), a.directorToken())
 }
 
 func (a *app) directorList() *cobra.Command {

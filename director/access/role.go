@@ -87,6 +87,7 @@ func (a Action) need() (role Role, scoped, known bool) {
 		"revert", "rollout-go-on", "rollout-abort":
 		return Operator, true, true
 	case "apply", "director-approve", "director-remove", "operator-add", "operator-remove", "gossip-rotate", "gossip-back",
+		"enrol-token-create", "enrol-token-revoke",
 		"token-create", "token-revoke", "policy-adopt", "policy-drop":
 		return Admin, true, true
 	}

@@ -15,6 +15,18 @@ type GossipKey struct {
 	Turn  *KeyTurn `json:"turn,omitempty"`  // under way
 }
 
+// EnrolToken takes one director into the roster; the token itself nobody has but its holder.
+type EnrolToken struct {
+	ID     string    `json:"id"`
+	Name   string    `json:"name,omitempty"` // the director that it is for; none: any new one
+	Site   string    `json:"site,omitempty"`
+	Author string    `json:"author"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	Over   bool      `json:"over,omitempty"` // it ended unused
+}
+
 // KeyTurn is a turn-over from one gossip key to another.
 type KeyTurn struct {
 	ID     string          `json:"id"`

@@ -112,13 +112,14 @@ type Status struct {
 	Pools      []Pool          `json:"pools,omitempty"` // what capacities were written for
 	Directors  []DirectorState `json:"directors"`
 	Overrides  []Override      `json:"overrides,omitempty"`
-	Interlocks []core.Standing `json:"interlocks,omitempty"` // by name
-	Policy     *Policy         `json:"policy,omitempty"`     // that people's commands are judged by
-	Rollout    *Rollout        `json:"rollout,omitempty"`    // under way, or stopped by the leader
-	GossipKey  *GossipKey      `json:"gossipKey,omitempty"`  // none where directors gossip without one
-	Requests   []Request       `json:"requests,omitempty"`   // for a second person, and what became of the last ones
-	Glass      []Glass         `json:"glass,omitempty"`      // what was done without one, of the last day
-	Pending    []spec.Change   `json:"pending,omitempty"`    // folder changes that wait for a person (S19)
+	Interlocks []core.Standing `json:"interlocks,omitempty"`  // by name
+	Policy     *Policy         `json:"policy,omitempty"`      // that people's commands are judged by
+	Rollout    *Rollout        `json:"rollout,omitempty"`     // under way, or stopped by the leader
+	Enrol      []EnrolToken    `json:"enrolTokens,omitempty"` // not used yet
+	GossipKey  *GossipKey      `json:"gossipKey,omitempty"`   // none where directors gossip without one
+	Requests   []Request       `json:"requests,omitempty"`    // for a second person, and what became of the last ones
+	Glass      []Glass         `json:"glass,omitempty"`       // what was done without one, of the last day
+	Pending    []spec.Change   `json:"pending,omitempty"`     // folder changes that wait for a person (S19)
 	Problems   []string        `json:"problems,omitempty"`
 	Alerts     []string        `json:"alerts,omitempty"`
 }

@@ -149,6 +149,8 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: OperatorRemove, Operator: &Operator{Name: "x"}}, fleetAdmins},
 		{Command{Verb: KeyRotate}, fleetAdmins},
 		{Command{Verb: KeyBack}, fleetAdmins},
+		{Command{Verb: EnrolTokenAdd}, fleetAdmins},
+		{Command{Verb: EnrolTokenRemove}, fleetAdmins},
 		{Command{Verb: TokenCreate, Token: &Token{Name: "x"}}, fleetAdmins},
 		{Command{Verb: TokenRevoke, Token: &Token{Name: "x"}}, fleetAdmins},
 		{Command{Verb: PolicyAdopt}, fleetAdmins},
@@ -164,6 +166,7 @@ func TestEveryVerb(t *testing.T) {
 		{Command{Verb: Spill}, ""},
 		{Command{Verb: Settle}, ""},
 		{Command{Verb: KeyStep}, ""},
+		{Command{Verb: DirectorEnrol}, ""},
 		{Command{Verb: RecoverStore}, ""},
 		{Command{Verb: Restore}, ""},
 	}

@@ -66,6 +66,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkOperators(p); err != nil {
 		return err
 	}
+	if err := checkEnrolTokens(p); err != nil {
+		return err
+	}
 	if err := checkKey(p); err != nil {
 		return err
 	}

@@ -21,38 +21,41 @@ type Verb string
 
 // The verbs.
 const (
-	Drain          Verb = "drain"
-	Undrain        Verb = "undrain"
-	Freeze         Verb = "freeze"
-	Thaw           Verb = "thaw"
-	Readmit        Verb = "readmit"
-	Apply          Verb = "apply"
-	DirectorJoin   Verb = "director-join" // pins a roster name's key at its first join
-	DirectorAdd    Verb = "director-approve"
-	DirectorRemove Verb = "director-remove"
-	InterlockOn    Verb = "interlock-on" // the scope is the switch's name
-	InterlockOff   Verb = "interlock-off"
-	Expire         Verb = "expire" // the leader's own: ends overrides past their deadline
-	Step           Verb = "step"   // the leader's own: what comes next of a drain in steps
-	Revert         Verb = "revert" // the spec before this one, in force again
-	GoOn           Verb = "rollout-go-on"
-	Abort          Verb = "rollout-abort"
-	Spill          Verb = "spill"   // the leader's own: notes loads, and moves what is too much
-	RecoverStore   Verb = "recover" // Recover; not Decide's
-	Restore        Verb = "restore" // Restored; not Decide's
-	OperatorAdd    Verb = "operator-add"
-	OperatorRemove Verb = "operator-remove"
-	TokenCreate    Verb = "token-create"
-	TokenRevoke    Verb = "token-revoke"
-	PolicyAdopt    Verb = "policy-adopt"
-	PolicyDrop     Verb = "policy-drop"
-	Settle         Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
-	KeyRotate      Verb = "gossip-rotate"    // a new gossip key, in phases
-	KeyBack        Verb = "gossip-back"      // the old one, while nobody has removed it
-	KeyStep        Verb = "gossip-step"      // the leader's own: the next phase
-	Approve        Verb = "approve"          // the scope is a request's ID: what it asks for is done
-	Deny           Verb = "deny"             // the scope is a request's ID: it will not be done
-	Acknowledge    Verb = "acknowledge"      // the scope is the ID of what was done by break-glass
+	Drain            Verb = "drain"
+	Undrain          Verb = "undrain"
+	Freeze           Verb = "freeze"
+	Thaw             Verb = "thaw"
+	Readmit          Verb = "readmit"
+	Apply            Verb = "apply"
+	DirectorJoin     Verb = "director-join" // pins a roster name's key at its first join
+	DirectorAdd      Verb = "director-approve"
+	DirectorRemove   Verb = "director-remove"
+	InterlockOn      Verb = "interlock-on" // the scope is the switch's name
+	InterlockOff     Verb = "interlock-off"
+	Expire           Verb = "expire" // the leader's own: ends overrides past their deadline
+	Step             Verb = "step"   // the leader's own: what comes next of a drain in steps
+	Revert           Verb = "revert" // the spec before this one, in force again
+	GoOn             Verb = "rollout-go-on"
+	Abort            Verb = "rollout-abort"
+	Spill            Verb = "spill"   // the leader's own: notes loads, and moves what is too much
+	RecoverStore     Verb = "recover" // Recover; not Decide's
+	Restore          Verb = "restore" // Restored; not Decide's
+	OperatorAdd      Verb = "operator-add"
+	OperatorRemove   Verb = "operator-remove"
+	TokenCreate      Verb = "token-create"
+	TokenRevoke      Verb = "token-revoke"
+	PolicyAdopt      Verb = "policy-adopt"
+	PolicyDrop       Verb = "policy-drop"
+	Settle           Verb = "emergency-settle" // the leader's own: an emergency that the store is to hold
+	KeyRotate        Verb = "gossip-rotate"    // a new gossip key, in phases
+	KeyBack          Verb = "gossip-back"      // the old one, while nobody has removed it
+	EnrolTokenAdd    Verb = "enrol-token-create"
+	EnrolTokenRemove Verb = "enrol-token-revoke"
+	DirectorEnrol    Verb = "director-enrol" // the directors' own: one that shows a token comes into the roster
+	KeyStep          Verb = "gossip-step"    // the leader's own: the next phase
+	Approve          Verb = "approve"        // the scope is a request's ID: what it asks for is done
+	Deny             Verb = "deny"           // the scope is a request's ID: it will not be done
+	Acknowledge      Verb = "acknowledge"    // the scope is the ID of what was done by break-glass
 )
 
 // Command is a wish to change the plan. ID is made by whoever utters it;
@@ -80,6 +83,7 @@ type Command struct {
 	Operator *Operator  `json:"operator,omitempty"` // operator-*
 	Token    *Token     `json:"token,omitempty"`    // token-*
 	Settling *Settling  `json:"-"`                  // emergency-settle
+	Enrol    *Enrol     `json:"enrol,omitempty"`    // enrol-token-*, director-enrol
 	KeyTurn  *KeyTurn   `json:"-"`                  // gossip-rotate: the director's that takes it; no part of the wish
 
 	// Label is what a person called himself beside the Author, and By what he may do; nil:
@@ -110,6 +114,9 @@ func (c Command) Fingerprint() []byte {
 	}
 	if c.Token != nil {
 		fmt.Fprintf(h, "token %q %x %q %q\x00", c.Token.Name, c.Token.Sum, c.Token.Role, c.Token.Scopes)
+	}
+	if c.Enrol != nil {
+		fmt.Fprintf(h, "enrol %q %q %q %x %x", c.Enrol.ID, c.Enrol.Name, c.Enrol.Site, c.Enrol.Key, c.Enrol.Proof)
 	}
 	if c.Settling != nil {
 		fmt.Fprintf(h, "settle %s\x00", c.Settling.Word.Sum)

@@ -127,6 +127,12 @@ func decide(s State, c Command, ap *approval) (Change, error) {
 		err = w.dropPolicy()
 	case Settle:
 		err = w.settle()
+	case EnrolTokenAdd:
+		err = w.addEnrolToken()
+	case EnrolTokenRemove:
+		err = w.removeEnrolToken()
+	case DirectorEnrol:
+		err = w.enrol()
 	case KeyRotate:
 		err = w.rotate()
 	case KeyBack:

@@ -76,7 +76,7 @@ func (x KeyTurn_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use KeyTurn_Phase.Descriptor instead.
 func (KeyTurn_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{3, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Request_State int32
@@ -128,7 +128,7 @@ func (x Request_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Request_State.Descriptor instead.
 func (Request_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type Director_Standing int32
@@ -177,7 +177,7 @@ func (x Director_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Director_Standing.Descriptor instead.
 func (Director_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type Override_Kind int32
@@ -229,7 +229,7 @@ func (x Override_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Override_Kind.Descriptor instead.
 func (Override_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Pace_State int32
@@ -290,7 +290,7 @@ func (x Pace_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Pace_State.Descriptor instead.
 func (Pace_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type Rollout_State int32
@@ -339,7 +339,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -448,18 +448,19 @@ type Plan struct {
 	Roster        []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
 	Overrides     []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
 	Spec          *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
-	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                          // ordered by name
-	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                      // the last one that began; none once it went on or a person ended it
-	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                    // the spec before this one: what `divert revert` goes back to
-	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                  // whose word counts while the store is away, ordered by name
-	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                          // what the load of the sites came to; none where nothing can be too much
-	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                    // of gates (kind Interlock), ordered by name; one that is not here is off
-	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                          // how drains in steps went, the last used last; bounded
-	Policy        *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                        // what people's commands are judged by; none: nothing
-	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                        // bearers of which may ask and command, ordered by name
-	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"` // which key the fleet gossips under; none until the first turn-over
-	Requests      []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                    // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
-	Glass         []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                          // what was done without one, of the last day; ordered by revision; bounded
+	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                                // ordered by name
+	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                            // the last one that began; none once it went on or a person ended it
+	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                          // the spec before this one: what `divert revert` goes back to
+	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                        // whose word counts while the store is away, ordered by name
+	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                                // what the load of the sites came to; none where nothing can be too much
+	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                          // of gates (kind Interlock), ordered by name; one that is not here is off
+	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                                // how drains in steps went, the last used last; bounded
+	Policy        *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                              // what people's commands are judged by; none: nothing
+	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                              // bearers of which may ask and command, ordered by name
+	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`       // which key the fleet gossips under; none until the first turn-over
+	EnrolTokens   []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"` // which directors may come into the roster by themselves, ordered by id
+	Requests      []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                          // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
+	Glass         []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                // what was done without one, of the last day; ordered by revision; bounded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +635,13 @@ func (x *Plan) GetGossipKey() *GossipKey {
 	return nil
 }
 
+func (x *Plan) GetEnrolTokens() []*EnrolToken {
+	if x != nil {
+		return x.EnrolTokens
+	}
+	return nil
+}
+
 func (x *Plan) GetRequests() []*Request {
 	if x != nil {
 		return x.Requests
@@ -644,6 +652,108 @@ func (x *Plan) GetRequests() []*Request {
 func (x *Plan) GetGlass() []*BreakGlass {
 	if x != nil {
 		return x.Glass
+	}
+	return nil
+}
+
+// EnrolToken takes one director into the roster without a person's further word. The token
+// itself is the private half, and is in no plan.
+type EnrolToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`   // Ed25519, public
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // the director that it is for; none: any that the roster never had
+	Site          string                 `protobuf:"bytes,4,opt,name=site,proto3" json:"site,omitempty"` // the site that it is for; none: any
+	Author        string                 `protobuf:"bytes,5,opt,name=author,proto3" json:"author,omitempty"`
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	End           *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolToken) Reset() {
+	*x = EnrolToken{}
+	mi := &file_director_plan_plan_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolToken) ProtoMessage() {}
+
+func (x *EnrolToken) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolToken.ProtoReflect.Descriptor instead.
+func (*EnrolToken) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EnrolToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnrolToken) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EnrolToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EnrolToken) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *EnrolToken) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *EnrolToken) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *EnrolToken) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *EnrolToken) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
 	}
 	return nil
 }
@@ -661,7 +771,7 @@ type GossipKey struct {
 
 func (x *GossipKey) Reset() {
 	*x = GossipKey{}
-	mi := &file_director_plan_plan_proto_msgTypes[2]
+	mi := &file_director_plan_plan_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +783,7 @@ func (x *GossipKey) String() string {
 func (*GossipKey) ProtoMessage() {}
 
 func (x *GossipKey) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[2]
+	mi := &file_director_plan_plan_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +796,7 @@ func (x *GossipKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipKey.ProtoReflect.Descriptor instead.
 func (*GossipKey) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{2}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GossipKey) GetCurrent() string {
@@ -730,7 +840,7 @@ type KeyTurn struct {
 
 func (x *KeyTurn) Reset() {
 	*x = KeyTurn{}
-	mi := &file_director_plan_plan_proto_msgTypes[3]
+	mi := &file_director_plan_plan_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +852,7 @@ func (x *KeyTurn) String() string {
 func (*KeyTurn) ProtoMessage() {}
 
 func (x *KeyTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[3]
+	mi := &file_director_plan_plan_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +865,7 @@ func (x *KeyTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTurn.ProtoReflect.Descriptor instead.
 func (*KeyTurn) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{3}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *KeyTurn) GetId() string {
@@ -840,7 +950,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +962,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[4]
+	mi := &file_director_plan_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +975,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{4}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Token) GetName() string {
@@ -964,7 +1074,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1086,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1099,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Request) GetId() string {
@@ -1165,7 +1275,7 @@ type BreakGlass struct {
 
 func (x *BreakGlass) Reset() {
 	*x = BreakGlass{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1287,7 @@ func (x *BreakGlass) String() string {
 func (*BreakGlass) ProtoMessage() {}
 
 func (x *BreakGlass) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1300,7 @@ func (x *BreakGlass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlass.ProtoReflect.Descriptor instead.
 func (*BreakGlass) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BreakGlass) GetId() string {
@@ -1278,7 +1388,7 @@ type Director struct {
 
 func (x *Director) Reset() {
 	*x = Director{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1400,7 @@ func (x *Director) String() string {
 func (*Director) ProtoMessage() {}
 
 func (x *Director) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1413,7 @@ func (x *Director) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Director.ProtoReflect.Descriptor instead.
 func (*Director) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Director) GetName() string {
@@ -1366,7 +1476,7 @@ type Override struct {
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1488,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1501,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Override) GetId() string {
@@ -1527,7 +1637,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1649,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1662,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Pace) GetSteps() []uint32 {
@@ -1645,7 +1755,7 @@ type PaceHistory struct {
 
 func (x *PaceHistory) Reset() {
 	*x = PaceHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1767,7 @@ func (x *PaceHistory) String() string {
 func (*PaceHistory) ProtoMessage() {}
 
 func (x *PaceHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1780,7 @@ func (x *PaceHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
 func (*PaceHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PaceHistory) GetScope() string {
@@ -1711,7 +1821,7 @@ type StepHistory struct {
 
 func (x *StepHistory) Reset() {
 	*x = StepHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1833,7 @@ func (x *StepHistory) String() string {
 func (*StepHistory) ProtoMessage() {}
 
 func (x *StepHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1846,7 @@ func (x *StepHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
 func (*StepHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StepHistory) GetKeep() uint32 {
@@ -1768,7 +1878,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1890,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1903,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Policy) GetBundle() *SpecRef {
@@ -1846,7 +1956,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1968,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1981,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Switch) GetName() string {
@@ -1930,7 +2040,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2052,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2065,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -1998,7 +2108,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2120,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2133,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Trip) GetSite() string {
@@ -2062,7 +2172,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2184,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2197,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pool) GetScope() string {
@@ -2143,7 +2253,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2265,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2278,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Operator) GetName() string {
@@ -2241,7 +2351,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2363,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2376,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Settled) GetId() string {
@@ -2319,7 +2429,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2441,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2454,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Emergency) GetId() string {
@@ -2445,7 +2555,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2567,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2580,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -2529,7 +2639,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2651,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2664,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rollout) GetId() string {
@@ -2645,7 +2755,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2767,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2780,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -2704,7 +2814,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +2826,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +2839,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -2753,7 +2863,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2765,7 +2875,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2778,7 +2888,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Object) GetKind() string {
@@ -2835,7 +2945,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2957,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2970,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Applied) GetDirector() string {
@@ -2901,7 +3011,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3023,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3036,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -3052,7 +3162,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3174,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3187,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Result) GetId() string {
@@ -3158,7 +3268,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3280,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3293,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Ack) GetDirector() string {
@@ -3240,7 +3350,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xd0\a\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\x8f\b\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3264,9 +3374,20 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x12-\n" +
 	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
-	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x123\n" +
+	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x12=\n" +
+	"\fenrol_tokens\x183 \x03(\v2\x1a.divert.plan.v1.EnrolTokenR\venrolTokens\x123\n" +
 	"\brequests\x18< \x03(\v2\x17.divert.plan.v1.RequestR\brequests\x120\n" +
-	"\x05glass\x18= \x03(\v2\x1a.divert.plan.v1.BreakGlassR\x05glass\"\x84\x01\n" +
+	"\x05glass\x18= \x03(\v2\x1a.divert.plan.v1.BreakGlassR\x05glass\"\xe6\x01\n" +
+	"\n" +
+	"EnrolToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04site\x18\x04 \x01(\tR\x04site\x12\x16\n" +
+	"\x06author\x18\x05 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12,\n" +
+	"\x03end\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"\x84\x01\n" +
 	"\tGossipKey\x12\x18\n" +
 	"\acurrent\x18\x01 \x01(\tR\acurrent\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
@@ -3552,7 +3673,7 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
 	(Request_State)(0),            // 1: divert.plan.v1.Request.State
@@ -3562,102 +3683,106 @@ var file_director_plan_plan_proto_goTypes = []any{
 	(Rollout_State)(0),            // 5: divert.plan.v1.Rollout.State
 	(*Envelope)(nil),              // 6: divert.plan.v1.Envelope
 	(*Plan)(nil),                  // 7: divert.plan.v1.Plan
-	(*GossipKey)(nil),             // 8: divert.plan.v1.GossipKey
-	(*KeyTurn)(nil),               // 9: divert.plan.v1.KeyTurn
-	(*Token)(nil),                 // 10: divert.plan.v1.Token
-	(*Request)(nil),               // 11: divert.plan.v1.Request
-	(*BreakGlass)(nil),            // 12: divert.plan.v1.BreakGlass
-	(*Director)(nil),              // 13: divert.plan.v1.Director
-	(*Override)(nil),              // 14: divert.plan.v1.Override
-	(*Pace)(nil),                  // 15: divert.plan.v1.Pace
-	(*PaceHistory)(nil),           // 16: divert.plan.v1.PaceHistory
-	(*StepHistory)(nil),           // 17: divert.plan.v1.StepHistory
-	(*Policy)(nil),                // 18: divert.plan.v1.Policy
-	(*Switch)(nil),                // 19: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 20: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 21: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 22: divert.plan.v1.Pool
-	(*Operator)(nil),              // 23: divert.plan.v1.Operator
-	(*Settled)(nil),               // 24: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 25: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 26: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 27: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 28: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 29: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 30: divert.plan.v1.Object
-	(*Applied)(nil),               // 31: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 32: divert.plan.v1.Audit
-	(*Result)(nil),                // 33: divert.plan.v1.Result
-	(*Ack)(nil),                   // 34: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*EnrolToken)(nil),            // 8: divert.plan.v1.EnrolToken
+	(*GossipKey)(nil),             // 9: divert.plan.v1.GossipKey
+	(*KeyTurn)(nil),               // 10: divert.plan.v1.KeyTurn
+	(*Token)(nil),                 // 11: divert.plan.v1.Token
+	(*Request)(nil),               // 12: divert.plan.v1.Request
+	(*BreakGlass)(nil),            // 13: divert.plan.v1.BreakGlass
+	(*Director)(nil),              // 14: divert.plan.v1.Director
+	(*Override)(nil),              // 15: divert.plan.v1.Override
+	(*Pace)(nil),                  // 16: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 17: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 18: divert.plan.v1.StepHistory
+	(*Policy)(nil),                // 19: divert.plan.v1.Policy
+	(*Switch)(nil),                // 20: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 21: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 22: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 23: divert.plan.v1.Pool
+	(*Operator)(nil),              // 24: divert.plan.v1.Operator
+	(*Settled)(nil),               // 25: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 26: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 27: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 28: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 29: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 30: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 31: divert.plan.v1.Object
+	(*Applied)(nil),               // 32: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 33: divert.plan.v1.Audit
+	(*Result)(nil),                // 34: divert.plan.v1.Result
+	(*Ack)(nil),                   // 35: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	35, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	13, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	14, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	26, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	28, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	27, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	26, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	23, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	20, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	19, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
-	16, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	18, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
-	10, // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
-	8,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
-	11, // 14: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
-	12, // 15: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
-	35, // 16: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	9,  // 17: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 18: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	35, // 19: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	35, // 20: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	35, // 21: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	35, // 22: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
-	35, // 23: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	1,  // 24: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
-	35, // 25: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
-	35, // 26: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
-	35, // 27: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
-	2,  // 28: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	3,  // 29: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	35, // 30: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	35, // 31: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	15, // 32: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	36, // 33: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	35, // 34: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	35, // 35: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	4,  // 36: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	36, // 37: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	17, // 38: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	26, // 39: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
-	35, // 40: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
-	35, // 41: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	35, // 42: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	22, // 43: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	21, // 44: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	35, // 45: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	35, // 46: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	24, // 47: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	35, // 48: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	35, // 49: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	36, // 50: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	26, // 51: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	35, // 52: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	35, // 53: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	5,  // 54: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	30, // 55: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	31, // 56: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	35, // 57: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	35, // 58: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	35, // 59: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	36, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	14, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	15, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	27, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	29, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	28, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	27, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	24, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	21, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	20, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	17, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	19, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
+	11, // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	9,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	8,  // 14: divert.plan.v1.Plan.enrol_tokens:type_name -> divert.plan.v1.EnrolToken
+	12, // 15: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
+	13, // 16: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
+	36, // 17: divert.plan.v1.EnrolToken.since:type_name -> google.protobuf.Timestamp
+	36, // 18: divert.plan.v1.EnrolToken.end:type_name -> google.protobuf.Timestamp
+	36, // 19: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	10, // 20: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 21: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	36, // 22: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	36, // 23: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	36, // 24: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	36, // 25: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
+	36, // 26: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	1,  // 27: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
+	36, // 28: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
+	36, // 29: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
+	36, // 30: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
+	2,  // 31: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	3,  // 32: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	36, // 33: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	36, // 34: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	16, // 35: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	37, // 36: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	36, // 37: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	36, // 38: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	4,  // 39: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	37, // 40: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	18, // 41: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	27, // 42: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	36, // 43: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	36, // 44: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	36, // 45: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	23, // 46: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	22, // 47: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	36, // 48: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	36, // 49: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	25, // 50: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	36, // 51: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	36, // 52: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	37, // 53: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	27, // 54: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	36, // 55: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	36, // 56: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	5,  // 57: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	31, // 58: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	32, // 59: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	36, // 60: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	36, // 61: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	36, // 62: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -3671,7 +3796,7 @@ func file_director_plan_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

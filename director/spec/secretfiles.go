@@ -21,6 +21,7 @@ func (s Settings) SecretFiles() []SecretFile {
 		}
 	}
 	add("gossip.keyFile", s.Gossip.KeyFile)
+	add("enrol.tokenFile", s.Enrol.TokenFile)
 	add("api.tls.key", s.API.TLS.Key)
 	add("dns.tls.key", s.DNS.TLS.Key)
 	for i, k := range s.DNS.Transfers.Keys {

@@ -116,8 +116,11 @@ func (r *settingsReader) read(c cursor) {
 		"resolvers": r.resolvers,
 		"controls":  func(c cursor) { c.each(func(c cursor) { s.Controls = appendText(s.Controls, c.peer("")) }) },
 		"history":   r.history,
-		"audit":     r.auditLog,
-		"spec":      func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
+		"enrol": func(c cursor) {
+			c.object(fields{"tokenFile": func(c cursor) { r.s.Enrol.TokenFile = r.path(c) }}, "tokenFile")
+		},
+		"audit": r.auditLog,
+		"spec":  func(c cursor) { c.each(func(c cursor) { s.Spec = appendText(s.Spec, r.path(c)) }) },
 	}) {
 		return
 	}

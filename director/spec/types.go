@@ -425,6 +425,9 @@ type Settings struct {
 	// none: the system's.
 	Resolvers []string
 	Spec      []string // files and folders
+	// Enrol.TokenFile holds a token by which this director comes into the roster; "" = a
+	// person takes it in.
+	Enrol struct{ TokenFile string }
 	// History is what a director keeps of what it told.
 	History struct {
 		For  time.Duration // 0 = nothing is kept
