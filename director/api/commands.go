@@ -97,12 +97,19 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, wait time.Dura
 ) {
 	select {
 	case s.commands <- struct{}{}:
-		defer func() { <-s.commands }()
 	default:
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, "too many commands are under way already", "wait a moment and repeat it")
 		return
 	}
+	held := true // until it is done: what waits for a second person keeps no others out
+	release := func() {
+		if held {
+			held = false
+			<-s.commands
+		}
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), wait)
 	defer cancel()
 	gone := context.AfterFunc(r.Context(), func() { time.AfterFunc(s.grace, cancel) })
@@ -114,6 +121,9 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, wait time.Dura
 	final, err := do(ctx, func(o Outcome) {
 		started = true
 		o.Final = false
+		if o.Request != nil && o.Request.State == RequestWaits {
+			release()
+		}
 		s.line(out, o)
 	})
 	final = settle(final, err, id)
@@ -192,7 +202,8 @@ func checkCommand(c core.Command) error {
 		return errors.New("id is missing: make a random one, and send the same again to repeat the command")
 	case !validID(c.ID):
 		return fmt.Errorf("id %.80q is not 1 to 64 letters, digits, dots, dashes and underscores", c.ID)
-	case strings.HasPrefix(c.ID, "step-"), strings.HasPrefix(c.ID, "settle-"), strings.HasPrefix(c.ID, "ask-"):
+	case strings.HasPrefix(c.ID, "step-"), strings.HasPrefix(c.ID, "settle-"), strings.HasPrefix(c.ID, "ask-"),
+		strings.HasPrefix(c.ID, "rollout-stop-"), strings.HasPrefix(c.ID, "rollout-on-"):
 		return fmt.Errorf("id %.80q is one that the directors give their own commands", c.ID)
 	case !slices.Contains(personal(), c.Verb):
 		return fmt.Errorf("verb %.80q is not one of %v", c.Verb, personal())

@@ -47,6 +47,7 @@ func TestCommandIsStrict(t *testing.T) {
 		{"no ID", `{"verb":"thaw"}`, "id is missing"},
 		{"an ID with a slash", `{"id":"../a","verb":"thaw"}`, "id "},
 		{"no verb", `{"id":"a1"}`, "verb"},
+		{"an ID of the leader's", `{"id":"rollout-stop-1.7","verb":"thaw"}`, "give their own commands"},
 		{"the leader's verb", `{"id":"a1","verb":"expire"}`, "verb"},
 		{"a director's verb", `{"id":"a1","verb":"director-join"}`, "verb"},
 		{"a director's folder", `{"id":"a1","verb":"apply","folder":"d1"}`, "folder"},
@@ -278,6 +279,44 @@ func TestCommandCap(t *testing.T) {
 	close(hold)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWaitingKeepsNobodyOut: a command that waits for a second person is none that is under
+// way: else those that wait would keep an undrain out.
+func TestWaitingKeepsNobodyOut(t *testing.T) {
+	f := newFake()
+	hold, waits := make(chan struct{}), make(chan struct{})
+	f.do = func(_ context.Context, c core.Command, progress func(Outcome)) (Outcome, error) {
+		if c.Verb == core.Drain {
+			progress(Outcome{ID: c.ID, Request: &Request{ID: c.ID, State: RequestWaits}})
+			progress(Outcome{ID: c.ID, Request: &Request{ID: c.ID, State: RequestWaits}})
+			waits <- struct{}{}
+			<-hold
+		}
+		return Outcome{}, nil
+	}
+	s := serve(t, f, func(s *Server) { s.commands = make(chan struct{}, 1) })
+	done := make(chan error)
+	for _, id := range []string{"a1", "a2"} {
+		c := client(t, "unix:"+s.socket)
+		go func() {
+			_, err := c.Do(context.Background(), core.Command{ID: id, Verb: core.Drain, Scope: "cluster/fra"}, time.Minute, nil)
+			done <- err
+		}()
+		<-waits
+	}
+	if _, err := client(t, "unix:"+s.socket).Do(t.Context(), core.Command{ID: "a3", Verb: core.Undrain, Scope: "cluster/nyc"}, time.Minute, nil); err != nil {
+		t.Error(err)
+	}
+	close(hold)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(s.commands); n != 0 {
+		t.Errorf("%d slots are held when all is done", n)
 	}
 }
 
