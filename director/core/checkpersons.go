@@ -160,8 +160,10 @@ func (c Succession) proved(r *plan.Request) (proof, error) {
 		return proof{}, errors.New("it is older than the plan in force, which does not hold it")
 	case old != nil && !bytes.Equal(old.GetAskedSignature(), r.GetAskedSignature()):
 		return proof{}, errors.New("it is not what was asked for")
-	case r.GetBy() == "" || Identity(r.GetBy()) == Identity(r.GetAuthor()):
+	case r.GetBy() == "" || samePerson(r.GetBy(), r.GetAuthor()) || c.direct() && stake(cur, r, r.GetBy()):
 		return proof{}, fmt.Errorf("%s has approved what he asked for himself", r.GetAuthor())
+	case isToken(r.GetBy()):
+		return proof{}, fmt.Errorf("%s, which has approved it, is no person", r.GetBy())
 	case r.GetVia() == r.GetByVia() && signers(cur) > 1:
 		return proof{}, fmt.Errorf("director %s alone says who asked and who approved", r.GetVia())
 	case !c.since(r.GetDone()):

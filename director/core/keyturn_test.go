@@ -264,3 +264,18 @@ func TestKeyTurnHeard(t *testing.T) {
 		}
 	})
 }
+
+// TestKeyTurnRecovered: a turn-over goes on after the store was recovered, by IDs that no
+// plan which was given up has used: else the store would say that it is done already (S4).
+func TestKeyTurnRecovered(t *testing.T) {
+	w := newWorld(t)
+	w.do(rotate())
+	before := turnID(w.s.Plan.Plan.GetGossipKey().GetTurn())
+	got, err := Recover(w.s, Command{ID: "rec", Verb: RecoverStore, Author: "alice", Reason: "x"}, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := turnID(got.Plan.GetGossipKey().GetTurn()); now == before {
+		t.Errorf("the next phase has the ID %s, as in the plan before", now)
+	}
+}

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -123,7 +122,7 @@ func (w *work) persons(ap *approval) error {
 
 // own tells whether a command is the directors' own, which follows from what people said.
 func (w *work) own() bool {
-	return slices.Contains([]Verb{Expire, Step, Spill, DirectorJoin, KeyStep}, w.c.Verb)
+	return slices.Contains([]Verb{Expire, Step, Spill, DirectorJoin, KeyStep}, w.c.Verb) || strings.HasPrefix(w.c.ID, goOnID) || strings.HasPrefix(w.c.ID, stopID)
 }
 
 // dangers says why one person is not enough for the change that was decided.
@@ -139,7 +138,8 @@ func (w *work) dangers() []string {
 		after.set = w.tries
 	}
 	out := dangers(side{w.s.Plan.Plan, w.s.Spec}, after)
-	if w.c.Force && !slices.ContainsFunc(out, func(s string) bool { return strings.HasPrefix(s, "it is forced") }) {
+	begun := w.c.Verb == GoOn && w.s.Plan.Plan.Soaking().GetForced() // by two persons, when it began
+	if w.c.Force && !begun && !slices.ContainsFunc(out, func(s string) bool { return strings.HasPrefix(s, "it is forced") }) {
 		out = append(out, "it is forced past what refuses it")
 	}
 	return out
@@ -297,7 +297,7 @@ func (w *work) makeRoom(r *plan.Request) error {
 // approve decides the command that a request holds, as if its author gave it now.
 func approve(s State, c Command) (Change, error) {
 	r := s.Plan.Plan.Request(c.Scope)
-	own := r != nil && Identity(r.GetAuthor()) == Identity(c.Who())
+	own := r != nil && stake(s.Plan.Plan, r, c.Who())
 	switch {
 	case r == nil:
 		return Change{}, &Refusal{Reason: fmt.Sprintf("no request has the ID %q", c.Scope), Remedy: "`divert approvals` lists them"}
@@ -309,8 +309,8 @@ func approve(s State, c Command) (Change, error) {
 		return Change{}, &Refusal{Reason: fmt.Sprintf("the request expired at %s: %s", clock(r.GetExpires().AsTime()), r.GetWhat()), Remedy: "have it said anew, without --id"}
 	case own && !c.DryRun:
 		return Change{}, &Refusal{Reason: fmt.Sprintf("%s asked for it, and may not approve it as well", Identity(c.Who())), Remedy: "another person approves it: divert approve " + r.GetId()}
-	case c.By != nil && c.By.Method == access.Token && !c.DryRun: // whoever asked may have made it
-		return Change{}, &Refusal{Reason: fmt.Sprintf("%s is what a program has, and no second person", c.By.Who), Remedy: "a person approves it, by the socket, a certificate or a login: divert approve " + r.GetId()}
+	case isToken(c.Who()) && !c.DryRun: // whoever asked may have made it
+		return Change{}, &Refusal{Reason: fmt.Sprintf("%s is what a program has, and no second person", Identity(c.Who())), Remedy: "a person approves it, by the socket, a certificate or a login: divert approve " + r.GetId()}
 	case r.GetVia() == s.Me && !c.DryRun && signers(s.Plan.Plan) > 1:
 		return Change{}, &Refusal{
 			Reason: fmt.Sprintf("the request came in by way of this director, %s: another one has to vouch for who approves it", s.Me),
@@ -387,7 +387,9 @@ func (w *work) acknowledge() error {
 	case g.GetAcknowledgedBy() != "":
 		w.noop, w.done = true, "acknowledged by "+g.GetAcknowledgedBy()
 		return nil
-	case Identity(g.GetAuthor()) == Identity(w.c.Who()):
+	case isToken(w.c.Who()):
+		return &Refusal{Reason: Identity(w.c.Who()) + " is what a program has, and no second person", Remedy: "a person acknowledges it: divert approvals acknowledge " + g.GetId()}
+	case samePerson(makerOf(w.next, g.GetAuthor()), w.c.Who()):
 		return &Refusal{Reason: fmt.Sprintf("%s broke the glass, and may not acknowledge it as well", Identity(w.c.Who())), Remedy: "another person acknowledges it: divert approvals acknowledge " + g.GetId()}
 	}
 	g.AcknowledgedBy, g.Acknowledged = w.c.Who(), timestamppb.New(w.s.Now)

@@ -49,6 +49,11 @@ func Recover(s State, c Command, audited uint64, known ...Known) (Change, error)
 	w.what = fmt.Sprintf("recover the store from plan %d.%d: epoch %d", mine.Epoch, mine.Revision, w.next.GetEpoch()) + given +
 		w.alone() + w.standStill("the store was lost, and what was seen before counts no more")
 	w.done = w.what
+	if given != "" {
+		if err := w.anew("it gives up a plan that others may hold"); err != nil {
+			return Change{}, err
+		}
+	}
 	return w.finish()
 }
 
@@ -70,8 +75,11 @@ const stillFor = 5 * time.Minute
 // standStill has drains in steps go on only where who takes over is seen well again, and
 // every registered director has acknowledged the plan that came back: what was seen and
 // acknowledged before says nothing of it. Those that do not go on are rolled back. The IDs
-// of their next writes are none that a store may know, from a plan that was given up.
+// of their next writes, and of a turn-over of keys, are none that a store may know, from a plan that was given up.
 func (w *work) standStill(why string) (said string) {
+	if t := w.next.GetGossipKey().GetTurn(); t != nil {
+		t.Revision = w.next.GetRevision() // the next phase's ID follows from it
+	}
 	var held []string
 	for _, o := range w.next.GetOverrides() {
 		p := o.GetPace()
@@ -219,6 +227,17 @@ func Restored(s State, c Command, b Saved, me Director, audited uint64, known ..
 	return w.finish()
 }
 
+// anew has a new epoch say that it broke the glass (S16): the directors that hold a plan
+// from before would else refuse what changes by it, and nobody could vouch for it, since a
+// request in the plan that is left behind proves nothing.
+func (w *work) anew(why ...string) error {
+	if !fleetOf(w.s.Spec).TwoPersons {
+		return nil
+	}
+	w.prev.TwoPersons = why
+	return w.breakGlass(why)
+}
+
 // restoreAll begins a fleet again from a backup.
 func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known []Known) (Change, error) {
 	if err := plan.Trusted(nil, b.Plan); err != nil {
@@ -247,6 +266,9 @@ func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known 
 		w.alone() + w.standStill("it came back from a backup, and what was seen before counts no more")
 	w.done = w.what
 	w.tellBack()
+	if err := w.anew("it begins the fleet again from a backup"); err != nil {
+		return Change{}, err
+	}
 	return w.finish()
 }
 
