@@ -63,6 +63,8 @@ func (w *work) addEnrolToken() error {
 		return &Refusal{Reason: "a token needs an end, within " + spec.FormatDuration(maxEnrolLife), Remedy: "give --for, such as --for 1h"}
 	case e.Name != "" && !operatorName(e.Name) || e.Site != "" && !operatorName(e.Site):
 		return &Refusal{Reason: "what the token is for is no name of a director, or of a site"}
+	case fleetOf(w.s.Spec).TwoPersons: // no other director could tell that its token was shown
+		return &Refusal{Reason: "this fleet asks two persons who is in the roster, and a token is the word of one", Remedy: "start the director without one; then: divert director approve NAME, which another person approves"}
 	case w.enrolToken(e.Key) != nil:
 		w.noop, w.done = true, "token "+EnrolTokenID(e.Key)+" is listed"
 		return nil

@@ -69,3 +69,20 @@ func TestEnrolByToken(t *testing.T) {
 	w.refused(Command{Verb: EnrolTokenAdd, Reason: "r", For: 8 * 24 * time.Hour, Enrol: &Enrol{Key: public("token")}}, "needs an end")
 	w.refused(Command{Verb: EnrolTokenRemove, Reason: "r", Enrol: &Enrol{ID: "x"}}, "no token")
 }
+
+// TestTokenTakesNoTwo: where two persons are asked who is in the roster, a token takes nobody
+// in, and who shows one from before makes no request: those would leave people none (S16).
+func TestTokenTakesNoTwo(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	token := Command{Verb: EnrolTokenAdd, Reason: "fourth", For: time.Hour, Enrol: &Enrol{Name: "d4", Key: public("token")}}
+	w.do(token)
+	w.do(Command{Verb: Apply, Source: SourceFiles, Objects: w.twoPersons(true)})
+	d4 := Director{Name: "d4", Site: "lon", Key: public("d4")}
+	got, err := w.try(Command{Verb: DirectorEnrol, Author: "director d1", Reason: "r", Director: &d4, Enrol: &Enrol{Key: public("token"), Proof: ed25519.Sign(keyOf("token"), Claim("fleet-1", d4))}})
+	if err == nil || got.Request != nil {
+		t.Errorf("got %+v, %v, want no request", got, err)
+	}
+	token.Enrol = &Enrol{Name: "d5", Key: public("another")}
+	w.refused(token, "a token is the word of one")
+}

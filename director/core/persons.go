@@ -122,7 +122,7 @@ func (w *work) persons(ap *approval) error {
 
 // own tells whether a command is the directors' own, which follows from what people said.
 func (w *work) own() bool {
-	return slices.Contains([]Verb{Expire, Step, Spill, DirectorJoin, KeyStep}, w.c.Verb) || strings.HasPrefix(w.c.ID, goOnID) || strings.HasPrefix(w.c.ID, stopID)
+	return slices.Contains([]Verb{Expire, Step, Spill, DirectorJoin, DirectorEnrol, KeyStep}, w.c.Verb) || strings.HasPrefix(w.c.ID, goOnID) || strings.HasPrefix(w.c.ID, stopID)
 }
 
 // dangers says why one person is not enough for the change that was decided.
