@@ -216,8 +216,10 @@ func (k *keyring) follow(turn *plan.KeyTurn) error {
 		if next == nil {
 			return nil // somebody has it, and gives it
 		}
-		// Beside the one that is sent under; a third one gives way.
-		have = append(have[:1:1], next)
+		// Beside the one that all send under, which is the first but after a turn-over that
+		// was lost with a store; a third one gives way.
+		old := max(0, slices.Index(fingerprints(have), turn.GetFrom()))
+		have = [][]byte{have[old], next}
 	}
 	want, held := core.Turned(turn, fingerprints(have))
 	if !held || slices.Equal(want, fingerprints(k.keys)) {

@@ -353,3 +353,24 @@ func FuzzKeyRingWords(f *testing.F) {
 		}
 	})
 }
+
+// A turn-over that was lost with a store may leave two keys on each director, one sent under
+// here and the other there. The next one keeps the key that it turns over from on all of
+// them, so that nobody is deaf to the others.
+func TestKeyringAfterLostTurn(t *testing.T) {
+	w := newRingWorld(t)
+	third := []byte("00000000000000001111111111111111")
+	for name, keys := range map[string][][]byte{"d1": {oldKey, third}, "d2": {third, oldKey}, "d3": {third, oldKey}} {
+		path := w.rings[name].path
+		if err := os.WriteFile(path, gossip.FormatSecrets(keys), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.boot(name, filepath.Dir(path))
+	}
+	w.phase(plan.KeyTurn_ADD, 1)
+	for name, k := range w.rings {
+		if got := fingerprints(k.keys); got[0] != core.Fingerprint(oldKey) || got[1] != w.to() || len(got) != 2 {
+			t.Errorf("%s has %v", name, got)
+		}
+	}
+}

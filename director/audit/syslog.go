@@ -36,7 +36,7 @@ func ParseFormat(s string) (Format, bool) {
 }
 
 const (
-	// facility is RFC 5424's "log audit"; what was forced is a warning, all else a notice.
+	// facility is RFC 5424's "log audit"; what was forced, or done by break-glass, is a warning, all else a notice.
 	facility        = 13
 	warning, notice = 4, 5
 	// maxText bounds each of a record's texts in a message, in octets, so that one fits a
@@ -58,13 +58,15 @@ type syslogRecord struct {
 	Why      string    `json:"why,omitempty"`
 	Command  string    `json:"command,omitempty"`
 	Forced   bool      `json:"forced,omitempty"`
+	Approver string    `json:"approver,omitempty"`
+	Glass    bool      `json:"breakGlass,omitempty"`
 	Plan     string    `json:"plan"`
 }
 
 // Syslog writes a record as one message of RFC 5424, from a director.
 func Syslog(f Format, a *plan.Audit, record int64, fleet, director, version string) []byte {
 	severity := notice
-	if a.GetForced() {
+	if a.GetForced() || broken(a) {
 		severity = warning
 	}
 	at := a.GetAt().AsTime().UTC()
@@ -74,7 +76,7 @@ func Syslog(f Format, a *plan.Audit, record int64, fleet, director, version stri
 	}
 	raw, err := json.Marshal(syslogRecord{
 		Revision: a.GetRevision(), Record: record, Fleet: short(fleet), At: at, Who: short(a.GetWho()), Via: short(a.GetVia()), What: short(a.GetWhat()), Why: short(a.GetWhy()),
-		Command: short(a.GetCommand()), Forced: a.GetForced(), Plan: hex.EncodeToString(a.GetPlan()),
+		Command: short(a.GetCommand()), Forced: a.GetForced(), Approver: short(a.GetApprover()), Glass: broken(a), Plan: hex.EncodeToString(a.GetPlan()),
 	})
 	if err != nil {
 		raw = []byte("{}") // a year past 9999; all else encodes
@@ -105,8 +107,17 @@ func cef(a *plan.Audit, record int64, fleet, version string, at time.Time, sever
 	if a.GetForced() {
 		b.WriteString(" cs4Label=forced cs4=true")
 	}
+	if who := a.GetApprover(); who != "" {
+		b.WriteString(" cs5Label=approver cs5=" + extension(short(who)))
+	}
+	if broken(a) {
+		b.WriteString(" cs6Label=breakGlass cs6=true")
+	}
 	return b.String()
 }
+
+// broken tells whether somebody broke the glass: no second person, or against the policy.
+func broken(a *plan.Audit) bool { return a.GetBreakGlass() || len(a.GetPassed()) > 0 }
 
 // short cuts a text, between runes, and takes out what is no text.
 func short(s string) string {

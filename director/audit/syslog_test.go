@@ -14,6 +14,10 @@ func TestSyslog(t *testing.T) {
 	a.Plan = []byte{0xab, 0xcd}
 	sly := recordOf(7, 6, 1)
 	sly.Plan, sly.Who, sly.What, sly.Why, sly.Forced = nil, "ann suser=root", "drain|10|\nCEF:0|x", "a\\=b\r\nc=d", true
+	two := recordOf(7, 6, 1)
+	two.Plan, two.Approver, two.BreakGlass = []byte{1}, "cert:bob=x", true
+	passed := recordOf(7, 6, 1)
+	passed.Plan, passed.Passed = []byte{1}, []string{"freeze"}
 	for _, tc := range []struct {
 		name   string
 		format Format
@@ -23,6 +27,8 @@ func TestSyslog(t *testing.T) {
 		{"json", FormatJSON, a, `<109>1 2026-03-09T12:07:00.000000Z d1 divert - audit - {"revision":7,"record":6,"fleet":"f1","at":"2026-03-09T12:07:00Z","who":"ann","via":"d1","what":"drain cluster/c7 for 1h","why":"INC-1","command":"id-7","plan":"abcd"}`},
 		{"cef", FormatCEF, a, `<109>1 2026-03-09T12:07:00.000000Z d1 divert - audit - CEF:0|Divert|divert|1.0|audit|drain cluster/c7 for 1h|3|externalId=7 rt=1773058020000 suser=ann dvchost=d1 msg=drain cluster/c7 for 1h reason=INC-1 cn1Label=record cn1=6 cs1Label=plan cs1=abcd cs2Label=fleet cs2=f1 cs3Label=command cs3=id-7`},
 		{"sly", FormatCEF, sly, `<108>1 2026-03-09T12:07:00.000000Z d1 divert - audit - CEF:0|Divert|divert|1.0|audit|drain\|10\| CEF:0\|x|7|externalId=7 rt=1773058020000 suser=ann suser\=root dvchost=d1 msg=drain|10|\nCEF:0|x reason=a\\\=b\r\nc\=d cn1Label=record cn1=6 cs1Label=plan cs1= cs2Label=fleet cs2=f1 cs3Label=command cs3=id-7 cs4Label=forced cs4=true`},
+		{"two persons", FormatCEF, two, `<108>1 2026-03-09T12:07:00.000000Z d1 divert - audit - CEF:0|Divert|divert|1.0|audit|drain cluster/c7 for 1h|7|externalId=7 rt=1773058020000 suser=ann dvchost=d1 msg=drain cluster/c7 for 1h reason=INC-1 cn1Label=record cn1=6 cs1Label=plan cs1=01 cs2Label=fleet cs2=f1 cs3Label=command cs3=id-7 cs5Label=approver cs5=cert:bob\=x cs6Label=breakGlass cs6=true`},
+		{"past the policy", FormatJSON, passed, `<108>1 2026-03-09T12:07:00.000000Z d1 divert - audit - {"revision":7,"record":6,"fleet":"f1","at":"2026-03-09T12:07:00Z","who":"ann","via":"d1","what":"drain cluster/c7 for 1h","why":"INC-1","command":"id-7","breakGlass":true,"plan":"01"}`},
 	} {
 		if got := string(Syslog(tc.format, tc.record, 6, "f1", "d1", "1.0")); got != tc.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", tc.name, got, tc.want)
@@ -44,7 +50,7 @@ func FuzzSyslog(f *testing.F) {
 	f.Add("ann", "drain cluster/fra", "INC-1", true)
 	f.Add("a\x00b", strings.Repeat("\u2028=|\\", 2000), "\xff\xfe", false)
 	f.Fuzz(func(t *testing.T, who, what, why string, forced bool) {
-		a := &plan.Audit{Revision: 1, Who: who, What: what, Why: why, Forced: forced, Via: who, Command: what}
+		a := &plan.Audit{Revision: 1, Who: who, What: what, Why: why, Forced: forced, Via: who, Command: what, Approver: why}
 		for _, format := range []Format{FormatJSON, FormatCEF} {
 			got := string(Syslog(format, a, 0, what, who, "1.0"))
 			if len(got) > MaxSyslog || strings.ContainsAny(got, "\n\r\x00") {

@@ -118,10 +118,10 @@ func (w *work) rotate() error {
 		}
 	case c == nil || !ParseFingerprint(c.From):
 		return &Refusal{Reason: "this director gossips without a key, so there is none to turn over", Remedy: "make one with `(umask 077; openssl rand -base64 32 > gossip.key)`, name it as gossip.keyFile at every director, and start them anew"}
-	case k.GetCurrent() != "" && k.GetCurrent() != c.From:
+	case k.GetCurrent() != "" && k.GetCurrent() != c.From && !w.c.Force:
 		return &Refusal{
 			Reason: fmt.Sprintf("this director's gossip key is %s, and the fleet's is %s", short(c.From), short(k.GetCurrent())),
-			Remedy: "copy the key file of another director to this one, where it is read again without a restart",
+			Remedy: "copy the key file of another director to this one, where it is read again without a restart; or with --force, where all directors gossip under this one's since an older plan was recovered", Force: true,
 		}
 	case !w.c.DryRun && (!ParseFingerprint(c.To) || c.From == c.To):
 		return fmt.Errorf("no new key was drawn")
@@ -130,6 +130,7 @@ func (w *work) rotate() error {
 			k = &plan.GossipKey{}
 			w.next.GossipKey = k
 		}
+		w.forced = w.forced || k.GetCurrent() != "" && k.GetCurrent() != c.From
 		k.Turn = &plan.KeyTurn{Id: w.c.ID, From: c.From, To: c.To, Author: w.c.Author, Reason: w.c.Reason}
 		w.phase(plan.KeyTurn_ADD)
 		w.what = "turn the gossip key over from " + short(c.From) + " to " + short(c.To)

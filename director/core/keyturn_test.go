@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -277,5 +278,38 @@ func TestKeyTurnRecovered(t *testing.T) {
 	}
 	if now := turnID(got.Plan.GetGossipKey().GetTurn()); now == before {
 		t.Errorf("the next phase has the ID %s, as in the plan before", now)
+	}
+}
+
+// After a `store recover` to a plan from before a turn-over, the plan names a gossip key that
+// nobody has any more: the next turn-over begins from the one that all have, by force.
+func TestKeyTurnAfterRecovery(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.s.Plan.Plan.GossipKey = &plan.GossipKey{Current: keyAlt}
+	_, err := w.try(rotate())
+	if r, ok := errors.AsType[*Refusal](err); !ok || !r.Force {
+		t.Fatalf("got %v", err)
+	}
+	c := rotate()
+	c.Force = true
+	if got := w.do(c); !got.Audit.GetForced() {
+		t.Error("it is not recorded that it was forced")
+	}
+	if turn := w.s.Plan.Plan.GetGossipKey().GetTurn(); turn.GetFrom() != keyOne || turn.GetTo() != keyTwo || turn.GetPhase() != plan.KeyTurn_ADD {
+		t.Errorf("got %v", turn)
+	}
+}
+
+// A turn-over that comes back with a backup would wait for ever, for a key that nobody has.
+func TestKeyTurnDoesNotComeBack(t *testing.T) {
+	w := newWorld(t)
+	w.do(rotate())
+	saved := w.saved()
+	s := w.s
+	s.Plan, s.Doc, s.Spec = nil, nil, nil
+	c, err := Restored(s, Command{ID: "r1", Verb: Restore, Author: "unix:root", Reason: "lost"}, saved, Director{Name: "d1", Site: "fra-dc1", Key: public("d1")}, 0)
+	if err != nil || c.Plan.GetGossipKey() != nil {
+		t.Errorf("got %v, %v", c.Plan.GetGossipKey(), err)
 	}
 }

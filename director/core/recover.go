@@ -261,6 +261,9 @@ func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known 
 		w.next.Tokens = nil
 		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("does not come back: %s of access, since one may have been revoked after the backup; make them anew", count(n, "token")))
 	}
+	// Which gossip keys there were then says nothing of those that the files have now, and a
+	// turn-over to one that nobody has any more would wait for ever.
+	w.next.GossipKey = nil
 	w.what = fmt.Sprintf("restore fleet %s from a backup, plan %d.%d: epoch %d, with %s and %s", b.Plan.Identity.Fleet, b.Plan.Identity.Epoch, b.Plan.Identity.Revision,
 		w.next.GetEpoch(), count(len(w.next.Active()), "director"), count(len(w.next.GetOverrides()), "override")) + given +
 		w.alone() + w.standStill("it came back from a backup, and what was seen before counts no more")
