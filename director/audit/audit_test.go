@@ -444,3 +444,24 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestVerifyOneSigner: a director that writes all of history anew signs that alone, and who
+// verifies it is told.
+func TestVerifyOneSigner(t *testing.T) {
+	b := newBook(t, 3)
+	for _, tc := range []struct {
+		name string
+		raw  []byte
+		keys Keys
+		want int
+	}{
+		{"alone of two", b.export(t, "d1", key(1)), directors, 1},
+		{"both", b.export(t, "d1", key(1), key(2)), directors, 0},
+		{"alone in its fleet", b.export(t, "d1", key(1)), Keys{"d1": public(key(1))}, 0},
+	} {
+		r, err := Verify(bytes.NewReader(tc.raw), tc.keys)
+		if err != nil || !r.Good() || len(r.Findings) != tc.want || tc.want > 0 && !strings.Contains(r.Findings[0].String(), "of 2 directors only d1 has signed") {
+			t.Errorf("%s: got %v, %v", tc.name, r.Findings, err)
+		}
+	}
+}

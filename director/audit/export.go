@@ -119,6 +119,9 @@ func Verify(r io.Reader, keys Keys) (Report, error) {
 	for _, name := range out.Signed.Strangers {
 		out.find(Finding{Record: -1, What: fmt.Sprintf("the head has a signature of %s with a key that is not known", name)})
 	}
+	if len(out.Signed.Directors) == 1 && len(keys) > 1 {
+		out.find(Finding{Record: -1, Harmless: true, What: fmt.Sprintf("of %d directors only %s has signed this head, which so proves nothing against %s: hold an export of another one beside it", len(keys), out.Signed.Directors[0], out.Signed.Directors[0])})
+	}
 	err = out.records(lines)
 	return out, err
 }
