@@ -1,11 +1,14 @@
 package spec
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // SecretFile is a file whose holder could speak, sign or answer in the director's name.
@@ -42,6 +45,9 @@ func (s Settings) SecretFiles() []SecretFile {
 	}
 	entries, _ := os.ReadDir(s.Probe.Secrets) // that it cannot be read is for CheckFiles to say
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "..") {
+			continue // Kubernetes': the folders that the names beside them link into
+		}
 		add("probe.secrets", filepath.Join(s.Probe.Secrets, e.Name()))
 	}
 	return out
@@ -80,7 +86,9 @@ func (s Settings) Exposures() (out []Exposure) {
 // Exposed says how a file, or a folder, is open to others than its owner, and how to
 // close it; "" where it is closed, is not there, or is neither. Its owner is this
 // process' user, root, or one of also: anybody else could change it. A group that may
-// read is others, root's file or not: whoever joins the group later has the secret.
+// read is others: whoever joins it later has the secret. But what root owns is handed to
+// a process that way, by Kubernetes (fsGroup) and by systemd (LoadCredential=, an ACL):
+// there a group of this process, or its user by an ACL, may read, and not write.
 func Exposed(name string, also ...int) (message, remedy string) {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
@@ -94,11 +102,74 @@ func Exposed(name string, also ...int) (message, remedy string) {
 		return fmt.Sprintf("%s belongs to another user (uid %d), who can change it", name, owner),
 			fmt.Sprintf("chown %d %s && chmod %s %s", os.Geteuid(), quoted(name), mode, quoted(name))
 	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+	if perm := info.Mode().Perm(); perm&0o077 != 0 && !handed(name, info) {
 		return fmt.Sprintf("%s is open to others than its owner (mode %04o), and holds a secret", name, perm),
 			fmt.Sprintf("chmod %s %s; if others could have read it, make a new one", mode, quoted(name))
 	}
 	return "", ""
+}
+
+// handed tells whether root owns a file or folder, and no one may read it but this process
+// too, which may not change it.
+func handed(name string, info fs.FileInfo) bool {
+	owner, known := ownerOf(info)
+	acl, err := aclOf(name)
+	return known && owner == 0 && err == nil && handedTo(holder{os.Geteuid(), processGroups()}, info.Mode().Perm(), groupOf(info), acl)
+}
+
+// holder is a process: its user and its groups.
+type holder struct {
+	uid    int
+	groups []int
+}
+
+// The kinds of entries of a POSIX ACL, as of Linux' posix_acl_xattr.h, and what they grant.
+const (
+	aclVersion   = 2
+	aclUser      = 0x02
+	aclGroupObj  = 0x04
+	aclGroup     = 0x08
+	aclHead      = 4
+	aclEntrySize = 8
+)
+
+// handedTo tells whether what root owns is open to h alone, by group or by ACL, and not to
+// be written by it. With an ACL, the mode's bits of the group are what it grants at most.
+func handedTo(h holder, perm fs.FileMode, gid int, acl []byte) bool {
+	if perm&0o027 != 0 {
+		return false
+	}
+	if len(acl) == 0 {
+		return slices.Contains(h.groups, gid)
+	}
+	if len(acl) < aclHead || (len(acl)-aclHead)%aclEntrySize != 0 || binary.LittleEndian.Uint32(acl) != aclVersion {
+		return false
+	}
+	for e := acl[aclHead:]; len(e) > 0; e = e[aclEntrySize:] {
+		tag, grants, id := binary.LittleEndian.Uint16(e), binary.LittleEndian.Uint16(e[2:]), int(binary.LittleEndian.Uint32(e[4:]))
+		mine := true // the owner, others and the mask are in perm
+		switch tag {
+		case aclUser:
+			mine = id == h.uid
+		case aclGroupObj:
+			mine = slices.Contains(h.groups, gid)
+		case aclGroup:
+			mine = slices.Contains(h.groups, id)
+		}
+		if grants != 0 && !mine {
+			return false
+		}
+	}
+	return true
+}
+
+// processGroups are the groups of this process.
+func processGroups() []int {
+	groups, err := os.Getgroups()
+	if err != nil {
+		groups = nil
+	}
+	return append(groups, os.Getegid())
 }
 
 // ownersOf gives a file's owner, where that can be told.

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -44,20 +46,21 @@ probe: {secrets: secrets}
 		t.Fatal(problems)
 	}
 	file("gossip.key", 0o644)
-	file("etcd.key", 0o640) // root's, perhaps, and its group's
+	file("etcd.key", 0o660)
 	file("dot.key", 0o400)
 	file("a.key", 0o600)
 	file("b.key", 0o620)
 	file("ca.pem", 0o644)
 	file("data/identity.json", 0o604)
 	file("secrets/token", 0o644)
+	file("secrets/..data/token", 0o644) // as Kubernetes mounts them
 	if err := os.Chmod(filepath.Join(dir, "secrets"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"director.yaml:3: error: dataDir: data/identity.json is open to others than its owner (mode 0604), and holds a secret (chmod 600 data/identity.json; ",
 		"director.yaml:4: error: gossip.keyFile: gossip.key is open to others than its owner (mode 0644), and holds a secret (chmod 600 gossip.key; ",
-		"director.yaml:5: error: etcd.tls.key: etcd.key is open to others than its owner (mode 0640), and holds a secret (chmod 600 etcd.key; ",
+		"director.yaml:5: error: etcd.tls.key: etcd.key is open to others than its owner (mode 0660), and holds a secret (chmod 600 etcd.key; ",
 		"director.yaml:8: error: dns.transfers.keys[1].secretFile: b.key is open to others than its owner (mode 0620), and holds a secret (chmod 600 b.key; ",
 		"director.yaml:9: error: probe.secrets: secrets/token is open to others than its owner (mode 0644), and holds a secret (chmod 600 secrets/token; ",
 	}
@@ -102,6 +105,63 @@ probe: {secrets: secrets}
 	}
 	if got := CheckSecretFiles(s, false); len(got) != 1 || !strings.Contains(got[0].String(), "another user (uid 65533)") {
 		t.Errorf("a third user's file: got %v", got)
+	}
+}
+
+// What root hands to a process is its alone, as Kubernetes (fsGroup) and systemd
+// (LoadCredential=) do it; a group that is not this process', or may write, is others.
+func TestHandedSecretFiles(t *testing.T) {
+	acl := func(entries ...[3]uint32) []byte {
+		out := binary.LittleEndian.AppendUint32(nil, aclVersion)
+		for _, e := range entries {
+			out = binary.LittleEndian.AppendUint32(out, e[0]|e[1]<<16)
+			out = binary.LittleEndian.AppendUint32(out, e[2])
+		}
+		return out
+	}
+	none := ^uint32(0)
+	owner, mask, others := [3]uint32{1, 4, none}, [3]uint32{0x10, 4, none}, [3]uint32{0x20, 0, none}
+	group := func(grants uint32) [3]uint32 { return [3]uint32{aclGroupObj, grants, none} }
+	h := holder{uid: 1000, groups: []int{1000, 2000}}
+	for _, c := range []struct {
+		name string
+		perm os.FileMode
+		gid  int
+		acl  []byte
+		want bool
+	}{
+		{"fsGroup", 0o440, 2000, nil, true},
+		{"fsGroup, writable by root", 0o640, 2000, nil, true},
+		{"a folder of it", 0o750, 2000, nil, true},
+		{"another group", 0o640, 3000, nil, false},
+		{"root's group", 0o640, 0, nil, false},
+		{"writable by the group", 0o660, 2000, nil, false},
+		{"others too", 0o644, 2000, nil, false},
+		{"LoadCredential", 0o440, 0, acl(owner, [3]uint32{aclUser, 4, 1000}, group(0), mask, others), true},
+		{"another user by ACL", 0o440, 2000, acl(owner, [3]uint32{aclUser, 4, 1001}, group(4), mask, others), false},
+		{"another group by ACL", 0o440, 2000, acl(owner, group(4), [3]uint32{aclGroup, 4, 3000}, mask, others), false},
+		{"root's group beside the user", 0o440, 0, acl(owner, [3]uint32{aclUser, 4, 1000}, group(4), mask, others), false},
+		{"an ACL that cannot be read", 0o440, 2000, []byte{1, 0, 0, 0}, false},
+	} {
+		if got := handedTo(h, c.perm, c.gid, c.acl); got != c.want {
+			t.Errorf("%s: got %v", c.name, got)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "gossip.key")
+	write(t, path, "secret")
+	for _, c := range []struct {
+		uid, gid int
+		open     bool
+	}{{0, os.Getegid(), false}, {0, 64999, true}, {os.Geteuid() + 7, os.Getegid(), true}} {
+		if err := errors.Join(os.Chown(path, c.uid, c.gid), os.Chmod(path, 0o440)); err != nil {
+			t.Fatal(err)
+		}
+		if message, _ := Exposed(path); (message != "") != c.open {
+			t.Errorf("uid %d, gid %d: got %q", c.uid, c.gid, message)
+		}
 	}
 }
 
