@@ -206,7 +206,7 @@ func (d *Director) setup() error {
 			shown.overflow.WithLabelValues("probe questions").Inc()
 		}
 	}
-	d.policies = &policies{store: d.store, log: d.log, shown: newPolicyMetrics(d.registry), change: d.changes.tell, save: d.loop.save}
+	d.policies = &policies{store: d.store, log: d.log, shown: newPolicyMetrics(d.registry), change: d.changes.tell, save: d.loop.save, unread: newWake(), compile: compiled, patience: compileLimit}
 	d.librarian.policies = d.policies
 	d.saver = &saver{policies: d.policies, name: s.Name, disk: d.disk, store: d.store, horizon: d.horizon, loop: d.loop, resolver: d.resolver, wanted: d.loop.save, renamed: newWake(), stepped: d.loop.stepped, told: newWake(), log: d.log, shown: shown}
 	d.commander = &commander{
@@ -337,6 +337,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("geo database", func(ctx context.Context) error { return d.survey.run(ctx, d.resurveyed) })
 	run("api", d.api.Run)
 	run("hostnames", d.resolver.Run)
+	run("policies", d.policies.run)
 	if d.mute != nil {
 		d.log.Error("the data folder cannot be written: answering DNS from the last good state, and nothing else", slog.Any("err", d.mute))
 		run("disk", d.awaitDisk)

@@ -30,9 +30,15 @@ type policies struct {
 	shown  *policyMetrics
 	change func() // status changed
 	save   wake   // there is something new to write to the disk
+	unread wake   // there is something new to compile
+	// compile is compiled, and patience how long a command waits for it: an adopted one takes
+	// no longer.
+	compile  func(octets []byte) (*policy.Policy, string)
+	patience time.Duration
 
 	mu     sync.Mutex
 	held   *heldPolicy // the last one; nil: none was seen
+	asked  *heldPolicy // compiled, for whoever asked last to have it adopted here; nil once the plan names it
 	said   string      // why the last could not be had: a line per change
 	before struct {    // what a spec in force comes to as input: by who judges
 		doc       *plan.SpecDoc
@@ -44,32 +50,6 @@ type policies struct {
 // one takes a hundredth of it.
 const compileLimit = 3 * time.Second
 
-// heldPolicy is a bundle at hand.
-type heldPolicy struct {
-	hash   plan.Hash
-	octets []byte
-	// ready compiles it, once, when it is first asked for: no start waits for it. One that
-	// cannot be used is held all the same: it need not be read again to say so.
-	ready func() (p *policy.Policy, problem string)
-}
-
-func hold(octets []byte) *heldPolicy {
-	return &heldPolicy{hash: plan.Sum(octets), octets: octets, ready: sync.OnceValues(func() (*policy.Policy, string) { return compiled(octets) })}
-}
-
-// compiled reads a bundle, or says why it cannot be used.
-func compiled(octets []byte) (p *policy.Policy, problem string) {
-	b, err := policy.Decode(octets)
-	if err != nil {
-		return nil, "it " + err.Error()
-	}
-	p, problems := policy.Compile(b, "")
-	if err := problemsError(problems); err != nil {
-		return nil, "it cannot be compiled: " + err.Error()
-	}
-	return p, ""
-}
-
 // put takes a bundle that was on the disk.
 func (p *policies) put(octets []byte) {
 	if len(octets) == 0 {
@@ -78,6 +58,7 @@ func (p *policies) put(octets []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held = hold(octets)
+	p.unread.up()
 }
 
 // at gives the bundle at hand where it is the one that a plan names; nil where it is not.
@@ -117,6 +98,9 @@ func (p *policies) get(ctx context.Context, of *plan.Plan) (*heldPolicy, error) 
 		return h, nil
 	}
 	ref := of.GetPolicy().GetBundle()
+	if h := p.adopted(ref.GetHash()); h != nil {
+		return p.keep(h), nil
+	}
 	if ref.GetSize() > core.MaxBundle {
 		return nil, fmt.Errorf("its bundle has %d octets, at most %d", ref.GetSize(), core.MaxBundle)
 	}
@@ -131,13 +115,7 @@ func (p *policies) get(ctx context.Context, of *plan.Plan) (*heldPolicy, error) 
 	if err != nil {
 		return nil, err
 	}
-	h := hold(octets)
-	p.mu.Lock()
-	p.held, p.said = h, ""
-	p.mu.Unlock()
-	p.save.up()
-	p.change()
-	return h, nil
+	return p.keep(hold(octets)), nil
 }
 
 // saved gives the bundle for a backup: with local, what is at hand. A backup of the store
@@ -156,7 +134,8 @@ func (p *policies) saved(ctx context.Context, of *plan.Plan, local bool) ([]byte
 	return h.octets, nil
 }
 
-// follow has the bundle of the plan in force at hand before anybody asks.
+// follow has the bundle of the plan in force at hand before anybody asks. It waits for the
+// store alone, as who calls it does: run compiles it.
 func (p *policies) follow(ctx context.Context, f *inForce) {
 	if p == nil || f == nil {
 		return
@@ -170,25 +149,15 @@ func (p *policies) follow(ctx context.Context, f *inForce) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	h, err := p.get(ctx, f.sealed.Plan)
-	why := ""
 	switch {
 	case err != nil && (errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil):
 		return // that the store is silent is told elsewhere, and no command is committed meanwhile
 	case err != nil:
-		why = err.Error()
+		p.tell(err.Error())
 	default:
-		_, why = h.ready()
-	}
-	p.shown.unusable.Set(yes(why != ""))
-	p.mu.Lock()
-	news := p.said != why
-	p.said = why
-	p.mu.Unlock()
-	if news {
-		if why != "" {
-			p.log.Error("the policy cannot be used: people's commands are refused here, answers go on", slog.String("why", why))
+		if _, why, read := h.get(); read { // until then the one before is told
+			p.tell(why)
 		}
-		p.change()
 	}
 }
 
@@ -198,8 +167,10 @@ func (p *policies) problem(of *plan.Plan) string {
 		return ""
 	}
 	if h := p.at(of); h != nil {
-		_, why := h.ready()
-		return why
+		if _, why, read := h.get(); read {
+			return why
+		}
+		return beingRead
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,7 +185,7 @@ func (p *policies) problem(of *plan.Plan) string {
 // admit refuses a bundle that cannot be used, before a plan names it.
 func (p *policies) admit(cmd core.Command) (*policy.Policy, error) {
 	begun := time.Now()
-	adopted, problem := compiled(cmd.Bundle)
+	adopted, problem := p.compile(cmd.Bundle)
 	if problem != "" {
 		return nil, &core.Refusal{Reason: "this policy cannot be used: " + problem, Remedy: "`divert policy test DIR` says so with file and line"}
 	}
@@ -224,6 +195,11 @@ func (p *policies) admit(cmd core.Command) (*policy.Policy, error) {
 			Remedy: "shorten its rules; put what is data into data.json",
 		}
 	}
+	h := hold(cmd.Bundle)
+	h.done(adopted, "")
+	p.mu.Lock()
+	p.asked = h
+	p.mu.Unlock()
 	return adopted, nil
 }
 
@@ -325,9 +301,9 @@ func (p *policies) verdict(ctx context.Context, point policy.Point, j judged) po
 	if err != nil {
 		return policy.Verdict{Problem: "the policy cannot be had: " + err.Error()}
 	}
-	asked, problem := h.ready()
+	asked, problem := p.wait(ctx, h)
 	if problem != "" {
-		return policy.Verdict{Problem: "the policy cannot be used: " + problem}
+		return policy.Verdict{Problem: problem}
 	}
 	input, err := p.input(j)
 	if err != nil {

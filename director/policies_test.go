@@ -2,7 +2,9 @@ package director
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +13,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3" //nolint:depguard // what is found in a store may come from anybody who can write to it
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
@@ -352,5 +356,45 @@ func TestPolicyTwoPersons(t *testing.T) {
 	apply := core.Command{ID: newID(), Verb: core.Apply, Objects: raws, Author: "unix:alice", Reason: "test", Force: true}
 	if r := refusal(t, d, apply); !strings.Contains(r.Reason, "pay must stay in eu") {
 		t.Errorf("a spec that would wait: %+v", r)
+	}
+}
+
+// TestPolicyBeingRead: a bundle that takes long to compile holds up nobody who follows the
+// plan; people's commands are denied meanwhile, and say why.
+func TestPolicyBeingRead(t *testing.T) {
+	release := make(chan struct{})
+	p := &policies{
+		log: slog.New(slog.DiscardHandler), shown: newPolicyMetrics(prometheus.NewRegistry()), change: func() {}, save: newWake(), unread: newWake(), patience: time.Millisecond,
+		compile: func(octets []byte) (*policy.Policy, string) {
+			<-release
+			return compiled(octets)
+		},
+	}
+	bundle := rules(`deny contains "never" if false`)
+	p.put(bundle)
+	held := p.held
+	var owner errgroup.Group
+	ctx, cancel := context.WithCancel(t.Context())
+	owner.Go(func() error { return p.run(ctx) })
+	_, ref := store.Split(bundle)
+	f := &inForce{sealed: &plan.Sealed{Plan: &plan.Plan{Policy: &plan.Policy{Bundle: ref}}}}
+	p.follow(t.Context(), f) // returns
+	if got := p.problem(f.sealed.Plan); got != beingRead {
+		t.Errorf("got %q", got)
+	}
+	if v := p.verdict(t.Context(), policy.Drain, judged{base: f}); v.Allowed() || !strings.Contains(denied(v).Error(), "the policy is being read") {
+		t.Errorf("got %+v, want it denied", v)
+	}
+	close(release)
+	<-held.read
+	if got := p.problem(f.sealed.Plan); got != "" {
+		t.Errorf("once it is read: %q", got)
+	}
+	if asked, problem := p.wait(t.Context(), held); asked == nil || problem != "" {
+		t.Errorf("once it is read: %v, %q", asked, problem)
+	}
+	cancel()
+	if err := owner.Wait(); err != nil {
+		t.Error(err)
 	}
 }

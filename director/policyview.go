@@ -33,7 +33,7 @@ func (p *policies) describe(out *api.Status, f *inForce) {
 			}
 		}
 	}
-	if out.Policy.Problem != "" {
+	if out.Policy.Problem != "" && out.Policy.Problem != beingRead {
 		out.Alerts = append(out.Alerts, "the policy cannot be used here, so that people's commands are refused: "+out.Policy.Problem)
 	}
 }
