@@ -13,6 +13,9 @@ import (
 // maxWho is the longest name of an identity, in octets.
 const maxWho = 256
 
+// LabelMark parts an identity's name from the label that who has it gives beside.
+const LabelMark = " ("
+
 // Method is how an identity was found out.
 type Method string
 
@@ -66,6 +69,8 @@ func Name(m Method, name string) (string, error) {
 		return "", fmt.Errorf("the %s names nobody", m)
 	case len(name) > maxWho-16 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || !unicode.IsPrint(r) }):
 		return "", fmt.Errorf("the name that the %s gives is too long, or holds what cannot be printed", m)
+	case strings.Contains(name, LabelMark): // it would read as another's, with a label
+		return "", fmt.Errorf("the name that the %s gives holds %q, behind which stands what somebody calls himself", m, LabelMark)
 	}
 	return string(m) + ":" + name, nil
 }

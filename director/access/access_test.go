@@ -157,7 +157,7 @@ func TestAllow(t *testing.T) {
 // TestNames: a name begins with how it was found out, so that no certificate is a user of
 // the system, and nothing in it can draw on a terminal.
 func TestNames(t *testing.T) {
-	for _, bad := range []string{"", "a\nb", "a\x1b[2J", "\xff", strings.Repeat("a", maxWho), "a\u202eb"} {
+	for _, bad := range []string{"", "a\nb", "a\x1b[2J", "\xff", strings.Repeat("a", maxWho), "a\u202eb", "alice (bob", "alice (bob)"} {
 		if who, err := Name(Certificate, bad); err == nil {
 			t.Errorf("%q names %q", bad, who)
 		}
@@ -170,7 +170,7 @@ func TestNames(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{"", "alice", "token:ci", "loopback", "group:ops", "unix:", "group:cert:", "group:token:x", "cert:a\nb"} {
+	for _, bad := range []string{"", "alice", "token:ci", "loopback", "group:ops", "unix:", "group:cert:", "group:token:x", "cert:a\nb", "cert:a (b)"} {
 		if CheckWho(bad) == nil {
 			t.Errorf("%q passes for a name", bad)
 		}
@@ -181,6 +181,17 @@ func TestNames(t *testing.T) {
 	}
 	if got := Granted(grants, "", nil); len(got) != 0 {
 		t.Errorf("nobody was granted %v", got)
+	}
+}
+
+// TestMisnamedToken: whoever wrote a token into the plan under a name that would read as
+// another's, with a label, is nobody.
+func TestMisnamedToken(t *testing.T) {
+	now, sum := time.Now(), [32]byte{1}
+	for name, want := range map[string]bool{"ci": true, "": false, "ci (bob)": false, "ci\nx": false} {
+		if _, ok := Find([]Bearer{{Name: name, Sum: sum, Expires: now.Add(time.Hour)}}, sum, now); ok != want {
+			t.Errorf("%q: %t, want %t", name, ok, want)
+		}
 	}
 }
 

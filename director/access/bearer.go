@@ -43,8 +43,8 @@ func SumSecret(text string) ([sha256.Size]byte, bool) {
 	return sha256.Sum256(raw), true
 }
 
-// Find gives the token of a secret's sum that is in force; false: there is none. It
-// takes as long whichever it is.
+// Find gives the token of a secret's sum that is in force; false: there is none, or its
+// name is none. It takes as long whichever it is.
 func Find(tokens []Bearer, sum [sha256.Size]byte, now time.Time) (Bearer, bool) {
 	found := -1
 	for i := range tokens {
@@ -53,6 +53,9 @@ func Find(tokens []Bearer, sum [sha256.Size]byte, now time.Time) (Bearer, bool) 
 		}
 	}
 	if found < 0 || !now.Before(tokens[found].Expires) {
+		return Bearer{}, false
+	}
+	if _, err := Name(Token, tokens[found].Name); err != nil {
 		return Bearer{}, false
 	}
 	return tokens[found], true
