@@ -35,6 +35,7 @@ type work struct {
 	forced bool
 	what   string // for the audit, one line
 	spite  string // what a person forced, for the audit
+	aside  string // how the fleet is just now, for the audit: no part of what a second person approves
 	done   string // for the summary
 	prev   Preview
 
@@ -227,7 +228,7 @@ func (w *work) finish() (Change, error) {
 	out.Plan, out.Doc, out.Trial, out.Bundle = w.next, w.doc, w.trial, w.bundle
 	out.Audit = &plan.Audit{
 		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Who(), Via: w.s.Me,
-		What: w.what + w.spite, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
+		What: w.what + w.spite + w.aside, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,
 		Approver: w.approver, BreakGlass: w.glass,
 	}
 	return out, nil

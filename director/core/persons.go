@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/plan"
 )
 
@@ -35,7 +37,7 @@ type approval struct {
 // Identity is who an author is. The label that he gives beside it, in brackets, makes no
 // other person of him.
 func Identity(author string) string {
-	name, _, _ := strings.Cut(author, " (")
+	name, _, _ := strings.Cut(author, access.LabelMark)
 	return name
 }
 
@@ -208,7 +210,8 @@ func (w *work) breakGlass(why []string) error {
 		w.next.Glass = slices.Delete(w.next.Glass, 0, more)
 	}
 	w.next.Glass = append(w.next.Glass, &plan.BreakGlass{
-		Id: w.c.ID, Author: w.c.Who(), Reason: cut(w.c.Reason), Via: w.s.Me, What: cut(w.what), Dangers: why,
+		Id: w.c.ID, Author: w.c.Who(), Reason: cut(w.c.Reason), Via: w.s.Me, What: cut(w.what + w.aside), Dangers: why,
+		Verb: string(w.c.Verb), Scope: w.c.Scope,
 		At: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
 	})
 	w.what += ", by break-glass: " + strings.Join(why, "; ")
@@ -251,7 +254,7 @@ func (w *work) ask(why []string) error {
 	w.tellShifts()
 	w.asksFor = w.after()
 	w.next, w.doc, w.trial, w.set, w.tries, w.compared = begin(w.s, w.c).next, nil, nil, w.s.Spec, nil, nil
-	w.forced, w.spite = false, ""
+	w.forced, w.spite, w.aside = false, "", ""
 	r := &plan.Request{
 		Id: w.c.ID, Command: wish, Objects: objects, Author: w.c.Who(), Via: w.s.Me, Fingerprint: fingerprint, Effect: effect, Dangers: why,
 		Revision: w.next.GetRevision(), Parent: w.next.GetParent(), Asked: timestamppb.New(w.s.Now), Expires: timestamppb.New(w.s.Now.Add(RequestLasts)),
@@ -392,10 +395,24 @@ func (w *work) acknowledge() error {
 	case samePerson(makerOf(w.next, g.GetAuthor()), w.c.Who()):
 		return &Refusal{Reason: fmt.Sprintf("%s broke the glass, and may not acknowledge it as well", Identity(w.c.Who())), Remedy: "another person acknowledges it: divert approvals acknowledge " + g.GetId()}
 	}
+	if err := Authorise(w.s.Spec, w.s.Doc, glassOf(g, w.c.By)); err != nil {
+		return err
+	}
 	g.AcknowledgedBy, g.Acknowledged = w.c.Who(), timestamppb.New(w.s.Now)
 	w.what = fmt.Sprintf("acknowledge what %s did by break-glass: %s", g.GetAuthor(), g.GetWhat())
 	w.done = w.what
 	return nil
+}
+
+// glassOf is what was done by break-glass as somebody would have to be allowed to do it. Of
+// a spec, and of what a director before this version did, nobody knows any more what it was
+// about: it is the fleet.
+func glassOf(g *plan.BreakGlass, by *access.Identity) Command {
+	c := Command{Verb: cmp.Or(Verb(g.GetVerb()), Drain), Scope: g.GetScope(), By: by}
+	if !access.Action(c.Verb).Known() { // of who keeps the store, as a restore
+		c.Verb = Verb(access.Keep)
+	}
+	return c
 }
 
 // Vouch has the director that is about to sign a change's plan sign the request in it, if

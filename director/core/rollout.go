@@ -133,10 +133,11 @@ func (w *work) goOn() error {
 	w.renew()
 	w.tellApply(nil)
 	w.done = fmt.Sprintf("%s tried it, and all go on with it: %s", list(on), w.done)
-	if len(without) > 0 {
-		w.done += fmt.Sprintf("; without %s, which may still answer otherwise", list(without))
-	}
 	w.what = w.done
+	if len(without) > 0 {
+		w.aside = fmt.Sprintf("; without %s, which may still answer otherwise", list(without))
+		w.done += w.aside
+	}
 	w.keepPrevious()
 	return nil
 }

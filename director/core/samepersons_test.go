@@ -148,3 +148,79 @@ func TestForcedRolloutGoesOn(t *testing.T) {
 		t.Errorf("got %q, the rollout is %v, requests %v", got, k.s.Plan.Plan.GetRollout(), k.s.Plan.Plan.GetRequests())
 	}
 }
+
+// TestWhoMayAcknowledge: who looks at what was done by break-glass might have done it: an
+// operator of something else acknowledges nothing (S16).
+func TestWhoMayAcknowledge(t *testing.T) {
+	w := newPair(t)
+	for _, c := range []Command{
+		{ID: "g", Verb: Drain, Scope: "service/shop@nyc", For: time.Hour, Force: true, Reason: "INC-1", BreakGlass: true},
+		{ID: "op", Verb: OperatorAdd, Reason: "INC-1", BreakGlass: true, Operator: &Operator{Name: "ops", Key: public("ops")}},
+	} {
+		got, err := w.via("d1", "unix:alice", c)
+		if err != nil || !got.Audit.GetBreakGlass() {
+			t.Fatalf("%s: got %+v, %v", c.Verb, got, err)
+		}
+		w.take(got)
+	}
+	for _, tc := range []struct{ id, grant, want string }{
+		{"g", "operator service/pay", "takes operator of"},
+		{"g", "operator cluster/fra", "takes operator of"},
+		{"g", "operator service/shop", ""},
+		{"op", "operator fleet", "takes admin"},
+		{"op", "admin service/shop", "takes admin of"},
+		{"op", "admin fleet", ""},
+	} {
+		c := Command{Verb: Acknowledge, Scope: tc.id, By: granted(t, "cert:bob", tc.grant)}
+		if tc.want != "" {
+			w.wants("d2", "cert:bob", c, tc.want)
+			continue
+		}
+		got, err := w.via("d2", "cert:bob", c)
+		if err != nil || got.Noop {
+			t.Errorf("%s of %s: got %+v, %v", tc.grant, tc.id, got, err)
+		}
+	}
+	// One of before this field was is the fleet's, and what keeps the store an admin's.
+	w.s.Plan.Plan.GetGlass()[0].Verb, w.s.Plan.Plan.GetGlass()[0].Scope = "", ""
+	w.s.Plan.Plan.GetGlass()[1].Verb = string(Restore)
+	w.wants("d2", "cert:bob", Command{Verb: Acknowledge, Scope: "g", By: granted(t, "cert:bob", "operator service/shop")}, "takes operator of")
+	w.wants("d2", "cert:bob", Command{Verb: Acknowledge, Scope: "op", By: granted(t, "cert:bob", "operator fleet")}, "takes admin")
+	if got, err := w.via("d2", "cert:bob", Command{Verb: Acknowledge, Scope: "g", By: granted(t, "cert:bob", "operator fleet")}); err != nil || got.Noop {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// TestGoOnApproved: who lags when somebody asks that a rollout go on need not when another
+// approves it: that is how the fleet is, and no part of what was asked for.
+func TestGoOnApproved(t *testing.T) {
+	k := newKeeper(t)
+	k.joined()
+	k.do(Command{Verb: Apply, Source: SourceFiles, Objects: k.twoPersons(true)})
+	k.do(Command{ID: "try", Verb: Apply, Source: SourceFiles, Objects: slower(t)[6:7], Canary: []string{"d2"}, Soak: 5 * time.Minute, Reason: "try"})
+	k.acknowledged()
+	delete(k.s.Seen, "d3")
+	asked, err := k.via("d1", "unix:alice", Command{ID: "on", Verb: GoOn, Force: true, Reason: "INC-1"})
+	if err != nil || asked.Request == nil || strings.Contains(asked.Request.GetWhat(), "d3") {
+		t.Fatalf("got %+v, %v, want a request", asked, err)
+	}
+	k.write(asked)
+	k.s.Seen["d3"] = k.s.Seen["d1"]
+	delete(k.s.Seen, "d1")
+	lying := k.s
+	lying.Plan = &plan.Sealed{Plan: proto.CloneOf(k.s.Plan.Plan), Identity: k.s.Plan.Identity}
+	lying.Me = "d2"
+	q := lying.Plan.Plan.Request("on")
+	q.What += "; without d1, which may still answer otherwise"
+	q.SignAsked("fleet-1", keyOf("d1"))
+	if got, err := Decide(lying, Command{ID: "y", Verb: Approve, Scope: "on", Author: "unix:bob"}); err == nil {
+		t.Errorf("a text that is not the command's: got %+v", got.Audit)
+	}
+	got, err := k.via("d2", "unix:bob", Command{Verb: Approve, Scope: "on"})
+	if err != nil || got.Noop {
+		t.Fatalf("got %+v, %v, want it done", got, err)
+	}
+	if what := got.Audit.GetWhat(); !strings.HasSuffix(what, "; without d1, which may still answer otherwise") {
+		t.Errorf("the record says %q, and not who lags", what)
+	}
+}

@@ -1269,6 +1269,8 @@ type BreakGlass struct {
 	Revision       uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`                                  // the plan revision that did it
 	AcknowledgedBy string                 `protobuf:"bytes,9,opt,name=acknowledged_by,json=acknowledgedBy,proto3" json:"acknowledged_by,omitempty"` // who has looked at it
 	Acknowledged   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Verb           string                 `protobuf:"bytes,11,opt,name=verb,proto3" json:"verb,omitempty"`   // the command's
+	Scope          string                 `protobuf:"bytes,12,opt,name=scope,proto3" json:"scope,omitempty"` // the same; "" of the fleet as a whole
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1371,6 +1373,20 @@ func (x *BreakGlass) GetAcknowledged() *timestamppb.Timestamp {
 		return x.Acknowledged
 	}
 	return nil
+}
+
+func (x *BreakGlass) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *BreakGlass) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
 }
 
 // Director is one entry of the roster. A removed one is kept, so that its name
@@ -3447,7 +3463,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x04OPEN\x10\x01\x12\b\n" +
 	"\x04DONE\x10\x02\x12\n" +
 	"\n" +
-	"\x06DENIED\x10\x03\"\xbd\x02\n" +
+	"\x06DENIED\x10\x03\"\xe7\x02\n" +
 	"\n" +
 	"BreakGlass\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -3460,7 +3476,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\brevision\x18\b \x01(\x04R\brevision\x12'\n" +
 	"\x0facknowledged_by\x18\t \x01(\tR\x0eacknowledgedBy\x12>\n" +
 	"\facknowledged\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\facknowledged\"\xcd\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\facknowledged\x12\x12\n" +
+	"\x04verb\x18\v \x01(\tR\x04verb\x12\x14\n" +
+	"\x05scope\x18\f \x01(\tR\x05scope\"\xcd\x01\n" +
 	"\bDirector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x10\n" +
