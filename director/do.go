@@ -25,8 +25,11 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	start := time.Now()
 	d.fill(&cmd)
 	if cmd.Verb == core.KeyRotate {
-		var err error
-		if cmd.KeyTurn, err = d.keys.propose(cmd.DryRun); err != nil {
+		err := core.Authorise(nil, nil, cmd) // it is of the fleet: a key is drawn for who may
+		if err == nil {
+			cmd.KeyTurn, err = d.keys.propose(cmd.DryRun)
+		}
+		if err != nil {
 			return refused(cmd.ID, err), nil
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
@@ -289,6 +290,19 @@ func TestKeyringProposes(t *testing.T) {
 	}
 	if info, err := os.Stat(k.folder.Path(drawnFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// No key is drawn, and none comes to the disk, for who may not turn keys over.
+func TestKeyringAsksWhoMay(t *testing.T) {
+	d := &Director{keys: newRingWorld(t).rings["d1"]}
+	by := &access.Identity{Who: "cert:ann", Method: access.Certificate, Grants: []access.Grant{{Role: access.Operator, Scopes: []access.Scope{{Kind: access.Fleet}}}}}
+	out, err := d.Do(t.Context(), core.Command{ID: "r", Verb: core.KeyRotate, Author: "cert:ann", By: by, Reason: "x"}, nil)
+	if err != nil || out.Code != 1 || !strings.Contains(out.Error, "takes admin") {
+		t.Errorf("got %+v, %v, want a refusal", out, err)
+	}
+	if d.keys.drawn() != nil {
+		t.Error("a key was drawn for who may not have it turned to")
 	}
 }
 
