@@ -95,7 +95,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	unsure, known := c.horizon.unsure() && !cmd.DryRun, c.horizon.known()
 	snap, result, err := c.store.ReadFor(readCtx, cmd.Settles())
 	switch {
-	case result != nil:
+	case result != nil && answers(result, cmd):
 		// The same ID again is the same command: its outcome is what it was.
 		return done(result, cmd)
 	case err != nil && (snap.ModRevision != 0 || errors.Is(err, store.ErrUnreadable)):
@@ -403,8 +403,7 @@ func written(base *inForce, change *core.Change) (docs, chunks [][]byte, held bo
 
 // done is the outcome of a command that was committed before under this ID.
 func done(r *plan.Result, cmd core.Command) (core.Change, plan.Identity, error) {
-	settles := cmd.Verb == core.Approve || cmd.Verb == core.Deny
-	if !settles && string(r.GetCommand()) != string(cmd.Fingerprint()) {
+	if !settles(cmd) && string(r.GetCommand()) != string(cmd.Fingerprint()) {
 		return core.Change{}, plan.Identity{}, &core.Refusal{Reason: fmt.Sprintf("command ID %s was used for another command: %s", cmd.ID, r.GetSummary()), Remedy: "leave --id out"}
 	}
 	switch {

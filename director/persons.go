@@ -251,3 +251,11 @@ func resultOf(change core.Change, cmd core.Command, sealed *plan.Sealed) *plan.R
 	}
 	return r
 }
+
+// answers tells whether a stored outcome is one of a command: to a second person's word only
+// what came of a request is.
+func answers(r *plan.Result, cmd core.Command) bool {
+	return !settles(cmd) || r.GetApprover() != "" || r.GetRefused() != ""
+}
+
+func settles(cmd core.Command) bool { return cmd.Verb == core.Approve || cmd.Verb == core.Deny }

@@ -92,6 +92,21 @@ func TestSecondPerson(t *testing.T) {
 	}
 }
 
+// TestNothingToApprove: what one person had done asks for no second one: nobody is told that
+// he approved or denied it (S16).
+func TestNothingToApprove(t *testing.T) {
+	d := aloneOf(t, nil, pairSpec)
+	if out, err := d.Do(t.Context(), core.Command{ID: "f1", Verb: core.Freeze, Author: "unix:alice", Reason: "x", For: time.Hour}, nil); err != nil || out.Code != 0 {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	for _, verb := range []core.Verb{core.Approve, core.Deny} {
+		out, err := d.Do(t.Context(), core.Command{ID: newID(), Verb: verb, Scope: "f1", Author: "unix:bob", Reason: "x"}, nil)
+		if err != nil || out.Code != 1 || !strings.Contains(out.Error, "no request has the ID") {
+			t.Errorf("%s: got %+v, %v", verb, out, err)
+		}
+	}
+}
+
 // TestRogueLeader: what a director writes to the store that no second person approved is
 // refused by the other, which names it, goes on answering, takes no commands over it, and
 // has the store put right by a person (S7, S16).
