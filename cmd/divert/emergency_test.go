@@ -82,7 +82,7 @@ func TestOperatorKeys(t *testing.T) {
 		t.Errorf("sent %+v, want it forced", sent)
 	}
 	run(exitUsage, "keys", "operator", "add", "oncall", "ed25519:short", "--reason", "on call")
-	if err := os.Chmod(path, 0o640); err != nil {
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out := run(exitRefused, "keys", "operator", "public", path); !strings.Contains(out, "chmod 600") {

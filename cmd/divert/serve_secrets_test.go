@@ -18,7 +18,7 @@ func TestOpenSecretsStopNoDirectorThatServed(t *testing.T) {
 	if err := os.WriteFile(s.Gossip.KeyFile, make([]byte, 32), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(s.Gossip.KeyFile, 0o640); err != nil { // as deploy/README.md once had it installed
+	if err := os.Chmod(s.Gossip.KeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	refused := (*exit)(nil)
