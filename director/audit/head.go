@@ -96,6 +96,8 @@ type Signed struct {
 	Directors []string // whose signatures hold, in order
 	Strangers []string // whose keys are not known, in order
 	Raw       []byte
+
+	alone []byte // the head under the first of its signatures that hold, and no other
 }
 
 // OpenHead reads a signed head. At least one signature must be of a key that counts, and
@@ -111,6 +113,9 @@ func OpenHead(raw []byte, keys Keys) (Signed, error) {
 	s := Signed{Raw: raw}
 	if s.Head, err = ParseHead(n.Text); err != nil {
 		return Signed{}, err
+	}
+	if s.alone, err = note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs[:1]}); err != nil {
+		return Signed{}, fmt.Errorf("the audit log's head: %w", err)
 	}
 	for _, sig := range n.Sigs {
 		s.Directors = append(s.Directors, sig.Name)

@@ -39,9 +39,13 @@ func (s Sides) String() string {
 	return [...]string{"unknown", "agrees", "differs"}[s]
 }
 
-// Hear takes in a head of a director, signed by it and opened by the caller. It tells
-// whether it is another than the one before.
+// Hear takes in a head of a director, signed by it and opened by the caller with its key
+// alone. Its signature is kept, and what stood beside it is not. It tells whether it is
+// another than the one before.
 func (w *Witness) Hear(director string, s Signed) bool {
+	if s.alone != nil {
+		s.Raw = s.alone
+	}
 	if w.peers == nil {
 		w.peers = map[string]*peer{}
 	}
@@ -142,8 +146,9 @@ func (w *Witness) Said() (out []Said, alike int) {
 	return out, alike
 }
 
-// MaxWitness bounds what Encode gives, in octets.
-const MaxWitness = 1 << 20
+// MaxWitness bounds what Decode takes, in octets: two heads of MaxHead each of 64
+// directors, as a divert wrote that kept strangers' signatures. Encode gives some KiB of each.
+const MaxWitness = 4 << 20
 
 type storedPeer struct {
 	Most  []byte `json:"most"`
@@ -176,8 +181,8 @@ func (w *Witness) Decode(raw []byte, keys Keys) error {
 			continue
 		}
 		w.Hear(name, most)
-		if _, err := OpenHead(p.Twice, own); err == nil {
-			w.peers[name].twice = p.Twice
+		if twice, err := OpenHead(p.Twice, own); err == nil {
+			w.peers[name].twice = twice.alone
 		}
 	}
 	return nil

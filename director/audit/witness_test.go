@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -96,4 +99,53 @@ func FuzzWitness(f *testing.F) {
 			w.Said()
 		}
 	})
+}
+
+// TestWitnessKeepsOneSignature (S15): strangers' signatures that a director puts beside its
+// own are not kept, so that the proofs against 64 directors outlast a process; and those
+// that were kept with them before are read still.
+func TestWitnessKeepsOneSignature(t *testing.T) {
+	crowded := func(b *book) []byte {
+		raw := b.signed(t, "d2", 2).Raw
+		line := raw[bytes.Index(raw, []byte("\n\n"))+2:]
+		head, sigs := raw[:len(raw)-len(line)], []byte(nil)
+		for i := 0; len(head)+len(sigs)+2*len(line) < MaxHead && i < 90; i++ {
+			sigs = append(sigs, bytes.Replace(line, []byte("d2"), fmt.Appendf(nil, "stranger-of-a-very-long-name-%d", i), 1)...)
+		}
+		return append(append(bytes.Clone(head), sigs...), line...)
+	}
+	one, two := newBook(t, 279), newBook(t, 280)
+	one.add(marshal(t, recordOf(280, 279, 7)))
+	own, w, old := Keys{"d2": directors["d2"]}, Witness{}, map[string]storedPeer{}
+	keys := Keys{}
+	for i := range 64 {
+		name := fmt.Sprintf("d%d", i)
+		keys[name] = directors["d2"]
+		for _, b := range []*book{one, two} {
+			s, err := OpenHead(crowded(b), own)
+			if err != nil || len(s.Strangers) < 50 {
+				t.Fatalf("%d strangers, %v", len(s.Strangers), err)
+			}
+			w.Hear(name, s)
+		}
+		old[name] = storedPeer{crowded(two), crowded(one)}
+	}
+	raw := w.Encode()
+	if len(raw) > MaxWitness/16 {
+		t.Errorf("%d octets", len(raw))
+	}
+	stored, err := json.Marshal(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, raw := range map[string][]byte{"encoded": raw, "of before": stored} {
+		var again Witness
+		if err := again.Decode(raw, keys); err != nil {
+			t.Fatalf("%s, %d octets: %v", what, len(raw), err)
+		}
+		said, _ := again.Said()
+		if len(said) != 1 || !strings.Contains(said[0].Fault, "signed two logs of 280 records") { // of d2, whose name is signed
+			t.Errorf("%s: %v", what, said)
+		}
+	}
 }
