@@ -2,6 +2,7 @@ package director
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/hpke"
@@ -33,7 +34,7 @@ const (
 	ringTell  = 2 * time.Second        // between two words of one's own
 	ringFresh = 10 * time.Second       // what was said longer ago says nothing
 	ringGive  = time.Second            // between two times that one director is given the key
-	ringOpens = 50 * time.Millisecond  // between two sealed keys that are opened
+	ringOpens = 50 * time.Millisecond  // between two sealed keys of one director that are opened
 	drawnFile = "gossip.next"          // in the data folder: the key that this director would turn to
 )
 
@@ -64,12 +65,14 @@ type keyring struct {
 	said    map[string]ringSaid
 
 	// by run alone
-	file   os.FileInfo // as it was when it was last read or written
-	given  map[string]time.Time
-	got    []byte // the key that is turned to, from another director
-	opened time.Time
-	told   time.Time
-	tell   bool
+	file      os.FileInfo // as it was when it was last read or written
+	given     map[string]time.Time
+	got       []byte               // the key that is turned to, from another director
+	opened    map[string]time.Time // by who sent it, of the last ringOpens
+	told      time.Time
+	tell      bool
+	tried     time.Time // whether the key file can be written
+	unwritten string    // why not
 }
 
 // ringSaid is what another director said of its keys.
@@ -125,7 +128,7 @@ func (k *keyring) prepare(keys [][]byte) error {
 		return fmt.Errorf("drawing a key: %w", err)
 	}
 	k.public = private.PublicKey().Bytes()
-	k.keys, k.said, k.given = keys, map[string]ringSaid{}, map[string]time.Time{}
+	k.keys, k.said, k.given, k.opened = keys, map[string]ringSaid{}, map[string]time.Time{}, map[string]time.Time{}
 	k.mail, k.drawing = make(chan gossip.Message, ringMail), make(chan struct{}, 1)
 	if k.path != "" {
 		k.file, _ = os.Stat(k.path) // it has just been read; if not, it is read again
@@ -175,6 +178,13 @@ func (k *keyring) look() {
 	if err := k.follow(turn); err != nil {
 		trouble = err.Error()
 	}
+	if now := k.now(); k.tried.IsZero() || k.unwritten != "" && now.Sub(k.tried) >= ringFresh {
+		k.tried, k.unwritten = now, ""
+		if err := k.writable(); err != nil {
+			k.unwritten = "cannot write its key file: " + err.Error()
+		}
+	}
+	trouble = cmp.Or(trouble, k.unwritten)
 	done := uint64(0)
 	if turn != nil && core.Abides(turn, fingerprints(k.keys)) {
 		done = turn.GetRevision()
@@ -280,6 +290,19 @@ func (k *keyring) write(keys [][]byte) error {
 	return err
 }
 
+// writable tells whether the key file can be written anew, and changes nothing.
+func (k *keyring) writable() error {
+	path, err := filepath.EvalSymlinks(k.path)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".try-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 // reread takes what a person has put into the key file, without a restart.
 func (k *keyring) reread() {
 	info, err := os.Stat(k.path)
@@ -310,10 +333,14 @@ func (k *keyring) message(m gossip.Message) {
 	turn, now := f.sealed.Plan.GetGossipKey().GetTurn(), k.now()
 	if m.Kind == kindKey {
 		fingerprint, sealed, err := decodeSealed(m.Payload)
-		if err != nil || turn == nil || fingerprint != turn.GetTo() || slices.Contains(fingerprints(k.keys), fingerprint) || now.Sub(k.opened) < ringOpens {
+		if err != nil || turn == nil || fingerprint != turn.GetTo() || slices.Contains(fingerprints(k.keys), fingerprint) {
 			return
 		}
-		k.opened = now
+		maps.DeleteFunc(k.opened, func(_ string, at time.Time) bool { return now.Sub(at) >= ringOpens })
+		if _, late := k.opened[m.From]; late {
+			return // by sender, so that nobody's rubbish keeps another's key out
+		}
+		k.opened[m.From] = now
 		secret, err := openSecret(k.private, sealed, f.sealed.Identity.Fleet, k.name, fingerprint)
 		if err != nil {
 			k.log.Debug("gossip key refused", slog.String("peer", m.From), slog.Any("err", err))
@@ -381,6 +408,12 @@ func (k *keyring) propose(dryRun bool) (*core.KeyTurn, error) {
 	own := k.own()
 	if len(own.Keys) == 0 {
 		return &core.KeyTurn{}, nil // core says what to do
+	}
+	if err := k.writable(); err != nil {
+		return nil, &core.Refusal{
+			Reason: "this director cannot write its gossip key file anew: " + err.Error(),
+			Remedy: "move " + k.path + " to where it can, such as its data folder (mode 0600), name that as gossip.keyFile, and restart; at every director",
+		}
 	}
 	out := &core.KeyTurn{From: own.Keys[0]}
 	if dryRun {

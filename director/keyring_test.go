@@ -228,6 +228,63 @@ func TestKeyringUnwritable(t *testing.T) {
 	}
 }
 
+// Where the key file cannot be written, its director begins no turn-over and says so before
+// there is one; mended, it does.
+func TestKeyringUnwritableBefore(t *testing.T) {
+	w := newRingWorld(t)
+	k := w.rings["d2"]
+	dir := filepath.Dir(k.path)
+	file := k.path
+	k.path = filepath.Join(dir, "no", "gossip.key") // a folder that is not there is not writable for root either
+	w.tick(2)
+	if _, err := k.propose(false); err == nil || !strings.Contains(err.Error(), "cannot write its gossip key file") {
+		t.Errorf("proposes: %v", err)
+	}
+	if said := w.rings["d1"].rings()["d2"].Trouble; !strings.Contains(said, "cannot write its key file") {
+		t.Errorf("d1 hears %q of d2", said)
+	}
+	k.path = file
+	w.tick(8)
+	if said := w.rings["d1"].rings()["d2"].Trouble; said != "" {
+		t.Errorf("mended: %q", said)
+	}
+	if _, err := k.propose(false); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	if left, err := filepath.Glob(k.path + ".try-*"); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// Rubbish that a director sends keeps no other's key out, and is not opened without end.
+func TestKeyringOpensBySender(t *testing.T) {
+	w := newRingWorld(t)
+	w.plan.GossipKey = &plan.GossipKey{Turn: &plan.KeyTurn{Id: "t", From: core.Fingerprint(oldKey), To: core.Fingerprint(newKey), Phase: plan.KeyTurn_ADD, Revision: 10}}
+	k := w.rings["d2"]
+	k.horizon.force = &inForce{sealed: &plan.Sealed{Plan: w.plan, Identity: plan.Identity{Fleet: "f", Epoch: 1, Revision: 10}}}
+	sealed, err := sealSecret(k.public, newKey, "f", "d2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(from string, sealed []byte) {
+		k.message(gossip.Message{From: from, Kind: kindKey, Payload: encodeSealed(core.Fingerprint(newKey), sealed), Pinned: true})
+	}
+	send("d3", []byte("rubbish"))
+	send("d3", sealed)
+	if k.got != nil {
+		t.Fatal("one director's are opened one right after another")
+	}
+	send("d1", sealed)
+	if !bytes.Equal(k.got, newKey) {
+		t.Error("d3's rubbish kept d1's key out")
+	}
+	w.now = w.now.Add(time.Second)
+	send("d9", []byte("rubbish"))
+	if len(k.opened) != 1 {
+		t.Errorf("remembers %d senders", len(k.opened))
+	}
+}
+
 // A person's file is read again without a restart; half a file changes nothing.
 func TestKeyringReread(t *testing.T) {
 	w := newRingWorld(t)

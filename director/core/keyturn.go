@@ -118,6 +118,11 @@ func (w *work) rotate() error {
 		}
 	case c == nil || !ParseFingerprint(c.From):
 		return &Refusal{Reason: "this director gossips without a key, so there is none to turn over", Remedy: "make one with `(umask 077; openssl rand -base64 32 > gossip.key)`, name it as gossip.keyFile at every director, and start them anew"}
+	case w.keyTrouble() != "":
+		return &Refusal{
+			Reason: w.keyTrouble() + ", and a turn-over would wait for it",
+			Remedy: "move its key file to where it can write, such as its data folder, name that as gossip.keyFile, and restart it",
+		}
 	case k.GetCurrent() != "" && k.GetCurrent() != c.From && !w.c.Force:
 		return &Refusal{
 			Reason: fmt.Sprintf("this director's gossip key is %s, and the fleet's is %s", short(c.From), short(k.GetCurrent())),
@@ -140,6 +145,16 @@ func (w *work) rotate() error {
 		}
 		return nil
 	}
+}
+
+// keyTrouble names the first director that says that it could do no phase; "" = none does.
+func (w *work) keyTrouble() string {
+	for _, d := range w.next.Active() {
+		if r := w.s.Rings[d.GetName()]; r.Trouble != "" {
+			return d.GetName() + " " + r.Trouble
+		}
+	}
+	return ""
 }
 
 // rotateBack takes a turn-over back while nobody has removed the old key: all go on with

@@ -147,6 +147,15 @@ func TestKeyTurnRefused(t *testing.T) {
 }
 
 // Taken back in either phase in which that is possible, all end with the old key alone.
+func TestKeyTurnBeginsWithoutTrouble(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.s.Rings = map[string]KeyRing{"d2": {Keys: []string{keyOne}, Trouble: "cannot write its key file: read-only"}}
+	w.refused(rotate(), "d2 cannot write its key file: read-only")
+	w.s.Rings["d2"] = KeyRing{Keys: []string{keyOne}}
+	w.do(rotate())
+}
+
 func TestKeyTurnBack(t *testing.T) {
 	for _, at := range []plan.KeyTurn_Phase{plan.KeyTurn_ADD, plan.KeyTurn_USE} {
 		w := newWorld(t)

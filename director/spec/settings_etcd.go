@@ -58,6 +58,10 @@ func (r *settingsReader) member(c cursor) {
 					c.fail(c.v.shown()+" is no member", "write one such as fra=https://192.0.2.7:2380")
 					return
 				}
+				if slices.ContainsFunc(m.Cluster, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
+					c.fail(quote(name)+" stands here twice", "keep one of the two")
+					return
+				}
 				m.Cluster = append(m.Cluster, name+"="+peer)
 			})
 		},
