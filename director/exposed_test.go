@@ -44,7 +44,7 @@ func TestExposedSecrets(t *testing.T) {
 	for _, tc := range []struct {
 		mode os.FileMode
 		want int
-	}{{0o640, 1}, {0o600, 0}} {
+	}{{0o644, 1}, {0o600, 0}} {
 		if err := os.Chmod(s.Gossip.KeyFile, tc.mode); err != nil {
 			t.Fatal(err)
 		}

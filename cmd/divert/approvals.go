@@ -38,7 +38,8 @@ operator, or to switch two persons off. Such a command waits here for a quarter 
 an hour, for another person to approve it at another director.
 
 This lists what waits, what became of the last requests, and what was done with
---break-glass, which alerts for a day or until another person acknowledges it.`,
+--break-glass, which alerts for a day or until another person acknowledges it. Of
+an ID the first letters do, four at least, where no other begins with them.`,
 		Example: `  divert approvals
   divert approvals show 3f0c
   divert approvals -o json`,
@@ -120,13 +121,14 @@ can approve it any more: it has to be said anew.`,
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(s.Requests, func(r api.Request) bool { return r.ID == args[0] })
+			id := whole(args[0], requested(s))
+			i := slices.IndexFunc(s.Requests, func(r api.Request) bool { return r.ID == id })
 			if i < 0 {
 				return &exit{code: exitRefused, err: fmt.Errorf("no request has the ID %q", args[0]), remedy: "`divert approvals` lists them"}
 			}
 			out := shownRequest{Request: s.Requests[i]}
 			if out.State == api.RequestWaits {
-				o, err := client.Do(c.Context(), core.Command{ID: a.newID(), Verb: core.Approve, Scope: args[0], DryRun: true}, maxShow, nil)
+				o, err := client.Do(c.Context(), core.Command{ID: a.newID(), Verb: core.Approve, Scope: id, DryRun: true}, maxShow, nil)
 				if err != nil {
 					return err
 				}
@@ -160,7 +162,7 @@ alert, and is recorded; it undoes nothing.`,
 	}
 	w := a.wishFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return a.judge(c, w, core.Acknowledge, args[0], "acknowledging what was done by "+args[0])
+		return a.judge(c, w, core.Acknowledge, args[0], "acknowledging what was done by ", broken)
 	}
 	return c
 }
@@ -185,7 +187,7 @@ was asked for is refused.`,
 	}
 	w := a.wishFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return a.judge(c, w, core.Approve, args[0], "approving "+args[0])
+		return a.judge(c, w, core.Approve, args[0], "approving ", requested)
 	}
 	return c
 }
@@ -206,21 +208,52 @@ It may be your own.`,
 		if err := w.needReason(c.Context()); err != nil {
 			return err
 		}
-		return a.judge(c, w, core.Deny, args[0], "denying "+args[0])
+		return a.judge(c, w, core.Deny, args[0], "denying ", requested)
 	}
 	return c
 }
 
-// judge sends a person's word about another's command.
-func (a *app) judge(c *cobra.Command, w *wish, verb core.Verb, id, intro string) error {
-	if err := w.check(id); err != nil {
-		return err
-	}
+// judge sends a person's word about another's command, of which so many letters were typed
+// that only one of those among begins with them.
+func (a *app) judge(c *cobra.Command, w *wish, verb core.Verb, typed, intro string, among func(api.Status) []string) error {
 	client, err := a.changer()
 	if err != nil {
 		return err
 	}
-	return w.utter(c.Context(), client, w.command(verb, id), id, intro)
+	id := typed
+	if s, err := client.Status(c.Context()); err == nil { // who may not look may say the whole ID
+		id = whole(typed, among(s))
+	}
+	if err := w.check(id); err != nil {
+		return err
+	}
+	return w.utter(c.Context(), client, w.command(verb, id), id, intro+id)
+}
+
+// whole gives the one ID that begins with what was typed, of at least four letters; else
+// what was typed, which a director refuses by name.
+func whole(typed string, ids []string) string {
+	if len(typed) < 4 {
+		return typed
+	}
+	var found []string
+	for _, id := range ids {
+		if strings.HasPrefix(id, typed) && !slices.Contains(found, id) {
+			found = append(found, id)
+		}
+	}
+	if len(found) != 1 {
+		return typed
+	}
+	return found[0]
+}
+
+// requested lists all requests.
+func requested(s api.Status) (out []string) {
+	for _, r := range s.Requests {
+		out = append(out, r.ID)
+	}
+	return out
 }
 
 // maxShow is how long a look at a request may take.

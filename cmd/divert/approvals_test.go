@@ -104,3 +104,19 @@ func TestWaitsForSecond(t *testing.T) {
 		t.Error("--break-glass is not sent")
 	}
 }
+
+// TestWhole: the first letters of an ID do, where they are one's alone.
+func TestWhole(t *testing.T) {
+	ids := []string{"3f0c2b", "3f0c9a", "77aa01", "77aa01"}
+	for _, tc := range []struct{ typed, want string }{
+		{"77aa", "77aa01"}, // twice in the list is still one
+		{"3f0c", "3f0c"},   // of two: the director refuses it
+		{"3f0c9", "3f0c9a"},
+		{"77a", "77a"}, // too short to be meant
+		{"none", "none"},
+	} {
+		if got := whole(tc.typed, ids); got != tc.want {
+			t.Errorf("%s: got %s, want %s", tc.typed, got, tc.want)
+		}
+	}
+}

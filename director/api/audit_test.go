@@ -25,11 +25,11 @@ func TestAudit(t *testing.T) {
 	if err := c.AuditExport(t.Context(), &out); err != nil || out.String() != backupText {
 		t.Errorf("export: %q, %v", out.String(), err)
 	}
-	f.breaks = len(backupText)
+	f.breaks.Store(int64(len(backupText)))
 	if err := c.AuditExport(t.Context(), &out); err == nil {
 		t.Error("an export that broke off ended well")
 	}
-	f.breaks = -1
+	f.breaks.Store(-1)
 	proofs <- struct{}{}
 	err := c.AuditExport(t.Context(), &out)
 	if e := (*Error)(nil); !errors.As(err, &e) || e.Code != http.StatusServiceUnavailable || e.Remedy == "" {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ type fake struct {
 	do    func(context.Context, core.Command, func(Outcome)) (Outcome, error) // nil: done at once
 	probe func(context.Context, Probing) (Probing, error)
 
-	breaks int // octets after which a backup breaks off; more than there are: it has as many; -1: it is refused
+	breaks atomic.Int64 // octets after which a backup breaks off; more than there are: it has as many; -1: it is refused
 
 	mu       sync.Mutex
 	status   Status
@@ -117,14 +118,14 @@ func (f *fake) ExplainAt(_ context.Context, host, addr string, at time.Time) (Ex
 const backupText = "a backup, octet by octet"
 
 func (f *fake) Backup(_ context.Context, w io.Writer, local bool) error {
-	switch {
-	case f.breaks > len(backupText):
-		_, err := w.Write(make([]byte, f.breaks))
+	switch breaks := int(f.breaks.Load()); {
+	case breaks > len(backupText):
+		_, err := w.Write(make([]byte, breaks))
 		return err
-	case f.breaks > 0:
-		_, _ = io.WriteString(w, backupText[:f.breaks])
+	case breaks > 0:
+		_, _ = io.WriteString(w, backupText[:breaks])
 		return errors.New("the store has gone")
-	case f.breaks < 0 && !local:
+	case breaks < 0 && !local:
 		return &core.Refusal{Reason: "the store does not answer", Remedy: "say --local"}
 	}
 	_, err := io.WriteString(w, backupText)

@@ -18,7 +18,7 @@ func TestKeep(t *testing.T) {
 	if err := c.Backup(t.Context(), &got, false); err != nil || got.String() != backupText {
 		t.Errorf("got %q, %v", got.String(), err)
 	}
-	f.breaks = -1
+	f.breaks.Store(-1)
 	err := c.Backup(t.Context(), &got, false)
 	if e := (*Error)(nil); !errors.As(err, &e) || e.Remedy != "say --local" {
 		t.Errorf("refused: got %v", err)
@@ -27,7 +27,7 @@ func TestKeep(t *testing.T) {
 		t.Errorf("local: %v", err)
 	}
 	// Behind the buffers of HTTP and of the socket.
-	f.breaks = len(backupText)
+	f.breaks.Store(int64(len(backupText)))
 	got.Reset()
 	if err := c.Backup(t.Context(), &got, false); err == nil {
 		t.Errorf("one that broke off ended well: %q", got.String())
@@ -57,7 +57,7 @@ func TestKeep(t *testing.T) {
 func TestSlowBackup(t *testing.T) {
 	large := make(chan struct{}, 1)
 	f := newFake()
-	f.breaks = 64 << 20 // octets, more than all buffers on the way take
+	f.breaks.Store(64 << 20) // octets, more than all buffers on the way take
 	s := serve(t, f, func(s *Server) { s.large = large })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/v1/backup", nil)
 	if err != nil {

@@ -104,9 +104,25 @@ func Exposed(name string, also ...int) (message, remedy string) {
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 && !handed(name, info) {
 		return fmt.Sprintf("%s is open to others than its owner (mode %04o), and holds a secret", name, perm),
-			fmt.Sprintf("chmod %s %s; if others could have read it, make a new one", mode, quoted(name))
+			closing(name, mode, info) + "; if others could have read it, make a new one"
 	}
 	return "", ""
+}
+
+// closing is the command that closes a file or folder to others. What root owns has to become the
+// director's user's first: closed as it is, a director that read it by its group could not any more.
+func closing(name, mode string, info fs.FileInfo) string {
+	chmod := fmt.Sprintf("chmod %s %s", mode, quoted(name))
+	owner, known := ownerOf(info)
+	switch {
+	case !known || owner != 0:
+		return chmod
+	case os.Geteuid() != 0:
+		return fmt.Sprintf("chown %d %s && %s", os.Geteuid(), quoted(name), chmod)
+	case groupOf(info) != 0:
+		return fmt.Sprintf("chown USER %s && %s, USER being who the director runs as", quoted(name), chmod)
+	}
+	return chmod
 }
 
 // handed tells whether root owns a file or folder, and no one may read it but this process
