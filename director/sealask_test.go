@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +104,22 @@ func TestAuditProved(t *testing.T) {
 	}
 	if r, err := apart.AuditVerify(t.Context()); err != nil || r.Store == "" || !r.Good {
 		t.Errorf("etcd is away: %+v, %v", r, err)
+	}
+
+	// A record altered on this disk, after it was read from there.
+	tiles, err := filepath.Glob(filepath.Join(d.settings.DataDir, "audit", "*", "tile-*"))
+	if err != nil || len(tiles) != 1 {
+		t.Fatalf("tiles: %q, %v", tiles, err)
+	}
+	raw, err = os.ReadFile(tiles[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tiles[0], bytes.Replace(raw, []byte("nyc"), []byte("fra"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := apart.AuditVerify(t.Context()); err != nil || r.Good || !strings.Contains(fmt.Sprint(r.Findings), "altered on this director's disk") {
+		t.Errorf("altered on the disk: %+v, %v", r, err)
 	}
 }
 

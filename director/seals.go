@@ -320,6 +320,9 @@ func audited(ctx context.Context, tiles *store.Tiles) (v auditedLog, err error) 
 			}
 		}
 	}
+	if err := tiles.CheckLast(); err != nil {
+		v.find(audit.Finding{Record: size / audit.TileWidth * audit.TileWidth, What: fmt.Sprintf("it and those after it were altered on this director's disk: %s", err)})
+	}
 	return v, nil
 }
 

@@ -311,6 +311,25 @@ func (t *Tiles) Records(tile int64) ([][]byte, error) {
 	return raws, nil
 }
 
+// CheckLast reads the file of the last tile, which Records gives from memory, and holds it
+// against that: an error says that the file is not what was sealed, or cannot be read.
+func (t *Tiles) CheckLast() error {
+	t.mu.Lock()
+	n, last := t.tree.Tiles(), t.last
+	t.mu.Unlock()
+	if len(last) == 0 {
+		return nil
+	}
+	raws, err := t.read(n) // as it is in memory, or with what is being appended
+	if err == nil && (len(raws) < len(last) || !slices.EqualFunc(raws[:len(last)], last, bytes.Equal)) {
+		err = fmt.Errorf("%w: it is not what was sealed", errTile)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.path(n), err)
+	}
+	return nil
+}
+
 // Leaves gives the hashes of a full tile's records.
 func (t *Tiles) Leaves(tile int64) ([]tlog.Hash, error) {
 	raws, err := t.Records(tile)

@@ -120,6 +120,9 @@ func TestTilesDamaged(t *testing.T) {
 			if _, err := log.Records(n); n < 2 && !errors.Is(err, errTile) {
 				t.Fatalf("tile %d, octet %d: read as %v by the process that wrote it", n, at, err)
 			}
+			if err := log.CheckLast(); (err == nil) != (n < 2) {
+				t.Fatalf("tile %d, octet %d: the last one is read as %v by the process that wrote it", n, at, err)
+			}
 			again, err := tilesOn(fsys.OS{}, dir, roomy)
 			must(t, err)
 			if err := prefix(again, 0, all); err != nil && !errors.Is(err, errTile) {
