@@ -277,7 +277,7 @@ func (d *Director) openStore() error {
 	endpoints := e.Endpoints
 	switch {
 	case len(endpoints) > 0:
-		if err := d.openMember(); err != nil {
+		if err := d.keepMember(); err != nil {
 			return err
 		}
 	case d.mute != nil:

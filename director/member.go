@@ -1,10 +1,23 @@
 package director
 
 import (
+	"log/slog"
 	"path/filepath"
 
 	"github.com/divertdns/divert/election/etcd"
 )
+
+// keepMember is openMember, of which an error stops no director that clients go by already
+// (S12): the others' members are the store as well, and answers need none.
+func (d *Director) keepMember() error {
+	err := d.openMember()
+	if err == nil || !HasServed(d.settings) {
+		return err
+	}
+	d.child = nil
+	d.log.Error("the member of etcd beside this director is not started: the store is one member short", slog.Any("err", err))
+	return nil
+}
 
 // openMember makes the member of the store's cluster that this director keeps beside
 // itself, where its settings want one. It is a process of its own: etcd exits the process
