@@ -296,7 +296,13 @@ func TestWaitingKeepsNobodyOut(t *testing.T) {
 		}
 		return Outcome{}, nil
 	}
-	s := serve(t, f, func(s *Server) { s.commands = make(chan struct{}, 1) })
+	var s *Server
+	t.Cleanup(func() { // when Run has returned, and with it every handler
+		if n := len(s.commands); n != 0 {
+			t.Errorf("%d slots are held when all is done", n)
+		}
+	})
+	s = serve(t, f, func(s *Server) { s.commands = make(chan struct{}, 1) })
 	done := make(chan error)
 	for _, id := range []string{"a1", "a2"} {
 		c := client(t, "unix:"+s.socket)
@@ -314,9 +320,6 @@ func TestWaitingKeepsNobodyOut(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}
-	if n := len(s.commands); n != 0 {
-		t.Errorf("%d slots are held when all is done", n)
 	}
 }
 
