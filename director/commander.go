@@ -114,10 +114,13 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if err != nil {
 		return core.Change{}, plan.Identity{}, err
 	}
-	wish := core.Wish(base.sealed.Plan, cmd)
+	wish, err := c.policies.requested(ctx, base.sealed.Plan, cmd)
+	if err != nil {
+		return core.Change{}, plan.Identity{}, err
+	}
 	on := c.earth()
 	s := core.State{
-		Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
+		Bundle: wish.Bundle, Plan: base.sealed, Doc: base.doc, Spec: base.spec, States: states, Observed: observed,
 		Trial: trialOf(base), Previous: c.previous(ctx, base, wish),
 		Places: on.placesFor, Census: on.censusFor, Now: c.now(), Me: c.name, CheckZone: c.horizon.texts.check, Prepared: c.prepared.Load(), Loads: c.loads(),
 	}
@@ -263,7 +266,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	}
 	var bundle [][]byte
 	if change.Bundle != nil {
-		bundle, change.Plan.Policy.Bundle = store.Split(change.Bundle)
+		bundle = change.Split(store.Split)
 	}
 	change.Vouch(c.key)
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)

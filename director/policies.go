@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -101,17 +100,7 @@ func (p *policies) get(ctx context.Context, of *plan.Plan) (*heldPolicy, error) 
 	if h := p.adopted(ref.GetHash()); h != nil {
 		return p.keep(h), nil
 	}
-	if ref.GetSize() > core.MaxBundle {
-		return nil, fmt.Errorf("its bundle has %d octets, at most %d", ref.GetSize(), core.MaxBundle)
-	}
-	chunks, err := p.store.Chunks(ctx, ref.GetChunks())
-	if err != nil {
-		return nil, err
-	}
-	octets, err := store.Join(ref, chunks)
-	if missing := (*store.Missing)(nil); errors.As(err, &missing) {
-		return nil, errors.New("its bundle is gone from the store, and this director has none")
-	}
+	octets, err := p.read(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -182,50 +171,6 @@ func (p *policies) problem(of *plan.Plan) string {
 	}
 }
 
-// admit refuses a bundle that cannot be used, before a plan names it.
-func (p *policies) admit(cmd core.Command) (*policy.Policy, error) {
-	begun := time.Now()
-	adopted, problem := p.compile(cmd.Bundle)
-	if problem != "" {
-		return nil, &core.Refusal{Reason: "this policy cannot be used: " + problem, Remedy: "`divert policy test DIR` says so with file and line"}
-	}
-	if took := time.Since(begun); took > compileLimit {
-		return nil, &core.Refusal{
-			Reason: fmt.Sprintf("this policy takes %s to compile, longer than the %s that each director may be kept busy by it", spec.FormatDuration(took.Round(time.Millisecond)), spec.FormatDuration(compileLimit)),
-			Remedy: "shorten its rules; put what is data into data.json",
-		}
-	}
-	h := hold(cmd.Bundle)
-	h.done(adopted, "")
-	p.mu.Lock()
-	p.asked = h
-	p.mu.Unlock()
-	return adopted, nil
-}
-
-// foresee warns of a policy that would deny what changes nothing, as one that errs, is late
-// on a spec as large as this one's, or freezes everything now: better known when it is
-// adopted than in an incident.
-func (p *policies) foresee(ctx context.Context, adopted *policy.Policy, j judged) (warnings []string) {
-	if j.change.Noop && !j.cmd.DryRun {
-		return nil
-	}
-	for _, verb := range []core.Verb{core.Apply, core.Drain} {
-		asked := judged{base: j.base, state: j.state, cmd: core.Command{Verb: verb, Author: j.cmd.Author, Label: j.cmd.Label, By: j.cmd.By, Reason: j.cmd.Reason, DryRun: true}}
-		if verb == core.Apply {
-			asked.change.After = j.base.doc
-		}
-		input, err := p.input(asked)
-		if err != nil {
-			return append(warnings, err.Error())
-		}
-		if v := adopted.Judge(ctx, policy.PointOf(verb), input); !v.Allowed() {
-			warnings = append(warnings, fmt.Sprintf("asked of %s that changes nothing it says: %s", map[core.Verb]string{core.Apply: "an apply", core.Drain: "a drain"}[verb], strings.Join(sayings(v), "; ")))
-		}
-	}
-	return warnings
-}
-
 // judged is what a policy is asked about.
 type judged struct {
 	base   *inForce
@@ -254,8 +199,7 @@ func (p *policies) judge(ctx context.Context, j judged) (core.Change, error) {
 		if err != nil {
 			return core.Change{}, err
 		}
-		j.change.Preview.Warnings = append(j.change.Preview.Warnings, p.foresee(ctx, adopted, j)...)
-		return j.change, nil
+		return p.tried(ctx, adopted, j)
 	}
 	point := policy.PointOf(j.cmd.Verb)
 	named := j.base.sealed.Plan.GetPolicy()

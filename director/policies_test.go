@@ -198,7 +198,17 @@ func TestPolicyFails(t *testing.T) {
 		{"odd", `deny := true`, "the policy's answer is odd", "failed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			gave(t, d, adopting(rules(tc.rule)))
+			cmd := adopting(rules(tc.rule))
+			if tc.name == "late" { // its trial is late
+				if r := refusal(t, d, cmd); !r.Force || !strings.Contains(r.Reason, "too slow for this fleet") || !strings.Contains(r.Reason, tc.want) {
+					t.Errorf("adopted without force: %+v", r)
+				}
+				cmd.ID, cmd.Force = newID(), true
+			}
+			id := gave(t, d, cmd)
+			if records, err := d.Audit(t.Context(), id.Revision, 1); err != nil || len(records) != 1 || records[0].Forced != cmd.Force || strings.Contains(records[0].What, "forced, though it is too slow") != cmd.Force {
+				t.Errorf("the record: %+v, %v", records, err)
+			}
 			was := testutil.ToFloat64(d.policies.shown.verdicts.WithLabelValues(tc.outcome))
 			r := refusal(t, d, drained("cluster/nyc"))
 			if !strings.HasPrefix(r.Reason, "the policy could not be asked, which denies: ") || !strings.Contains(r.Reason, tc.want) || !strings.Contains(r.Remedy, "divert policy adopt") {
@@ -356,6 +366,40 @@ func TestPolicyTwoPersons(t *testing.T) {
 	apply := core.Command{ID: newID(), Verb: core.Apply, Objects: raws, Author: "unix:alice", Reason: "test", Force: true}
 	if r := refusal(t, d, apply); !strings.Contains(r.Reason, "pay must stay in eu") {
 		t.Errorf("a spec that would wait: %+v", r)
+	}
+}
+
+// TestPolicyReplacedByTwo (S16): where the fleet asks for two persons, another policy in the
+// place of one waits for the second, who approves the very bundle that was asked for, from
+// the store; it is in force then. So does its end.
+func TestPolicyReplacedByTwo(t *testing.T) {
+	d := aloneOf(t, nil, pairSpec)
+	first, second := adopting(rules(`deny contains "never" if false`)), adopting(rules(`deny contains "not now" if true`))
+	first.Author, second.Author = "unix:alice", "unix:alice"
+	gave(t, d, first)
+	gave(t, d, second)
+	p := d.horizon.current().sealed.Plan
+	if r := p.Request(second.ID); r == nil || len(r.GetBundle().GetChunks()) == 0 || !bytes.Equal(p.GetPolicy().GetBundle().GetHash(), hold(first.Bundle).hash[:]) {
+		t.Fatalf("it does not wait: %v, %v", p.GetRequests(), p.GetPolicy())
+	}
+	gave(t, d, drained("cluster/nyc")) // by the first
+	yes := core.Command{ID: newID(), Verb: core.Approve, Scope: second.ID, Author: "unix:bob"}
+	gave(t, d, yes)
+	if p = d.horizon.current().sealed.Plan; !bytes.Equal(p.GetPolicy().GetBundle().GetHash(), hold(second.Bundle).hash[:]) || len(p.GetPolicy().GetBundle().GetChunks()) == 0 || p.Request(second.ID).GetBundle() != nil {
+		t.Fatalf("approved: %v, %v", p.GetPolicy(), p.GetRequests())
+	}
+	if r := refusal(t, d, core.Command{ID: newID(), Verb: core.Undrain, Scope: "cluster/nyc", Author: "ann", Reason: "test"}); !strings.Contains(r.Reason, "not now") {
+		t.Errorf("by the second: %+v", r)
+	}
+	drop := core.Command{ID: newID(), Verb: core.PolicyDrop, Author: "unix:alice", Reason: "INC-1"}
+	gave(t, d, drop)
+	if d.horizon.current().sealed.Plan.GetPolicy() == nil {
+		t.Fatal("dropped by one")
+	}
+	glass := core.Command{ID: newID(), Verb: core.PolicyDrop, Author: "unix:alice", Reason: "INC-1", BreakGlass: true}
+	gave(t, d, glass)
+	if p := d.horizon.current().sealed.Plan; p.GetPolicy() != nil || len(p.GetGlass()) != 1 {
+		t.Errorf("by break-glass: %v", p)
 	}
 }
 

@@ -25,13 +25,18 @@ the store keeps it, and each director a copy on its disk.
 What automation does (failover, returns, steps, ends of drains) never asks it, nor
 do drains in an emergency. A policy that errs or takes longer than 200 ms denies.
 --break-glass of a command passes it, and is recorded. Adopting and dropping one is
-not judged, so that one that denies everything can be put right.`,
+not judged, so that one that denies everything can be put right. One that does not
+answer in time about what changes nothing is refused, unless --force is given.
+
+Where the fleet asks for two persons (safety.twoPersons), putting another policy in
+the place of one takes them, and so does a first one that fences clients off.`,
 		Example: `  divert policy adopt deploy/opa --reason "who may drain what"
   divert policy adopt deploy/opa --reason "who may drain what" --dry-run`,
 		Args: cobra.ExactArgs(1),
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "policy")
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := w.check("policy"); err != nil {
 			return err
@@ -75,12 +80,14 @@ func (a *app) policyDropCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "drop", Short: "Have people's commands judged by no policy",
 		Long: `Take the policy out of the plan: people's commands are judged by none from then
-on. It is recorded who did it and why.`,
+on. It is recorded who did it and why. Where the fleet asks for two persons
+(safety.twoPersons), this takes them.`,
 		Example: `  divert policy drop --reason INC-1
   divert policy drop --reason INC-1 --dry-run`,
 		Args: cobra.NoArgs,
 	}
 	w := a.wishFlags(c)
+	w.glassFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := w.check("policy"); err != nil {
 			return err

@@ -196,6 +196,8 @@ type State struct {
 	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
 	// those of the leader's own that follow from what people did.
 	Readers map[string]uint32
+	// Bundle is the policy that a request names which is approved.
+	Bundle []byte
 	// Memo and Prepared save work that decisions before this one, and others, have
 	// done already; either may be nil.
 	Memo     *Memo
@@ -211,7 +213,7 @@ type Change struct {
 	Plan    *plan.Plan
 	Doc     *plan.SpecDoc // nil: as it was
 	Trial   *plan.SpecDoc // that the directors of Plan.rollout try; its canary is the writer's to fill in
-	Bundle  []byte        // of a policy that is adopted: its reference in Plan.policy is the writer's to complete
+	Bundle  []byte        // of a policy that is adopted, or asked for: see Split
 	Audit   *plan.Audit
 	Summary string
 	Preview Preview

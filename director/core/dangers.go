@@ -27,6 +27,9 @@ func dangers(before, after side) []string {
 	out = append(out, operatorDangers(before.plan, after.plan)...)
 	out = append(out, tokenDangers(before.plan, after.plan)...)
 	out = append(out, fleetDangers(before.set, after.set)...)
+	if knowsPolicyDangers(before.plan) {
+		out = append(out, policyDangers(before.plan, after.plan)...)
+	}
 	return append(out, forcedDangers(before.plan, after.plan)...)
 }
 

@@ -140,6 +140,9 @@ func (w *work) dangers() []string {
 		after.set = w.tries
 	}
 	out := dangers(side{w.s.Plan.Plan, w.s.Spec}, after)
+	if !knowsPolicyDangers(w.s.Plan.Plan) { // here it is known
+		out = append(out, policyDangers(w.s.Plan.Plan, w.next)...)
+	}
 	begun := w.c.Verb == GoOn && w.s.Plan.Plan.Soaking().GetForced() // by two persons, when it began
 	if w.c.Force && !begun && !slices.ContainsFunc(out, func(s string) bool { return strings.HasPrefix(s, "it is forced") }) {
 		out = append(out, "it is forced past what refuses it")
@@ -180,7 +183,7 @@ func (w *work) approved(ap *approval, why []string) error {
 	if said, is := untimed(r.GetWhat()), untimed(cut(w.what+w.spite)); said != is { // whoever approves has read what it says
 		return &Refusal{Reason: fmt.Sprintf("the request says %q, and would %s", said, is), Remedy: "deny it: director " + r.GetVia() + " wrote it"}
 	}
-	r.State, r.By, r.ByVia, r.Done, r.At, r.Objects = plan.Request_DONE, ap.by, w.s.Me, w.next.GetRevision(), timestamppb.New(w.s.Now), nil
+	r.State, r.By, r.ByVia, r.Done, r.At, r.Objects, r.Bundle = plan.Request_DONE, ap.by, w.s.Me, w.next.GetRevision(), timestamppb.New(w.s.Now), nil, nil
 	w.approver, w.request = ap.by, r
 	if o := w.byID(w.c.ID); o != nil {
 		o.Approver = ap.by
@@ -260,6 +263,9 @@ func (w *work) ask(why []string) error {
 		Revision: w.next.GetRevision(), Parent: w.next.GetParent(), Asked: timestamppb.New(w.s.Now), Expires: timestamppb.New(w.s.Now.Add(RequestLasts)),
 		State: plan.Request_OPEN, Reason: cut(w.c.Reason), Spec: document, What: what,
 	}
+	if w.bundle != nil {
+		r.Bundle = &plan.SpecRef{Hash: document, Size: uint64(len(w.bundle))} // its chunks are the writer's to name
+	}
 	if err := w.makeRoom(r); err != nil {
 		return err
 	}
@@ -324,6 +330,9 @@ func approve(s State, c Command) (Change, error) {
 		return Change{}, &Refusal{Reason: fmt.Sprintf("nobody knows who asked for it: %v", err), Remedy: "have it said anew, without --id"}
 	}
 	wish, err := wished(r)
+	if err == nil {
+		wish, err = bundled(r, wish, s.Bundle)
+	}
 	if err != nil {
 		return Change{}, &Refusal{Reason: err.Error(), Remedy: "approve it at a director of the version that took it, or have it said anew"}
 	}
@@ -372,7 +381,7 @@ func (w *work) deny() error {
 			return err
 		}
 	}
-	r.State, r.By, r.ByVia, r.Reason, r.At, r.Objects = plan.Request_DENIED, w.c.Who(), w.s.Me, cut(w.c.Reason), timestamppb.New(w.s.Now), nil
+	r.State, r.By, r.ByVia, r.Reason, r.At, r.Objects, r.Bundle = plan.Request_DENIED, w.c.Who(), w.s.Me, cut(w.c.Reason), timestamppb.New(w.s.Now), nil, nil
 	w.keptAs, w.of, w.refused = r.GetId(), r.GetFingerprint(), denied(r)
 	w.what = fmt.Sprintf("deny the request of %s: %s", r.GetAuthor(), r.GetWhat())
 	w.done = w.what

@@ -65,6 +65,40 @@ func (w *work) dropPolicy() error {
 	return nil
 }
 
+// policyDangers says what a change of the policy takes two persons for: without it, or by
+// another one, people may do what nobody could, and its sets keep clients from clusters. A
+// first one that has none only denies.
+func policyDangers(before, after *plan.Plan) []string {
+	was, is := before.GetPolicy(), after.GetPolicy()
+	switch {
+	case bytes.Equal(was.GetBundle().GetHash(), is.GetBundle().GetHash()):
+		return nil
+	case is == nil:
+		return []string{"it drops the policy that people's commands are judged by"}
+	case was != nil:
+		return []string{"it puts another policy in the place of the one that people's commands are judged by"}
+	case after.GetResidency() != nil:
+		return []string{"it keeps clients from clusters by policy"}
+	default:
+		return nil
+	}
+}
+
+// knowsPolicyDangers tells whether whoever writes the plan after p knows of them: no plan is
+// refused for a rule that its writer did not have (S12).
+func knowsPolicyDangers(p *plan.Plan) bool { return p.GetMinReader() >= plan.ReaderResidency }
+
+// Split cuts a change's bundle into blobs, and puts what they are where the plan names it.
+func (c *Change) Split(split func([]byte) ([][]byte, *plan.SpecRef)) [][]byte {
+	blobs, ref := split(c.Bundle)
+	if r := c.Request; r.GetState() == plan.Request_OPEN && r.GetBundle() != nil {
+		r.Bundle = ref
+	} else {
+		c.Plan.Policy.Bundle = ref
+	}
+	return blobs
+}
+
 func shortHash(ref *plan.SpecRef) string {
 	if len(ref.GetHash()) != len(plan.Hash{}) {
 		return "?"

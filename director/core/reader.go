@@ -9,12 +9,22 @@ import (
 )
 
 // reader is what a director must know to read the next plan.
-func (w *work) reader() uint32 { return max(minReader(w.set, w.next), w.tried()) }
+func (w *work) reader() uint32 {
+	least := uint32(0)
+	// A policy whose end takes two persons is for those who know it, where it is adopted so:
+	// else the fleet would ask it of whoever is upgraded last.
+	if w.next.GetPolicy() != nil && w.set.Fleet.TwoPersons && (w.c.Verb == PolicyAdopt || knowsPolicyDangers(w.s.Plan.Plan)) {
+		least = plan.ReaderResidency
+	}
+	return max(least, minReader(w.set, w.next), w.tried())
+}
 
 // minReader is what a director must know to read a plan of a spec, no more: while a
 // fleet is upgraded, the old read along until something new is written.
 func minReader(set *spec.Set, p *plan.Plan) uint32 {
 	switch {
+	case p.GetResidency() != nil || p.GetCanaryResidency() != nil || slices.ContainsFunc(p.GetRequests(), asksForPolicy):
+		return plan.ReaderResidency
 	case p.GetGossipKey().GetTurn() != nil:
 		return plan.ReaderFleet
 	case len(p.GetTokens()) > 0:
@@ -38,6 +48,8 @@ func minReader(set *spec.Set, p *plan.Plan) uint32 {
 	}
 	return plan.ReaderFirst
 }
+
+func asksForPolicy(r *plan.Request) bool { return r.GetBundle() != nil }
 
 // readable refuses what some director of the roster is too old to read, where the plan in
 // force is not so already: it would stay behind, and hold up whatever waits for all.

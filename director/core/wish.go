@@ -17,7 +17,7 @@ import (
 // wish encodes the command: the objects of an apply, those that it changes, apart.
 func (w *work) wish() (wish, objects []byte, err error) {
 	c := w.c
-	c.Objects = nil
+	c.Objects, c.Bundle = nil, nil // of a bundle the request names the blob
 	if wish, err = json.Marshal(c); err != nil {
 		return nil, nil, fmt.Errorf("encoding the command: %w", err)
 	}
@@ -60,14 +60,37 @@ func wished(r *plan.Request) (Command, error) {
 		return Command{}, fmt.Errorf("request %s holds a command that nobody asks a second person for: %q", r.GetId(), c.Verb)
 	}
 	c.ID, c.Author, c.DryRun, c.BreakGlass, c.Folder = r.GetId(), r.GetAuthor(), false, false, ""
-	if c.Verb != Apply && !bytes.Equal(c.Fingerprint(), r.GetFingerprint()) {
-		return Command{}, fmt.Errorf("request %s holds another command than it was asked for", r.GetId())
+	if c.Verb != Apply && c.Verb != PolicyAdopt && !bytes.Equal(c.Fingerprint(), r.GetFingerprint()) {
+		return Command{}, anotherWish(r)
 	}
 	return c, nil
 }
 
-// brings hashes the document that a change brings; nil where it brings none.
+func anotherWish(r *plan.Request) error {
+	return fmt.Errorf("request %s holds another command than it was asked for", r.GetId())
+}
+
+// bundled gives a wish the policy that it would adopt, from where the request's blob is.
+func bundled(r *plan.Request, wish Command, bundle []byte) (Command, error) {
+	if wish.Verb != PolicyAdopt {
+		return wish, nil
+	}
+	if len(bundle) == 0 {
+		return Command{}, fmt.Errorf("the policy of request %s is not at hand", r.GetId())
+	}
+	wish.Bundle = bundle
+	if sum := plan.Sum(bundle); !bytes.Equal(sum[:], r.GetSpec()) || !bytes.Equal(wish.Fingerprint(), r.GetFingerprint()) {
+		return Command{}, anotherWish(r)
+	}
+	return wish, nil
+}
+
+// brings hashes the document, or the policy, that a change brings; nil where it brings none.
 func (w *work) brings() ([]byte, error) {
+	if w.bundle != nil {
+		sum := plan.Sum(w.bundle)
+		return sum[:], nil
+	}
 	doc := w.doc
 	if doc == nil {
 		doc = w.trial

@@ -196,6 +196,12 @@ func (w *world) take(c Change) {
 		sum := plan.Sum(octets)
 		c.Plan.Spec = &plan.SpecRef{Hash: sum[:], Size: uint64(len(octets))}
 	}
+	if c.Bundle != nil {
+		c.Split(func(b []byte) ([][]byte, *plan.SpecRef) {
+			sum := plan.Sum(b)
+			return [][]byte{b}, &plan.SpecRef{Hash: sum[:], Size: uint64(len(b)), Chunks: [][]byte{sum[:]}}
+		})
+	}
 	c.Vouch(keyOf(w.key))
 	next, err := plan.Sign(c.Plan, w.s.Me, keyOf(w.key))
 	if err != nil {

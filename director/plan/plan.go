@@ -19,7 +19,7 @@ const Format = 1
 
 // Reader is the newest content of plans that this code reads: a plan names in
 // MinReader what it takes.
-const Reader = ReaderFleet
+const Reader = ReaderResidency
 
 // What a plan may take of its readers. One that knows less would refuse the spec, or,
 // of what came with ReaderProbes, read it as something else; told by MinReader it says
@@ -37,6 +37,7 @@ const (
 	ReaderPolicy     = 10 // a policy: one who knows none would commit what it denies
 	ReaderAccess     = 12 // tokens of access: one who knows none would not hold a plan to how many there may be, and for how long
 	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it
+	ReaderResidency  = 15 // residency by policy: one who knows none would answer with what it keeps from clients
 )
 
 // Hash is the SHA-256 of a payload as it was written.
@@ -174,6 +175,11 @@ func (p *Plan) Kept() []*SpecRef {
 	}
 	if p.GetPolicy() != nil {
 		out = append(out, p.GetPolicy().GetBundle())
+	}
+	for _, r := range p.GetRequests() {
+		if r.GetBundle() != nil {
+			out = append(out, r.GetBundle())
+		}
 	}
 	return out
 }

@@ -339,7 +339,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -437,32 +437,34 @@ func (x *Envelope) GetSignature() []byte {
 
 // Plan is the manifest: one fenced document of human and leader intent.
 type Plan struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Fleet         string                 `protobuf:"bytes,1,opt,name=fleet,proto3" json:"fleet,omitempty"`                           // fleet ID, made at bootstrap
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // grows by one with each `store recover`
-	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`                    // grows by one with each commit, across epochs too
-	Parent        []byte                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`                         // SHA-256 of the parent's payload; empty at bootstrap
-	MinReader     uint32                 `protobuf:"varint,5,opt,name=min_reader,json=minReader,proto3" json:"min_reader,omitempty"` // oldest format that may use this plan
-	Written       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=written,proto3" json:"written,omitempty"`
-	Writer        string                 `protobuf:"bytes,7,opt,name=writer,proto3" json:"writer,omitempty"`       // director name
-	Roster        []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
-	Overrides     []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
-	Spec          *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
-	Zones         []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                                // ordered by name
-	Rollout       *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                            // the last one that began; none once it went on or a person ended it
-	Previous      *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                          // the spec before this one: what `divert revert` goes back to
-	Operators     []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                        // whose word counts while the store is away, ordered by name
-	Spill         *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                                // what the load of the sites came to; none where nothing can be too much
-	Switches      []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                          // of gates (kind Interlock), ordered by name; one that is not here is off
-	Paces         []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                                // how drains in steps went, the last used last; bounded
-	Policy        *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                              // what people's commands are judged by; none: nothing
-	Tokens        []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                              // bearers of which may ask and command, ordered by name
-	GossipKey     *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`       // which key the fleet gossips under; none until the first turn-over
-	EnrolTokens   []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"` // which directors may come into the roster by themselves, ordered by id
-	Requests      []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                          // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
-	Glass         []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                // what was done without one, of the last day; ordered by revision; bounded
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Fleet           string                 `protobuf:"bytes,1,opt,name=fleet,proto3" json:"fleet,omitempty"`                           // fleet ID, made at bootstrap
+	Epoch           uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // grows by one with each `store recover`
+	Revision        uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`                    // grows by one with each commit, across epochs too
+	Parent          []byte                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`                         // SHA-256 of the parent's payload; empty at bootstrap
+	MinReader       uint32                 `protobuf:"varint,5,opt,name=min_reader,json=minReader,proto3" json:"min_reader,omitempty"` // oldest format that may use this plan
+	Written         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=written,proto3" json:"written,omitempty"`
+	Writer          string                 `protobuf:"bytes,7,opt,name=writer,proto3" json:"writer,omitempty"`       // director name
+	Roster          []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
+	Overrides       []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
+	Spec            *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
+	Zones           []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                                            // ordered by name
+	Rollout         *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                                        // the last one that began; none once it went on or a person ended it
+	Previous        *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                                      // the spec before this one: what `divert revert` goes back to
+	Operators       []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                                    // whose word counts while the store is away, ordered by name
+	Spill           *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                                            // what the load of the sites came to; none where nothing can be too much
+	Switches        []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                                      // of gates (kind Interlock), ordered by name; one that is not here is off
+	Paces           []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                                            // how drains in steps went, the last used last; bounded
+	Policy          *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                                          // what people's commands are judged by; none: nothing
+	Residency       *Residency             `protobuf:"bytes,32,opt,name=residency,proto3" json:"residency,omitempty"`                                    // what the policy makes of residency, for the spec; none: nothing besides the spec's own
+	CanaryResidency *Residency             `protobuf:"bytes,33,opt,name=canary_residency,json=canaryResidency,proto3" json:"canary_residency,omitempty"` // the same, for what a rollout has some directors try
+	Tokens          []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                                          // bearers of which may ask and command, ordered by name
+	GossipKey       *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`                   // which key the fleet gossips under; none until the first turn-over
+	EnrolTokens     []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"`             // which directors may come into the roster by themselves, ordered by id
+	Requests        []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                                      // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
+	Glass           []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                            // what was done without one, of the last day; ordered by revision; bounded
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
@@ -617,6 +619,20 @@ func (x *Plan) GetPaces() []*PaceHistory {
 func (x *Plan) GetPolicy() *Policy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *Plan) GetResidency() *Residency {
+	if x != nil {
+		return x.Residency
+	}
+	return nil
+}
+
+func (x *Plan) GetCanaryResidency() *Residency {
+	if x != nil {
+		return x.CanaryResidency
 	}
 	return nil
 }
@@ -1068,6 +1084,7 @@ type Request struct {
 	Done              uint64                 `protobuf:"varint,20,opt,name=done,proto3" json:"done,omitempty"`                                                   // DONE: the plan revision that did it
 	AskedSignature    []byte                 `protobuf:"bytes,21,opt,name=asked_signature,json=askedSignature,proto3" json:"asked_signature,omitempty"`          // of via, over what was asked
 	ApprovedSignature []byte                 `protobuf:"bytes,22,opt,name=approved_signature,json=approvedSignature,proto3" json:"approved_signature,omitempty"` // of by_via, over that and the approval
+	Bundle            *SpecRef               `protobuf:"bytes,30,opt,name=bundle,proto3" json:"bundle,omitempty"`                                                // the policy that it would adopt; none once it is over
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1252,6 +1269,13 @@ func (x *Request) GetAskedSignature() []byte {
 func (x *Request) GetApprovedSignature() []byte {
 	if x != nil {
 		return x.ApprovedSignature
+	}
+	return nil
+}
+
+func (x *Request) GetBundle() *SpecRef {
+	if x != nil {
+		return x.Bundle
 	}
 	return nil
 }
@@ -1957,6 +1981,153 @@ func (x *Policy) GetRevision() uint64 {
 	return 0
 }
 
+// Residency is what a policy said of a spec when a command brought one of the two: sets of
+// clusters that alone may serve some clients of some services. They intersect with each
+// other and with the spec's own rules, so that they can only narrow those (S11).
+type Residency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        []byte                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"` // hash of the bundle that said it
+	Sets          []*ResidencySet        `protobuf:"bytes,2,rep,name=sets,proto3" json:"sets,omitempty"`     // in their one order, none twice
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Residency) Reset() {
+	*x = Residency{}
+	mi := &file_director_plan_plan_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Residency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Residency) ProtoMessage() {}
+
+func (x *Residency) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Residency.ProtoReflect.Descriptor instead.
+func (*Residency) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Residency) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Residency) GetSets() []*ResidencySet {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+type ResidencySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`     // ordered; each is in the spec
+	Everybody     bool                   `protobuf:"varint,2,opt,name=everybody,proto3" json:"everybody,omitempty"`  // else the clients of:
+	Continents    []string               `protobuf:"bytes,3,rep,name=continents,proto3" json:"continents,omitempty"` // AF AN AS EU NA OC SA, ordered
+	Countries     []string               `protobuf:"bytes,4,rep,name=countries,proto3" json:"countries,omitempty"`   // ISO 3166-1 alpha-2, ordered
+	Prefixes      []string               `protobuf:"bytes,5,rep,name=prefixes,proto3" json:"prefixes,omitempty"`     // CIDR, ordered
+	Clusters      []string               `protobuf:"bytes,6,rep,name=clusters,proto3" json:"clusters,omitempty"`     // that alone may serve them, ordered; not empty
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`               // for `divert explain`; may be empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResidencySet) Reset() {
+	*x = ResidencySet{}
+	mi := &file_director_plan_plan_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResidencySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResidencySet) ProtoMessage() {}
+
+func (x *ResidencySet) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResidencySet.ProtoReflect.Descriptor instead.
+func (*ResidencySet) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ResidencySet) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ResidencySet) GetEverybody() bool {
+	if x != nil {
+		return x.Everybody
+	}
+	return false
+}
+
+func (x *ResidencySet) GetContinents() []string {
+	if x != nil {
+		return x.Continents
+	}
+	return nil
+}
+
+func (x *ResidencySet) GetCountries() []string {
+	if x != nil {
+		return x.Countries
+	}
+	return nil
+}
+
+func (x *ResidencySet) GetPrefixes() []string {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
+func (x *ResidencySet) GetClusters() []string {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+func (x *ResidencySet) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // Switch is the master switch of one gate or several, as a person last turned it.
 type Switch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1972,7 +2143,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2155,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2168,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Switch) GetName() string {
@@ -2056,7 +2227,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2239,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2252,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -2124,7 +2295,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2307,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2320,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Trip) GetSite() string {
@@ -2188,7 +2359,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2371,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2384,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Pool) GetScope() string {
@@ -2269,7 +2440,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2452,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2465,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Operator) GetName() string {
@@ -2367,7 +2538,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2550,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2563,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Settled) GetId() string {
@@ -2445,7 +2616,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2628,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2641,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Emergency) GetId() string {
@@ -2571,7 +2742,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2754,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2767,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -2655,7 +2826,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2838,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2851,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Rollout) GetId() string {
@@ -2771,7 +2942,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +2954,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +2967,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -2830,7 +3001,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2842,7 +3013,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2855,7 +3026,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -2879,7 +3050,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2891,7 +3062,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +3075,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Object) GetKind() string {
@@ -2961,7 +3132,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3144,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3157,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Applied) GetDirector() string {
@@ -3027,7 +3198,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3210,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3223,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -3178,7 +3349,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3361,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3374,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Result) GetId() string {
@@ -3284,7 +3455,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[29]
+	mi := &file_director_plan_plan_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3467,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[29]
+	mi := &file_director_plan_plan_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3480,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{29}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ack) GetDirector() string {
@@ -3366,7 +3537,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\x8f\b\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\x8e\t\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3387,7 +3558,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x05spill\x18\x0f \x01(\v2\x15.divert.plan.v1.SpillR\x05spill\x122\n" +
 	"\bswitches\x18\x10 \x03(\v2\x16.divert.plan.v1.SwitchR\bswitches\x121\n" +
 	"\x05paces\x18\x11 \x03(\v2\x1b.divert.plan.v1.PaceHistoryR\x05paces\x12.\n" +
-	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x12-\n" +
+	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x127\n" +
+	"\tresidency\x18  \x01(\v2\x19.divert.plan.v1.ResidencyR\tresidency\x12D\n" +
+	"\x10canary_residency\x18! \x01(\v2\x19.divert.plan.v1.ResidencyR\x0fcanaryResidency\x12-\n" +
 	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
 	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x12=\n" +
@@ -3433,7 +3606,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06author\x18\x06 \x01(\tR\x06author\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
-	"\brevision\x18\t \x01(\x04R\brevision\"\xce\x05\n" +
+	"\brevision\x18\t \x01(\x04R\brevision\"\xff\x05\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\x12\x16\n" +
@@ -3457,7 +3630,8 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\aobjects\x18\x13 \x01(\fR\aobjects\x12\x12\n" +
 	"\x04done\x18\x14 \x01(\x04R\x04done\x12'\n" +
 	"\x0fasked_signature\x18\x15 \x01(\fR\x0easkedSignature\x12-\n" +
-	"\x12approved_signature\x18\x16 \x01(\fR\x11approvedSignature\"1\n" +
+	"\x12approved_signature\x18\x16 \x01(\fR\x11approvedSignature\x12/\n" +
+	"\x06bundle\x18\x1e \x01(\v2\x17.divert.plan.v1.SpecRefR\x06bundle\"1\n" +
 	"\x05State\x12\b\n" +
 	"\x04NONE\x10\x00\x12\b\n" +
 	"\x04OPEN\x10\x01\x12\b\n" +
@@ -3550,7 +3724,20 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06author\x18\x02 \x01(\tR\x06author\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x04R\brevision\"\xaa\x01\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\"U\n" +
+	"\tResidency\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\fR\x06policy\x120\n" +
+	"\x04sets\x18\x02 \x03(\v2\x1c.divert.plan.v1.ResidencySetR\x04sets\"\xd0\x01\n" +
+	"\fResidencySet\x12\x1a\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\x12\x1c\n" +
+	"\teverybody\x18\x02 \x01(\bR\teverybody\x12\x1e\n" +
+	"\n" +
+	"continents\x18\x03 \x03(\tR\n" +
+	"continents\x12\x1c\n" +
+	"\tcountries\x18\x04 \x03(\tR\tcountries\x12\x1a\n" +
+	"\bprefixes\x18\x05 \x03(\tR\bprefixes\x12\x1a\n" +
+	"\bclusters\x18\x06 \x03(\tR\bclusters\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"\xaa\x01\n" +
 	"\x06Switch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
@@ -3691,7 +3878,7 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
 	(Request_State)(0),            // 1: divert.plan.v1.Request.State
@@ -3713,94 +3900,100 @@ var file_director_plan_plan_proto_goTypes = []any{
 	(*PaceHistory)(nil),           // 17: divert.plan.v1.PaceHistory
 	(*StepHistory)(nil),           // 18: divert.plan.v1.StepHistory
 	(*Policy)(nil),                // 19: divert.plan.v1.Policy
-	(*Switch)(nil),                // 20: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 21: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 22: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 23: divert.plan.v1.Pool
-	(*Operator)(nil),              // 24: divert.plan.v1.Operator
-	(*Settled)(nil),               // 25: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 26: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 27: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 28: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 29: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 30: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 31: divert.plan.v1.Object
-	(*Applied)(nil),               // 32: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 33: divert.plan.v1.Audit
-	(*Result)(nil),                // 34: divert.plan.v1.Result
-	(*Ack)(nil),                   // 35: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*Residency)(nil),             // 20: divert.plan.v1.Residency
+	(*ResidencySet)(nil),          // 21: divert.plan.v1.ResidencySet
+	(*Switch)(nil),                // 22: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 23: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 24: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 25: divert.plan.v1.Pool
+	(*Operator)(nil),              // 26: divert.plan.v1.Operator
+	(*Settled)(nil),               // 27: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 28: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 29: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 30: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 31: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 32: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 33: divert.plan.v1.Object
+	(*Applied)(nil),               // 34: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 35: divert.plan.v1.Audit
+	(*Result)(nil),                // 36: divert.plan.v1.Result
+	(*Ack)(nil),                   // 37: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	36, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	38, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
 	14, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
 	15, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	27, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	29, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	28, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	27, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	24, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	21, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	20, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	29, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	31, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	30, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	29, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	26, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	23, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	22, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
 	17, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
 	19, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
-	11, // 12: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
-	9,  // 13: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
-	8,  // 14: divert.plan.v1.Plan.enrol_tokens:type_name -> divert.plan.v1.EnrolToken
-	12, // 15: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
-	13, // 16: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
-	36, // 17: divert.plan.v1.EnrolToken.since:type_name -> google.protobuf.Timestamp
-	36, // 18: divert.plan.v1.EnrolToken.end:type_name -> google.protobuf.Timestamp
-	36, // 19: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	10, // 20: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 21: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	36, // 22: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	36, // 23: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	36, // 24: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	36, // 25: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
-	36, // 26: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	1,  // 27: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
-	36, // 28: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
-	36, // 29: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
-	36, // 30: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
-	2,  // 31: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	3,  // 32: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	36, // 33: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	36, // 34: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	16, // 35: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	37, // 36: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	36, // 37: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	36, // 38: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	4,  // 39: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	37, // 40: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	18, // 41: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	27, // 42: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
-	36, // 43: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
-	36, // 44: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	36, // 45: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	23, // 46: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	22, // 47: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	36, // 48: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	36, // 49: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	25, // 50: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	36, // 51: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	36, // 52: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	37, // 53: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	27, // 54: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	36, // 55: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	36, // 56: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	5,  // 57: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	31, // 58: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	32, // 59: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	36, // 60: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	36, // 61: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	36, // 62: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	20, // 12: divert.plan.v1.Plan.residency:type_name -> divert.plan.v1.Residency
+	20, // 13: divert.plan.v1.Plan.canary_residency:type_name -> divert.plan.v1.Residency
+	11, // 14: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	9,  // 15: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
+	8,  // 16: divert.plan.v1.Plan.enrol_tokens:type_name -> divert.plan.v1.EnrolToken
+	12, // 17: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
+	13, // 18: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
+	38, // 19: divert.plan.v1.EnrolToken.since:type_name -> google.protobuf.Timestamp
+	38, // 20: divert.plan.v1.EnrolToken.end:type_name -> google.protobuf.Timestamp
+	38, // 21: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	10, // 22: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 23: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	38, // 24: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	38, // 25: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	38, // 26: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	38, // 27: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
+	38, // 28: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	1,  // 29: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
+	38, // 30: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
+	29, // 31: divert.plan.v1.Request.bundle:type_name -> divert.plan.v1.SpecRef
+	38, // 32: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
+	38, // 33: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
+	2,  // 34: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	3,  // 35: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	38, // 36: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	38, // 37: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	16, // 38: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	39, // 39: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	38, // 40: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	38, // 41: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	4,  // 42: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	39, // 43: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	18, // 44: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	29, // 45: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	38, // 46: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	21, // 47: divert.plan.v1.Residency.sets:type_name -> divert.plan.v1.ResidencySet
+	38, // 48: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	38, // 49: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	25, // 50: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	24, // 51: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	38, // 52: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	38, // 53: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	27, // 54: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	38, // 55: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	38, // 56: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	39, // 57: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	29, // 58: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	38, // 59: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	38, // 60: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	5,  // 61: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	33, // 62: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	34, // 63: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	38, // 64: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	38, // 65: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	38, // 66: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -3814,7 +4007,7 @@ func file_director_plan_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
