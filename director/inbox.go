@@ -153,6 +153,8 @@ func verifyBy(of *plan.Sealed) health.Verify {
 // dropReason names why health refused a message, for the metric.
 func dropReason(err error) string {
 	switch {
+	case errors.Is(err, health.ErrOvertaken):
+		return "overtaken"
 	case errors.Is(err, health.ErrStale):
 		return "stale"
 	case errors.Is(err, health.ErrForeign):

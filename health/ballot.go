@@ -35,7 +35,7 @@ func (b *Book) Ballot(v Ballot, now time.Time) (unknown int, err error) {
 		applied += b.cover(a, v)
 	}
 	if applied == 0 && len(v.Votes) > unknown {
-		return unknown, ErrStale
+		return unknown, ErrOvertaken
 	}
 	b.renew(a, now)
 	return unknown, nil
@@ -133,8 +133,11 @@ func (b *Book) Heartbeat(h Heartbeat, now time.Time) error {
 	if a == nil {
 		return ErrForeign
 	}
-	if !b.admit(a, h.Boot, h.Seq, now) || h.Seq <= a.beat.Seq {
+	if !b.admit(a, h.Boot, h.Seq, now) {
 		return ErrStale
+	}
+	if h.Seq <= a.beat.Seq {
+		return ErrOvertaken
 	}
 	a.beat, a.beatAt = h, now
 	b.renew(a, now)

@@ -3,6 +3,7 @@ package health
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -33,6 +34,9 @@ const (
 var (
 	ErrForeign = errors.New("author is not in the roster")
 	ErrStale   = errors.New("message is older than what is known of its author")
+	// ErrOvertaken is an ErrStale: within a moment a later word of the same author came
+	// first, which says all that this one does and more. Nothing is lost by it.
+	ErrOvertaken = fmt.Errorf("%w: a later one came first", ErrStale)
 )
 
 // Book is what one director knows of everybody's votes, and the transitions in

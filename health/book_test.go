@@ -371,3 +371,31 @@ func TestOwnVoteFollowsOwnOpinion(t *testing.T) {
 		t.Errorf("Judge = %+v", got)
 	}
 }
+
+// What a later word has overtaken within a moment is told from what came too late to count.
+func TestOvertaken(t *testing.T) {
+	down := Vote{Subject: signal(1), N: 1, To: Down}
+	tests := []struct {
+		what string
+		at   time.Duration // after the later word
+		seq  uint64
+		want bool
+	}{
+		{"within the second", 900 * time.Millisecond, 5, true},
+		{"after it", 2 * time.Second, 5, false},
+	}
+	for _, tc := range tests {
+		b := newTestBook(3, 2)
+		_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 1, Seq: 6}, epoch)
+		_ = b.Heartbeat(Heartbeat{Director: "d2", Boot: 1, Seq: 7}, at(tc.at))
+		if err := b.Heartbeat(Heartbeat{Director: "d2", Boot: 1, Seq: tc.seq}, at(tc.at)); errors.Is(err, ErrOvertaken) != tc.want || !errors.Is(err, ErrStale) {
+			t.Errorf("a heartbeat %s: %v", tc.what, err)
+		}
+		b = newTestBook(3, 2)
+		_, _ = b.Ballot(sign("d2", 1, 6, down), epoch)
+		_, _ = b.Ballot(sign("d2", 1, 7, Vote{Subject: signal(1), N: 2, To: Up}), at(tc.at))
+		if _, err := b.Ballot(sign("d2", 1, tc.seq, down), at(tc.at)); errors.Is(err, ErrOvertaken) != tc.want || !errors.Is(err, ErrStale) {
+			t.Errorf("a ballot %s: %v", tc.what, err)
+		}
+	}
+}
