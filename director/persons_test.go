@@ -127,6 +127,9 @@ func TestRogueLeader(t *testing.T) {
 		<-d.Changed()
 	}
 	good := d.horizon.current().sealed
+	for d.horizon.acked() != good.Identity { // before, its table may not be in force yet
+		<-d.Changed()
+	}
 	before := d.table.Load()
 
 	p := proto.CloneOf(good.Plan)
