@@ -130,7 +130,8 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if wish.Paced || cmd.Verb == core.Step {
 		s.Acks, s.Fresh = c.gates(ctx, base.spec, base.sealed.Plan, wish.Scope)
 	}
-	if cmd.Verb == core.KeyStep {
+	switch wish.Verb {
+	case core.KeyRotate, core.KeyBack, core.KeyStep:
 		s.Rings = c.rings()
 	}
 	if wish.Verb == core.GoOn {

@@ -34,14 +34,14 @@ func aloneWith(t *testing.T, log *slog.Logger) *Director {
 }
 
 // aloneOf is aloneWith with resources of its own.
-func aloneOf(t *testing.T, log *slog.Logger, text string) *Director {
+func aloneOf(t *testing.T, log *slog.Logger, text string, edits ...func(*spec.Settings)) *Director {
 	t.Helper()
-	d, _ := aloneBeside(t, log, text)
+	d, _ := aloneBeside(t, log, text, edits...)
 	return d
 }
 
 // aloneBeside is aloneOf, with what stops the etcd beside it.
-func aloneBeside(t *testing.T, log *slog.Logger, text string) (d *Director, stopStore func()) {
+func aloneBeside(t *testing.T, log *slog.Logger, text string, edits ...func(*spec.Settings)) (d *Director, stopStore func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "divert-") //nolint:usetesting // a unix socket has room for a short path only
 	if err != nil {
@@ -66,6 +66,9 @@ func aloneBeside(t *testing.T, log *slog.Logger, text string) (d *Director, stop
 	settings.Name, settings.Site, settings.DataDir, settings.Spec = "d1", "s1", filepath.Join(dir, "d1"), []string{files}
 	settings.DNS.Listen, settings.API.Listen, settings.Gossip.Listen = []string{"127.0.0.1:0"}, "", "127.0.0.1:0"
 	settings.Etcd.Endpoints, settings.Resolvers = []string{endpoint}, []string{"127.0.0.1:9"} // nobody is there to resolve names
+	for _, edit := range edits {
+		edit(&settings)
+	}
 	d, err = New(Options{Settings: settings, Log: log})
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ type keyring struct {
 	private hpke.PrivateKey // of this process
 	public  []byte
 	mail    chan gossip.Message
-	drawing chan struct{} // capacity 1: whoever draws the next key
+	drawing chan struct{} // capacity 1: whoever draws the next key, or forgets it
 
 	mu      sync.Mutex
 	keys    [][]byte // the one to send under first
@@ -175,7 +175,7 @@ func (k *keyring) look() {
 	turn := f.sealed.Plan.GetGossipKey().GetTurn()
 	k.shown.phase.Set(float64(turn.GetPhase()))
 	trouble := ""
-	if err := k.follow(turn); err != nil {
+	if err := k.follow(f.sealed.Plan); err != nil {
 		trouble = err.Error()
 	}
 	if now := k.now(); k.tried.IsZero() || k.unwritten != "" && now.Sub(k.tried) >= ringFresh {
@@ -212,31 +212,41 @@ func (k *keyring) look() {
 	}
 }
 
-// follow does what the phase asks for: first in the file, then in the ring in force.
-func (k *keyring) follow(turn *plan.KeyTurn) error {
+// follow does what the phase asks for: first in the file, then in the ring in force. What
+// would cut another director off waits until that one has said that it does not.
+func (k *keyring) follow(p *plan.Plan) error {
+	turn := p.GetGossipKey().GetTurn()
 	if turn == nil || k.got != nil && core.Fingerprint(k.got) != turn.GetTo() {
 		k.got = nil // of a turn-over before
 	}
 	if turn == nil {
 		return nil
 	}
-	have := slices.Clone(k.keys)
-	if !slices.Contains(fingerprints(have), turn.GetTo()) {
-		next := k.next(turn.GetTo())
-		if next == nil {
-			return nil // somebody has it, and gives it
-		}
+	own, have := fingerprints(k.keys), slices.Clone(k.keys)
+	if !slices.Contains(own, turn.GetTo()) {
 		// Beside the one that all send under, which is the first but after a turn-over that
 		// was lost with a store; a third one gives way.
-		old := max(0, slices.Index(fingerprints(have), turn.GetFrom()))
-		have = [][]byte{have[old], next}
+		old := max(0, slices.Index(own, turn.GetFrom()))
+		if next := k.next(turn.GetTo()); next != nil {
+			have = [][]byte{have[old], next}
+		} else if turn.GetPhase() == plan.KeyTurn_ADD { // somebody has it, and gives it
+			have[0], have[old] = have[old], have[0]
+		}
 	}
 	want, held := core.Turned(turn, fingerprints(have))
-	if !held || slices.Equal(want, fingerprints(k.keys)) {
+	if !held {
+		want = fingerprints(have)
+	}
+	if slices.Equal(want, own) {
 		return nil
 	}
+	next, why := core.Toward(p, k.name, own, want, k.rings())
+	if slices.Equal(next, own) {
+		return errors.New("cannot do it yet: " + why)
+	}
+	have = append(have, k.keys...)
 	var keys [][]byte
-	for _, f := range want {
+	for _, f := range next {
 		keys = append(keys, have[slices.Index(fingerprints(have), f)])
 	}
 	if err := k.write(keys); err != nil {
@@ -246,10 +256,22 @@ func (k *keyring) follow(turn *plan.KeyTurn) error {
 		return err
 	}
 	k.log.Info("gossip key turned over", slog.String("phase", core.PhaseText(turn)), slog.Any("holds", shorts(keys)), slog.String("why", turn.GetReason()))
+	k.undraw(keys)
+	return nil
+}
+
+// undraw forgets the key that this director has drawn, if it is one of those: another may
+// have been drawn since, for a turn-over that nobody has begun yet.
+func (k *keyring) undraw(keys [][]byte) {
+	k.drawing <- struct{}{}
+	defer func() { <-k.drawing }()
+	drawn := k.drawn()
+	if drawn == nil || !slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, drawn) }) {
+		return
+	}
 	if err := k.folder.Remove(drawnFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		k.log.Warn("a gossip key that was drawn and is in use now stays in the data folder", slog.Any("err", err))
 	}
-	return nil
 }
 
 // next finds the key that is turned to, given or drawn; nil where it is not here.
@@ -405,6 +427,8 @@ func (k *keyring) rings() map[string]core.KeyRing {
 // propose gives the key in use and the next one, which is on the disk before anybody hears
 // of it. One that was drawn before and never turned to is as good as new.
 func (k *keyring) propose(dryRun bool) (*core.KeyTurn, error) {
+	k.drawing <- struct{}{} // also of what is drawn and taken into use meanwhile
+	defer func() { <-k.drawing }()
 	own := k.own()
 	if len(own.Keys) == 0 {
 		return &core.KeyTurn{}, nil // core says what to do
@@ -419,8 +443,6 @@ func (k *keyring) propose(dryRun bool) (*core.KeyTurn, error) {
 	if dryRun {
 		return out, nil
 	}
-	k.drawing <- struct{}{}
-	defer func() { <-k.drawing }()
 	next := k.drawn()
 	if next == nil || slices.Contains(own.Keys, core.Fingerprint(next)) {
 		next = make([]byte, 32)

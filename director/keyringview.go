@@ -66,6 +66,10 @@ func (k *keyring) describe(out *api.Status, p *plan.Plan) {
 		ID: t.GetId(), From: t.GetFrom(), To: t.GetTo(), Phase: strings.ToLower(t.GetPhase().String()), Doing: core.PhaseText(t), Back: t.GetBack(),
 		Author: t.GetAuthor(), Reason: t.GetReason(), Since: t.GetSince().AsTime(), Waits: core.TurnWaits(p, k.rings()),
 	}
+	if core.TurnLost(p, k.rings()) {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("no director that is heard holds the gossip key %s, to which the turn-over under way is to go: bring back one that does, or end it with `divert keys rotate --back --force`", short8(t.GetTo())))
+		return
+	}
 	if len(view.Turn.Waits) > 0 && out.Now.Sub(view.Turn.Since) > turnPatience {
 		out.Alerts = append(out.Alerts, fmt.Sprintf("the turn-over of the gossip key waits (%s): %s %s; bring it back, or `divert director remove` it if it is gone for good, or `divert keys rotate --back`",
 			view.Turn.Doing, view.Turn.Waits[0].Director, view.Turn.Waits[0].Why))

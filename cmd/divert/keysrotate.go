@@ -29,8 +29,10 @@ a restart. The plan, the log and ` + "`divert keys status`" + ` know fingerprint
 Do it after ` + "`divert director remove`" + `: who was removed still has the old key.
 
 One that is away is waited for, for ever: bring it back, or remove it. With --back
-all go on with the old key, as long as none has removed it. With -o json it does
-not wait for the end: ` + "`divert keys status -o json`" + ` shows it.`,
+all go on with the old key, as long as none has removed it. With --back --force one
+ends whose keys nobody has any more, as after a ` + "`store recover`" + ` to an old plan, and
+every director keeps the keys that it has. With -o json it does not wait for the
+end: ` + "`divert keys status -o json`" + ` shows it.`,
 		Example: `  divert keys rotate --reason "d4 was removed"
   divert keys rotate --reason "every quarter" --timeout 2m
   divert keys rotate --back --reason "d2 cannot write its key file"`,
@@ -80,7 +82,10 @@ func (a *app) followTurn(ctx context.Context, client *api.Client, until time.Tim
 		case err == nil && s.GossipKey == nil:
 			return nil
 		case err == nil:
-			if turn = s.GossipKey.Turn; turn == nil {
+			if turn = s.GossipKey.Turn; turn == nil && s.GossipKey.Fleet == "" { // one that was lost
+				_, err := fmt.Fprintln(a.out, "ended: every director keeps the gossip keys that it has")
+				return err
+			} else if turn == nil {
 				_, err := fmt.Fprintf(a.out, "complete: all gossip under %s\n", s.GossipKey.Fleet)
 				return err
 			}

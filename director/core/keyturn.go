@@ -66,7 +66,8 @@ func Abides(t *plan.KeyTurn, ring []string) bool {
 	return held && slices.Equal(want, ring)
 }
 
-// TurnWaits lists who has not done the phase of a turn-over yet, each with the reason.
+// TurnWaits lists who has not done the phase of a turn-over yet, each with the reason; first
+// those that are not heard.
 func TurnWaits(p *plan.Plan, rings map[string]KeyRing) []TurnWait {
 	t := p.GetGossipKey().GetTurn()
 	if t == nil {
@@ -92,8 +93,91 @@ func TurnWaits(p *plan.Plan, rings map[string]KeyRing) []TurnWait {
 		}
 		out = append(out, TurnWait{Director: d.GetName(), Why: why})
 	}
-	slices.SortFunc(out, func(a, b TurnWait) int { return cmp.Compare(a.Director, b.Director) })
+	late := func(w TurnWait) int { // who is there may wait for who is not
+		if _, heard := rings[w.Director]; heard {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(out, func(a, b TurnWait) int {
+		return cmp.Or(cmp.Compare(late(a), late(b)), cmp.Compare(a.Director, b.Director))
+	})
 	return out
+}
+
+// Parts says who would be cut off if a director went from one ring to another now; "":
+// nobody. It goes by what each director has said of its own ring, and not by the plan, so
+// that no leader can part a fleet by phases that it writes before all have done the one
+// before: nobody sends under a key that another lacks, nor lets go of one that another
+// sends under (S7). What only adds a key cuts nobody off.
+func Parts(p *plan.Plan, me string, have, want []string, rings map[string]KeyRing) string {
+	if len(have) == 0 || len(want) == 0 {
+		return ""
+	}
+	turns := want[0] != have[0]
+	drops := slices.ContainsFunc(have, func(key string) bool { return !slices.Contains(want, key) })
+	if !turns && !drops {
+		return ""
+	}
+	for _, d := range p.Active() {
+		r, heard := rings[d.GetName()]
+		switch {
+		case d.GetName() == me:
+		case !heard || len(r.Keys) == 0:
+			return d.GetName() + " is not heard"
+		case turns && !slices.Contains(r.Keys, want[0]):
+			return d.GetName() + " has not got the key " + short(want[0]) + " yet"
+		case slices.Contains(have, r.Keys[0]) && !slices.Contains(want, r.Keys[0]):
+			return d.GetName() + " still sends under " + short(r.Keys[0])
+		}
+	}
+	return ""
+}
+
+// Toward gives the ring that a director may go to now, on its way to the one that a phase
+// asks for: that one if nobody is cut off by it, else what comes nearer and cuts nobody off.
+// Why says what it waits for.
+func Toward(p *plan.Plan, me string, have, want []string, rings map[string]KeyRing) (next []string, why string) {
+	if why = Parts(p, me, have, want, rings); why == "" || len(have) == 0 {
+		return want, why
+	}
+	var steps [][]string
+	if rest := slices.DeleteFunc(slices.Clone(have), func(key string) bool { return key == want[0] }); len(rest) < len(have) {
+		steps = append(steps, append([]string{want[0]}, rest...)) // sent under, and the other one kept
+	}
+	if len(have) == 1 {
+		for _, key := range want {
+			if key != have[0] {
+				steps = append(steps, []string{have[0], key}) // beside the one that is sent under
+			}
+		}
+	}
+	for _, step := range steps {
+		if !slices.Equal(step, have) && Parts(p, me, have, step, rings) == "" {
+			return step, why
+		}
+	}
+	return have, why
+}
+
+// TurnLost tells whether a turn-over can come to no end by itself: it is to go to a key that
+// no director that is heard holds, so that nobody can be given it. That is so after a `store
+// recover` to a plan of long ago. While all add it, one that draws it may yet be on its way.
+func TurnLost(p *plan.Plan, rings map[string]KeyRing) bool {
+	t := p.GetGossipKey().GetTurn()
+	if t == nil || len(rings) == 0 || ringed(rings, t.GetTo()) {
+		return false
+	}
+	return t.GetPhase() == plan.KeyTurn_REMOVE || t.GetBack() || !ringed(rings, t.GetFrom())
+}
+
+func ringed(rings map[string]KeyRing, key string) bool {
+	for _, r := range rings {
+		if slices.Contains(r.Keys, key) {
+			return true
+		}
+	}
+	return false
 }
 
 // TurnWait is a director that a turn-over waits for.
@@ -158,7 +242,8 @@ func (w *work) keyTrouble() string {
 }
 
 // rotateBack takes a turn-over back while nobody has removed the old key: all go on with
-// that, and remove the new one.
+// that, and remove the new one. One whose keys nobody has any more is ended by force: each
+// director keeps what it has, and which key is the fleet's is open until the next turn-over.
 func (w *work) rotateBack() error {
 	t := w.next.GetGossipKey().GetTurn()
 	switch {
@@ -166,6 +251,17 @@ func (w *work) rotateBack() error {
 		return &Refusal{Reason: "no turn-over of the gossip key is under way"}
 	case w.c.Reason == "":
 		return &Refusal{Reason: "taking a turn-over back needs a reason", Remedy: "give --reason"}
+	case TurnLost(w.next, w.s.Rings) && !w.c.Force:
+		return &Refusal{
+			Reason: fmt.Sprintf("no director that is heard holds the key %s, so that there is neither a way on nor one back", short(t.GetTo())),
+			Remedy: "bring back one that holds it (`divert keys status` shows whom it waits for); or end it with --force: every director keeps the keys that it has, which is recorded", Force: true,
+		}
+	case TurnLost(w.next, w.s.Rings):
+		w.forced = true
+		w.next.GossipKey.Current, w.next.GossipKey.Since, w.next.GossipKey.Turn = "", nil, nil
+		w.what = fmt.Sprintf("end the turn-over of the gossip key from %s to %s, which nobody has", short(t.GetFrom()), short(t.GetTo()))
+		w.done = "the turn-over is ended: every director keeps the gossip keys that it has; `divert keys rotate` begins another"
+		return nil
 	case t.GetBack():
 		w.noop, w.done = true, "it is being taken back already"
 		return nil
@@ -285,8 +381,8 @@ func checkTurn(cur, next *plan.Plan) error {
 		ok = current == cur.GetGossipKey().GetCurrent()
 	case was == nil:
 		ok = after == plan.KeyTurn_ADD && !is.GetBack()
-	case is == nil:
-		ok = before == plan.KeyTurn_REMOVE && current == was.GetTo()
+	case is == nil: // or it was lost, and a person ended it; nobody is cut off by that, see Parts
+		ok = before == plan.KeyTurn_REMOVE && current == was.GetTo() || current == ""
 	case same:
 		ok = after == before || after == before+1
 	case turned:

@@ -210,6 +210,11 @@ func TestKeyTurnRogue(t *testing.T) {
 		"none>ADD", "none>ADD alt", "ADD>USE", "USE>REMOVE", "REMOVE>two", "ADD alt>USE alt", "USE alt>REMOVE alt",
 		"ADD>REMOVE back", "USE>USE back", "ADD back>USE back", "USE back>REMOVE back", "REMOVE back>one",
 	}
+	for name, k := range all { // by force, where its keys are lost
+		if k.GetTurn() != nil {
+			good = append(good, name+">none")
+		}
+	}
 	for from, was := range all {
 		for to, is := range all {
 			cur, next := &plan.Plan{GossipKey: was}, &plan.Plan{GossipKey: is}
@@ -320,5 +325,138 @@ func TestKeyTurnDoesNotComeBack(t *testing.T) {
 	c, err := Restored(s, Command{ID: "r1", Verb: Restore, Author: "unix:root", Reason: "lost"}, saved, Director{Name: "d1", Site: "fra-dc1", Key: public("d1")}, 0)
 	if err != nil || c.Plan.GetGossipKey() != nil {
 		t.Errorf("got %v, %v", c.Plan.GetGossipKey(), err)
+	}
+}
+
+// TestKeyTurnRush: a rogue leader writes phases that nobody has done the one before of, ends
+// turn-overs and begins others, and gives its keys to whom it likes. Whatever the plans say,
+// and whoever is late with them, any two directors hear each other (S7).
+func TestKeyTurnRush(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		names, keys := []string{"d1", "d2", "d3"}, []string{keyOne, keyTwo, keyAlt}
+		p := &plan.Plan{}
+		rings := map[string]KeyRing{}
+		for _, n := range names {
+			p.Roster = append(p.Roster, &plan.Director{Name: n, Key: public(n), Standing: plan.Director_ACTIVE})
+			rings[n] = KeyRing{Keys: []string{keyOne}}
+		}
+		for range 40 {
+			turn := &plan.KeyTurn{
+				From: rapid.SampledFrom(keys).Draw(rt, "from"), To: rapid.SampledFrom(keys).Draw(rt, "to"),
+				Phase: plan.KeyTurn_Phase(rapid.Int32Range(1, 3).Draw(rt, "phase")),
+			}
+			n := rapid.SampledFrom(names).Draw(rt, "who")
+			have := slices.Clone(rings[n].Keys)
+			if !slices.Contains(have, turn.GetTo()) && rapid.Bool().Draw(rt, "given") {
+				have = []string{have[max(0, slices.Index(have, turn.GetFrom()))], turn.GetTo()}
+			}
+			want, _ := Turned(turn, have)
+			next, why := Toward(p, n, rings[n].Keys, want, rings)
+			if len(next) == 0 || len(next) > 2 || why == "" && !slices.Equal(next, want) {
+				rt.Fatalf("%s goes from %v to %v for %v: %q", n, rings[n].Keys, next, want, why)
+			}
+			rings[n] = KeyRing{Keys: next}
+			for _, a := range names {
+				for _, b := range names {
+					if !slices.Contains(rings[b].Keys, rings[a].Keys[0]) {
+						rt.Fatalf("%s cannot hear %s: %v", b, a, rings)
+					}
+				}
+			}
+		}
+	})
+}
+
+// Phases that came too early are done all the same, one after another, once all have the key.
+func TestKeyTurnCatchesUp(t *testing.T) {
+	p := &plan.Plan{}
+	rings := map[string]KeyRing{}
+	for _, n := range []string{"d1", "d2", "d3"} {
+		p.Roster = append(p.Roster, &plan.Director{Name: n, Key: public(n), Standing: plan.Director_ACTIVE})
+		rings[n] = KeyRing{Keys: []string{keyOne}}
+	}
+	turn := &plan.KeyTurn{From: keyOne, To: keyTwo, Phase: plan.KeyTurn_REMOVE}
+	for range 4 {
+		for _, d := range p.GetRoster() {
+			have := rings[d.GetName()].Keys
+			want, _ := Turned(turn, append(slices.Clone(have), keyTwo))
+			next, _ := Toward(p, d.GetName(), have, want, rings)
+			rings[d.GetName()] = KeyRing{Keys: next}
+		}
+	}
+	for n, r := range rings {
+		if !slices.Equal(r.Keys, []string{keyTwo}) {
+			t.Errorf("%s has %v", n, r.Keys)
+		}
+	}
+	delete(rings, "d3")
+	if got, why := Toward(p, "d1", []string{keyTwo, keyOne}, []string{keyTwo}, rings); len(got) != 2 || why != "d3 is not heard" {
+		t.Errorf("goes on to %v without one that is not heard: %q", got, why)
+	}
+}
+
+// A turn-over whose keys nobody has any more, as after a `store recover` to a plan of long
+// ago, is ended by force, in every phase in which there is no other way; and never while one
+// that is heard has the key that it goes to.
+func TestKeyTurnLost(t *testing.T) {
+	ring := func(keys ...string) map[string]KeyRing {
+		out := map[string]KeyRing{}
+		for _, n := range []string{"d1", "d2", "d3"} {
+			out[n] = KeyRing{Keys: keys}
+		}
+		return out
+	}
+	tests := []struct {
+		name  string
+		phase plan.KeyTurn_Phase
+		back  bool
+		rings map[string]KeyRing
+		lost  bool
+	}{
+		{"both are gone, all remove", plan.KeyTurn_REMOVE, false, ring(keyAlt), true},
+		{"the old one is here, all remove", plan.KeyTurn_REMOVE, false, ring(keyOne), true},
+		{"both are gone, all use", plan.KeyTurn_USE, false, ring(keyAlt), true},
+		{"both are gone, all add", plan.KeyTurn_ADD, false, ring(keyAlt), true},
+		{"taken back to one that is gone", plan.KeyTurn_USE, true, ring(keyOne), true},
+		{"the old one is here, all add", plan.KeyTurn_ADD, false, ring(keyOne), false},
+		{"the new one is here", plan.KeyTurn_REMOVE, false, ring(keyTwo), false},
+		{"nobody has looked", plan.KeyTurn_REMOVE, false, nil, false},
+	}
+	for _, tc := range tests {
+		w := newWorld(t)
+		w.joinAll()
+		w.do(rotate())
+		turn := w.s.Plan.Plan.GetGossipKey().GetTurn()
+		turn.Phase, turn.Back = tc.phase, tc.back
+		w.s.Rings = tc.rings
+		if got := TurnLost(w.s.Plan.Plan, w.s.Rings); got != tc.lost {
+			t.Errorf("%s: lost: %t", tc.name, got)
+		}
+		back := Command{Verb: KeyBack, Reason: "nobody has them", Force: true}
+		if !tc.lost {
+			if got, err := w.try(back); err == nil && got.Plan.GetGossipKey().GetTurn() == nil {
+				t.Errorf("%s: it is ended", tc.name)
+			}
+			continue
+		}
+		if waits := TurnWaits(w.s.Plan.Plan, w.s.Rings); len(waits) != 3 {
+			t.Errorf("%s: waits for %v", tc.name, waits)
+		}
+		_, err := w.try(Command{Verb: KeyBack, Reason: "nobody has them"})
+		if r, ok := errors.AsType[*Refusal](err); !ok || !r.Force {
+			t.Errorf("%s, without --force: %v", tc.name, err)
+		}
+		before := w.s.Plan
+		got := w.do(back)
+		if err := Check(before, w.s.Plan); err != nil {
+			t.Errorf("%s: the plan that ends it is refused: %v", tc.name, err)
+		}
+		if k := w.s.Plan.Plan.GetGossipKey(); k.GetTurn() != nil || k.GetCurrent() != "" || !got.Audit.GetForced() {
+			t.Errorf("%s: ends at %v, forced %t", tc.name, k, got.Audit.GetForced())
+		}
+		next := Command{Verb: KeyRotate, Reason: "anew", KeyTurn: &KeyTurn{From: tc.rings["d1"].Keys[0], To: Fingerprint([]byte("ffffffffffffffff"))}}
+		if w.do(next); w.s.Plan.Plan.GetGossipKey().GetTurn().GetFrom() != next.KeyTurn.From {
+			t.Errorf("%s: no other begins", tc.name)
+		}
 	}
 }
