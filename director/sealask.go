@@ -296,6 +296,9 @@ func (d *Director) AuditVerify(ctx context.Context) (api.AuditReport, error) {
 	for _, f := range log.findings {
 		find(f)
 	}
+	if len(log.damaged) > 0 || v.tiles.CheckLast() != nil {
+		d.sealer.doubted.Store(true) // it is mended where it can be
+	}
 	if root, err := v.tiles.Tree().RootAt(v.headOf.Size, v.tiles.Leaves); err == nil && root != v.headOf.Root {
 		find(audit.Finding{Record: -1, What: "the root of what is on this disk is not the one that was signed"})
 	}

@@ -62,7 +62,8 @@ type sealer struct {
 	wanted  wake
 	syslog  *syslogger // nil: the settings name no server
 
-	view atomic.Pointer[sealView] // nil: nothing is open yet. By run
+	view    atomic.Pointer[sealView] // nil: nothing is open yet. By run
+	doubted atomic.Bool              // somebody found the tiles damaged: they are read anew
 
 	// By run alone.
 	fleet    string
@@ -82,6 +83,8 @@ type sealer struct {
 	lost     string // what this director had signed and has no more
 	findings []audit.Finding
 	odd      oddRecord
+	damaged  []damagedTile // that the store does not have either
+	repair   repair
 	limits   map[string]*rate.Limiter
 	faults   map[string]string // of the others, as logged
 }
@@ -91,10 +94,8 @@ type oddRecord struct {
 	what     string // "" = none
 	until    uint64 // the records up to this revision are looked for
 	since    time.Time
-	asked    string          // who is asked now
-	askedAt  time.Time       //
-	without  map[string]bool // who has none of them
-	hopeless bool            // it can never be sealed as it is
+	asking   inquiry
+	hopeless bool // it can never be sealed as it is
 }
 
 // sealView is what others may look at.
@@ -187,7 +188,7 @@ func (s *sealer) open(ctx context.Context, p *plan.Sealed) error {
 		return err
 	}
 	s.fleet, s.head, s.headOf, s.lost = p.Identity.Fleet, nil, audit.Head{}, ""
-	s.odd, s.witness, s.heard = oddRecord{}, audit.Witness{}, true
+	s.odd, s.witness, s.heard, s.repair = oddRecord{}, audit.Witness{}, true, repair{}
 	if problem := tiles.Problem(); problem != "" {
 		s.log.Warn("sealed audit records are lost here, and read again from the store or the others", slog.String("why", problem))
 	}
@@ -227,13 +228,13 @@ func keysFor(p *plan.Sealed) audit.Keys {
 func (s *sealer) recheck(ctx context.Context) error {
 	s.checked = s.now()
 	v, err := audited(ctx, s.tiles)
-	if err == nil && s.mend(ctx, v.damaged) {
+	if err == nil && (s.mend(ctx, v.damaged) || s.mendLast()) {
 		v, err = audited(ctx, s.tiles)
 	}
 	if err != nil {
 		return err
 	}
-	s.chain, s.last, s.findings = v.chain, v.last, v.findings
+	s.chain, s.last, s.findings, s.damaged = v.chain, v.last, v.findings, v.damaged
 	for _, f := range s.findings {
 		if !f.Harmless {
 			s.log.Error("the sealed audit log is not in order", slog.String("what", f.String()))
@@ -256,11 +257,21 @@ func (s *sealer) mend(ctx context.Context, damaged []damagedTile) (mended bool) 
 			continue
 		}
 		if err := s.tiles.Mend(d.tile, raws); err == nil {
-			s.log.Warn("a sealed tile of the audit log could not be read, and was written anew from the store", slog.Int64("tile", d.tile))
+			s.mended(d.tile, "could not be read", "the store")
 			mended = true
 		}
 	}
 	return mended
+}
+
+// mendLast writes the file of the last tile anew where it is not what was sealed by this
+// process, which has it in memory.
+func (s *sealer) mendLast() bool {
+	if s.tiles.CheckLast() == nil || s.tiles.WriteLast() != nil {
+		return false
+	}
+	s.mended(s.tiles.Size()/audit.TileWidth, "was not what this director had sealed", "its memory")
+	return true
 }
 
 // damagedTile is one that cannot be read, and the revision that it comes after.
@@ -332,7 +343,7 @@ func (s *sealer) heads(ctx context.Context, now time.Time) {
 		s.heard = false
 		s.compare(now)
 	}
-	if s.tiles != nil && now.Sub(s.checked) >= sealCheck {
+	if s.tiles != nil && (now.Sub(s.checked) >= sealCheck || s.doubted.Swap(false)) {
 		if err := s.recheck(ctx); err != nil {
 			s.fails(now, err)
 		}
@@ -340,6 +351,7 @@ func (s *sealer) heads(ctx context.Context, now time.Time) {
 	if s.tiles == nil {
 		return
 	}
+	s.mendFromOthers(now)
 	if s.head != nil && s.lost == "" && now.Sub(s.told) >= sealTell {
 		s.told = now
 		s.tell(kindAuditHead, s.head)

@@ -428,13 +428,3 @@ func TestSealedDisk(t *testing.T) {
 	f.pass(time.Minute)
 	f.alike(601)
 }
-
-// FuzzAuditRecords: whatever a director sends is a list of records or none.
-func FuzzAuditRecords(f *testing.F) {
-	f.Add(encodeRecords(3, [][]byte{[]byte("one"), nil, []byte("three")}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if from, raws, err := decodeRecords(b); err == nil && !bytes.Equal(encodeRecords(from, raws), b) {
-			t.Errorf("%x came back as %d, %q", b, from, raws)
-		}
-	})
-}

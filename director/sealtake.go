@@ -2,7 +2,6 @@ package director
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -135,38 +134,6 @@ func levelOf(f *audit.Finding) slog.Level {
 	return slog.LevelError
 }
 
-// seek asks the others, one after another, for records that the store does not have as
-// they were.
-func (s *sealer) seek(odd oddRecord, now time.Time) {
-	if odd.what == "" {
-		s.odd = oddRecord{}
-		return
-	}
-	if s.odd.until != odd.until || s.odd.what != odd.what {
-		odd.since, odd.without = now, map[string]bool{}
-		s.odd = odd
-		s.log.Warn("an audit record is missing or odd: the other directors are asked", slog.String("what", odd.what))
-	}
-	if s.odd.asked != "" && now.Sub(s.odd.askedAt) < sealTick+sealTick/2 {
-		return
-	}
-	if s.odd.asked != "" {
-		s.odd.without[s.odd.asked] = true // it did not answer
-		s.odd.asked = ""
-	}
-	said, _ := s.witness.Said()
-	for _, o := range said {
-		if o.Head.Size > s.tiles.Size() && o.Fault == "" && !s.odd.without[o.Director] {
-			s.odd.asked, s.odd.askedAt = o.Director, now
-			s.ask(o.Director, kindAuditWant, binary.BigEndian.AppendUint64(nil, uint64(s.tiles.Size())))
-			return
-		}
-	}
-	if s.odd.hopeless && now.Sub(s.odd.since) >= sealGrace {
-		clear(s.odd.without) // somebody may have sealed it meanwhile
-	}
-}
-
 // message takes in what another director says.
 func (s *sealer) message(ctx context.Context, m gossip.Message) {
 	if s.tiles == nil {
@@ -189,7 +156,7 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 	case kindAuditWant:
 		s.give(m)
 	case kindAuditRecords:
-		if err := s.given(m); err != nil {
+		if err := s.given(ctx, m); err != nil {
 			s.fails(s.now(), err)
 			s.publish()
 			return
@@ -209,105 +176,4 @@ func (s *sealer) allows(what string) bool {
 		s.limits[what] = l
 	}
 	return l.AllowN(s.now(), 1)
-}
-
-// maxGiven is what one message holds of records, in octets.
-const maxGiven = 400 << 10
-
-// give sends another director records from a place on.
-func (s *sealer) give(m gossip.Message) {
-	if len(m.Payload) != 8 {
-		s.shown.refused.Inc()
-		return
-	}
-	from := int64(binary.BigEndian.Uint64(m.Payload))
-	if !s.allows(m.From+" want") || from < 0 {
-		return
-	}
-	var raws [][]byte
-	octets := 0
-	if from < s.tiles.Size() {
-		found, err := s.tiles.Records(from / audit.TileWidth)
-		if err != nil {
-			return
-		}
-		for _, raw := range found[min(from%audit.TileWidth, int64(len(found))):] {
-			if octets += len(raw); octets > maxGiven {
-				break
-			}
-			raws = append(raws, raw)
-		}
-	}
-	s.post(m.From, kindAuditRecords, encodeRecords(from, raws))
-}
-
-// given takes records that were asked for: those that follow the last one here, up to the
-// one that the store lacks. Whether they are what all have is for the heads to show.
-func (s *sealer) given(m gossip.Message) error {
-	from, raws, err := decodeRecords(m.Payload)
-	if err != nil {
-		s.shown.refused.Inc()
-		return nil
-	}
-	if s.odd.asked != m.From || from != s.tiles.Size() {
-		return nil
-	}
-	s.odd.asked = ""
-	var batch [][]byte
-	var records []*plan.Audit
-	chain := s.chain.Clone()
-	for _, raw := range raws {
-		a, err := audit.ReadRecord(raw)
-		if err != nil || a.GetRevision() > s.odd.until || a.GetRevision() <= s.last {
-			break
-		}
-		if p := s.plan(); p == nil || a.GetRevision() == p.Identity.Revision && hashOr(a.GetPlan()) != p.Identity.Hash {
-			break
-		}
-		if f := chain.Judge(a); f != nil && !f.Harmless {
-			break
-		}
-		chain.Add(a)
-		batch, records = append(batch, raw), append(records, a)
-	}
-	if len(batch) == 0 {
-		s.odd.without[m.From] = true
-		return nil
-	}
-	s.log.Warn("audit records that the store does not have were taken from another director",
-		slog.String("director", m.From), slog.Int("records", len(batch)), slog.Uint64("from", records[0].GetRevision()))
-	return s.seal(batch, records)
-}
-
-// encodeRecords writes a place and the records from it on.
-func encodeRecords(from int64, raws [][]byte) []byte {
-	out := binary.BigEndian.AppendUint64(nil, uint64(from))
-	for _, raw := range raws {
-		out = binary.BigEndian.AppendUint32(out, uint32(len(raw)))
-		out = append(out, raw...)
-	}
-	return out
-}
-
-var errRecords = errors.New("it is no list of audit records")
-
-func decodeRecords(b []byte) (from int64, raws [][]byte, err error) {
-	if len(b) < 8 {
-		return 0, nil, errRecords
-	}
-	if from = int64(binary.BigEndian.Uint64(b)); from < 0 {
-		return 0, nil, errRecords
-	}
-	for b = b[8:]; len(b) > 0; {
-		if len(b) < 4 || len(raws) == audit.TileWidth {
-			return 0, nil, errRecords
-		}
-		n := binary.BigEndian.Uint32(b)
-		if n > audit.MaxRecord || int(n) > len(b)-4 {
-			return 0, nil, errRecords
-		}
-		raws = append(raws, b[4:4+n])
-		b = b[4+n:]
-	}
-	return from, raws, nil
 }

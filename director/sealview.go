@@ -59,7 +59,7 @@ func (d *Director) newSealer() *sealer {
 
 type sealMetrics struct {
 	records, revision, directors, faults prometheus.Gauge
-	errors, refused, conflicts           prometheus.Counter
+	errors, refused, conflicts, mended   prometheus.Counter
 }
 
 func newSealMetrics(reg prometheus.Registerer) *sealMetrics {
@@ -77,6 +77,7 @@ func newSealMetrics(reg prometheus.Registerer) *sealMetrics {
 		faults:    gauge("divert_audit_faults", "What is wrong with the sealed audit log, here or as another director has it; more than 0 is an alert."),
 		errors:    count("divert_audit_seal_errors_total", "Times that audit records could not be sealed on this director's disk."),
 		refused:   count("divert_audit_messages_refused_total", "Messages of other directors about the audit log that are none."),
+		mended:    count("divert_audit_tiles_mended_total", "Sealed tiles that were altered or damaged on this director's disk, and were written anew."),
 		conflicts: count("divert_audit_conflicts_total", "Times that a director's audit log was found to be no extension of what was sealed before."),
 	}
 }

@@ -17,8 +17,8 @@ const (
 	kindEmergency    uint8 = 12 // an operator's word while the store is away
 	kindEmergencies  uint8 = 13 // which of them a director holds, each 2 s where there are operators
 	kindAuditHead    uint8 = 20 // signed head of the sealed audit log, each 10 s and when it is new
-	kindAuditWant    uint8 = 21 // send me your sealed records from a place on
-	kindAuditRecords uint8 = 22 // those records
+	kindAuditWant    uint8 = 23 // send me your sealed records from a place on; 21 and 22 were so without proofs
+	kindAuditRecords uint8 = 24 // those records, with proofs that they are under signed heads
 	kindKeyRing      uint8 = 30 // fingerprints of the gossip keys that a director holds, each 2 s
 	kindEnrol        uint8 = 32 // a director that is not in the roster shows a token
 	kindKey          uint8 = 31 // the next gossip key, sealed to one process of one director

@@ -19,7 +19,7 @@ import (
 )
 
 // oneExport is of a fleet f1 whose three records d1 has sealed.
-func oneExport(t *testing.T, key ed25519.PrivateKey) []byte {
+func oneExport(t *testing.T, key ed25519.PrivateKey, more ...ed25519.PrivateKey) []byte {
 	t.Helper()
 	var tree audit.Tree
 	var raws [][]byte
@@ -36,6 +36,13 @@ func oneExport(t *testing.T, key ed25519.PrivateKey) []byte {
 	head, err := audit.Head{Fleet: "f1", Size: 3, Root: tree.Root(), Revision: 3}.Sign("d1", key)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i, key := range more {
+		next, err := audit.Head{Fleet: "f1", Size: 3, Root: tree.Root(), Revision: 3}.Sign(fmt.Sprint("d", i+2), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head = audit.Join(head, next)
 	}
 	var out bytes.Buffer
 	err = audit.Write(&out, head, 3, tree.Reader(nil), func(each func([]byte) error) error {
@@ -68,6 +75,16 @@ func TestAuditFiles(t *testing.T) {
 	if err := os.WriteFile(bad, append(append(bytes.Clone(lines[0]), lines[1]...), lines[3]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	two, list, none := filepath.Join(dir, "two.jsonl"), filepath.Join(dir, "directors.json"), filepath.Join(dir, "none.json")
+	for path, raw := range map[string][]byte{
+		two:  oneExport(t, key, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))),
+		list: fmt.Appendf(nil, `[{"name":"d1","standing":"active","key":%q},{"name":"d2","standing":"active","key":%q},{"name":"d9","standing":"pending","key":%q}]`, shown, other, other),
+		none: []byte(`[]`),
+	} {
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	away := "http://127.0.0.1:1"
 	for _, tc := range []struct {
 		line, server string
@@ -81,6 +98,16 @@ func TestAuditFiles(t *testing.T) {
 		{"audit verify " + file + " --key d1=" + shown, away, exitDone, "nothing was altered"},
 		{"audit verify " + file + " --key d1=" + other, away, exitRefused, "signed by nobody whose key counts"},
 		{"audit verify " + file + " --key d2=" + shown, away, exitRefused, "signed by nobody whose key counts"},
+		{"audit verify " + two + " --key d1=" + shown, away, exitIncomplete, "not verified: the signatures of d2"},
+		{"audit verify " + two + " --key d1=" + shown + " -o json", away, exitIncomplete, `"unchecked": [ "d2" ]`},
+		{"audit verify " + two + " --key d1=" + shown + " --key d2=" + other, away, exitDone, "signed by d1, d2 nothing was altered"},
+		{"audit verify " + two + " --key d1=" + shown + " --key d2=" + shown, away, exitRefused, "with a key that is not known"},
+		{"audit verify " + two + " --keys " + list, away, exitDone, "signed by d1, d2 nothing was altered"},
+		{"audit verify " + two + " --keys " + none, away, exitRefused, "has no active director's key"},
+		{"audit verify " + two + " --keys " + file, away, exitRefused, "has no list of directors"},
+		{"audit verify " + two + " --keys " + list + " --key d1=" + other, away, exitUsage, "d1 is given two keys"},
+		{"audit verify --keys " + list, server, exitUsage, "is for a FILE"},
+		{"audit verify " + two, server, exitRefused, "d2 with a key that is not known"},
 		{"audit verify " + bad, server, exitRefused, "record 1: it is missing"},
 		{"audit verify " + bad + " -o json", server, exitRefused, `"good": false`},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,7 @@ last seconds, are not in it.`,
 
 func (a *app) auditVerify() *cobra.Command {
 	var given []string
+	var list string
 	c := &cobra.Command{
 		Use:   "verify [FILE]",
 		Short: "Prove that no audit record was altered, dropped or moved",
@@ -70,24 +72,28 @@ head that it has signed, record by record against the store, and against what th
 other directors have signed.
 
 With FILE, an export: hold each record against the head, and the head's signatures
-against the keys of directors: those given with --key, or those that a director
-names. Keys that somebody else has kept are worth more than those of a director that
-may itself be the culprit. With --key no director is asked.
+against the keys of directors: those given with --key or --keys, or those that a
+director names. Keys that somebody else has kept are worth more than those of a
+director that may itself be the culprit. With either no director is asked: the file,
+the keys and this program are all it takes.
 
 What is wrong is named, by its place in the log and its plan revision; the exit code
-is then 1. An export shows what was so when it was made, and not what came later.`,
+is then 1. It is 3 where all holds that could be verified, and the keys of some who
+have signed, too, were not given: they are named. 0: all was verified. An export
+shows what was so when it was made, and not what came later.`,
 		Example: `  divert audit verify
   divert audit verify audit.jsonl
+  divert audit verify audit.jsonl --keys directors.json
   divert audit verify audit.jsonl --key d1=ed25519:LXVaO4Vd4hLLZR3uBpsBJbGFAJCjVMpxSS9lLFJ0nXI=`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			keys, err := keysGiven(given)
+			keys, err := keysGiven(given, list)
 			if err != nil {
 				return err
 			}
 			if len(args) == 0 {
 				if len(keys) > 0 {
-					return usage("--key is for a FILE: a director goes by the keys of its plan")
+					return usage("--key, or --keys, is for a FILE: a director goes by the keys of its plan")
 				}
 				client, err := a.client()
 				if err != nil {
@@ -106,16 +112,18 @@ is then 1. An export shows what was so when it was made, and not what came later
 				return fmt.Errorf("the export: %w", err)
 			}
 			defer f.Close()
+			verify := audit.VerifyBy
 			if len(keys) == 0 {
+				verify = audit.Verify
 				client, err := a.client()
 				if err == nil {
 					keys, err = rosterKeys(c.Context(), client)
 				}
 				if err != nil {
-					return &exit{code: exitRefused, err: fmt.Errorf("whose signatures count? %w", err), remedy: "give the directors' keys with --key NAME=ed25519:…, as `divert director list -o json` prints them, or ask a director with --server"}
+					return &exit{code: exitRefused, err: fmt.Errorf("whose signatures count? %w", err), remedy: "give the directors' keys with --keys FILE, which has what `divert director list -o json` printed, or each with --key NAME=ed25519:…, or ask a director with --server"}
 				}
 			}
-			report, err := audit.Verify(f, keys)
+			report, err := verify(f, keys)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -123,12 +131,22 @@ is then 1. An export shows what was so when it was made, and not what came later
 		},
 	}
 	c.Flags().StringArrayVar(&given, "key", nil, "a director's public `NAME=KEY`, ed25519:…; once for each")
+	c.Flags().StringVar(&list, "keys", "", "a `FILE` with what `divert director list -o json` printed")
 	return c
 }
 
-// keysGiven reads keys as a command line has them.
-func keysGiven(given []string) (audit.Keys, error) {
+// maxKeyList bounds a file of keys, in octets.
+const maxKeyList = 1 << 20
+
+// keysGiven reads keys as a command line has them, and those of a list of directors. One
+// name with two keys is refused: somebody is wrong.
+func keysGiven(given []string, list string) (audit.Keys, error) {
 	keys := audit.Keys{}
+	if list != "" {
+		if err := listedKeys(list, keys); err != nil {
+			return nil, err
+		}
+	}
 	for _, g := range given {
 		name, text, ok := strings.Cut(g, "=")
 		if !ok || name == "" {
@@ -138,9 +156,33 @@ func keysGiven(given []string) (audit.Keys, error) {
 		if err != nil {
 			return nil, err
 		}
+		if held := keys[name]; held != nil && !held.Equal(ed25519.PublicKey(key)) {
+			return nil, usage("%s is given two keys", name)
+		}
 		keys[name] = key
 	}
 	return keys, nil
+}
+
+// listedKeys reads the keys of active directors from what `director list -o json` printed.
+func listedKeys(path string, keys audit.Keys) error {
+	raw, err := fsys.ReadFile(fsys.OS{}, path, maxKeyList)
+	if err != nil {
+		return fmt.Errorf("the directors' keys: %w", err)
+	}
+	var listed []api.DirectorState
+	if err := json.Unmarshal(raw, &listed); err != nil {
+		return &exit{code: exitRefused, err: fmt.Errorf("%s has no list of directors", path), remedy: "save one with `divert director list -o json`"}
+	}
+	for _, d := range listed {
+		if key, err := parseKey(d.Key); err == nil && d.Standing == "active" {
+			keys[d.Name] = key
+		}
+	}
+	if len(keys) == 0 {
+		return &exit{code: exitRefused, err: fmt.Errorf("%s has no active director's key", path), remedy: "save one with `divert director list -o json`, once the directors have joined"}
+	}
+	return nil
 }
 
 // rosterKeys asks a director for the keys of all.
@@ -165,7 +207,7 @@ func rosterKeys(ctx context.Context, client *api.Client) (audit.Keys, error) {
 func reportOf(r audit.Report) api.AuditReport {
 	out := api.AuditReport{
 		Good: r.Good(), Fleet: r.Signed.Fleet, Records: r.Records, Revision: r.Signed.Revision, Root: base64.StdEncoding.EncodeToString(r.Signed.Root[:]),
-		Signers: append([]string{}, r.Signed.Directors...), Findings: []api.AuditFinding{}, More: r.More,
+		Signers: append([]string{}, r.Signed.Directors...), Findings: []api.AuditFinding{}, More: r.More, Unchecked: r.Unchecked,
 	}
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, api.AuditFinding(f))
@@ -173,7 +215,8 @@ func reportOf(r audit.Report) api.AuditReport {
 	return out
 }
 
-// showProof prints what came of it; what is not in order is exit code 1.
+// showProof prints what came of it; what is not in order is exit code 1, and what could not
+// all be verified 3.
 func (a *app) showProof(r api.AuditReport, holds string) error {
 	var err error
 	if a.json() {
@@ -181,8 +224,12 @@ func (a *app) showProof(r api.AuditReport, holds string) error {
 	} else {
 		_, err = fmt.Fprint(a.out, a.proofPage(r, holds))
 	}
-	if err == nil && !r.Good {
+	switch {
+	case err != nil:
+	case !r.Good:
 		err = &exit{code: exitRefused}
+	case len(r.Unchecked) > 0:
+		err = &exit{code: exitIncomplete}
 	}
 	return err
 }
@@ -220,6 +267,9 @@ func (a *app) proofPage(r api.AuditReport, holds string) string {
 	}
 	if r.Good {
 		p.line(p.paint(good, "nothing was altered, dropped or moved"))
+	}
+	if n := len(r.Unchecked); n > 0 {
+		p.wrapped(0, "! ", warn, fmt.Sprintf("not verified: the signatures of %s, whose keys were not given: add --key for each", strings.Join(r.Unchecked, ", ")))
 	}
 	return p.b.String()
 }

@@ -69,7 +69,8 @@ type AuditReport struct {
 	Store     string          `json:"store,omitempty"`     // why it was not compared; none: it was
 	Directors []AuditDirector `json:"directors,omitempty"` // the others
 	Findings  []AuditFinding  `json:"findings"`
-	More      int             `json:"more,omitempty"` // findings that are not listed
+	More      int             `json:"more,omitempty"`      // findings that are not listed
+	Unchecked []string        `json:"unchecked,omitempty"` // of an export: who has signed it, too, with a key that was not given
 }
 
 // AuditDirector is how another director's log stands to this one's.

@@ -246,6 +246,8 @@ func TestChain(t *testing.T) {
 		{"of before, a gap", []*plan.Audit{old(1), old(5)}, "revisions 2 to 4", true},
 		{"passed for old", []*plan.Audit{recordOf(1, 0, 1), old(5)}, "does not say after which plan", false},
 		{"of an older director", []*plan.Audit{recordOf(1, 0, 1), old(2)}, "", false},
+		{"old, with a parent that is not the one before", []*plan.Audit{recordOf(1, 0, 1), recordOf(2, 9, 0)}, "follows another plan", false},
+		{"old, and altered", []*plan.Audit{recordOf(1, 0, 1), old(2), recordOf(3, 7, 1)}, "follows another plan", false},
 		{"no parent", []*plan.Audit{recordOf(1, 0, 1), recordOf(2, 0, 1)}, "names no plan", false},
 	} {
 		var c Chain
@@ -463,5 +465,35 @@ func TestVerifyOneSigner(t *testing.T) {
 		if err != nil || !r.Good() || len(r.Findings) != tc.want || tc.want > 0 && !strings.Contains(r.Findings[0].String(), "of 2 directors only d1 has signed") {
 			t.Errorf("%s: got %v, %v", tc.name, r.Findings, err)
 		}
+	}
+}
+
+// TestVerifyBy: by one key of several signers that signature is verified, and the others
+// are named; a wrong one, under a name whose key was given, is a finding as ever.
+func TestVerifyBy(t *testing.T) {
+	b := newBook(t, 3)
+	both := b.export(t, "d1", key(1), key(2))
+	one := Keys{"d1": public(key(1))}
+	for _, tc := range []struct {
+		name      string
+		raw       []byte
+		keys      Keys
+		good      bool
+		unchecked string
+	}{
+		{"one of two", both, one, true, "d2"},
+		{"both", both, directors, true, ""},
+		{"one, which alone has signed", b.export(t, "d1", key(1)), one, true, ""},
+		{"another key of d2's", both, Keys{"d1": public(key(1)), "d2": public(key(3))}, false, ""},
+		{"neither", both, Keys{"d3": public(key(3))}, false, ""},
+		{"altered", bytes.Replace(both, []byte(`"record":1`), []byte(`"record":2`), 1), one, false, "d2"},
+	} {
+		r, err := VerifyBy(bytes.NewReader(tc.raw), tc.keys)
+		if err != nil || r.Good() != tc.good || strings.Join(r.Unchecked, " ") != tc.unchecked {
+			t.Errorf("%s: good %t, unchecked %v, %v, %v", tc.name, r.Good(), r.Unchecked, r.Findings, err)
+		}
+	}
+	if r, err := Verify(bytes.NewReader(both), one); err != nil || r.Good() {
+		t.Errorf("by the keys of all, of which d2's is none: %v, %v", r.Findings, err)
 	}
 }

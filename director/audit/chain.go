@@ -116,7 +116,10 @@ func (c *Chain) judge(a *plan.Audit) *Finding {
 	if a.GetRevision() <= last.GetRevision() {
 		return &Finding{What: fmt.Sprintf("it stands behind the record of revision %d", last.GetRevision())}
 	}
-	if a.GetEpoch() == 0 { // of a divert that did not write parents
+	// Of a divert that did not write parents. Who strips a record of both to pass for old
+	// gains nothing: its plan must still be the one that the next record, or the plan in
+	// force, follows, and its revision the next.
+	if a.GetEpoch() == 0 && len(a.GetParent()) == 0 {
 		if a.GetRevision() > last.GetRevision()+1 && last.GetEpoch() > 0 { // who deletes some must not pass for old
 			return &Finding{What: fmt.Sprintf("there is none of %s, and it does not say after which plan it comes", between(last.GetRevision(), a.GetRevision()))}
 		}

@@ -381,6 +381,26 @@ func (t *Tiles) Mend(tile int64, raws [][]byte) error {
 	return t.write(tile, raws)
 }
 
+// Rewrite puts other records in a tile's place, those that were sealed where what is there
+// was altered: the log must be opened anew. By the writer alone.
+func (t *Tiles) Rewrite(tile int64, raws [][]byte) error {
+	if tile > t.tree.Tiles() || len(raws) == 0 || len(raws) > audit.TileWidth {
+		return fmt.Errorf("tile %d of %d records cannot be written", tile, len(raws))
+	}
+	if octets, err := t.free(t.dir); err == nil && octets < journalReserve {
+		return ErrNoRoom
+	}
+	return t.write(tile, raws)
+}
+
+// WriteLast writes the file of the last tile anew, from memory. By the writer alone.
+func (t *Tiles) WriteLast() error {
+	if len(t.last) == 0 {
+		return nil
+	}
+	return t.Rewrite(t.tree.Tiles(), t.last)
+}
+
 // Head is what this director signed last; nil: nothing.
 func (t *Tiles) Head() ([]byte, error) { return t.small(headFile, audit.MaxHead) }
 
