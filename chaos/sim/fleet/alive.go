@@ -151,13 +151,15 @@ func (w *world) checkEnd() {
 		return // what a person brought back has no part of what was done since
 	}
 	done := map[string]*landing{}
+	settled := map[plan.Hash]string{} // by the plan: what a second person's word settled
 	for _, l := range w.ledger.landed {
 		done[l.c.cmd.ID] = l
+		settled[l.sealed.Identity.Hash] = l.c.cmd.Settles()
 	}
 	for _, op := range w.people {
 		l := done[op.cmd.ID]
 		switch {
-		case op.told && !op.got.id.IsZero() && (l == nil || l.sealed.Identity.Hash != op.got.id.Hash):
+		case op.told && !op.got.id.IsZero() && (l == nil || l.sealed.Identity.Hash != op.got.id.Hash) && settled[op.got.id.Hash] != op.cmd.Settles():
 			w.wrong("S4", "%s was told to be done in %s, and is not", op.cmd.ID, order(op.got.id))
 		case op.told && op.got.refusal != "" && l != nil:
 			w.wrong("S4", "%s was told to have changed nothing (%s), and is in %s", op.cmd.ID, op.got.refusal, order(l.sealed.Identity))
@@ -165,7 +167,7 @@ func (w *world) checkEnd() {
 	}
 	for _, l := range w.ledger.landed {
 		a := &plan.Audit{}
-		if v := w.etcd.Get(w.keys.Audit(l.sealed.Identity.Revision)); v.Create == 0 || proto.Unmarshal([]byte(v.Value), a) != nil || a.GetCommand() != l.c.cmd.ID {
+		if v := w.etcd.Get(w.keys.Audit(l.sealed.Identity.Revision)); v.Create == 0 || proto.Unmarshal([]byte(v.Value), a) != nil || a.GetCommand() != l.c.recorded() {
 			w.wrong("S15", "the record of %s is gone", order(l.sealed.Identity))
 		}
 	}

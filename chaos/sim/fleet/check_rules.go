@@ -119,7 +119,7 @@ func (w *world) checkStep(old *plan.Override, prev, next *plan.Sealed, c *commit
 // a person's force takes more away than they allow, nor moves what a closed gate guards.
 func (w *world) checkRules(prev, next *plan.Sealed, c *commit) {
 	before, after := w.specOf(prev.Plan.GetSpec()), w.specOf(next.Plan.GetSpec())
-	forced := c.cmd.Force || c.cmd.Verb == core.GoOn && prev.Plan.GetRollout().GetForced()
+	forced := c.does.Force || c.does.Verb == core.GoOn && prev.Plan.GetRollout().GetForced()
 	if before == nil || after == nil || len(before.set.Interlocks) == 0 || forced {
 		return
 	}
@@ -153,7 +153,7 @@ func (w *world) checkRules(prev, next *plan.Sealed, c *commit) {
 func (w *world) checkRollout(prev, next *plan.Sealed, c *commit) {
 	r, now := prev.Plan.Soaking(), next.Plan.Soaking()
 	spec := string(next.Plan.GetSpec().GetHash())
-	verb := c.cmd.Verb
+	verb := c.does.Verb
 	switch {
 	case verb == core.Revert && r == nil:
 		w.checkRevert(prev, next)
@@ -220,7 +220,7 @@ func (w *world) soundFor(s health.Subject, long time.Duration) bool {
 func (w *world) checkSpill(prev, next *plan.Sealed, c *commit) {
 	was, is := prev.Plan.GetSpill(), next.Plan.GetSpill()
 	switch {
-	case c.cmd.Verb != core.Spill:
+	case c.does.Verb != core.Spill:
 		if !proto.Equal(was, is) && string(prev.Plan.GetSpec().GetHash()) == string(next.Plan.GetSpec().GetHash()) {
 			w.wrong(rowSpill, "%s %s changes what the plan says of loads", c.cmd.ID, c.cmd.Verb)
 		}

@@ -57,7 +57,8 @@ type commit struct {
 
 	previous *plan.SpecDoc // for a revert
 	states   map[health.Subject]health.State
-	stable   *prepared // that it was decided on
+	stable   *prepared    // that it was decided on
+	does     core.Command // what it carries out, for the checks: what was asked for, where another person approves it
 }
 
 func (p *director) commit(cmd core.Command, term *election.Term, then func(verdict)) {
@@ -119,6 +120,9 @@ func (c *commit) repeated(held []byte) {
 	r := resultOf(held)
 	settles := c.cmd.Settles() != c.cmd.ID
 	switch {
+	case settles && r.GetApprover() == "" && r.GetRefused() == "": // of no request
+		c.base()
+		return
 	case !settles && !bytes.Equal(r.GetCommand(), c.cmd.Fingerprint()):
 		c.refuse("another command has this ID")
 		return
@@ -160,7 +164,8 @@ func (c *commit) base() {
 // decide takes a moment, in which the world goes on.
 func (c *commit) decide(base *inForce) {
 	p := c.p
-	if c.cmd.Verb == core.Revert && c.previous == nil && base.sealed.Plan.GetPrevious() != nil {
+	wish := core.Wish(base.sealed.Plan, c.cmd)
+	if wish.Verb == core.Revert && c.previous == nil && base.sealed.Plan.GetPrevious() != nil {
 		p.read(base.sealed.Plan.GetPrevious(), func(raw []byte) {
 			if raw == nil {
 				c.refuse("the store does not answer")
@@ -175,10 +180,9 @@ func (c *commit) decide(base *inForce) {
 	}
 	p.after(p.w.some(0, 3*time.Millisecond), func() {
 		c.at = p.w.now
-		wish := core.Wish(base.sealed.Plan, c.cmd)
 		s := p.state(base, wish.Paced || c.cmd.Verb == core.Step, wish.Scope)
 		s.Previous, c.states, c.stable = c.previous, s.States, base.prepared
-		if c.cmd.Verb == core.GoOn {
+		if wish.Verb == core.GoOn {
 			s.Seen = p.seen()
 		}
 		change, err := core.Decide(s, c.cmd)
@@ -262,7 +266,7 @@ func (c *commit) write(change core.Change, base *inForce, parent *plan.Sealed) {
 		return
 	}
 	c.change, c.chunks, c.next = change, chunks, p.w.put(sealed, docs)
-	if err := lacksPerson(base, c.next); err != nil {
+	if err := lacksPerson(base, c.next, true); err != nil {
 		c.refuse(err.Error())
 		return
 	}
@@ -292,7 +296,7 @@ func (c *commit) write(change core.Change, base *inForce, parent *plan.Sealed) {
 
 // result is what the store keeps of it, as director's commander says.
 func (c *commit) result(change core.Change) *plan.Result {
-	r := &plan.Result{Id: cmp.Or(change.Kept, c.cmd.ID), Summary: change.Summary, At: change.Plan.GetWritten(), Command: change.Of, Refused: change.Refused}
+	r := &plan.Result{Id: cmp.Or(change.Kept, c.cmd.ID), Summary: change.Summary, At: change.Plan.GetWritten(), Command: change.Of, Approver: change.Audit.GetApprover(), Refused: change.Refused}
 	if change.Of == nil {
 		r.Command = c.cmd.Fingerprint()
 	}

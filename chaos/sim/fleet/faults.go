@@ -53,9 +53,12 @@ var verbs = map[string]func(*world, Event){
 	"approve":       (*world).roster,
 	"emergency":     (*world).emergency, // an operator drains through a director, while the store is away
 	"end-emergency": (*world).emergency,
-	"forge":         (*world).rogue, // a director sends a word that no operator signed
-	"rewrite":       (*world).rogue, // … all that were said, in other octets
-	"replay":        (*world).rogue, // … as if they were said now
+	"forge":         (*world).rogue,  // a director sends a word that no operator signed
+	"rewrite":       (*world).rogue,  // … all that were said, in other octets
+	"replay":        (*world).rogue,  // … as if they were said now
+	"agree":         (*world).second, // a person approves what waits for a second one
+	"deny":          (*world).second, // … says no to it
+	"acknowledge":   (*world).second, // … has looked at what was done by break-glass
 }
 
 // verbRecover is `divert store recover`, which is no command of core's.

@@ -167,3 +167,37 @@ func TestUrgent(t *testing.T) {
 		t.Errorf("in eight runs %d words, %d settled", said, settled)
 	}
 }
+
+// TestPaired plays a few histories in which what is dangerous takes two persons, who are the
+// same at times, come late, or answer when something else has changed what they were asked:
+// nothing of it is done without another person's word for that very change, or break-glass on
+// record (S16), and the audit log names both (S15).
+func TestPaired(t *testing.T) {
+	approved, denied, waited, broken, refused := 0, 0, 0, 0, 0
+	for seed := uint64(Paired); seed < Paired+12; seed++ {
+		w := run(Random(seed), nil)
+		if w.broken != nil {
+			t.Fatalf("seed %d: %s\n%s", seed, w.broken, w.s)
+		}
+		for _, a := range w.ledger.asked {
+			switch {
+			case a.denied:
+				denied++
+			case a.over:
+				approved++
+			default:
+				waited++
+			}
+		}
+		for _, op := range w.people {
+			if op.cmd.Verb == core.Approve && op.got.refusal != "" {
+				refused++
+			}
+		}
+		broken += len(w.ledger.stored.Plan.GetGlass())
+	}
+	t.Logf("%d approved, %d denied, %d never answered, %d broke the glass, %d words refused", approved, denied, waited, broken, refused)
+	if approved < 3 || denied < 2 || waited < 8 || broken < 2 || refused < 8 {
+		t.Error("too little happened in twelve runs")
+	}
+}

@@ -36,6 +36,7 @@ type ledger struct {
 	settled map[string]plan.Identity           // by word: the plan that settled it
 	off     []time.Duration                    // how long somebody was away or stood still, each
 	births  map[health.Subject][]birth         // transitions that somebody judged, by subject
+	asked   map[string]*asking                 // for a second person, by the command's ID
 }
 
 // landing is a plan that reached the store.
@@ -76,7 +77,7 @@ func newLedger() ledger {
 	return ledger{
 		signed: map[plan.Hash]*commit{}, audits: map[string]string{}, commands: map[string]plan.Hash{}, orders: map[[2]uint64]plan.Hash{},
 		forced: map[string]map[[2]uint64]plan.Hash{}, ackeds: map[string]plan.Identity{}, acks: map[string][]ack{}, births: map[health.Subject][]birth{}, brought: map[string]string{},
-		over: map[string]time.Duration{}, settled: map[string]plan.Identity{},
+		over: map[string]time.Duration{}, settled: map[string]plan.Identity{}, asked: map[string]*asking{},
 	}
 }
 
@@ -92,6 +93,9 @@ func (l *ledger) read(p *director, s *plan.Sealed, began time.Duration) {
 func (l *ledger) swapped(w *world) {
 	l.swaps++
 	l.settled, l.over = map[string]plan.Identity{}, map[string]time.Duration{}
+	for _, a := range l.asked {
+		a.over, a.denied = false, false // what came of it may be undone with the store
+	}
 	l.stored, l.audits, l.commands = nil, map[string]string{}, map[string]plan.Hash{}
 	if v := w.etcd.Get(w.keys.Plan()); v.Create > 0 {
 		l.stored, _ = plan.Open([]byte(v.Value)) // as it was written
@@ -173,7 +177,8 @@ func (w *world) checkWrite(v model.Entry) {
 	if prev != nil && prev.Plan.Holder(next.Key) == nil && next.Plan.Holder(next.Key) == nil {
 		w.wrong("S7", "%s wrote plan %d.%d with a key that nobody has registered", next.Signer, id.Epoch, id.Revision)
 	}
-	w.checkAudit(next, cmd)
+	c.does = w.meaning(c)
+	w.checkAudit(next, c)
 	for _, h := range next.Plan.GetSpec().GetChunks() {
 		if w.etcd.Get(w.keys.Blob(plan.Hash(h))).Create == 0 {
 			w.wrong("S3", "plan %d.%d names a blob that the store lacks", id.Epoch, id.Revision)
@@ -187,22 +192,24 @@ func (w *world) checkWrite(v model.Entry) {
 		w.checkRules(prev, next, c)
 		w.checkRollout(prev, next, c)
 		w.checkSpill(prev, next, c)
+		w.checkPersons(prev, next, c)
 	}
 }
 
 // checkAudit is S15: who, what, why, when and which revision, in the same transaction.
-func (w *world) checkAudit(next *plan.Sealed, cmd core.Command) {
+func (w *world) checkAudit(next *plan.Sealed, c *commit) {
 	v := w.etcd.Get(w.keys.Audit(next.Identity.Revision))
 	a := &plan.Audit{}
 	switch {
 	case v.Create == 0 || proto.Unmarshal([]byte(v.Value), a) != nil:
 		w.wrong("S15", "plan %d.%d has no audit record", next.Identity.Epoch, next.Identity.Revision)
-	case string(a.GetPlan()) != string(next.Identity.Hash[:]) || a.GetCommand() != cmd.ID || a.GetWho() == "" || a.GetWhat() == "" || a.GetWhy() == "" || a.GetAt() == nil:
+	case string(a.GetPlan()) != string(next.Identity.Hash[:]) || a.GetCommand() != c.recorded() || a.GetWho() == "" || a.GetWhat() == "" || a.GetWhy() == "" || a.GetAt() == nil:
 		w.wrong("S15", "the audit record of plan %d.%d does not say all: %v", next.Identity.Epoch, next.Identity.Revision, a)
 	}
-	if r := w.etcd.Get(w.keys.Command(cmd.ID)); r.Create == 0 || string(resultOf([]byte(r.Value)).GetPlan()) != string(next.Identity.Hash[:]) {
-		w.wrong("S4", "plan %d.%d has no result of %s beside it", next.Identity.Epoch, next.Identity.Revision, cmd.ID)
+	if r := w.etcd.Get(w.keys.Command(c.recorded())); r.Create == 0 || string(resultOf([]byte(r.Value)).GetPlan()) != string(next.Identity.Hash[:]) {
+		w.wrong("S4", "plan %d.%d has no result of %s beside it", next.Identity.Epoch, next.Identity.Revision, c.cmd.ID)
 	}
+	w.checkPeople(a, c)
 }
 
 // checkOverrides is S18: each has owner, reason and end, and ends only by who may end
@@ -243,7 +250,7 @@ func (w *world) checkOverrides(prev, next *plan.Sealed, c *commit) {
 		replaced := slices.ContainsFunc(next.Plan.GetOverrides(), func(n *plan.Override) bool {
 			return n.GetKind() == o.GetKind() && n.GetScope() == o.GetScope()
 		})
-		switch verb := c.cmd.Verb; {
+		switch verb := c.does.Verb; {
 		case replaced && !begins, verb == core.Undrain && o.GetKind() == plan.Override_DRAIN, verb == core.Thaw && o.GetKind() == plan.Override_OBSERVE:
 		case verb == core.Step && c.term != nil && o.Ends(): // the last step of a return
 		case verb != core.Expire:

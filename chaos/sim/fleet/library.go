@@ -179,7 +179,7 @@ func (p *director) offer(f *inForce) {
 		p.tell("plan refused: %v", err) // the old one stays in force (S7)
 		return
 	}
-	if err := lacksPerson(p.before(f), f); err != nil {
+	if err := lacksPerson(p.before(f), f, p.vouched(f.sealed)); err != nil {
 		p.tell("plan refused: %v", err)
 		return
 	}
@@ -206,14 +206,21 @@ func (p *director) before(f *inForce) *inForce {
 	return p.force
 }
 
+// vouched tells whether a registered director besides a plan's writer and this one has
+// acknowledged it, or a later one, as director's does.
+func (p *director) vouched(s *plan.Sealed) bool {
+	return p.force != nil && slices.ContainsFunc(p.ids.Holders(s.Identity), func(name string) bool {
+		return name != p.name && name != s.Signer && p.force.sealed.Plan.Director(name).GetStanding() == plan.Director_ACTIVE
+	})
+}
+
 // lacksPerson says what takes two persons in a plan over another, and is approved by no
-// second one, as director's does. Nobody is away for so long here that others had to
-// vouch for it.
-func lacksPerson(base, next *inForce) error {
+// second one, as director's does.
+func lacksPerson(base, next *inForce, vouched bool) error {
 	if base == nil {
 		return nil
 	}
-	s := core.Succession{Cur: base.sealed, Spec: base.set, Next: next.sealed, NextSpec: next.set}
+	s := core.Succession{Cur: base.sealed, Spec: base.set, Next: next.sealed, NextSpec: next.set, Vouched: vouched}
 	if next.trial != nil {
 		s.Tries = next.trial.set
 	}

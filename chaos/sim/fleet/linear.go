@@ -25,7 +25,7 @@ func (w *world) linearizable() bool {
 		}
 	}
 	for _, l := range w.ledger.landed {
-		in := linear.Call{Verb: l.c.cmd.Verb, Scope: l.c.cmd.Scope, After: linear.Drains(l.sealed.Plan)}
+		in := linear.Call{Verb: l.c.does.Verb, Scope: l.c.does.Scope, After: linear.Drains(l.sealed.Plan)}
 		began, ended := l.c.began, time.Duration(0)
 		if op := people[l.c.cmd.ID]; op != nil {
 			began = op.began

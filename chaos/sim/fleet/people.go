@@ -35,7 +35,8 @@ type operation struct {
 // order gives a command to the director that the event names first.
 func (w *world) order(e Event, cmd core.Command) {
 	cmd.ID = fmt.Sprintf("c%d", len(w.people)+1)
-	cmd.Author, cmd.Reason = "alice", "INC-1"
+	cmd.Author, cmd.Reason = e.by(), "INC-1"
+	cmd.BreakGlass = slices.Contains(e.Args, "glass")
 	w.utter(w.director(e.Args[0]), &operation{cmd: cmd, began: w.now, applied: map[string]bool{}})
 }
 

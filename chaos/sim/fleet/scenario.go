@@ -128,8 +128,12 @@ func (d *draw) span(least, most time.Duration) time.Duration {
 	return least + time.Duration(d.Int64N(int64((most-least)/unit)+1))*unit
 }
 
-// Urgent is the first seed of those with emergencies: all below stay what they were.
-const Urgent = 100_000
+// Urgent is the first seed of those with emergencies, Paired of those in which what is
+// dangerous takes two persons: all below stay what they were.
+const (
+	Urgent = 100_000
+	Paired = 200_000
+)
 
 // Random gives the scenario of a seed.
 func Random(seed uint64) Scenario {
@@ -157,8 +161,11 @@ func Random(seed uint64) Scenario {
 	if d.IntN(5) == 0 {
 		d.s.Events = append(d.s.Events, d.swap()...)
 	}
-	if seed >= Urgent {
+	if seed >= Urgent && (seed < Paired || d.IntN(3) == 0) {
 		d.s.Events = append(d.s.Events, urged(d)...)
+	}
+	if seed >= Paired {
+		d.s.Events = append(d.s.Events, secondly(d)...)
 	}
 	slices.SortStableFunc(d.s.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 	return d.s

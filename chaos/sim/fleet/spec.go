@@ -34,9 +34,11 @@ func placesFor(...*spec.Set) []steer.Place { return places }
 
 // variants are the specs that people apply, by number: as it was; another TTL; another
 // weight; without the last site; without most of them, which needs force; and one with a
-// probe that only the first site passes, which some are to try.
+// probe that only the first site passes, which some are to try; and, where two persons are
+// asked for, one by which they are not.
 const (
-	variants = 6
+	variants = 7
+	alone    = 6
 	badPort  = 445
 	leastTTL = 5 * time.Second // of a service
 )
@@ -111,7 +113,11 @@ func yamlOf(s Scenario, variant int) string {
 		fmt.Fprintf(&b, "---\napiVersion: divert.dev/v1alpha1\nkind: Interlock\nmetadata: {name: sites}\nspec: {assert: {atLeast: %d, of: [{clusters: {}}]}}\n", atLeast)
 		fmt.Fprintf(&b, "---\napiVersion: divert.dev/v1alpha1\nkind: Interlock\nmetadata: {name: guard}\nspec: {gate: {switch: %s, of: [cluster/%s]}}\n", switchName, clusters[gated].name)
 	}
-	b.WriteString("---\napiVersion: divert.dev/v1alpha1\nkind: Fleet\nmetadata: {name: default}\nspec:\n  directors:\n")
+	b.WriteString("---\napiVersion: divert.dev/v1alpha1\nkind: Fleet\nmetadata: {name: default}\nspec:\n")
+	if s.paired() {
+		fmt.Fprintf(&b, "  safety: {twoPersons: %t}\n", variant != alone)
+	}
+	b.WriteString("  directors:\n")
 	for i := range s.Directors {
 		fmt.Fprintf(&b, "  - {name: %s, site: %s, key: %q}\n", nameOf(i), siteOf(i), spec.FormatKey(keyOf(nameOf(i)).Public().(ed25519.PublicKey)))
 	}

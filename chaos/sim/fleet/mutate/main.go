@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -24,18 +25,19 @@ const mutants = "chaos/sim/fleet/testdata/mutants"
 // mutant is one deliberate bug.
 type mutant struct {
 	name, why string
-	file      string // of the repository
+	file      string // of the repository, where its first text is
 	row       string // of INVARIANTS, that it breaks
 	seed      string // that found it the last time; "": none has
 	changes   []change
 	scenario  string // in which it shows; "": seeds are played
 }
 
-// change is a text of the file, and what stands there instead. One is the habit: where a
+// change is a text of a file, and what stands there instead. One is the habit: where a
 // second layer of the product stands behind the one that is taken out, that goes as well.
-type change struct{ old, now string }
+type change struct{ file, old, now string }
 
-// read parses a mutant's file: lines for people, `file`, `breaks`, and the texts in pairs.
+// read parses a mutant's file: lines for people, `file`, `breaks`, and the texts in pairs,
+// with `-- in FILE --` before one that is of another file.
 func read(path string) (mutant, error) {
 	m := mutant{name: strings.TrimSuffix(filepath.Base(path), ".txt")}
 	text, err := os.ReadFile(path)
@@ -44,12 +46,17 @@ func read(path string) (mutant, error) {
 	}
 	head, rest, found := strings.Cut(string(text), "-- as it is --\n")
 	rest, m.scenario, _ = strings.Cut(rest, "-- found by --\n")
+	file := ""
 	for pair := range strings.SplitSeq(rest, "-- as it is --\n") {
 		old, now, both := strings.Cut(pair, "-- mutant --\n")
 		if !found || !both {
 			return m, fmt.Errorf("%s: want `-- as it is --` and `-- mutant --`", path)
 		}
-		m.changes = append(m.changes, change{strings.TrimSuffix(old, "\n"), strings.TrimSuffix(now, "\n")})
+		now, next, _ := strings.Cut(now, "-- in ")
+		m.changes = append(m.changes, change{file, strings.TrimSuffix(old, "\n"), strings.TrimSuffix(now, "\n")})
+		if next != "" {
+			file = strings.TrimSuffix(next, " --\n")
+		}
 	}
 	for line := range strings.Lines(head) {
 		word, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -58,6 +65,9 @@ func read(path string) (mutant, error) {
 			m.why = value
 		case "file":
 			m.file = value
+			for i := range m.changes {
+				m.changes[i].file = cmp.Or(m.changes[i].file, value)
+			}
 		case "breaks":
 			m.row = value
 		case "seed":
@@ -67,19 +77,28 @@ func read(path string) (mutant, error) {
 	return m, nil
 }
 
-// put gives the file with the bug in it.
-func (m mutant) put(source string) (string, error) {
+// put gives the files with the bug in them, by their names.
+func (m mutant) put() (map[string]string, error) {
+	out := map[string]string{}
 	for _, c := range m.changes {
+		source, have := out[c.file]
+		if !have {
+			raw, err := os.ReadFile(c.file)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", m.name, err)
+			}
+			source = string(raw)
+		}
 		n := strings.Count(source, c.old)
 		switch {
 		case n != 1 || c.old == "":
-			return "", fmt.Errorf("%s: its text is %d times in %s, want once: write it anew", m.name, n, m.file)
+			return nil, fmt.Errorf("%s: its text is %d times in %s, want once: write it anew", m.name, n, c.file)
 		case c.old == c.now:
-			return "", fmt.Errorf("%s: changes nothing by %q", m.name, c.old)
+			return nil, fmt.Errorf("%s: changes nothing by %q", m.name, c.old)
 		}
-		source = strings.Replace(source, c.old, c.now, 1)
+		out[c.file] = strings.Replace(source, c.old, c.now, 1)
 	}
-	return source, nil
+	return out, nil
 }
 
 func all() ([]mutant, error) {
@@ -264,24 +283,28 @@ func play(program string, args ...string) (out string, broke bool, err error) {
 
 // build builds the simulator with the bug in it.
 func (m mutant) build(dir string) (program string, err error) {
-	source, err := os.ReadFile(m.file)
+	files, err := m.put()
 	if err != nil {
 		return "", err
 	}
-	text, err := m.put(string(source))
+	overlay, program := filepath.Join(dir, m.name+".json"), filepath.Join(dir, "play-"+m.name)
+	replace := map[string]string{}
+	for file, text := range files {
+		changed := filepath.Join(dir, m.name+"-"+filepath.Base(file))
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[path] = changed
+	}
+	raw, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return "", err
 	}
-	changed, overlay, program := filepath.Join(dir, m.name+".go"), filepath.Join(dir, m.name+".json"), filepath.Join(dir, "play-"+m.name)
-	path, err := filepath.Abs(m.file)
-	if err != nil {
-		return "", err
-	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
-	if err != nil {
-		return "", err
-	}
-	if err := errors.Join(os.WriteFile(changed, []byte(text), 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
+	if err := os.WriteFile(overlay, raw, 0o600); err != nil {
 		return "", err
 	}
 	return program, compile(program, "-overlay", overlay)
