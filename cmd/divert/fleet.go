@@ -26,7 +26,8 @@ another: keys, certificates and settings, as folders to copy. No director is ask
 type laidOut struct {
 	Out   string     `json:"out"`
 	Sites []laidSite `json:"sites"`
-	Next  []string   `json:"next"` // commands
+	Next  []string   `json:"next"`            // commands
+	Notes []string   `json:"notes,omitempty"` // what to know before relying on it
 }
 
 type laidSite struct {
@@ -48,13 +49,18 @@ certificates, which no director needs; and operator/, what people hold: the
 certificate that the API takes for an admin, and a key for emergencies.
 
 An ADDRESS is where the other sites reach this one, and what its director binds;
-it may be a host's name. Three sites, or five, run an etcd as one store by mutual
-TLS, each as a process beside its director. Ports: DNS 53, gossip 7946 (UDP and
-TCP), etcd 2379 and 2380, API 8053.
+it may be a host's name. A NAME alone is taken for its host's name, too, which all
+sites must resolve. Three sites, or five, run an etcd as one store by mutual TLS,
+each as a process beside its director. Ports: DNS 53, gossip 7946 (UDP and TCP),
+etcd 2379 and 2380, API 8053.
+
+Two sites have no majority when one is lost: give a third, be it a small host that
+answers no DNS, and name it in --witness.
 
 Files have mode 0600, folders 0700. A folder that is there is not written over.`,
 		Example: `  divert fleet init --sites fra=203.0.113.5,nyc=198.51.100.7,sin=192.0.2.9 --out fleet
   divert fleet init --sites fra=d1.example.net,nyc=d2.example.net,sin=d3.example.net --out fleet
+  divert fleet init --sites fra=203.0.113.5,nyc=198.51.100.7,w=192.0.2.9 --witness w --out fleet
   divert fleet init --sites fra=203.0.113.5,nyc=198.51.100.7,sin=192.0.2.9 --dns-port 5300 --out fleet -o json`,
 		Args: cobra.NoArgs,
 	}
@@ -62,6 +68,7 @@ Files have mode 0600, folders 0700. A folder that is there is not written over.`
 	f.StringSliceVar(&sites, "sites", nil, "`NAME=ADDRESS` of each site, with commas between")
 	f.StringVar(&o.Out, "out", "", "`DIR`ectory to make")
 	f.StringSliceVar(&o.Members, "members", nil, "`NAMES` of the sites that run etcd, an odd number (default: up to five)")
+	f.StringSliceVar(&o.Witness, "witness", nil, "`NAMES` of the sites whose directors vote and answer no DNS")
 	f.IntVar(&o.DNSPort, "dns-port", 53, "`PORT` to answer DNS on")
 	must(c.MarkFlagRequired("sites"))
 	must(c.MarkFlagRequired("out"))
@@ -84,7 +91,7 @@ Files have mode 0600, folders 0700. A folder that is there is not written over.`
 
 // showLayout says what was written, what to keep apart, and what comes next.
 func (a *app) showLayout(o fleet.Options) error {
-	out := laidOut{Out: o.Out}
+	out := laidOut{Out: o.Out, Notes: o.Notes()}
 	first := o.Sites[0]
 	var serve []string
 	for i, s := range o.Sites {
@@ -104,6 +111,9 @@ func (a *app) showLayout(o fleet.Options) error {
 	p := &page{width: a.width(), colour: a.colour}
 	for _, s := range out.Sites {
 		p.line(fmt.Sprintf("%s: %s, for the host at %s", s.Name, s.Folder, s.Host))
+	}
+	for _, note := range out.Notes {
+		p.wrapped(0, "! ", warn, note)
 	}
 	p.wrapped(0, "! ", warn, fmt.Sprintf("%s holds the keys of the fleet's authorities: whoever has them can write its store and make himself admin. Keep it off all directors, where you keep secrets.", filepath.Join(o.Out, "ca")))
 	p.line(filepath.Join(o.Out, "operator") + " is for people: admin.pem for the API, oncall.key for emergencies")

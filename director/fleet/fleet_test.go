@@ -263,3 +263,93 @@ func TestLoadAuthority(t *testing.T) {
 		t.Errorf("ends %v, %v", pair.Leaf.NotAfter, err)
 	}
 }
+
+// What cannot run is refused before anything is written.
+func TestInitRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		what   string
+		change func(*Options)
+		want   string
+	}{
+		{"gossip's port", func(o *Options) { o.DNSPort = 7946 }, "port 7946 is gossip's"},
+		{"etcd's port", func(o *Options) { o.DNSPort = 2379 }, "port 2379 is etcd's"},
+		{"etcd's other port", func(o *Options) { o.DNSPort = 2380 }, "port 2380 is etcd's"},
+		{"the API's port", func(o *Options) { o.DNSPort = 8053 }, "port 8053 is the API's"},
+		{"no port", func(o *Options) { o.DNSPort = 65536 }, "is none"},
+		{"a witness that is no site", func(o *Options) { o.Witness = []string{"lon"} }, "none of the sites"},
+		{"one witness twice", func(o *Options) { o.Witness = []string{"sin", "sin"} }, "twice"},
+		{"witnesses alone", func(o *Options) { o.Witness = []string{"fra", "nyc", "sin"} }, "leave at least one"},
+	} {
+		o := Options{Sites: three(t), Out: filepath.Join(t.TempDir(), "fleet"), Now: now}
+		tc.change(&o)
+		err := Init(o)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", tc.what, err, tc.want)
+		}
+		if _, err := os.Stat(o.Out); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: something was written", tc.what)
+		}
+	}
+}
+
+// Of a layout that bears less than people may think is said what to do.
+func TestNotes(t *testing.T) {
+	for _, tc := range []struct {
+		sites   []string
+		members []string
+		want    []string // in that order
+	}{
+		{[]string{"fra=203.0.113.5", "nyc=198.51.100.7", "sin=192.0.2.9"}, nil, nil},
+		{[]string{"fra=203.0.113.5"}, nil, []string{"one site"}},
+		{[]string{"fra=203.0.113.5", "nyc=198.51.100.7"}, nil, []string{"--witness"}},
+		{[]string{"fra", "nyc", "sin=192.0.2.9"}, nil, []string{"fra, nyc: no address was given"}},
+		{[]string{"fra=203.0.113.5", "nyc=198.51.100.7", "sin=192.0.2.9"}, []string{"nyc"}, []string{"one member, at nyc"}},
+	} {
+		sites, err := ParseSites(tc.sites)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := Options{Sites: sites, Members: tc.members}.Notes()
+		if !slices.EqualFunc(got, tc.want, strings.Contains) {
+			t.Errorf("of %q: %q, want %q", tc.sites, got, tc.want)
+		}
+	}
+}
+
+// The folder of a site is good wherever its director is started from, and a witness answers
+// nothing; a further site answers where the others do.
+func TestAnywhere(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "fleet")
+	if err := Init(Options{Sites: three(t), Witness: []string{"fra"}, DNSPort: 5300, Out: out, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	for from, file := range map[string]string{"/": filepath.Join(out, "fra", settingsName), dir: "fleet/fra/" + settingsName, filepath.Join(out, "fra"): settingsName, filepath.Join(out, "sin"): "../fra/" + settingsName} {
+		t.Chdir(from)
+		s, problems := spec.LoadSettings(file)
+		if len(problems) > 0 {
+			t.Fatalf("from %s: %v", from, problems)
+		}
+		if keys, err := gossip.LoadSecrets(s.Gossip.KeyFile); err != nil || len(keys) != 1 {
+			t.Errorf("from %s: %d gossip keys, %v", from, len(keys), err)
+		}
+		if s.DNS.Listen == nil || len(s.DNS.Listen) != 0 {
+			t.Errorf("from %s: a witness answers at %q", from, s.DNS.Listen)
+		}
+		for _, f := range []string{s.Etcd.TLS.CA, s.Etcd.TLS.Cert, s.Etcd.TLS.Key, s.Etcd.Member.TLS.Key, s.API.TLS.Cert, s.API.TLS.ClientCA, filepath.Join(s.DataDir, "identity.json"), s.Spec[0]} {
+			if _, err := os.Stat(f); err != nil {
+				t.Errorf("from %s: %v", from, err)
+			}
+		}
+	}
+	laid, err := Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := laid.Join(Site{Name: "lon", Host: "192.0.2.33"}, "", now); err != nil {
+		t.Fatal(err)
+	}
+	if s, problems := spec.LoadSettings(filepath.Join(out, "lon", settingsName)); len(problems) > 0 || !slices.Equal(s.DNS.Listen, []string{"192.0.2.33:5300"}) {
+		t.Errorf("lon answers at %q, %v", s.DNS.Listen, problems)
+	}
+}

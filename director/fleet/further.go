@@ -89,15 +89,9 @@ func (l Laid) Join(s Site, gossipKey string, now time.Time) (key string, err err
 	if len(secrets) != 1 {
 		return "", fmt.Errorf("%s holds two keys: wait until the turn-over is complete (`divert keys status`)", gossipKey)
 	}
-	old, problems := spec.LoadSettings(l.file(first, settingsName))
-	if spec.Failed(problems) {
-		return "", fmt.Errorf("reading the settings of %s: %s", first, problems[0])
-	}
-	port := 53
-	if len(old.DNS.Listen) > 0 {
-		if _, text, err := net.SplitHostPort(old.DNS.Listen[0]); err == nil {
-			port, _ = strconv.Atoi(text) // it was read as a port
-		}
+	port, err := l.port()
+	if err != nil {
+		return "", err
 	}
 	etcd, err := l.authority("etcd-ca")
 	if err != nil {
@@ -119,6 +113,22 @@ func (l Laid) Join(s Site, gossipKey string, now time.Time) (key string, err err
 		w.certificates(s, false, etcd, api, now)
 		return w.err
 	})
+}
+
+// port is where the sites answer DNS, by the first that does.
+func (l Laid) port() (int, error) {
+	for _, s := range l.Sites {
+		old, problems := spec.LoadSettings(l.file(s.Name, settingsName))
+		if spec.Failed(problems) {
+			return 0, fmt.Errorf("reading the settings of %s: %s", s.Name, problems[0])
+		}
+		if len(old.DNS.Listen) > 0 {
+			if _, text, err := net.SplitHostPort(old.DNS.Listen[0]); err == nil {
+				return strconv.Atoi(text) // it was read as a port
+			}
+		}
+	}
+	return 53, nil
 }
 
 // Renew signs every certificate anew, each with a key of its own, and lists the files of

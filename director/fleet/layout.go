@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/divertdns/divert/director/gossip"
@@ -31,9 +33,57 @@ const (
 type Options struct {
 	Sites   []Site
 	Members []string // sites that run a member of etcd, an odd number; default: all where they are 1, 3 or 5, else the first 3, or 1 of 2
+	Witness []string // sites whose directors vote and answer nothing
 	Out     string   // folder, made; it must not be there yet
 	DNSPort int      // default 53
 	Now     time.Time
+}
+
+// Notes says what people should know of this layout before they rely on it.
+func (o Options) Notes() (out []string) {
+	var bare []string
+	for _, s := range o.Sites {
+		if s.Host == s.Name {
+			bare = append(bare, s.Name)
+		}
+	}
+	if len(bare) > 0 {
+		out = append(out, fmt.Sprintf("%s: no address was given, so the name is taken for that of a host, which all sites must resolve; else write %s=ADDRESS", strings.Join(bare, ", "), bare[0]))
+	}
+	switch len(o.Sites) {
+	case 1:
+		out = append(out, "one site: it decides alone, and while it is away nobody answers; give three")
+	case 2:
+		out = append(out, "two sites: a majority of two is both, so while one is away the other goes on answering what it last knew, and neither failover nor commands are had; give a third, which may be a small host in a third place that answers no DNS: add it to --sites, and name it in --witness")
+	}
+	if members, err := o.members(); err == nil && len(members) == 1 && len(o.Sites) > 2 {
+		out = append(out, fmt.Sprintf("etcd has one member, at %s: while that is away no command is taken; name three sites in --members", members[0].Name))
+	}
+	return out
+}
+
+// check refuses what could not run.
+func (o Options) check() error {
+	if o.DNSPort < 0 || o.DNSPort > 65535 {
+		return fmt.Errorf("DNS port %d is none", o.DNSPort)
+	}
+	for port, whose := range map[string]string{gossipPort: "gossip's", clientPort: "etcd's", peerPort: "etcd's", apiPort: "the API's"} {
+		if strconv.Itoa(o.DNSPort) == port {
+			return fmt.Errorf("port %s is %s at each site: give --dns-port another, such as 53 or 5300", port, whose)
+		}
+	}
+	for i, name := range o.Witness {
+		if !slices.ContainsFunc(o.Sites, func(s Site) bool { return s.Name == name }) {
+			return fmt.Errorf("witness %q is none of the sites", name)
+		}
+		if slices.Contains(o.Witness[:i], name) {
+			return fmt.Errorf("witness %q stands there twice", name)
+		}
+	}
+	if len(o.Witness) > 0 && len(o.Witness) == len(o.Sites) {
+		return errors.New("all sites are witnesses, which answer no DNS: leave at least one that does")
+	}
+	return nil
 }
 
 // ErrThere says that the folder to lay out into is there already.
@@ -46,13 +96,21 @@ func Init(o Options) error {
 	if err != nil {
 		return err
 	}
-	if o.DNSPort < 0 || o.DNSPort > 65535 {
-		return fmt.Errorf("DNS port %d is none", o.DNSPort)
+	if err := o.check(); err != nil {
+		return err
 	}
 	if o.DNSPort == 0 {
 		o.DNSPort = 53
 	}
 	return whole(o.Out, func(dir string) error { return o.write(dir, members) })
+}
+
+// portOf is where a site answers DNS; 0 = it does not.
+func (o Options) portOf(s Site) int {
+	if slices.Contains(o.Witness, s.Name) {
+		return 0
+	}
+	return o.DNSPort
 }
 
 // members picks the sites that run etcd.
@@ -136,7 +194,7 @@ func (o Options) write(dir string, members []Site) error {
 	for _, s := range o.Sites {
 		w := writer{dir: filepath.Join(dir, s.Name)}
 		w.text("gossip.key", base64.StdEncoding.EncodeToString(secret)+"\n")
-		w.text(settingsName, settings(s, o.Sites, members, hex.EncodeToString(token), o.DNSPort, true))
+		w.text(settingsName, settings(s, o.Sites, members, hex.EncodeToString(token), o.portOf(s), true))
 		w.text(filepath.Join("spec.d", "fleet.yaml"), roster(entries))
 		w.certificates(s, slices.Contains(members, s), etcd, api, o.Now)
 		if w.err != nil {

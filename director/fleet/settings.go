@@ -6,7 +6,8 @@ import (
 )
 
 // settings writes a site's settings. Members are the sites that run etcd; begins, that the
-// fleet begins with this one, which then has the roster as its spec.
+// fleet begins with this one, which then has the roster as its spec. A DNS port of 0 makes
+// a witness.
 func settings(s Site, all, members []Site, token string, dnsPort int, begins bool) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -14,9 +15,12 @@ func settings(s Site, all, members []Site, token string, dnsPort int, begins boo
 	p("name: %s", s.Name)
 	p("site: %s", s.Name)
 	p("dataDir: data")
-	if s.addr().IsValid() {
+	switch {
+	case dnsPort == 0:
+		p("dns: {listen: []}               # a witness: it votes, and answers nothing")
+	case s.addr().IsValid():
 		p("dns: {listen: [%q]}", s.at(fmt.Sprint(dnsPort)))
-	} else {
+	default:
 		p(`dns: {listen: ["0.0.0.0:%d", "[::]:%d"]}`, dnsPort, dnsPort)
 	}
 	p("gossip:")

@@ -264,6 +264,7 @@ func (r *settingsReader) check(v *value) {
 	r.checkStreams(fail)
 	r.checkResolvers(fail)
 	r.checkEtcd(fail)
+	r.checkPorts(fail)
 }
 
 func isLoopback(hostPort string) bool {
