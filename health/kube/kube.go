@@ -3,7 +3,7 @@
 // storage does. All it ever says of that is *impaired*, which explains and alerts; it
 // never says that a cluster is down, and nothing of it steers (S17). Through a control
 // plane it also counts what is ready, nodes and the addresses behind a Service, for
-// who makes soft evidence of it.
+// who makes soft evidence of it; and a Reviewer asks it whose a bearer's token is.
 package kube
 
 import (
