@@ -9,6 +9,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/oidc"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/tokenreview"
 )
 
 // bearers gives the tokens of the plan in force, also while the store is away.
@@ -39,6 +40,22 @@ func (d *Director) issuer() (api.Issuer, error) {
 		return nil, fmt.Errorf("api.oidc: %w", err)
 	}
 	return issuer, nil
+}
+
+// reviews are the clusters of the settings whose ServiceAccounts are known; nil: none are.
+func (d *Director) reviews() (api.Reviews, error) {
+	if len(d.settings.API.Kubernetes) == 0 {
+		return nil, nil
+	}
+	clusters := make([]tokenreview.Cluster, 0, len(d.settings.API.Kubernetes))
+	for _, c := range d.settings.API.Kubernetes {
+		clusters = append(clusters, tokenreview.Cluster(c))
+	}
+	r, err := tokenreview.New(tokenreview.Options{Clusters: clusters, Registry: d.registry, Log: d.log})
+	if err != nil {
+		return nil, fmt.Errorf("api.kubernetes: %w", err)
+	}
+	return r, nil
 }
 
 // Tokens lists the tokens of the plan in force.

@@ -264,8 +264,12 @@ func (d *Director) setup() error {
 	if err != nil {
 		return err
 	}
+	reviews, err := d.reviews()
+	if err != nil {
+		return err
+	}
 	d.api, err = api.NewServer(api.Options{
-		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants, Bearers: d.bearers, Issuer: issuer,
+		Director: d, Listen: s.API.Listen, TLS: api.TLSOptions(s.API.TLS), Socket: socket, Grants: s.API.Grants, Bearers: d.bearers, Issuer: issuer, Reviews: reviews,
 		Registry: d.registry, Log: d.log, Large: d.commander.turn,
 	})
 	return err

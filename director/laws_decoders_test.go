@@ -120,6 +120,8 @@ func decoders() map[string]string {
 		"director/loadwire.go decodeLoad":           "director:FuzzLoad",
 		"director/loadwire.go decodeLoadEntry":      "director:FuzzLoad",
 		"director/oidc/issuer.go readKeys":          "director/oidc:FuzzKeys",
+		"director/tokenreview/claims.go readClaims": "director/tokenreview:FuzzClaims",
+		"health/kube/review.go decodeReview":        "health/kube:FuzzReview",
 		"director/panelwire.go decodeAnswer":        "director:FuzzDecodeAnswer",
 		"director/panelwire.go decodeQuestion":      "director:FuzzDecodeQuestion",
 		"director/panelwire.go decodeSeen":          "director:FuzzDecodeAnswer",

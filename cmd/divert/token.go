@@ -39,7 +39,8 @@ func (a *app) token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("looking at the token's file: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	// What Kubernetes hands to a process (root's, for its group alone to read) is closed.
+	if message, _ := spec.Exposed(a.tokenFile); info.Mode().Perm()&0o077 != 0 && message != "" {
 		return "", &exit{
 			code:   exitRefused,
 			err:    fmt.Errorf("%s can be read by others (mode %04o): whoever has it may do what the token may", a.tokenFile, info.Mode().Perm()),

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,13 @@ const (
 	Certificate Method = "cert"     // a client's certificate, by its common name
 	Token       Method = "token"    // a bearer's, by the token's name
 	OpenID      Method = "oidc"     // what an OpenID provider signed
+	Kube        Method = "kube"     // a Kubernetes cluster's word of its ServiceAccounts: CLUSTER/NAME
+)
+
+// Why somebody is not known who may be somebody.
+var (
+	ErrUnavailable = errors.New("who asks cannot be found out now")
+	ErrHurried     = errors.New("too many were brought in so short a time")
 )
 
 // Identity is who asks, as it was authenticated, with what it was granted. The zero
@@ -83,16 +91,30 @@ func Group(m Method, name string) string { return "group:" + string(m) + ":" + n
 // its own grant, and whoever asks on loopback is nobody in particular.
 func CheckWho(who string) error {
 	name, group := strings.CutPrefix(who, "group:")
-	for _, m := range []Method{Unix, Certificate, OpenID} {
+	for _, m := range []Method{Unix, Certificate, OpenID, Kube} {
 		if rest, ok := strings.CutPrefix(name, string(m)+":"); ok {
+			if cluster, of, ok := strings.Cut(rest, "/"); m == Kube && (!ok || cluster == "" || of == "") {
+				return fmt.Errorf("%.80q names no cluster: want kube:CLUSTER/system:serviceaccount:NAMESPACE:NAME, or group:kube:CLUSTER/system:serviceaccounts:NAMESPACE", who)
+			}
 			_, err := Name(m, rest)
 			return err
 		}
 	}
 	if group {
-		return fmt.Errorf("%.80q names no group: want group:unix:NAME, group:cert:NAME or group:oidc:NAME", who)
+		return fmt.Errorf("%.80q names no group: want group:unix:NAME, group:cert:NAME, group:oidc:NAME or group:kube:CLUSTER/NAME", who)
 	}
-	return fmt.Errorf("%.80q names nobody: want unix:NAME, cert:NAME, oidc:NAME, or a group such as group:unix:NAME", who)
+	return fmt.Errorf("%.80q names nobody: want unix:NAME, cert:NAME, oidc:NAME, kube:CLUSTER/NAME, or a group such as group:unix:NAME", who)
+}
+
+// KubeCluster is the cluster whose word an identity or a group goes by, "" where it goes
+// by no cluster's.
+func KubeCluster(who string) string {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(who, "group:"), string(Kube)+":")
+	if !ok {
+		return ""
+	}
+	cluster, _, _ := strings.Cut(rest, "/")
+	return cluster
 }
 
 // Granted lists the grants that are for an identity, or for one of its groups.

@@ -165,14 +165,19 @@ func TestNames(t *testing.T) {
 	if who, err := Name(Certificate, "unix:root"); err != nil || who != "cert:unix:root" {
 		t.Errorf("got %q, %v", who, err)
 	}
-	for _, good := range []string{"unix:alice", "cert:Ann Lee", "group:unix:ops", "group:cert:sre"} {
+	for _, good := range []string{"unix:alice", "cert:Ann Lee", "group:unix:ops", "group:cert:sre", "kube:fra/system:serviceaccount:ops:drills", "group:kube:fra/system:serviceaccounts:ops"} {
 		if err := CheckWho(good); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{"", "alice", "token:ci", "loopback", "group:ops", "unix:", "group:cert:", "group:token:x", "cert:a\nb", "cert:a (b)"} {
+	for _, bad := range []string{"", "alice", "token:ci", "loopback", "group:ops", "unix:", "group:cert:", "group:token:x", "cert:a\nb", "cert:a (b)", "kube:fra", "kube:/a", "kube:fra/", "group:kube:ops", "kube:fra/a\nb"} {
 		if CheckWho(bad) == nil {
 			t.Errorf("%q passes for a name", bad)
+		}
+	}
+	for who, want := range map[string]string{"kube:fra/a": "fra", "group:kube:nyc/b": "nyc", "cert:kube:fra/a": "", "group:cert:fra/a": "", "unix:fra": ""} {
+		if got := KubeCluster(who); got != want {
+			t.Errorf("%s goes by %q", who, got)
 		}
 	}
 	grants := []Grant{{Who: "unix:ann"}, {Who: "group:unix:ops"}, {Who: ""}, {Who: "group:cert:ops"}}

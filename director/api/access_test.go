@@ -26,10 +26,10 @@ type credential struct {
 func TestEveryRoute(t *testing.T) {
 	// Whom a row lets in:
 	const (
-		all     = "loopback socket none bad-token stranger viewer part operator admin-part admin token-viewer token-admin"
-		self    = "loopback socket stranger viewer part operator admin-part admin token-viewer token-admin"
-		read    = "loopback socket viewer part operator admin-part admin token-viewer token-admin"
-		operate = "socket part operator admin-part admin token-admin" // of something: what of is asked by the verb
+		all     = "loopback socket none bad-token stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger kube-unknown kube-away"
+		self    = "loopback socket stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger"
+		read    = "loopback socket viewer part operator admin-part admin token-viewer token-admin kube"
+		operate = "socket part operator admin-part admin token-admin kube" // of something: what of is asked by the verb
 		admins  = "socket admin token-admin"
 		keeps   = "loopback socket admin token-admin" // as admins, and whoever may read all on the machine itself
 	)
@@ -60,7 +60,7 @@ func TestEveryRoute(t *testing.T) {
 			seen[method+" "+path] = listed
 			for _, c := range credentials {
 				got := c.ask(t, method, path, bodyOf(path))
-				in := got != http.StatusUnauthorized && got != http.StatusForbidden
+				in := got != http.StatusUnauthorized && got != http.StatusForbidden && (c.name != "kube-away" || got != http.StatusServiceUnavailable)
 				if served && in != slices.Contains(strings.Fields(row), c.name) {
 					t.Errorf("%s %s by %s: got %d", method, path, c.name, got)
 				}
@@ -78,8 +78,11 @@ func TestEveryRoute(t *testing.T) {
 	// What is not there says so to whom it may concern, and nothing to others.
 	for _, c := range credentials {
 		want := http.StatusNotFound
-		if c.name == "none" || c.name == "bad-token" {
+		switch c.name {
+		case "none", "bad-token", "kube-unknown":
 			want = http.StatusUnauthorized
+		case "kube-away":
+			want = http.StatusServiceUnavailable
 		}
 		if got := c.ask(t, http.MethodGet, "/v1/nothing", ""); got != want {
 			t.Errorf("what is not there, by %s: got %d, want %d", c.name, got, want)
@@ -110,9 +113,14 @@ func everybody(t *testing.T) (*secureFleet, []credential) {
 		sum, _ := access.SumSecret(token(n))
 		return access.Bearer{Name: fmt.Sprint("t", n), Sum: sum, Grant: grant(t, "", role, "fleet"), Expires: time.Now().Add(time.Hour)}
 	}
-	f := serveSecure(t, []access.Bearer{bearer(1, access.Viewer), bearer(2, access.Admin)},
+	reviews := func(s *Server) {
+		s.asks, s.refused = nil, nil
+		s.reviews = reviewing{"kube.a.b": "kube:fra/system:serviceaccount:ops:drills", "strange.a.b": "kube:fra/system:serviceaccount:x:y", "away.a.b": ""}
+	}
+	f := serveSecureWith(t, reviews, []access.Bearer{bearer(1, access.Viewer), bearer(2, access.Admin)},
 		grant(t, "cert:viewer", access.Viewer, "cluster/fra"), grant(t, "cert:part", access.Operator, "cluster/fra"), grant(t, "cert:operator", access.Operator, "fleet"),
-		grant(t, "cert:admin-part", access.Admin, "cluster/*", "service/*", "zone/*", "namespace/*"), grant(t, "cert:admin", access.Admin, "fleet"))
+		grant(t, "cert:admin-part", access.Admin, "cluster/*", "service/*", "zone/*", "namespace/*"), grant(t, "cert:admin", access.Admin, "fleet"),
+		grant(t, "kube:fra/system:serviceaccount:ops:drills", access.Operator, "cluster/fra"))
 	loopback := serve(t, newFake())
 	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	by := func(c *http.Client, base string, header ...string) func(*testing.T, string, string, string) int {
@@ -142,6 +150,10 @@ func everybody(t *testing.T) (*secureFleet, []credential) {
 		{"stranger", by(f.http(t, f.ca.client(t, f.dir, "stranger")), f.base)},
 		{"token-viewer", by(f.http(t, ""), f.base, "Authorization", "Bearer "+token(1))},
 		{"token-admin", by(f.http(t, ""), f.base, "Authorization", "Bearer "+token(2))},
+		{"kube", by(f.http(t, ""), f.base, "Authorization", "Bearer kube.a.b")},
+		{"kube-stranger", by(f.http(t, ""), f.base, "Authorization", "Bearer strange.a.b")},
+		{"kube-unknown", by(f.http(t, f.ca.client(t, f.dir, "admin-with-a-token-of-nobody")), f.base, "Authorization", "Bearer x.a.b")},
+		{"kube-away", by(f.http(t, ""), f.base, "Authorization", "Bearer away.a.b")},
 	}
 	for _, name := range []string{"viewer", "part", "operator", "admin-part", "admin"} {
 		out = append(out, credential{name, by(f.http(t, f.ca.client(t, f.dir, name)), f.base)})

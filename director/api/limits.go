@@ -32,6 +32,18 @@ const (
 
 // refuse tells whoever brings no good credential so. What was brought is in no log.
 func (s *Server) refuse(w http.ResponseWriter, via string, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, access.ErrUnavailable):
+		s.metrics.denied.WithLabelValues(deniedUnavailable).Inc()
+		w.Header().Set("Retry-After", "2")
+		fail(w, http.StatusServiceUnavailable, err.Error(), "ask again when it answers, or by another credential: a token of `divert token create`, a certificate, or the socket on the director's machine")
+		return
+	case errors.Is(err, access.ErrHurried):
+		s.metrics.denied.WithLabelValues(deniedLimited).Inc()
+		w.Header().Set("Retry-After", "2")
+		fail(w, http.StatusTooManyRequests, err.Error(), "wait a moment; a token that was good is not held up")
+		return
+	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="divert"`)
 	s.metrics.denied.WithLabelValues(deniedUnknown).Inc()
 	if !errors.Is(err, errNobody) { // something was brought

@@ -199,3 +199,75 @@ func TestOpenID(t *testing.T) {
 		t.Errorf("sent %+v", sent)
 	}
 }
+
+// reviewing is a Reviews made of values: whatever has ".a.b" is a cluster's.
+type reviewing map[string]string // token: who, "" = nobody can tell
+
+func (r reviewing) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func (r reviewing) Review(_ context.Context, from, token string) (id access.Identity, ours bool, err error) {
+	who, known := r[token]
+	switch {
+	case !strings.HasSuffix(token, ".a.b"):
+		return id, false, nil
+	case token == "hurried.a.b":
+		return id, true, fmt.Errorf("%w: from %s", access.ErrHurried, from)
+	case !known:
+		return id, true, errors.New("cluster fra does not know this token")
+	case who == "":
+		return id, true, fmt.Errorf("%w: the API server of cluster fra did not answer: timeout", access.ErrUnavailable)
+	}
+	return access.Identity{Who: who, Method: access.Kube, Groups: []string{"group:kube:fra/system:serviceaccounts"}, Expires: time.Now().Add(time.Hour)}, true, nil
+}
+
+// TestServiceAccount: whom a cluster names may what the settings grant him, his groups
+// included; where nobody can tell who it is, it is nobody, and is told why; what is no
+// cluster's goes to the OpenID provider.
+func TestServiceAccount(t *testing.T) {
+	tune := func(s *Server) {
+		s.asks = nil
+		s.issuer = believing{"x.y.z": "oidc:ann"}
+		s.reviews = reviewing{"d.a.b": "kube:fra/system:serviceaccount:ops:drills", "o.a.b": "kube:fra/system:serviceaccount:ops:other", "n.a.b": "kube:nyc/system:serviceaccount:ops:drills", "away.a.b": ""}
+	}
+	f := serveSecureWith(t, tune, nil, grant(t, "kube:fra/system:serviceaccount:ops:drills", access.Operator, "cluster/fra"), grant(t, "group:kube:fra/system:serviceaccounts", access.Viewer, "fleet"),
+		grant(t, "oidc:ann", access.Viewer, "fleet"))
+	none := f.http(t, "")
+	for _, tc := range []struct {
+		token     string
+		get, post int
+		why       string
+	}{
+		{"d.a.b", 200, 200, ""},
+		{"o.a.b", 200, 403, ""},
+		{"n.a.b", 200, 403, ""},
+		{"x.y.z", 200, 403, ""},
+		{"p.q.r", 401, 401, "log in again"},
+		{"u.a.b", 401, 401, "cluster fra does not know this token"},
+		{"away.a.b", 503, 503, "the API server of cluster fra did not answer: timeout"},
+		{"hurried.a.b", 429, 429, "from 127.0.0.1"},
+	} {
+		got, body := ask(t, none, http.MethodGet, f.base+"/v1/status", "", "Authorization", "Bearer "+tc.token)
+		if got != tc.get || !strings.Contains(body, tc.why) || strings.Contains(body, tc.token) {
+			t.Errorf("%s: GET gave %d: %s", tc.token, got, body)
+		}
+		if got, body := ask(t, none, http.MethodPost, f.base+"/v1/commands", `{"id":"a1","verb":"thaw"}`, "Content-Type", "application/json", "Authorization", "Bearer "+tc.token); got != tc.post {
+			t.Errorf("%s: POST gave %d: %s", tc.token, got, body)
+		}
+	}
+	if sent := f.fake.sent(); len(sent) != 1 || sent[0].Author != "kube:fra/system:serviceaccount:ops:drills" {
+		t.Errorf("sent %+v", sent)
+	}
+	if got := testutil.ToFloat64(f.metrics.denied.WithLabelValues(deniedUnavailable)); got != 2 {
+		t.Errorf("counted %v that nobody could tell of", got)
+	}
+	c, err := NewClientWith(f.base, Credentials{CA: f.caFile, Token: "d.a.b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, err := c.Whoami(t.Context()); err != nil || who.Method != "kube" || who.Who != "kube:fra/system:serviceaccount:ops:drills" || len(who.Groups) != 1 || len(who.Grants) != 2 || who.Expires == nil {
+		t.Errorf("got %+v, %v", who, err)
+	}
+	if can, err := c.Can(t.Context(), "drain", "cluster/fra"); err != nil || !can.Can {
+		t.Errorf("got %+v, %v", can, err)
+	}
+}

@@ -18,6 +18,8 @@ const (
 	deniedUnknown   = "unknown"   // no good credential
 	deniedForbidden = "forbidden" // not granted
 	deniedLimited   = "limited"   // too often
+	// Nobody could say whose it is.
+	deniedUnavailable = "unavailable"
 )
 
 type metrics struct {
@@ -43,7 +45,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "divert_api_denied_total",
-			Help: "Requests to the API that were denied for who asks: no good credential (unknown), not granted (forbidden), too often (limited).",
+			Help: "Requests to the API that were denied for who asks: no good credential (unknown), not granted (forbidden), too often (limited), nobody there to say whose the credential is (unavailable).",
 		}, []string{"reason"}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.connections, m.streams, m.denied} {

@@ -45,6 +45,7 @@ type Options struct {
 	// Bearers gives the tokens of the plan in force; nil: there are none.
 	Bearers  func() []access.Bearer
 	Issuer   Issuer               // whose ID tokens count; nil: nobody's
+	Reviews  Reviews              // whose ServiceAccounts' tokens count; nil: nobody's
 	Registry *prometheus.Registry // shown at /metrics; the server adds its own; nil = a private one
 	Log      *slog.Logger         // nil = silent
 	Large    chan struct{}        // a slot for a command that is large, shared with what else takes much memory; nil = one of its own
@@ -57,6 +58,15 @@ type Issuer interface {
 	Run(ctx context.Context) error
 }
 
+// Reviews knows programs by what a cluster says of their tokens. Review may ask it, for
+// seconds, and tells whether a token claims to be a cluster's, so that no other is asked.
+// From is where the request came from, as its limits go. Errors of access.ErrUnavailable and
+// access.ErrHurried say that it may be good.
+type Reviews interface {
+	Review(ctx context.Context, from, token string) (id access.Identity, ours bool, err error)
+	Run(ctx context.Context) error
+}
+
 // Server serves the API on its two listeners.
 type Server struct {
 	director Director
@@ -64,6 +74,7 @@ type Server struct {
 	grants   []access.Grant
 	bearers  func() []access.Bearer
 	issuer   Issuer
+	reviews  Reviews
 	files    *keypair.Files // nil: no TLS
 	log      *slog.Logger
 	metrics  *metrics
@@ -94,7 +105,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, errors.New("api: no director to serve")
 	}
 	s := &Server{
-		director: o.Director, socket: o.Socket, log: o.Log, grants: o.Grants, bearers: o.Bearers, issuer: o.Issuer,
+		director: o.Director, socket: o.Socket, log: o.Log, grants: o.Grants, bearers: o.Bearers, issuer: o.Issuer, reviews: o.Reviews,
 		streams: map[string]chan struct{}{
 			viaTCP: make(chan struct{}, maxStreams), viaTLS: make(chan struct{}, maxStreams), viaSocket: make(chan struct{}, maxStreams),
 		},
@@ -154,6 +165,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.files != nil {
 		tcp = viaTLS
 		group.Go(func() error { s.files.Watch(ctx, s.look); return nil })
+	}
+	if s.reviews != nil {
+		group.Go(func() error { return s.reviews.Run(ctx) })
 	}
 	if s.issuer != nil {
 		group.Go(func() error { return s.issuer.Run(ctx) })

@@ -26,7 +26,7 @@ type Judge interface {
 // Whoami is who asks, as the director that is asked knows him.
 type Whoami struct {
 	Who     string     `json:"who"`
-	Method  string     `json:"method"` // loopback, unix, cert, token, oidc
+	Method  string     `json:"method"` // loopback, unix, cert, token, oidc, kube
 	Groups  []string   `json:"groups,omitempty"`
 	Grants  []Granted  `json:"grants"`
 	Expires *time.Time `json:"expires,omitempty"` // of what it was authenticated by

@@ -162,7 +162,7 @@ func (c Succession) proved(r *plan.Request) (proof, error) {
 		return proof{}, errors.New("it is not what was asked for")
 	case r.GetBy() == "" || samePerson(r.GetBy(), r.GetAuthor()) || c.direct() && stake(cur, r, r.GetBy()):
 		return proof{}, fmt.Errorf("%s has approved what he asked for himself", r.GetAuthor())
-	case isToken(r.GetBy()):
+	case isProgram(r.GetBy()):
 		return proof{}, fmt.Errorf("%s, which has approved it, is no person", r.GetBy())
 	case r.GetVia() == r.GetByVia() && signers(cur) > 1:
 		return proof{}, fmt.Errorf("director %s alone says who asked and who approved", r.GetVia())

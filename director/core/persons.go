@@ -318,7 +318,7 @@ func approve(s State, c Command) (Change, error) {
 		return Change{}, &Refusal{Reason: fmt.Sprintf("the request expired at %s: %s", clock(r.GetExpires().AsTime()), r.GetWhat()), Remedy: "have it said anew, without --id"}
 	case own && !c.DryRun:
 		return Change{}, &Refusal{Reason: fmt.Sprintf("%s asked for it, and may not approve it as well", Identity(c.Who())), Remedy: "another person approves it: divert approve " + r.GetId()}
-	case isToken(c.Who()) && !c.DryRun: // whoever asked may have made it
+	case isProgram(c.Who()) && !c.DryRun: // whoever asked may have made it
 		return Change{}, &Refusal{Reason: fmt.Sprintf("%s is what a program has, and no second person", Identity(c.Who())), Remedy: "a person approves it, by the socket, a certificate or a login: divert approve " + r.GetId()}
 	case r.GetVia() == s.Me && !c.DryRun && signers(s.Plan.Plan) > 1:
 		return Change{}, &Refusal{
@@ -399,7 +399,7 @@ func (w *work) acknowledge() error {
 	case g.GetAcknowledgedBy() != "":
 		w.noop, w.done = true, "acknowledged by "+g.GetAcknowledgedBy()
 		return nil
-	case isToken(w.c.Who()):
+	case isProgram(w.c.Who()):
 		return &Refusal{Reason: Identity(w.c.Who()) + " is what a program has, and no second person", Remedy: "a person acknowledges it: divert approvals acknowledge " + g.GetId()}
 	case samePerson(makerOf(w.next, g.GetAuthor()), w.c.Who()):
 		return &Refusal{Reason: fmt.Sprintf("%s broke the glass, and may not acknowledge it as well", Identity(w.c.Who())), Remedy: "another person acknowledges it: divert approvals acknowledge " + g.GetId()}

@@ -13,6 +13,12 @@ func isToken(author string) bool {
 	return strings.HasPrefix(Identity(author), string(access.Token)+":")
 }
 
+// isProgram tells whether an author is no person: a token, or a ServiceAccount, whose
+// token whoever administers its cluster can make.
+func isProgram(author string) bool {
+	return isToken(author) || strings.HasPrefix(Identity(author), string(access.Kube)+":")
+}
+
 // samePerson tells whether two authors are one person by their names: the same name as a
 // user of the system, in a certificate and at an OpenID provider is one person's.
 func samePerson(a, b string) bool { return personOf(a) == personOf(b) }

@@ -26,6 +26,7 @@ func TestOnePersonTwice(t *testing.T) {
 		{"the same name in a certificate", "unix:alice", "cert:alice", "may not approve it as well"},
 		{"and by the socket", "cert:alice (root)", "unix:alice (bob)", "may not approve it as well"},
 		{"by a token", "unix:alice", "token:ci", "no second person"},
+		{"by a ServiceAccount", "unix:alice", "kube:fra/system:serviceaccount:ops:ci", "no second person"},
 		{"who made the token that asked", "token:ci", "cert:alice", "may not approve it as well"},
 		{"another person", "unix:alice", "cert:bob", ""},
 		{"another than made the token", "token:ci", "unix:bob", ""},
@@ -70,6 +71,7 @@ func TestOnePersonTwice(t *testing.T) {
 	w.take(broken)
 	w.wants("d2", "cert:alice", Command{Verb: Acknowledge, Scope: "glass"}, "may not acknowledge it as well")
 	w.wants("d2", "token:other", Command{Verb: Acknowledge, Scope: "glass"}, "no second person")
+	w.wants("d2", "kube:fra/system:serviceaccount:ops:ci", Command{Verb: Acknowledge, Scope: "glass"}, "no second person")
 	if _, err := w.via("d2", "unix:bob", Command{Verb: Acknowledge, Scope: "glass"}); err != nil {
 		t.Error(err)
 	}

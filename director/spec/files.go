@@ -29,6 +29,9 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("api.tls.key", s.API.TLS.Key)
 	look("api.tls.clientCA", s.API.TLS.ClientCA)
 	look("api.oidc.ca", s.API.OIDC.CA)
+	for i, k := range s.API.Kubernetes {
+		look(child(item("api.kubernetes", i), "kubeconfig"), k.Kubeconfig)
+	}
 	look("etcd.tls.ca", s.Etcd.TLS.CA)
 	look("audit.syslog.ca", s.Audit.Syslog.CA)
 	look("etcd.tls.cert", s.Etcd.TLS.Cert)

@@ -26,6 +26,9 @@ func (s Settings) SecretFiles() []SecretFile {
 	add("gossip.keyFile", s.Gossip.KeyFile)
 	add("enrol.tokenFile", s.Enrol.TokenFile)
 	add("api.tls.key", s.API.TLS.Key)
+	for i, k := range s.API.Kubernetes {
+		add(child(item("api.kubernetes", i), "kubeconfig"), k.Kubeconfig)
+	}
 	add("dns.tls.key", s.DNS.TLS.Key)
 	for i, k := range s.DNS.Transfers.Keys {
 		add(child(item("dns.transfers.keys", i), "secretFile"), k.SecretFile)

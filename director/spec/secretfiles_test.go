@@ -195,11 +195,13 @@ func TestSecretFilesLaw(t *testing.T) {
 		}
 	}
 	fill(reflect.ValueOf(&s).Elem(), "")
+	s.API.Kubernetes[0].Kubeconfig = "file of API.Kubernetes.Kubeconfig"
 	// A folder counts by what is in it.
 	want = slices.DeleteFunc(want, func(file string) bool { return file == "file of Probe.Secrets" })
 	if len(want) < 4 {
 		t.Fatalf("found %q only", want)
 	}
+	want = append(want, s.API.Kubernetes[0].Kubeconfig) // which holds a token, or a key
 	for _, file := range want {
 		if !slices.ContainsFunc(s.SecretFiles(), func(f SecretFile) bool { return f.Name == file }) {
 			t.Errorf("SecretFiles does not list the %s: whoever could read it would not be noticed", file)

@@ -21,7 +21,17 @@ type APISettings struct {
 		CA       string // PEM file of who signs the provider's certificate; "" = the system's
 		Claim    string // that names a person: sub or email
 	}
-	Grants []access.Grant
+	Kubernetes []APICluster // whose ServiceAccounts are known
+	Grants     []access.Grant
+}
+
+// APICluster is a Kubernetes cluster whose ServiceAccounts are known by their tokens.
+type APICluster struct {
+	Name       string   // kube:NAME/… are its accounts
+	Kubeconfig string   // file: its API server, and who asks it
+	Context    string   // of the kubeconfig; "" = its current one
+	Audiences  []string // whom tokens must be for, one of these
+	Issuer     string   // that tokens name (the API server's --service-account-issuer); "" = any
 }
 
 func (r *settingsReader) api(c cursor) {
@@ -50,10 +60,62 @@ func (r *settingsReader) api(c cursor) {
 				"claim":    func(c cursor) { a.OIDC.Claim = c.choice("sub", "email") },
 			}, "issuer", "clientID")
 		},
+		"kubernetes": func(c cursor) {
+			c.nonEmpty(func(c cursor) { a.Kubernetes = append(a.Kubernetes, r.kubernetes(c)) })
+		},
 		"grants": func(c cursor) {
 			c.nonEmpty(func(c cursor) { a.Grants = append(a.Grants, r.grant(c)) })
 		},
 	})
+}
+
+// kubernetes reads a cluster whose API server says whose a token is.
+func (r *settingsReader) kubernetes(c cursor) APICluster {
+	var k APICluster
+	c.object(fields{
+		"name":       func(c cursor) { k.Name = c.dotted() },
+		"kubeconfig": func(c cursor) { k.Kubeconfig = r.path(c) },
+		"context":    func(c cursor) { k.Context = c.text() },
+		"audiences": func(c cursor) {
+			c.nonEmpty(func(c cursor) {
+				if text := c.text(); text != "" {
+					k.Audiences = append(k.Audiences, text)
+				}
+			})
+		},
+		"issuer": func(c cursor) { k.Issuer = c.text() },
+	}, "name", "kubeconfig", "audiences")
+	return k
+}
+
+// checkKubernetes checks the clusters against each other, and what is granted against them:
+// a token goes to the API server of one cluster, since another's could use it as its own.
+func (r *settingsReader) checkKubernetes(fail func(path, message, remedy string)) {
+	a := &r.s.API
+	for i, k := range a.Kubernetes {
+		at := item("api.kubernetes", i)
+		if k.Issuer != "" && k.Issuer == a.OIDC.Issuer {
+			fail(child(at, "issuer"), "is the provider of api.oidc, too", "keep one of the two")
+		}
+		if k.Issuer == "" && a.OIDC.ClientID != "" && slices.Contains(k.Audiences, a.OIDC.ClientID) {
+			fail(child(at, "audiences"), "hold api.oidc.clientID, so that a person's login would be shown to the API server of "+quote(k.Name), "give the cluster an audience of its own, such as divert-"+k.Name+", or the issuer that its tokens name")
+		}
+		for _, before := range a.Kubernetes[:i] {
+			switch {
+			case k.Name == before.Name && k.Name != "":
+				fail(child(at, "name"), quote(k.Name)+" stands here twice", "give each cluster a name of its own, and one API server")
+			case (k.Issuer == "" || before.Issuer == "" || k.Issuer == before.Issuer) && slices.ContainsFunc(k.Audiences, func(t string) bool { return slices.Contains(before.Audiences, t) }):
+				fail(at, "a token for "+quote(k.Name)+" could be one for "+quote(before.Name)+" as well, and would be shown to its API server",
+					"give each audiences of its own, such as divert-"+k.Name+", or the issuer that its tokens name, where these differ")
+			}
+		}
+	}
+	for i, g := range a.Grants {
+		cluster := access.KubeCluster(g.Who)
+		if cluster != "" && !slices.ContainsFunc(a.Kubernetes, func(k APICluster) bool { return k.Name == cluster }) {
+			fail(child(item("api.grants", i), "who"), "api.kubernetes has no cluster "+quote(cluster), "add it there: {name: "+cluster+", kubeconfig: …, audiences: [divert]}; or correct the name")
+		}
+	}
 }
 
 // grant reads who may do how much, and where.
@@ -100,6 +162,7 @@ func (r *settingsReader) checkAPI(fail func(path, message, remedy string)) {
 	case a.Listen == "" && secure:
 		fail("api.tls", "stands beside no api.listen", "give api.listen an address, or take tls out")
 	}
+	r.checkKubernetes(fail)
 	for i, g := range a.Grants {
 		for _, before := range a.Grants[:i] {
 			if g.Who == before.Who && g.Role == before.Role && g.Who != "" {

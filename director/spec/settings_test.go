@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/divertdns/divert/director/access"
 )
 
 func comparePrefixes() cmp.Option {
@@ -61,7 +63,12 @@ dns:
   dnstap: {socket: tap.sock}
 gossip: {listen: "0.0.0.0:7946", advertise: "203.0.113.5:7946", join: [d2.example.net, "[2001:db8::5]", "192.0.2.5:7000"], keyFile: gossip.key}
 etcd: {endpoints: ["https://etcd.example.net:2379"], tls: {ca: ca.pem, cert: d1.pem, key: /etc/d1.key}}
-api: {listen: "127.0.0.1:8053"}
+api:
+  listen: "127.0.0.1:8053"
+  kubernetes:
+  - {name: fra, kubeconfig: fra.kubeconfig, audiences: [divert, more], issuer: "https://kubernetes.default.svc"}
+  - {name: nyc, kubeconfig: nyc.kubeconfig, context: it, audiences: [divert], issuer: "https://nyc.example.net"}
+  grants: [{who: "kube:nyc/system:serviceaccount:ops:drills", role: viewer, scopes: [fleet]}]
 geo: {database: cities.mmdb}
 probe: {source: 203.0.113.5, allow: ["127.0.0.0/8"], secrets: secrets, kubeconfigs: kube}
 controls: ["192.0.2.1:53", "control.example.net:53"]
@@ -86,6 +93,11 @@ spec: [spec.d, /etc/more.d]
 	want.Etcd.Endpoints = []string{"https://etcd.example.net:2379"}
 	want.Etcd.TLS.CA, want.Etcd.TLS.Cert, want.Etcd.TLS.Key = "/etc/divert/ca.pem", "/etc/divert/d1.pem", "/etc/d1.key"
 	want.API.Listen = "127.0.0.1:8053"
+	want.API.Kubernetes = []APICluster{
+		{Name: "fra", Kubeconfig: "/etc/divert/fra.kubeconfig", Audiences: []string{"divert", "more"}, Issuer: "https://kubernetes.default.svc"},
+		{Name: "nyc", Kubeconfig: "/etc/divert/nyc.kubeconfig", Context: "it", Audiences: []string{"divert"}, Issuer: "https://nyc.example.net"},
+	}
+	want.API.Grants = []access.Grant{{Who: "kube:nyc/system:serviceaccount:ops:drills", Role: access.Viewer, Scopes: []access.Scope{{Kind: access.Fleet}}}}
 	want.Probe.Source = netip.MustParseAddr("203.0.113.5")
 	want.Probe.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	want.Probe.Secrets, want.Probe.Kubeconfigs = "/etc/divert/secrets", "/etc/divert/kube"
