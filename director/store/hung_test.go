@@ -71,7 +71,7 @@ func (m *member) pass(to io.Writer, from io.Reader, done <-chan struct{}) {
 // command, before keep-alive finds it out.
 func TestHungMember(t *testing.T) {
 	a, b := newMember(t, "a"), newMember(t, "b")
-	s, err := New(Options{Endpoints: []string{a.endpoint, b.endpoint}, Prefix: t.Name()})
+	s, err := New(Options{Endpoints: []string{a.endpoint, b.endpoint}, Prefix: prefixOf(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,10 +154,16 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// prefixOf is a test's own, also when it runs again in the same process (-count).
+func prefixOf(t *testing.T) string {
+	t.Helper()
+	return filepath.Base(filepath.Dir(t.TempDir()))
+}
+
 func open(t *testing.T, endpoint string) *Store {
 	t.Helper()
 	s, err := New(Options{
-		Endpoints: []string{endpoint}, Prefix: strings.ReplaceAll(t.Name(), "/", "-"),
+		Endpoints: []string{endpoint}, Prefix: prefixOf(t),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {

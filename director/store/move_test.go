@@ -16,7 +16,7 @@ import (
 // elsewhere is another store in the same etcd, or in one of its own.
 func elsewhere(t *testing.T, endpoint string) *Store {
 	t.Helper()
-	s, err := New(Options{Endpoints: []string{endpoint}, Prefix: t.Name() + "-elsewhere", Registerer: prometheus.NewRegistry()})
+	s, err := New(Options{Endpoints: []string{endpoint}, Prefix: prefixOf(t) + "-elsewhere", Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
