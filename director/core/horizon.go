@@ -85,8 +85,9 @@ func (h *Horizon) Hasty() bool { return !h.Force.IsZero() && h.Unsure() }
 func (h *Horizon) Unsure() bool { return h.forgot() && (h.Force.IsZero() || !h.patient) }
 
 // Hear keeps the word of the directors that are there, of the others of the
-// roster, and drops every other. When all of them are, what was lost is known: what they
-// name as highest counts. Else the store's word is taken for it, which may be an old
+// roster, and drops every other. When all of them are, and the store was read, which may hold
+// what only this director has ever had in force, what was lost is known: what they name as
+// highest counts. A store that says nothing is waited for, for Patience. Else the store's word is taken for it, which may be an old
 // copy's (F25), only once Patience has been had with it and most of the roster is there:
 // who hears fewer cannot know (S8), and stands in nobody's way, since a command waits for
 // the silent as well (S6). A director that is alone in the roster has nobody to wait for.
@@ -100,7 +101,7 @@ func (h *Horizon) Hear(others int, there map[string]bool, now time.Time) {
 	}
 	h.heard = now
 	h.patient = others == 0 || now.Sub(h.listens) >= Patience
-	all := others > 0 && len(h.Peers) == others
+	all := others > 0 && len(h.Peers) == others && (h.patient || !h.Stored.IsZero() && h.Stored.Compare(h.Force) <= 0)
 	most := 2*(len(h.Peers)+1) > others+1
 	if all || h.patient && most && h.Stored == h.Force {
 		h.Found()

@@ -40,7 +40,8 @@ func TestAcked(t *testing.T) {
 }
 
 // TestForgotten: who has lost what its disk held, or may have, acknowledges the store's
-// plan only once all of the others have been heard, or most of them for long enough, and
+// plan only once all of the others have been heard, and the store, which may hold what none of
+// them learnt of, or most of them for long enough, and
 // writes nothing before that (S3, F25).
 func TestForgotten(t *testing.T) {
 	one, two := identity(1, 1), identity(1, 2)
@@ -56,7 +57,10 @@ func TestForgotten(t *testing.T) {
 	}{
 		{"the store alone says so", 3, one, nil, nil, false, true},
 		{"one of three others", 3, one, map[string]plan.Identity{"d2": one}, nil, false, true},
-		{"all others", 3, two, map[string]plan.Identity{"d2": one, "d3": one, "d4": one}, nil, true, false},
+		{"all others", 3, one, map[string]plan.Identity{"d2": one, "d3": one, "d4": one}, nil, true, false},
+		{"all others, and the store holds more", 3, two, map[string]plan.Identity{"d2": one, "d3": one, "d4": one}, nil, false, true},
+		{"all others, and no store", 3, plan.Identity{}, map[string]plan.Identity{"d2": one, "d3": one, "d4": one}, beats(Patience - second(1)), false, true},
+		{"all others, and no store for long", 3, plan.Identity{}, map[string]plan.Identity{"d2": one, "d3": one, "d4": one}, beats(Patience), true, false},
 		{"all others, and one has more", 3, one, map[string]plan.Identity{"d2": one, "d3": one, "d4": two}, nil, false, false},
 		{"most, for long enough", 3, one, map[string]plan.Identity{"d2": one, "d3": one}, beats(Patience), true, false},
 		{"most, for long enough, and one has more", 3, one, map[string]plan.Identity{"d2": one, "d3": two}, beats(Patience), false, false},
