@@ -24,8 +24,8 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 	}
 	start := time.Now()
 	d.fill(&cmd)
-	if cmd.Verb == core.KeyRotate {
-		err := core.Authorise(nil, nil, cmd) // it is of the fleet: a key is drawn for who may
+	if wish := d.wish(cmd); wish.Verb == core.KeyRotate {
+		err := core.Authorise(nil, nil, wish) // it is of the fleet: a key is drawn for who may
 		if err == nil {
 			cmd.KeyTurn, err = d.keys.propose(cmd.DryRun)
 		}
@@ -69,6 +69,21 @@ func (d *Director) Do(ctx context.Context, cmd core.Command, progress func(api.O
 		out.Remedy = undrainUrgent
 	}
 	return out, nil
+}
+
+// wish is the command that an approval would carry out, for who approves it; any other as
+// it is.
+func (d *Director) wish(cmd core.Command) core.Command {
+	if cmd.Verb != core.Approve {
+		return cmd
+	}
+	f := d.horizon.newest()
+	if f == nil {
+		return cmd
+	}
+	wish := core.Wish(f.sealed.Plan, cmd)
+	wish.By = cmd.By
+	return wish
 }
 
 const undrainUrgent = "repeat it in a few seconds, when the leader has taken it over; or undrain it with --emergency"

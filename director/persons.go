@@ -210,10 +210,16 @@ func (d *Director) second(ctx context.Context, cmd core.Command, out api.Outcome
 	}
 	tick := time.NewTicker(time.Second) // it may expire, which changes no plan
 	defer tick.Stop()
+	seen := false
 	for {
 		changed := d.changes.changed()
 		if f := d.horizon.newest(); f != nil {
-			if now := f.sealed.Plan.Request(cmd.ID); now != nil {
+			now := f.sealed.Plan.Request(cmd.ID)
+			if now == nil && seen {
+				out.Code, out.Error, out.Remedy = 1, "it waits no longer: it gave way to what others asked for, or is over; `divert audit` tells", "say it anew, without --id, if it is wanted all the same"
+				return out, plan.Identity{}
+			}
+			if seen = now != nil; seen {
 				v := requestView(now, d.now())
 				out.Request = &v
 				switch v.State {

@@ -32,9 +32,10 @@ func (a *app) approvalsCommand() *cobra.Command {
 		GroupID: groupChange,
 		Short:   "See what waits for a second person",
 		Long: `Where the fleet says safety.twoPersons, one person is not enough for what is
-dangerous: to leave a service less than half of its capacity, to pass a rule with
---force, to change the roster of directors, their keys, who is listed as an
-operator, or to switch two persons off. Such a command waits here for a quarter of
+dangerous: to leave a service less than half of its capacity, to take names out of
+service, to change residency, to pass a rule with --force, to change the roster of
+directors, their keys, the gossip key or who is listed as an operator, or to switch
+two persons off. Such a command waits here for a quarter of
 an hour, for another person to approve it at another director.
 
 This lists what waits, what became of the last requests, and what was done with

@@ -40,6 +40,7 @@ end: ` + "`divert keys status -o json`" + ` shows it.`,
 	}
 	w := a.wishFlags(c)
 	w.forceFlags(c, "gossip-key")
+	w.glassFlag(c)
 	c.Flags().BoolVar(&back, "back", false, "take the turn-over under way back")
 	must(c.Flags().Set("timeout", "1m"))
 	c.Flags().Lookup("timeout").DefValue = "1m0s"

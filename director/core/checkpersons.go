@@ -221,6 +221,11 @@ func (s *side) explain(before side, p proof, direct bool) {
 			return
 		}
 		s.plan.Operators = swap(s.plan.Operators, before.plan.Operator(name), func(o *plan.Operator) bool { return o.GetName() == name })
+	case KeyRotate, KeyBack:
+		t := s.plan.GetGossipKey().GetTurn()
+		if !direct || wish.Verb == KeyRotate && t.GetId() == p.id || wish.Verb == KeyBack && t == nil {
+			s.plan.GossipKey = before.plan.GetGossipKey()
+		}
 	case PolicyAdopt, PolicyDrop:
 		if now := s.plan.GetPolicy(); wish.Verb == PolicyDrop && now == nil || wish.Verb == PolicyAdopt && len(p.spec) > 0 && bytes.Equal(now.GetBundle().GetHash(), p.spec) {
 			s.plan.Policy, s.plan.Residency = before.plan.GetPolicy(), before.plan.GetResidency()

@@ -22,12 +22,22 @@ type side struct {
 // enough. It goes by what people mean and never by health, so that each director tells the
 // same of a plan that another wrote (S7).
 func dangers(before, after side) []string {
-	out := halves(before, after)
+	return dangersBy(before, after, before.plan.GetMinReader())
+}
+
+// dangersBy is dangers as whoever reads plans so far knows them: no plan is refused for a
+// rule that its writer did not have (S12).
+func dangersBy(before, after side, reads uint32) []string {
+	out := halves(before, after, reads)
 	out = append(out, rosterDangers(before, after)...)
 	out = append(out, operatorDangers(before.plan, after.plan)...)
 	out = append(out, tokenDangers(before.plan, after.plan)...)
 	out = append(out, fleetDangers(before.set, after.set)...)
-	if knowsPolicyDangers(before.plan) {
+	if reads >= plan.ReaderDangers {
+		out = append(out, specDangers(before.set, after.set)...)
+		out = append(out, keyDangers(before.plan, after.plan)...)
+	}
+	if reads >= plan.ReaderResidency {
 		out = append(out, policyDangers(before.plan, after.plan)...)
 	}
 	return append(out, forcedDangers(before.plan, after.plan)...)
@@ -35,8 +45,9 @@ func dangers(before, after side) []string {
 
 // halves says which services would be left with less than half of their capacity, by
 // drains and by the spec together, and lose some of it: two drains of two fifths each are
-// one of four.
-func halves(before, after side) []string {
+// one of four. Weights and an order by failover count as far as they take sites out of
+// service.
+func halves(before, after side, reads uint32) []string {
 	if before.set == after.set && slices.EqualFunc(drainsOf(before.plan), drainsOf(after.plan), func(a, b *plan.Override) bool { return proto.Equal(a, b) }) {
 		return nil
 	}
@@ -46,6 +57,11 @@ func halves(before, after side) []string {
 		next := svc
 		if before.set != after.set {
 			next = after.set.Service(svc.Name)
+		}
+		var out map[string]bool // by an order
+		known := reads >= plan.ReaderDangers && next != svc
+		if known {
+			out = a.displaced(svc, next)
 		}
 		whole, had, left := int64(0), int64(0), int64(0)
 		for i := range svc.Endpoints {
@@ -58,7 +74,10 @@ func halves(before, after side) []string {
 			if b.meant(s) {
 				had += unit
 			}
-			if a.meant(a.siteOf(next, s.end.Cluster)) {
+			if a.meant(a.siteOf(next, s.end.Cluster)) && !out[s.end.Cluster] {
+				if known {
+					unit = kept(svc, next, s.end.Cluster, unit)
+				}
 				left += unit
 			}
 		}

@@ -222,7 +222,7 @@ func (w *work) rotate() error {
 		w.forced = w.forced || k.GetCurrent() != "" && k.GetCurrent() != c.From
 		k.Turn = &plan.KeyTurn{Id: w.c.ID, From: c.From, To: c.To, Author: w.c.Author, Reason: w.c.Reason}
 		w.phase(plan.KeyTurn_ADD)
-		w.what = "turn the gossip key over from " + short(c.From) + " to " + short(c.To)
+		w.what, w.aside = "turn the gossip key over from "+short(c.From), " to "+short(c.To) // who draws it says which
 		w.done = fmt.Sprintf("the gossip key %s is to be turned over: every director adds %s, then uses it, then removes the old one", short(c.From), short(c.To))
 		if w.c.DryRun {
 			w.done = fmt.Sprintf("the gossip key %s would be turned over: every director adds a new one, then uses it, then removes the old one", short(c.From))
@@ -352,6 +352,23 @@ func PhaseText(t *plan.KeyTurn) string {
 		return ""
 	}
 	return phaseText(t)
+}
+
+// keyDangers says what is done to the gossip key: a turn-over begins, or is given up. What
+// follows from its beginning is the leader's, and going back to the old key leaves all as
+// it was. Of one that came and went meanwhile the key at its end tells.
+func keyDangers(before, after *plan.Plan) []string {
+	was, is := before.GetGossipKey(), after.GetGossipKey()
+	t := was.GetTurn()
+	switch {
+	case is.GetTurn() != nil && is.GetTurn().GetId() != t.GetId():
+		return []string{"it turns the gossip key over"}
+	case is.GetTurn() == nil && t != nil && is.GetCurrent() == "":
+		return []string{"it gives up a turn-over of the gossip key"}
+	case is.GetTurn() == nil && is.GetCurrent() != was.GetCurrent() && is.GetCurrent() != t.GetTo() && is.GetCurrent() != t.GetFrom():
+		return []string{"it names another gossip key"}
+	}
+	return nil
 }
 
 // checkKey holds what a plan says of the gossip key against itself.

@@ -139,11 +139,8 @@ func (w *work) dangers() []string {
 	case w.tries != nil && w.trial != nil:
 		after.set = w.tries
 	}
-	out := dangers(side{w.s.Plan.Plan, w.s.Spec}, after)
-	if !knowsPolicyDangers(w.s.Plan.Plan) { // here it is known
-		out = append(out, policyDangers(w.s.Plan.Plan, w.next)...)
-	}
-	begun := w.c.Verb == GoOn && w.s.Plan.Plan.Soaking().GetForced() // by two persons, when it began
+	out := dangersBy(side{w.s.Plan.Plan, w.s.Spec}, after, plan.Reader) // here all are known
+	begun := w.c.Verb == GoOn && w.s.Plan.Plan.Soaking().GetForced()    // by two persons, when it began
 	if w.c.Force && !begun && !slices.ContainsFunc(out, func(s string) bool { return strings.HasPrefix(s, "it is forced") }) {
 		out = append(out, "it is forced past what refuses it")
 	}
@@ -275,7 +272,9 @@ func (w *work) ask(why []string) error {
 	return nil
 }
 
-// makeRoom drops the oldest requests that are over, and bounds those that wait.
+// makeRoom drops the oldest requests that are over, and bounds those that wait: nobody has
+// more than his share of the places, so that none is kept out by others who ask for much;
+// an undrain, which gives back, is kept out by nothing else. A person's tokens are he.
 func (w *work) makeRoom(r *plan.Request) error {
 	list := slices.DeleteFunc(w.next.Requests, func(r *plan.Request) bool {
 		return !r.Waits(w.s.Now) && w.s.Now.Sub(r.GetExpires().AsTime()) >= requestKept
@@ -288,19 +287,39 @@ func (w *work) makeRoom(r *plan.Request) error {
 		list = slices.Delete(list, i, i+1)
 	}
 	w.next.Requests = list
-	mine := 0
+	who := func(r *plan.Request) string { return personOf(makerOf(w.next, r.GetAuthor())) }
+	count := map[string]int{}
 	for _, have := range list {
-		if have.Waits(w.s.Now) && Identity(have.GetAuthor()) == Identity(r.GetAuthor()) {
-			mine++
+		if have.Waits(w.s.Now) {
+			count[who(have)]++
 		}
 	}
-	if len(list) < maxRequests && mine < maxAsked {
+	mine, back := count[who(r)], w.c.Verb == Undrain
+	if len(list) < maxRequests && (mine < maxAsked || back) {
+		return nil
+	}
+	// The oldest of who has most gives way, where that one has more than who asks would.
+	out := -1
+	for i, have := range list {
+		if have.Waits(w.s.Now) && !givesBack(have) && (out < 0 || count[who(have)] > count[who(list[out])]) {
+			out = i
+		}
+	}
+	if out >= 0 && len(list) >= maxRequests && (back || mine < maxAsked && count[who(list[out])] > mine+1) {
+		w.aside += fmt.Sprintf("; the request %s of %s, who asks for most, gives way", list[out].GetId(), list[out].GetAuthor())
+		w.next.Requests = slices.Delete(list, out, out+1)
 		return nil
 	}
 	return &Refusal{
 		Reason: fmt.Sprintf("%s for a second person already, %d of them of %s", counting(len(list), "request"), mine, Identity(r.GetAuthor())),
 		Remedy: "`divert approvals` lists them; have some approved or denied first",
 	}
+}
+
+// givesBack tells whether a request is one that takes nothing away.
+func givesBack(r *plan.Request) bool {
+	c, err := wished(r)
+	return err == nil && c.Verb == Undrain
 }
 
 // approve decides the command that a request holds, as if its author gave it now.
@@ -337,6 +356,7 @@ func approve(s State, c Command) (Change, error) {
 		return Change{}, &Refusal{Reason: err.Error(), Remedy: "approve it at a director of the version that took it, or have it said anew"}
 	}
 	wish.DryRun, wish.By = c.DryRun, c.By // who may not do it, may not have it done
+	wish.KeyTurn = c.KeyTurn              // drawn by the director that takes the approval
 	if err := Authorise(s.Spec, s.Doc, wish); err != nil {
 		return Change{}, err
 	}

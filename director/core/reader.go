@@ -16,7 +16,21 @@ func (w *work) reader() uint32 {
 	if w.next.GetPolicy() != nil && w.set.Fleet.TwoPersons && (w.c.Verb == PolicyAdopt || knowsPolicyDangers(w.s.Plan.Plan)) {
 		least = plan.ReaderResidency
 	}
+	if w.set.Fleet.TwoPersons && w.allKnow() {
+		least = plan.ReaderDangers
+	}
 	return max(least, minReader(w.set, w.next), w.tried())
+}
+
+// allKnow tells whether the plans of a fleet may be held to all that takes two persons now:
+// where that begins, went so before, or every director of the roster says that it knows. A
+// fleet is not to wait for one that is upgraded last.
+func (w *work) allKnow() bool {
+	if !fleetOf(w.s.Spec).TwoPersons || w.s.Plan.Plan.GetMinReader() >= plan.ReaderDangers {
+		return true
+	}
+	old, silent := w.tooOld(plan.ReaderDangers)
+	return w.s.Readers != nil && len(old)+len(silent) == 0
 }
 
 // minReader is what a director must know to read a plan of a spec, no more: while a

@@ -19,7 +19,7 @@ const Format = 1
 
 // Reader is the newest content of plans that this code reads: a plan names in
 // MinReader what it takes.
-const Reader = ReaderResidency
+const Reader = ReaderDangers
 
 // What a plan may take of its readers. One that knows less would refuse the spec, or,
 // of what came with ReaderProbes, read it as something else; told by MinReader it says
@@ -38,6 +38,7 @@ const (
 	ReaderAccess     = 12 // tokens of access: one who knows none would not hold a plan to how many there may be, and for how long
 	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it
 	ReaderResidency  = 15 // residency by policy: one who knows none would answer with what it keeps from clients
+	ReaderDangers    = 17 // all that takes two persons now: one who knows less would commit by one what others refuse
 )
 
 // Hash is the SHA-256 of a payload as it was written.
