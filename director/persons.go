@@ -210,16 +210,17 @@ func (d *Director) second(ctx context.Context, cmd core.Command, out api.Outcome
 	}
 	tick := time.NewTicker(time.Second) // it may expire, which changes no plan
 	defer tick.Stop()
-	seen := false
+	var seen plan.Identity // of the last plan that holds it; the newest goes back for a moment while it comes into force
 	for {
 		changed := d.changes.changed()
 		if f := d.horizon.newest(); f != nil {
 			now := f.sealed.Plan.Request(cmd.ID)
-			if now == nil && seen {
+			if now == nil && !seen.IsZero() && f.sealed.Identity.Compare(seen) > 0 {
 				out.Code, out.Error, out.Remedy = 1, "it waits no longer: it gave way to what others asked for, or is over; `divert audit` tells", "say it anew, without --id, if it is wanted all the same"
 				return out, plan.Identity{}
 			}
-			if seen = now != nil; seen {
+			if now != nil {
+				seen = f.sealed.Identity
 				v := requestView(now, d.now())
 				out.Request = &v
 				switch v.State {
