@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +42,8 @@ const (
 	offerPatience = time.Minute
 	// donePatience bounds how long it may take to be a whole director.
 	donePatience = time.Minute
+	// maxHeirs is how many processes may try to take over at once.
+	maxHeirs = 4
 	// fdsPerMessage is below the kernel's SCM_MAX_FD.
 	fdsPerMessage = 200
 	maxHandover   = 1 << 16
@@ -100,39 +103,72 @@ func (h *handover) listen() {
 	h.socket = l
 }
 
-// run waits for a process that wants to take over.
+// run waits for a process that wants to take over. Several may try at once, so that one that
+// is stuck keeps no other from it: the first that answers DNS has it.
 func (h *handover) run(ctx context.Context) error {
 	if h.socket == nil {
 		<-ctx.Done()
 		return nil
 	}
-	l := h.socket
-	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	defer func() { _ = l.Close() }()
+	trying, enough := context.WithCancel(ctx)
+	var tries sync.WaitGroup
+	defer tries.Wait()
+	defer func() { _ = h.socket.Close() }()
+	defer enough()
+	ready := make(chan *net.UnixConn)
+	tries.Go(func() { h.accept(ctx, trying, &tries, ready) })
+	select {
+	case <-ctx.Done():
+		return nil
+	case h.conn = <-ready:
+		return errHandedOver
+	}
+}
+
+// accept makes each process that comes its offer, until trying ends; ctx is the director's.
+func (h *handover) accept(ctx, trying context.Context, tries *sync.WaitGroup, ready chan<- *net.UnixConn) {
+	defer context.AfterFunc(trying, func() { _ = h.socket.Close() })()
+	places := make(chan struct{}, maxHeirs)
 	for {
-		conn, err := l.AcceptUnix()
+		conn, err := h.socket.AcceptUnix()
 		switch {
-		case ctx.Err() != nil:
-			return nil
+		case trying.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return
 		case err != nil:
 			// Out of file descriptors, most likely: no reason to stop directing.
 			h.log.Warn("a process that wants to take over has to wait", slog.Any("err", err))
 			select {
-			case <-ctx.Done():
+			case <-trying.Done():
 			case <-time.After(againTick):
 			}
 			continue
 		}
-		if err := h.offer(ctx, conn); err != nil {
+		select {
+		case places <- struct{}{}:
+		case <-trying.Done():
+			_ = conn.Close()
+			return
+		}
+		tries.Go(func() {
+			defer func() { <-places }()
+			err := h.offer(trying, conn)
+			if err == nil {
+				select {
+				case ready <- conn:
+					return
+				case <-trying.Done():
+					err = errors.New("another process takes over")
+				}
+			}
 			if ctx.Err() == nil {
 				stay(conn, err)
 			}
 			_ = conn.Close()
 			h.log.Warn("the process that wanted to take over did not; this one goes on", slog.Any("err", err))
-			continue
-		}
-		h.conn = conn
-		return errHandedOver
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -190,5 +191,49 @@ func TestHandoverSocketIsClosed(t *testing.T) {
 	info, err := os.Lstat(h.path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v, %v; want 0600", info.Mode(), err)
+	}
+}
+
+// A process that connects and then says nothing keeps no other from taking over, and is told
+// that it stays as it was.
+func TestHandoverPassesTheStuck(t *testing.T) {
+	server, err := dnsserver.New(dnsserver.Options{Table: tableOf(nil)}) // a witness, without a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &handover{
+		path: filepath.Join(t.TempDir(), handoverSocket), log: slog.New(slog.DiscardHandler),
+		front: &front{dns: server}, plan: func() string { return "p" },
+	}
+	h.listen()
+	ended := make(chan error, 1)
+	go func() { ended <- h.run(t.Context()) }()
+	dial := func() *net.UnixConn {
+		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.path, Net: "unixpacket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	offered := func(conn *net.UnixConn) {
+		t.Helper()
+		if _, err := hear(conn, "offer"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stuck := dial()
+	offered(stuck)
+	next := dial()
+	offered(next)
+	if err := tell(next, handoverMessage{State: "ready"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, errHandedOver) || h.conn == nil {
+		t.Fatalf("got %v", err)
+	}
+	defer h.conn.Close()
+	if _, err := hear(stuck, "released"); err == nil || !strings.Contains(err.Error(), "staying") {
+		t.Errorf("the stuck one hears %v", err)
 	}
 }

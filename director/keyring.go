@@ -9,12 +9,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -34,6 +32,7 @@ const (
 	ringTell  = 2 * time.Second        // between two words of one's own
 	ringFresh = 10 * time.Second       // what was said longer ago says nothing
 	ringGive  = time.Second            // between two times that one director is given the key
+	ringTries = time.Minute            // between two looks whether the key file can be written
 	ringOpens = 50 * time.Millisecond  // between two sealed keys of one director that are opened
 	drawnFile = "gossip.next"          // in the data folder: the key that this director would turn to
 )
@@ -82,15 +81,17 @@ type ringSaid struct {
 }
 
 type keyringMetrics struct {
-	phase prometheus.Gauge
-	lacks prometheus.Gauge
+	phase     prometheus.Gauge
+	lacks     prometheus.Gauge
+	unwritten prometheus.Gauge
 }
 
 func newKeyringMetrics(reg prometheus.Registerer) *keyringMetrics {
 	f := promauto.With(reg)
 	return &keyringMetrics{
-		phase: f.NewGauge(prometheus.GaugeOpts{Name: "divert_gossip_key_phase", Help: "Phase of the turn-over of the gossip key under way: 1 all add, 2 all use, 3 all remove; 0 there is none."}),
-		lacks: f.NewGauge(prometheus.GaugeOpts{Name: "divert_gossip_key_lacking", Help: "1 where this director does not hold the gossip key that the plan names."}),
+		unwritten: f.NewGauge(prometheus.GaugeOpts{Name: "divert_gossip_key_unwritable", Help: "1 while this director cannot write its gossip key file, which a turn-over of the key needs."}),
+		phase:     f.NewGauge(prometheus.GaugeOpts{Name: "divert_gossip_key_phase", Help: "Phase of the turn-over of the gossip key under way: 1 all add, 2 all use, 3 all remove; 0 there is none."}),
+		lacks:     f.NewGauge(prometheus.GaugeOpts{Name: "divert_gossip_key_lacking", Help: "1 where this director does not hold the gossip key that the plan names."}),
 	}
 }
 
@@ -178,12 +179,7 @@ func (k *keyring) look() {
 	if err := k.follow(f.sealed.Plan); err != nil {
 		trouble = err.Error()
 	}
-	if now := k.now(); k.tried.IsZero() || k.unwritten != "" && now.Sub(k.tried) >= ringFresh {
-		k.tried, k.unwritten = now, ""
-		if err := k.writable(); err != nil {
-			k.unwritten = "cannot write its key file: " + err.Error()
-		}
-	}
+	k.try()
 	trouble = cmp.Or(trouble, k.unwritten)
 	done := uint64(0)
 	if turn != nil && core.Abides(turn, fingerprints(k.keys)) {
@@ -294,35 +290,6 @@ func (k *keyring) use(keys [][]byte) error {
 	k.mu.Unlock()
 	k.tell = true
 	return nil
-}
-
-// write puts the keys into the key file: old or new after a crash, and never both halves.
-func (k *keyring) write(keys [][]byte) error {
-	path, err := filepath.EvalSymlinks(k.path)
-	if err != nil {
-		return err
-	}
-	if err := fsys.Replace(fsys.OS{}, path, func(w io.Writer) error {
-		_, err := w.Write(gossip.FormatSecrets(keys))
-		return err
-	}); err != nil {
-		return err
-	}
-	k.file, err = os.Stat(k.path)
-	return err
-}
-
-// writable tells whether the key file can be written anew, and changes nothing.
-func (k *keyring) writable() error {
-	path, err := filepath.EvalSymlinks(k.path)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".try-*")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // reread takes what a person has put into the key file, without a restart.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/divertdns/divert/director/access"
 	"github.com/divertdns/divert/director/api"
@@ -253,6 +254,36 @@ func TestKeyringUnwritableBefore(t *testing.T) {
 	}
 	if left, err := filepath.Glob(k.path + ".try-*"); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// A folder that ceases to be writable alerts within a minute, with no turn-over in sight, and
+// is seen by the metric; mended, it is quiet again.
+func TestKeyringUnwritableLater(t *testing.T) {
+	w := newRingWorld(t)
+	k := w.rings["d2"]
+	alerts := func() (out []string) {
+		var s api.Status
+		k.describe(&s, w.plan)
+		return s.Alerts
+	}
+	gauge := func() float64 { return testutil.ToFloat64(k.shown.unwritten) }
+	w.tick(2)
+	if got := alerts(); len(got) > 0 || gauge() != 0 {
+		t.Fatalf("from the start: %q, %v", got, gauge())
+	}
+	file := k.path
+	k.path = filepath.Join(filepath.Dir(file), "no", "gossip.key")
+	w.now = w.now.Add(ringTries)
+	w.tick(2)
+	if got := alerts(); len(got) != 1 || !strings.Contains(got[0], "cannot write its key file") || !strings.Contains(got[0], "put another file in its place") || gauge() != 1 {
+		t.Errorf("not writable: %q, %v", got, gauge())
+	}
+	k.path = file
+	w.now = w.now.Add(ringFresh)
+	w.tick(2)
+	if got := alerts(); len(got) > 0 || gauge() != 0 {
+		t.Errorf("mended: %q, %v", got, gauge())
 	}
 }
 

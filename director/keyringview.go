@@ -60,6 +60,9 @@ func (k *keyring) describe(out *api.Status, p *plan.Plan) {
 	}
 	t := p.GetGossipKey().GetTurn()
 	if t == nil {
+		if own.Trouble != "" {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("this director %s: the gossip key cannot be turned over until its user may write to the folder of %s, and put another file in its place", own.Trouble, k.path))
+		}
 		return
 	}
 	view.Turn = &api.KeyTurn{

@@ -24,8 +24,8 @@ func listeners() map[string]listens {
 	dns := []string{"dnsserver:TestIdleConnections", "dnsserver:TestSlowLoris", "dnsserver:TestStreamFlood", "dnsserver:TestStreamLimits", "dnsserver:TestTLSLimits"}
 	api := []string{"director/api:TestIdleConnections", "director/api:TestSlowLoris", "director/api:TestFloods", "director/api:TestHalfHandshakes", "director/api:TestConnectionCap", "director/api:TestHeaderLimit"}
 	gossip := []string{"director/gossip:TestConnectionCap", "director/gossip:TestStrangersLeavePlaces", "director/gossip:TestStreamBounds", "director/gossip:TestJunkIsCounted", "director/gossip:TestInboxIsBounded"}
-	etcd := []string{"election/etcd:TestConnectionCap", "election/etcd:TestServeMutualTLS", "election/etcd:TestListenRefused"}
-	handover := []string{"director:TestReplaceTooSlow", "director:TestHandoverSocketIsClosed"}
+	etcd := []string{"election/etcd:TestConnectionCap", "election/etcd:TestServeMutualTLS", "election/etcd:TestIdleStrangers", "election/etcd:TestMembers", "election/etcd:TestListenRefused"}
+	handover := []string{"director:TestReplaceTooSlow", "director:TestHandoverSocketIsClosed", "director:TestHandoverPassesTheStuck"}
 	return map[string]listens{
 		"dnsserver/bind.go ListenTCP": {
 			"1,024 connections, 64 of one client, the longest idle goes; 3 s for PROXY header and TLS handshake, 10 s idle, 2 s for a query of 4,096 octets, 5 s for each write; 64 transfers, 16 of one client, 10 min", dns,
@@ -46,10 +46,10 @@ func listeners() map[string]listens {
 		},
 		"director/gossip/transport.go ListenUDP": {"datagrams of at most 1,500 octets that begin with our label; a bounded inbox", gossip},
 		"director/handover.go Listen": {
-			"a unix socket of mode 0600 from its first instant; one connection at a time, a minute each, messages of 64 KiB", handover,
+			"a unix socket of mode 0600 from its first instant; four connections at a time, a minute each, messages of 64 KiB", handover,
 		},
 		"election/etcd/listen.go Listen":        {"a look whether the port is free: closed at once, nothing is accepted", []string{"election/etcd:TestServePortTaken"}},
-		"election/etcd/server.go StartEtcd":     {"a process of its own: 1,024 connections, 1,024 calls each; a unix socket of mode 0600, loopback, or mutual TLS", etcd},
+		"election/etcd/server.go StartEtcd":     {"a process of its own: 1,024 connections of clients, 10 s for a handshake, 1,024 calls each; of members 5 s without a word; a unix socket of mode 0600, loopback, or mutual TLS, which at the port for members is for their hosts", etcd},
 		"health/probe/icmp.go ListenPacket":     {"a socket for one echo, which takes what is for it until the probe's timeout", []string{"health/probe:TestICMP"}},
 		"cmd/divert/democontrol.go Listen":      {"the demo's own door, a unix socket in a folder of mode 0700: 16 connections, 5 s to be read", []string{"cmd/divert:TestDemoDoorIsBounded"}},
 		"cmd/divert/democontrol.go http.Server": {"the same", []string{"cmd/divert:TestDemoDoorIsBounded"}},

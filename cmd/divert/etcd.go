@@ -39,9 +39,7 @@ are for the other members, too.`,
 			}
 			o.Log = a.logger(slog.LevelInfo)
 			outliveLog()
-			if err := etcd.LimitConnections(); err != nil {
-				o.Log.Warn("connections are limited by the files of this process alone", slog.Any("err", err))
-			}
+			o.Alone = true
 			return etcd.Serve(c.Context(), o)
 		},
 	}

@@ -1,12 +1,9 @@
 package etcd
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -35,25 +32,12 @@ func TestConnectionCap(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	sockets := func() (n int) {
-		dir := fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid)
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && strings.HasPrefix(target, "socket:") {
-				n++
-			}
-		}
-		return n
-	}
-	for deadline := time.Now().Add(20 * time.Second); sockets() < maxConnections; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); sockets(t, cmd.Process.Pid) < maxConnections; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d sockets are open, want the cap of %d reached", sockets(), maxConnections)
+			t.Fatalf("%d sockets are open, want the cap of %d reached", sockets(t, cmd.Process.Pid), maxConnections)
 		}
 	}
-	if n := sockets(); n > maxConnections+20 { // its listener and what etcd itself has
+	if n := sockets(t, cmd.Process.Pid); n > maxConnections+20 { // its listener and what etcd itself has
 		t.Errorf("%d sockets are open, at most %d may be", n, maxConnections)
 	}
 	if got, err := c.Get(t.Context(), "k"); err != nil || len(got.Kvs) != 1 {

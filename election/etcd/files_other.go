@@ -2,5 +2,7 @@
 
 package etcd
 
-// LimitConnections does nothing where a process' files are not limited.
-func LimitConnections() error { return nil }
+import "errors"
+
+// limitConnections is not known here.
+func limitConnections() (free func() error, err error) { return nil, errors.ErrUnsupported }

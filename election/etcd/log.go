@@ -2,9 +2,13 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -14,14 +18,38 @@ import (
 // information lines are many and mean nothing to who runs a director; while it
 // is ending it warns of each listener that it closes itself.
 func zapTo(log *slog.Logger, ending *atomic.Bool) *zap.Logger {
-	return zap.New(core{log: log, ending: ending}, zap.WithFatalHook(zapcore.WriteThenFatal))
+	return zap.New(core{log: log, ending: ending, strangers: &strangers{}}, zap.WithFatalHook(zapcore.WriteThenFatal))
+}
+
+// strangersEvery is between two lines of connections that were turned away: anybody makes
+// as many as he likes.
+const strangersEvery = 10 * time.Second
+
+// strangers counts the lines that are not said.
+type strangers struct {
+	mu    sync.Mutex
+	said  time.Time
+	quiet int // since then
+}
+
+// say tells whether a line is to be said now, and how many were not.
+func (s *strangers) say(now time.Time) (quiet int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.said.IsZero() && now.Sub(s.said) < strangersEvery {
+		s.quiet++
+		return 0, false
+	}
+	quiet, s.quiet, s.said = s.quiet, 0, now
+	return quiet, true
 }
 
 // core is a zapcore.Core over slog.
 type core struct {
-	log    *slog.Logger
-	ending *atomic.Bool
-	fields []zapcore.Field
+	log       *slog.Logger
+	ending    *atomic.Bool
+	strangers *strangers
+	fields    []zapcore.Field
 }
 
 // Enabled tells which levels are worth a line.
@@ -29,7 +57,7 @@ func (c core) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 // With adds fields to every line.
 func (c core) With(f []zapcore.Field) zapcore.Core {
-	return core{log: c.log, ending: c.ending, fields: slices.Concat(c.fields, f)}
+	return core{log: c.log, ending: c.ending, strangers: c.strangers, fields: slices.Concat(c.fields, f)}
 }
 
 // Check registers the core for an entry that it would write.
@@ -49,6 +77,18 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range fields {
 		f.AddTo(enc)
 	}
+	if young(e.Message, enc.Fields) {
+		return nil
+	}
+	if strings.HasPrefix(e.Message, "rejected connection on ") {
+		quiet, ok := c.strangers.say(e.Time)
+		if !ok {
+			return nil
+		}
+		if quiet > 0 {
+			enc.AddInt("more-since-the-last-line", quiet)
+		}
+	}
 	level := slog.LevelWarn
 	if e.Level >= zapcore.ErrorLevel {
 		level = slog.LevelError
@@ -59,6 +99,13 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 
 // Sync has nothing to do.
 func (c core) Sync() error { return nil }
+
+// young tells what a store says that is so new that it has written no snapshot: which version
+// of etcd its data are of is not in them yet. It looks again with the first one.
+func young(message string, fields map[string]any) bool {
+	return (strings.HasSuffix(message, " to detect schema version") || strings.HasSuffix(message, " to update storage version")) &&
+		strings.Contains(fmt.Sprint(fields["error"]), "missing term information")
+}
 
 // dull are warnings about choices that were made on purpose.
 var dull = map[string]bool{

@@ -39,18 +39,21 @@ func TestMain(m *testing.M) {
 func playEtcd() error {
 	flags := flag.NewFlagSet("etcd", flag.ExitOnError)
 	data, listen := flags.String("data", "", ""), flags.String("listen", "", "")
+	peers, files := flags.String("peers", "", ""), flags.String("tls", "", "")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := LimitConnections(); err != nil {
-		return err
-	}
-	return Serve(ctx, ServerOptions{
-		Data: *data, Listen: *listen, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	o := ServerOptions{
+		Data: *data, Listen: *listen, Alone: true, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Ready: func(string) { writePid(*data) },
-	})
+	}
+	if *peers != "" {
+		o.Member = Member{Name: "a", Token: "t", Cluster: map[string]string{"a": *peers}}
+		o.TLS = TLS{CA: filepath.Join(*files, "ca.pem"), Cert: filepath.Join(*files, "member.pem"), Key: filepath.Join(*files, "member.key")}
+	}
+	return Serve(ctx, o)
 }
 
 func playDirector() error {

@@ -130,10 +130,22 @@ func (m *Member) configure(cfg *embed.Config, listen, peers *url.URL, files TLS)
 	if peers.Scheme == "https" {
 		cfg.PeerTLSInfo = transport.TLSInfo{
 			CertFile: files.Cert, KeyFile: files.Key, TrustedCAFile: files.CA, ClientCertAuth: true,
-			// Who has a certificate of this authority is a member. From which address it comes
-			// proves nothing, and behind a translation is none of its certificate's.
-			SkipClientSANVerify: true,
+			// A certificate that is for none of the members' hosts is a client's, be it of this
+			// authority: it may ask, and not vote. From which address it comes proves nothing,
+			// and behind a translation is none of its certificate's.
+			AllowedHostnames: m.hosts(), SkipClientSANVerify: true,
 		}
 	}
 	return nil
+}
+
+// hosts are those of all members, for one of which the certificate of each is: else the
+// others would not talk to it.
+func (m *Member) hosts() (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(m.Cluster)) {
+		if u, err := url.Parse(m.Cluster[name]); err == nil {
+			out = append(out, u.Hostname())
+		}
+	}
+	return out
 }

@@ -2,7 +2,10 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -177,6 +180,28 @@ func TestMembers(t *testing.T) {
 
 	run(options(2))
 	holds(clients[2], "two")
+
+	// A director's certificate, of the same authority, is a client's: it may ask, and not vote.
+	issue(t, dir, "director", ca, caKey, func(c *x509.Certificate) { c.IPAddresses = nil })
+	for _, tc := range []struct {
+		name, at string
+		want     bool
+	}{{"member", cluster["fra"], true}, {"director", cluster["fra"], false}, {"director", listens[0], true}, {"other", listens[0], false}} {
+		pair, err := tls.LoadX509KeyPair(file(tc.name+".pem"), file(tc.name+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := config.Clone()
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 5 * time.Second}
+		resp, err := client.Get(tc.at + "/version")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if (err == nil) != tc.want {
+			t.Errorf("with the certificate %s at %s: %v, want that it is taken: %v", tc.name, tc.at, err, tc.want)
+		}
+	}
 }
 
 // eventually tries until it works; nothing is measured by its bound.

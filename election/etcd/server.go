@@ -47,6 +47,7 @@ type ServerOptions struct {
 	Listen string // http://127.0.0.1:2379, https://192.0.2.7:2379, or unix:///path/to/socket
 	TLS    TLS    // wanted by https, and only there; of a member, for the others too
 	Member Member // one of several; zero: a store of one
+	Alone  bool   // the process does nothing else: how many connections it takes is limited
 	Log    *slog.Logger
 	Ready  func(endpoint string) // called once, when clients are served; may be nil
 }
@@ -96,7 +97,18 @@ func Serve(ctx context.Context, o ServerOptions) error {
 			return err
 		}
 	}
+	free := func() error { return nil }
+	if o.Alone {
+		if limited, err := limitConnections(); err == nil {
+			free = limited
+		} else {
+			o.Log.Warn("connections are limited by the files of this process alone", slog.Any("err", err))
+		}
+	}
 	server, err := embed.StartEtcd(cfg)
+	if limit := free(); limit != nil {
+		o.Log.Warn("few members can be heard at once", slog.Any("err", limit))
+	}
 	if err != nil {
 		return fmt.Errorf("starting etcd on %s in %s: %w", u, data, err)
 	}
