@@ -19,12 +19,12 @@ func TestLogLines(t *testing.T) {
 	var out bytes.Buffer
 	ending := &atomic.Bool{}
 	log := zapTo(slog.New(slog.NewTextHandler(&out, nil)), ending)
-	log.Error("failed to update storage version", zap.Error(errors.New("cannot detect storage schema version: missing term information")))
+	log.Error("unable to update storage version", zap.Error(errors.New("cannot detect storage schema version: missing term information")))
 	log.Warn("Failed to detect schema version", zap.Error(errors.New("missing term information")))
 	if out.Len() > 0 {
 		t.Errorf("a first start says %s", out.String())
 	}
-	log.Error("failed to update storage version", zap.Error(errors.New("disk full")))
+	log.Error("unable to update storage version", zap.Error(errors.New("disk full")))
 	if !strings.Contains(out.String(), "disk full") || !strings.Contains(out.String(), "level=ERROR") {
 		t.Errorf("of a full disk it says %q", out.String())
 	}
