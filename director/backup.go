@@ -38,7 +38,7 @@ func (d *Director) Backup(ctx context.Context, w io.Writer, local bool) error {
 		}
 	}
 	if !local {
-		if err := d.store.EachAudit(ctx, 0, b.Audit); err != nil {
+		if err := d.eachAudit(ctx, b.Audit); err != nil {
 			return err
 		}
 	}

@@ -140,6 +140,7 @@ func decoders() map[string]string {
 		"director/spec/probe_secure.go readCA":      "director/spec:FuzzResolve",
 		"director/spec/syntax.go firstError":        "director/spec:FuzzParse",
 		"director/spec/yaml.go document":            "director/spec:FuzzParse",
+		"director/store/audits.go decodeAuditHead":  "director/store:FuzzStored",
 		"director/store/backup.go ReadBackup":       "director/store:FuzzReadBackup",
 		"director/store/backup.go isOf":             "director/store:FuzzReadBackup",
 		"director/store/backup.go part":             "director/store:FuzzReadBackup",

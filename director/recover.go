@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/divertdns/divert/director/api"
+	"github.com/divertdns/divert/director/audit"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/store"
@@ -138,7 +140,20 @@ func (d *Director) CheckStore(ctx context.Context) (api.StoreReport, error) {
 	if err != nil {
 		return api.StoreReport{}, unseen(err)
 	}
-	return reportOf(in, known, cur), nil
+	var odd []audit.Finding
+	collected, err := d.alteredInStore(ctx, func(f audit.Finding) {
+		if !slices.Contains(in.BadAudits, f.Revision) && len(odd) < maxFindings {
+			odd = append(odd, f)
+		}
+	})
+	if err != nil {
+		return api.StoreReport{}, unseen(err)
+	}
+	out := reportOf(in.Without(collected), known, cur)
+	for _, f := range odd {
+		out.Findings = append(out.Findings, api.Finding{What: "the audit log: " + f.String(), Remedy: "nothing reads it there any more: `divert audit` shows what was sealed; find out who can write to etcd"})
+	}
+	return out, nil
 }
 
 // reportOf says what an inspection means to a director.

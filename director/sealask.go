@@ -338,7 +338,11 @@ func (v *sealView) signers() []string {
 func (d *Director) compareStore(ctx context.Context, v *sealView, out *api.AuditReport, find func(audit.Finding)) error {
 	next := cursor{v: v}
 	gone := uint64(0)
-	err := d.store.EachAudit(ctx, 0, func(revision uint64, raw []byte) error {
+	collected, err := d.collectedUpTo(ctx, v, find)
+	if err != nil {
+		return err
+	}
+	err = d.store.EachAudit(ctx, 0, func(revision uint64, raw []byte) error {
 		for {
 			at, sealed, a, err := next.peek()
 			if err != nil {
@@ -353,7 +357,9 @@ func (d *Director) compareStore(ctx context.Context, v *sealView, out *api.Audit
 				}
 				return nil
 			case of < revision:
-				gone++
+				if of > collected {
+					gone++
+				}
 				next.step()
 			default:
 				if string(sealed) != string(raw) {
@@ -372,13 +378,84 @@ func (d *Director) compareStore(ctx context.Context, v *sealView, out *api.Audit
 		if err != nil || a == nil {
 			break
 		}
-		gone++
+		if a.GetRevision() > collected {
+			gone++
+		}
 		next.step()
 	}
 	if gone > 0 {
 		find(audit.Finding{Record: -1, Harmless: true, What: fmt.Sprintf("the store has no more %d of the records that are sealed: lost with it, or deleted there; they are whole here", gone)})
 	}
 	return nil
+}
+
+// collectedUpTo gives the revision up to which the store's records were collected, as far
+// as its head holds against what is sealed here.
+func (d *Director) collectedUpTo(ctx context.Context, v *sealView, find func(audit.Finding)) (uint64, error) {
+	h, err := d.store.AuditHead(ctx)
+	if errors.Is(err, store.ErrAuditHead) {
+		find(audit.Finding{Record: -1, What: err.Error()})
+		return 0, nil
+	}
+	f := d.horizon.current()
+	if err != nil || f == nil {
+		return 0, err
+	}
+	s := &sealer{tiles: v.tiles, fleet: v.fleet}
+	s.kept.seen = v.tiles.Seen()
+	signed, fault, _ := s.headFault(h, nil, f.sealed)
+	if fault != "" {
+		find(audit.Finding{Record: -1, What: fault})
+		return 0, nil
+	}
+	return min(h.Collected, signed.Revision), nil
+}
+
+// alteredInStore finds sealed records that are others in the store, and what is wrong with
+// its head.
+func (d *Director) alteredInStore(ctx context.Context, find func(audit.Finding)) (collected uint64, err error) {
+	v := d.sealedNow()
+	if v == nil {
+		return 0, nil // this director has nothing to compare them with
+	}
+	only := func(f audit.Finding) {
+		if !f.Harmless {
+			find(f)
+		}
+	}
+	if err := d.compareStore(ctx, v, &api.AuditReport{}, only); err != nil {
+		return 0, err
+	}
+	return d.collectedUpTo(ctx, v, func(audit.Finding) {})
+}
+
+// eachAudit gives the records of the log, as they are stored: those that were collected
+// from this director's disk, the others from the store.
+func (d *Director) eachAudit(ctx context.Context, each func(revision uint64, raw []byte) error) error {
+	h, err := d.store.AuditHead(ctx)
+	if err != nil && !errors.Is(err, store.ErrAuditHead) {
+		return err
+	}
+	if h.Collected > 0 {
+		v := d.sealedNow()
+		if v == nil || v.headOf.Revision < h.Collected {
+			return &core.Refusal{
+				Reason: fmt.Sprintf("the audit records of up to revision %d are no more in the store, and this director has not sealed all of them yet", h.Collected),
+				Remedy: "ask another director with --server, or wait: it takes them from the others",
+			}
+		}
+		err := v.tiles.Each(ctx, 0, func(_ int64, raw []byte) error {
+			a, err := audit.ReadRecord(raw)
+			if err != nil || a.GetRevision() > h.Collected {
+				return err
+			}
+			return each(a.GetRevision(), raw)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return d.store.EachAudit(ctx, h.Collected+1, each)
 }
 
 // cursor goes through what is under a head.

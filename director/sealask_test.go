@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/audit"
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/health"
@@ -84,6 +87,10 @@ func TestAuditProved(t *testing.T) {
 	if err != nil || report.Good || !strings.Contains(said, "it is another than the one that was sealed") || !strings.Contains(said, "no more 1 of the records") {
 		t.Errorf("altered in etcd: %+v, %v", report, err)
 	}
+	checked, err := d.CheckStore(t.Context())
+	if said := fmt.Sprint(checked.Findings); err != nil || !strings.Contains(said, "(revision 2): in the store it is another than the one that was sealed") || !strings.Contains(said, "no record of revision 1") {
+		t.Errorf("check of the store: %s, %v", said, err)
+	}
 	if got, err := d.Audit(t.Context(), 1, 2); err != nil || len(got) != 2 || got[0].Revision != 1 || got[1].Who == "nobody" {
 		t.Errorf("what was sealed is shown: %+v, %v", got, err)
 	}
@@ -120,6 +127,56 @@ func TestAuditProved(t *testing.T) {
 	}
 	if r, err := apart.AuditVerify(t.Context()); err != nil || r.Good || !strings.Contains(fmt.Sprint(r.Findings), "altered on this director's disk") {
 		t.Errorf("altered on the disk: %+v, %v", r, err)
+	}
+}
+
+// TestAuditCollected (S15): records that left the store under its head are no gap there, are
+// shown as ever, and are in a backup; a head that is none is found.
+func TestAuditCollected(t *testing.T) {
+	d := solo(t)
+	gave(t, d, drained("cluster/nyc"))
+	gave(t, d, undrained("cluster/nyc"))
+	eventually(t, "all is sealed", func() bool {
+		v := d.sealedNow()
+		return v != nil && v.headOf.Revision >= 3
+	})
+	view, v := d.sealedNow(), vault{t, d}
+	head, err := json.Marshal(map[string]any{"collected": 2, "head": string(view.head)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.put("audithead", string(head))
+	v.remove(fmt.Sprintf("audit/%020d", 1))
+	v.remove(fmt.Sprintf("audit/%020d", 2))
+	if in, err := d.CheckStore(t.Context()); err != nil || len(in.Findings) > 0 {
+		t.Errorf("check: %+v, %v", in, err)
+	}
+	if r, err := d.AuditVerify(t.Context()); err != nil || !r.Good || len(r.Findings) > 0 {
+		t.Errorf("verify: %+v, %v", r, err)
+	}
+	if got, err := d.Audit(t.Context(), 0, 100); err != nil || len(got) < 3 || got[0].Revision != 1 {
+		t.Errorf("audit: %+v, %v", got, err)
+	}
+	var file bytes.Buffer
+	if err := d.Backup(t.Context(), &file, false); err != nil {
+		t.Fatal(err)
+	}
+	var held []uint64
+	if _, err := store.ReadBackup(&file, func(revision uint64, _ []byte) error {
+		held = append(held, revision)
+		return nil
+	}); err != nil || len(held) < 3 || held[0] != 1 || held[1] != 2 || held[2] != 3 {
+		t.Errorf("the backup has %v, %v", held, err)
+	}
+	v.put("audithead", strings.Replace(string(head), "revision", "rewision", 1))
+	if in, err := d.CheckStore(t.Context()); err != nil || !strings.Contains(fmt.Sprint(in.Findings), "in the store") {
+		t.Errorf("check of an altered head: %+v, %v", in, err)
+	}
+	apart := &Director{settings: d.settings, store: d.store, horizon: d.horizon, loop: d.loop} // has sealed nothing
+	v.put("audithead", string(head))
+	var refused *core.Refusal
+	if err := apart.eachAudit(t.Context(), func(uint64, []byte) error { return nil }); !errors.As(err, &refused) {
+		t.Errorf("a backup without what was collected: %v", err)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +87,8 @@ type sealer struct {
 	odd      oddRecord
 	damaged  []damagedTile // that the store does not have either
 	repair   repair
+	kept     keeper
+	heardAt  map[string]time.Time // when a director last said what it has
 	limits   map[string]*rate.Limiter
 	faults   map[string]string // of the others, as logged
 }
@@ -110,6 +114,7 @@ type sealView struct {
 	lost     string
 	odd      string
 	findings []audit.Finding
+	kept     []string // what is wrong in the store
 }
 
 // deliver takes a message in without waiting.
@@ -156,7 +161,10 @@ func (s *sealer) step(ctx context.Context) {
 			return
 		}
 	}
-	s.witness.Keep(core.Others(core.Voters(p.Plan), s.name))
+	others := core.Others(core.Voters(p.Plan), s.name)
+	s.witness.Keep(others)
+	maps.DeleteFunc(s.heardAt, func(name string, _ time.Time) bool { return !slices.Contains(others, name) })
+	s.look(ctx, now, p)
 	if err := s.take(ctx, p, now); err != nil {
 		s.fails(now, err)
 	} else if s.problem != "" {
@@ -189,6 +197,8 @@ func (s *sealer) open(ctx context.Context, p *plan.Sealed) error {
 	}
 	s.fleet, s.head, s.headOf, s.lost = p.Identity.Fleet, nil, audit.Head{}, ""
 	s.odd, s.witness, s.heard, s.repair = oddRecord{}, audit.Witness{}, true, repair{}
+	s.kept = keeper{store: s.kept.store, term: s.kept.term, pile: s.kept.pile, last: s.kept.last, fault: s.kept.fault, faulty: s.kept.faulty}
+	s.kept.seen = tiles.Seen()
 	if problem := tiles.Problem(); problem != "" {
 		s.log.Warn("sealed audit records are lost here, and read again from the store or the others", slog.String("why", problem))
 	}
@@ -209,6 +219,7 @@ func (s *sealer) open(ctx context.Context, p *plan.Sealed) error {
 	}
 	if signed, err := audit.OpenHead(raw, audit.Keys{s.name: s.key.Public().(ed25519.PublicKey)}); err == nil && signed.Fleet == s.fleet {
 		s.head, s.headOf = raw, signed.Head
+		s.kept.signedHere(raw, signed.Head)
 	}
 	return nil
 }
@@ -344,6 +355,7 @@ func (s *sealer) heads(ctx context.Context, now time.Time) {
 		s.compare(now)
 	}
 	if s.tiles != nil && (now.Sub(s.checked) >= sealCheck || s.doubted.Swap(false)) {
+		s.kept.sweep, s.kept.since, s.kept.altered = 0, 0, nil // of the store, too
 		if err := s.recheck(ctx); err != nil {
 			s.fails(now, err)
 		}
@@ -412,16 +424,17 @@ func (s *sealer) sign(tree *audit.Tree, head audit.Head, now time.Time) {
 		return
 	}
 	s.head, s.headOf, s.told = raw, head, time.Time{}
+	s.kept.signedHere(raw, head)
 	s.changed()
 }
 
 // publish shows where the log stands.
 func (s *sealer) publish() {
-	v := &sealView{name: s.name, tiles: s.tiles, fleet: s.fleet, head: s.head, headOf: s.headOf, problem: s.problem, lost: s.lost, odd: s.odd.told(s.now()), findings: s.findings}
+	v := &sealView{name: s.name, tiles: s.tiles, fleet: s.fleet, head: s.head, headOf: s.headOf, problem: s.problem, lost: s.lost, odd: s.odd.told(s.now()), findings: s.findings, kept: s.kept.faults()}
 	v.said, _ = s.witness.Said()
 	old := s.view.Swap(v)
 	s.shown.observe(v)
-	if old == nil || old.problem != v.problem || old.lost != v.lost || old.odd != v.odd || len(old.findings) != len(v.findings) || !bytes.Equal(faultsOf(old), faultsOf(v)) {
+	if old == nil || old.problem != v.problem || old.lost != v.lost || old.odd != v.odd || len(old.findings) != len(v.findings) || !slices.Equal(old.kept, v.kept) || !bytes.Equal(faultsOf(old), faultsOf(v)) {
 		s.changed()
 	}
 }

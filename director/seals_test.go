@@ -67,7 +67,7 @@ func (f *sealFleet) node(name, dir string) *sealer {
 			return nil
 		},
 		log: slog.New(slog.DiscardHandler), now: func() time.Time { return f.now }, shown: newSealMetrics(prometheus.NewRegistry()),
-		changed: func() {}, wanted: newWake(), limits: map[string]*rate.Limiter{}, faults: map[string]string{},
+		changed: func() {}, wanted: newWake(), limits: map[string]*rate.Limiter{}, faults: map[string]string{}, heardAt: map[string]time.Time{},
 	}
 	send := func(to string, kind uint8, payload []byte) {
 		f.letters = append(f.letters, letter{to, gossip.Message{Kind: kind, From: name, Key: key.Public().(ed25519.PublicKey), Payload: payload, Pinned: true}})
@@ -177,7 +177,7 @@ func (f *sealFleet) alike(records int64) {
 	for _, s := range f.nodes {
 		v := s.view.Load()
 		if v == nil || v.headOf.Size != records || v.headOf.Root != f.nodes[0].view.Load().headOf.Root || v.headOf.Revision != f.sealed.Identity.Revision || len(v.holders()) != len(f.nodes) {
-			f.t.Errorf("%s: got %+v, want %d records on all", s.name, v, records)
+			f.t.Errorf("%s: got %d records, %d here, sealed on %d, want %d on all", s.name, v.headOf.Size, s.tiles.Size(), len(v.holders()), records)
 		}
 		if got := alertsOf(s); got != "" {
 			f.t.Errorf("%s: %s", s.name, got)

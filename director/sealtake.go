@@ -101,7 +101,8 @@ func hashOr(raw []byte) (h plan.Hash) {
 // all that time, and the log says for ever what is odd about it.
 func (s *sealer) passes(now time.Time, f *audit.Finding, revision uint64) bool {
 	if s.odd.until == revision && s.odd.what == f.String() && now.Sub(s.odd.since) >= sealGrace {
-		return true
+		// What was collected is on others' disks, and is waited for.
+		return s.kept.store == nil || !s.kept.at.Before(s.odd.since) && s.last >= s.kept.head.Collected
 	}
 	p := s.plan()
 	return p != nil && len(core.Others(core.Voters(p.Plan), s.name)) == 0
@@ -149,6 +150,7 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 			s.shown.refused.Inc()
 			return
 		}
+		s.heardAt[m.From] = s.now()
 		if s.witness.Hear(m.From, signed) {
 			s.unsaved, s.heard = true, true
 			s.wanted.up()

@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -11,6 +12,7 @@ import (
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/election"
 )
 
 // newSealer gives nil where nothing can be written.
@@ -46,7 +48,11 @@ func (d *Director) newSealer() *sealer {
 		},
 		post:  func(to string, kind uint8, payload []byte) { d.courier.post(to, kind, payload) },
 		shown: newSealMetrics(d.registry), changed: d.changes.tell, mail: make(chan gossip.Message, sealMail), wanted: newWake(),
-		limits: map[string]*rate.Limiter{}, faults: map[string]string{},
+		limits: map[string]*rate.Limiter{}, faults: map[string]string{}, heardAt: map[string]time.Time{},
+		kept: keeper{store: d.store, pile: keepPile, last: keepLast, term: func() (election.Term, bool) {
+			status := d.campaign.Status()
+			return status.Term, status.Mine
+		}},
 	}
 	s.syslog = d.newSyslogger()
 	d.loop.sealed = func(m gossip.Message) {
@@ -59,7 +65,9 @@ func (d *Director) newSealer() *sealer {
 
 type sealMetrics struct {
 	records, revision, directors, faults prometheus.Gauge
+	altered                              prometheus.Gauge
 	errors, refused, conflicts, mended   prometheus.Counter
+	collected                            prometheus.Counter
 }
 
 func newSealMetrics(reg prometheus.Registerer) *sealMetrics {
@@ -77,6 +85,8 @@ func newSealMetrics(reg prometheus.Registerer) *sealMetrics {
 		faults:    gauge("divert_audit_faults", "What is wrong with the sealed audit log, here or as another director has it; more than 0 is an alert."),
 		errors:    count("divert_audit_seal_errors_total", "Times that audit records could not be sealed on this director's disk."),
 		refused:   count("divert_audit_messages_refused_total", "Messages of other directors about the audit log that are none."),
+		altered:   gauge("divert_audit_store_faults", "What is wrong with the sealed audit log in the store: its head there, and records that were altered; more than 0 is an alert."),
+		collected: count("divert_audit_collected_total", "Sealed audit records that this director, as leader, has removed from the store."),
 		mended:    count("divert_audit_tiles_mended_total", "Sealed tiles that were altered or damaged on this director's disk, and were written anew."),
 		conflicts: count("divert_audit_conflicts_total", "Times that a director's audit log was found to be no extension of what was sealed before."),
 	}
@@ -88,6 +98,7 @@ func (m *sealMetrics) observe(v *sealView) {
 	m.revision.Set(float64(v.headOf.Revision))
 	m.directors.Set(float64(len(v.holders())))
 	m.faults.Set(float64(len(v.faults())))
+	m.altered.Set(float64(len(v.kept)))
 }
 
 // holders are the directors that have sealed all that this one has.
@@ -122,6 +133,9 @@ func (v *sealView) faults() (out []string) {
 		if o.Fault != "" {
 			out = append(out, fmt.Sprintf("audit log: %s: `divert audit verify` on each says more", o.Fault))
 		}
+	}
+	for _, what := range v.kept {
+		out = append(out, "audit log: "+what)
 	}
 	bad := 0
 	for _, f := range v.findings {

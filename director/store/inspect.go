@@ -33,6 +33,19 @@ type Inspection struct {
 	StrayVotes []string    // keys of the election without a lease: nobody gives them back
 }
 
+// Without is an inspection that knows that records of up to a revision were collected: they
+// are no gaps.
+func (in Inspection) Without(collected uint64) Inspection {
+	var gaps [][2]uint64
+	for _, g := range in.Gaps {
+		if g[0] = max(g[0], collected+1); g[0] <= g[1] {
+			gaps = append(gaps, g)
+		}
+	}
+	in.Gaps = gaps
+	return in
+}
+
 // maxListed bounds each list of an inspection.
 const maxListed = 100
 

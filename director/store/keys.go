@@ -16,6 +16,7 @@ func (k keys) blobs() string              { return k.prefix + "blob/" }
 func (k keys) blob(h plan.Hash) string    { return k.blobs() + h.String() }
 func (k keys) audits() string             { return k.prefix + "audit/" }
 func (k keys) audit(rev uint64) string    { return fmt.Sprintf("%s%020d", k.audits(), rev) }
+func (k keys) auditHead() string          { return k.prefix + "audithead" }
 func (k keys) command(id string) string   { return k.prefix + "command/" + id }
 func (k keys) interlocks() string         { return k.prefix + "interlock/" }
 func (k keys) acks() string               { return k.prefix + "ack/" }

@@ -18,9 +18,15 @@ const (
 	BeforeDelete Step = "before unused blobs are deleted"
 	BeforeAck    Step = "before the acknowledgement is written"
 	AfterAck     Step = "after the acknowledgement"
+
+	BeforeAuditHead   Step = "before the audit log's head is written"
+	AfterAuditHead    Step = "after the audit log's head"
+	BeforeAuditDelete Step = "before sealed audit records are deleted"
+	AfterAuditDelete  Step = "after sealed audit records were deleted"
 )
 
-// Steps lists those of a command; collection has BeforeRead, AfterRead and BeforeDelete.
+// Steps lists those of a command; collection has BeforeRead, AfterRead and BeforeDelete,
+// that of audit records those of its own.
 func Steps() []Step {
 	return []Step{BeforeRead, AfterRead, BeforeBlobs, BeforeBlob, AfterBlobs, BeforeCommit, Sent, Answered, BeforeAck, AfterAck}
 }

@@ -22,12 +22,16 @@ func FuzzStored(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(append(result, 8, 1))
+	f.Add([]byte(`{"collected":3,"head":"x"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if m := movedTo(raw); m != nil {
 			_ = m.Error()
 			if _, err := plan.Open(raw); err == nil {
 				t.Error("it is a note of a move and a plan at once")
 			}
+		}
+		if h, err := decodeAuditHead(raw); (err == nil) != (len(h.Raw) > 0) || len(h.Raw) > len(raw)*3 {
+			t.Errorf("a head of %d octets, %v", len(h.Raw), err)
 		}
 		kv := &mvccpb.KeyValue{Key: []byte("/divert/command/a1"), Value: raw}
 		if r, err := readResult(kv); (r == nil) != (err != nil) {

@@ -29,6 +29,8 @@ const (
 	maxTile    = tileHeader + audit.TileWidth*(4+audit.MaxRecord) + sha256.Size
 	// headFile and witnessFile are what this director has signed last, and what others have.
 	headFile, witnessFile = "head", "witness"
+	// seenFile is the longest head that the store was seen to have.
+	seenFile = "seen"
 )
 
 // errTile says that a tile's file is not what was written.
@@ -412,6 +414,29 @@ func (t *Tiles) Witness() ([]byte, error) { return t.small(witnessFile, audit.Ma
 
 // SaveWitness replaces it. By the writer alone.
 func (t *Tiles) SaveWitness(raw []byte) error { return t.saveSmall(witnessFile, raw) }
+
+// SeenHead is the longest head that the store was seen to have, by its size; in which
+// epoch, and up to which revision records were collected under it then.
+type SeenHead struct {
+	Size      int64
+	Epoch     uint64
+	Collected uint64
+}
+
+// Seen is what was kept of that; zero: none, or nobody knows.
+func (t *Tiles) Seen() SeenHead {
+	raw, err := t.small(seenFile, 24+1)
+	if err != nil || len(raw) != 24 {
+		return SeenHead{}
+	}
+	return SeenHead{int64(binary.BigEndian.Uint64(raw) & (1<<62 - 1)), binary.BigEndian.Uint64(raw[8:]), binary.BigEndian.Uint64(raw[16:])}
+}
+
+// SaveSeen replaces it. By the writer alone.
+func (t *Tiles) SaveSeen(h SeenHead) error {
+	raw := binary.BigEndian.AppendUint64(nil, uint64(h.Size))
+	return t.saveSmall(seenFile, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(raw, h.Epoch), h.Collected))
+}
 
 func (t *Tiles) small(name string, limit int64) ([]byte, error) {
 	raw, err := fsys.ReadFile(t.fsys, filepath.Join(t.dir, name), limit)
