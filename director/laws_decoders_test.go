@@ -84,7 +84,7 @@ func decoders() map[string]string {
 		"director/access/scope.go UnmarshalText":    "director/access:FuzzParseScope",
 		"director/api/client.go Watch":              own,
 		"director/api/client.go getFor":             own,
-		"director/api/client.go refused":            own,
+		"director/api/refusal.go refused":           own,
 		"director/api/client.go try":                own,
 		"director/api/probe.go Probe":               own,
 		"director/api/commands.go decodeStrict":     "director/api:FuzzDecodeStrict",

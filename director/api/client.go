@@ -122,39 +122,9 @@ func (c *Client) open(ctx context.Context, path string, q url.Values) (*http.Res
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		return nil, refused(resp)
+		return nil, c.refused(resp)
 	}
 	return resp, nil
-}
-
-func refused(resp *http.Response) error {
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it will do
-	var f failure
-	if json.Unmarshal(data, &f) != nil || f.Error == "" {
-		f.Error = fmt.Sprintf("the server answered %s, which is not what a director says", resp.Status)
-	}
-	return &Error{Code: resp.StatusCode, Reason: f.Error, Remedy: f.Remedy}
-}
-
-// unreachable says whom nobody answered for, without net/http's wrapping.
-func (c *Client) unreachable(err error) error {
-	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	op := (*net.OpError)(nil)
-	if errors.As(err, &op) && op.Op == "dial" {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("no director answers at %s in time", c.Server)
-		}
-		return fmt.Errorf("no director answers at %s: %w", c.Server, plain(op.Err))
-	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the director at %s took the connection and does not answer; --server asks another one: %w", c.Server, err)
-	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("interrupted: %w", err)
-	}
-	return fmt.Errorf("asking %s: %w", c.Server, err)
 }
 
 // Watch calls show with the status at once and at each change, until ctx ends,
@@ -273,7 +243,7 @@ func (c *Client) try(ctx context.Context, path string, body io.Reader, progress 
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") != ndjson {
-		return Outcome{}, false, refused(resp)
+		return Outcome{}, false, c.refused(resp)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 64<<10), maxAnswer)

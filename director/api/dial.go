@@ -99,7 +99,7 @@ func (o Credentials) config() (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the client's certificate: %w", err)
 		}
-		c.Certificates = []tls.Certificate{pair}
+		c.GetClientCertificate = o.showing(&pair)
 	case o.Key != "":
 		return nil, errors.New("a client's key is given without its certificate: add --cert")
 	}

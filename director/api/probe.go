@@ -111,7 +111,7 @@ func (c *Client) Probe(ctx context.Context, target string, wait time.Duration, p
 	case resp.StatusCode == http.StatusNotFound:
 		return Probing{}, &Error{Code: resp.StatusCode, Reason: "the director at " + c.Server + " is too old to have others probe", Remedy: "ask another one with --server, or upgrade it"}
 	case resp.Header.Get("Content-Type") != ndjson:
-		return Probing{}, refused(resp)
+		return Probing{}, c.refused(resp)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 64<<10), maxAnswer)
