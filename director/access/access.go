@@ -47,6 +47,9 @@ type Identity struct {
 	Token  *Bearer // by which it was authenticated; nil: by something else
 	// Expires is when what it was authenticated by ends; zero: it does not.
 	Expires time.Time
+	// Guarded says of whoever asks on loopback that the director has been told who may do
+	// what, so that he may see, and not take all of intent away.
+	Guarded bool
 }
 
 // Grant is one role in some scopes.
@@ -139,6 +142,8 @@ func Allow(id Identity, a Action, targets ...Target) (bool, string) {
 		return true, "anybody may ask for this"
 	case id.Who == "":
 		return false, "nobody has said who asks"
+	case id.Method == Loopback && id.Guarded && role == Admin:
+		return false, fmt.Sprintf("whoever asks on loopback without a credential may only see where grants are set, and this takes %s of the fleet", role)
 	case id.Method == Loopback && a.reads():
 		return true, "whoever asks on this machine's loopback may read"
 	case id.Method == Loopback:

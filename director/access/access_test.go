@@ -144,6 +144,10 @@ func TestAllow(t *testing.T) {
 		{"what has no row", ann(Whole("cert:ann")), "explode", nil, false, "nobody may"},
 		{"a director's own verb", ann(Whole("cert:ann")), "director-join", nil, false, "nobody may"},
 		{"loopback reads", Identity{Who: "loopback", Method: Loopback}, Backup, nil, true, ""},
+		{"but no backup where grants are set", Identity{Who: "loopback", Method: Loopback, Guarded: true}, Backup, nil, false, "may only see where grants are set"},
+		{"nor the whole store", Identity{Who: "loopback", Method: Loopback, Guarded: true}, Check, nil, false, "admin"},
+		{"it sees there", Identity{Who: "loopback", Method: Loopback, Guarded: true}, See, nil, true, ""},
+		{"and probes", Identity{Who: "loopback", Method: Loopback, Guarded: true}, Probe, nil, true, ""},
 		{"loopback drains", Identity{Who: "loopback", Method: Loopback, Grants: []Grant{Whole("loopback")}}, "drain", []Target{fra}, false, "only read"},
 		{"loopback sends a command", Identity{Who: "loopback", Method: Loopback}, Command, nil, false, "only read"},
 	}

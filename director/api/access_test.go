@@ -26,9 +26,9 @@ type credential struct {
 func TestEveryRoute(t *testing.T) {
 	// Whom a row lets in:
 	const (
-		all     = "loopback socket none bad-token stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger kube-unknown kube-away"
-		self    = "loopback socket stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger"
-		read    = "loopback socket viewer part operator admin-part admin token-viewer token-admin kube"
+		all     = "loopback loopback-guarded socket none bad-token stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger kube-unknown kube-away"
+		self    = "loopback loopback-guarded socket stranger viewer part operator admin-part admin token-viewer token-admin kube kube-stranger"
+		read    = "loopback loopback-guarded socket viewer part operator admin-part admin token-viewer token-admin kube"
 		operate = "socket part operator admin-part admin token-admin kube" // of something: what of is asked by the verb
 		admins  = "socket admin token-admin"
 		keeps   = "loopback socket admin token-admin" // as admins, and whoever may read all on the machine itself
@@ -122,6 +122,7 @@ func everybody(t *testing.T) (*secureFleet, []credential) {
 		grant(t, "cert:admin-part", access.Admin, "cluster/*", "service/*", "zone/*", "namespace/*"), grant(t, "cert:admin", access.Admin, "fleet"),
 		grant(t, "kube:fra/system:serviceaccount:ops:drills", access.Operator, "cluster/fra"))
 	loopback := serve(t, newFake())
+	guarded := serve(t, newFake(), func(s *Server) { s.grants = []access.Grant{grant(t, "cert:nobody", access.Viewer, "fleet")} })
 	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	by := func(c *http.Client, base string, header ...string) func(*testing.T, string, string, string) int {
 		return func(t *testing.T, method, path, body string) int {
@@ -144,6 +145,7 @@ func everybody(t *testing.T) (*secureFleet, []credential) {
 	}
 	out := []credential{
 		{"loopback", by(plain, "http://"+loopback.Addr())},
+		{"loopback-guarded", by(plain, "http://"+guarded.Addr())},
 		{"socket", by(socketHTTP(t, f.Server), "http://divert")},
 		{"none", by(f.http(t, ""), f.base)},
 		{"bad-token", by(f.http(t, f.ca.client(t, f.dir, "admin-with-a-bad-token")), f.base, "Authorization", "Bearer "+token(9))},

@@ -32,18 +32,23 @@ func (s *Server) authenticate(via string, r *http.Request) (access.Identity, err
 		conn, _ := r.Context().Value(connKey{}).(net.Conn)
 		id, err := s.peerIdentity(conn)
 		if errors.Is(err, errNoPeer) { // reading needs nobody's name here
-			return anonymous(), nil
+			return s.anonymous(), nil
 		}
 		return id, err
 	case viaTLS:
 		return s.certified(r, time.Now())
 	default:
-		return anonymous(), nil
+		return s.anonymous(), nil
 	}
 }
 
-func anonymous() access.Identity {
-	return access.Identity{Who: string(access.Loopback), Method: access.Loopback}
+// anonymous is whoever asks on loopback without a credential. As long as nothing says who
+// may do what, the whole machine may read all.
+func (s *Server) anonymous() access.Identity {
+	return access.Identity{
+		Who: string(access.Loopback), Method: access.Loopback,
+		Guarded: len(s.grants) > 0 || s.issuer != nil || s.reviews != nil,
+	}
 }
 
 // bearer gives the token of a request (RFC 6750 section 2.1: in the header, nowhere
