@@ -21,10 +21,9 @@ import (
 func (d *Director) enrol(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, who := "", ""
 	var own claimant
 	var shown *gossip.Message // who shows a token, the last one
-	var since time.Time
+	var turns enrolTurns
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,31 +38,64 @@ func (d *Director) enrol(ctx context.Context) error {
 			continue
 		}
 		d.claim(&own, f.sealed.Plan)
-		cmd := d.joiner(f.sealed.Plan)
 		if shown != nil && time.Since(shown.Received) > 3*claimEvery {
 			shown = nil // it would be shown again
 		}
-		if cmd == nil && shown != nil {
-			cmd = d.claimedToken(f.sealed.Plan, *shown)
+		var claimed *core.Command
+		if shown != nil {
+			claimed = d.claimedToken(f.sealed.Plan, *shown)
 		}
-		if cmd == nil {
-			who = ""
-			continue
-		}
-		if cmd.Director.Name != who {
-			who, since = cmd.Director.Name, time.Now()
-		}
-		if !d.horizon.usable() || !d.enrols(f.sealed.Plan, d.peers(ctx), time.Since(since)) {
+		turn := turns.next(d.joiner(f.sealed.Plan), claimed, time.Now())
+		if turn == nil || !d.horizon.usable() || !d.enrols(f.sealed.Plan, d.peers(ctx), time.Since(turn.since)) {
 			continue
 		}
 		word := ""
-		if _, _, err := d.commander.commit(ctx, *cmd, nil); err != nil && ctx.Err() == nil {
+		if _, _, err := d.commander.commit(ctx, *turn.cmd, nil); err != nil && ctx.Err() == nil {
 			word = err.Error()
 		}
-		if word != "" && word != last {
-			d.log.Warn("a director cannot be enrolled", slog.String("peer", cmd.Director.Name), slog.String("why", word))
+		if word != "" && word != turn.said {
+			d.log.Warn("a director cannot be enrolled", slog.String("peer", turn.who), slog.String("why", word))
 		}
-		last = word
+		turn.said = word
+	}
+}
+
+// enrolTurns are whose turn it is, of those that wait to be written down: who is listed
+// and joins, and who shows a token. One of each in turn, and each waits by itself: what is
+// always there, or always refused, of one keeps none of the other out.
+type enrolTurns struct {
+	join, claim enrolTurn
+	claimed     bool // the last turn was a claim's
+}
+
+// enrolTurn is the one that waits.
+type enrolTurn struct {
+	cmd   *core.Command
+	who   string
+	since time.Time // it has waited
+	said  string    // why it could not be written down, the last time
+}
+
+// next notes who waits now, and gives whose turn it is; nil: nobody waits.
+func (t *enrolTurns) next(join, claim *core.Command, now time.Time) *enrolTurn {
+	t.join.note(join, now)
+	t.claim.note(claim, now)
+	switch {
+	case join == nil && claim == nil:
+		return nil
+	case claim == nil, join != nil && t.claimed:
+		t.claimed = false
+		return &t.join
+	}
+	t.claimed = true
+	return &t.claim
+}
+
+func (t *enrolTurn) note(cmd *core.Command, now time.Time) {
+	if t.cmd = cmd; cmd == nil {
+		t.who = ""
+	} else if cmd.Director.Name != t.who {
+		t.who, t.since = cmd.Director.Name, now
 	}
 }
 

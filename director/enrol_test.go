@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
@@ -81,5 +82,46 @@ func TestEnrols(t *testing.T) {
 		if got := d.enrols(p, views, tc.waited); got != tc.want {
 			t.Errorf("%s: got %t, want %t", tc.name, got, tc.want)
 		}
+	}
+}
+
+// TestEnrolTurns: a director whose join is never done, or that comes back all the time, keeps
+// no token of another's waiting, nor the other way; and each waits by itself.
+func TestEnrolTurns(t *testing.T) {
+	join := func(name string) *core.Command {
+		return &core.Command{Verb: core.DirectorJoin, Director: &core.Director{Name: name}}
+	}
+	claim := &core.Command{Verb: core.DirectorEnrol, Director: &core.Director{Name: "d9"}}
+	var turns enrolTurns
+	begin := time.Unix(1000, 0)
+	at := func(tick int) time.Time { return begin.Add(time.Duration(tick) * time.Second) }
+	for tick := range 4 { // before there is a claim
+		if turn := turns.next(join("d2"), nil, at(tick)); turn == nil || turn.who != "d2" || !turn.since.Equal(begin) {
+			t.Fatalf("tick %d: got %+v", tick, turn)
+		}
+	}
+	got := map[string]int{}
+	for tick := 4; tick < 24; tick++ {
+		turn := turns.next(join([]string{"d2", "d3"}[tick%2]), claim, at(tick)) // others join all the time
+		got[string(turn.cmd.Verb)]++
+		if turn.cmd == claim && !turn.since.Equal(at(4)) {
+			t.Errorf("tick %d: the claim has waited since %s", tick, turn.since)
+		}
+		turn.said = string(turn.cmd.Verb) // each its own words
+	}
+	if got[string(core.DirectorEnrol)] != 10 || got[string(core.DirectorJoin)] != 10 {
+		t.Errorf("got turns %v", got)
+	}
+	if turns.join.said != string(core.DirectorJoin) || turns.claim.said != string(core.DirectorEnrol) {
+		t.Errorf("said %q and %q", turns.join.said, turns.claim.said)
+	}
+	if turn := turns.next(nil, claim, at(30)); turn == nil || turn.cmd != claim || !turn.since.Equal(at(4)) {
+		t.Errorf("alone: got %+v", turn)
+	}
+	if turn := turns.next(nil, nil, at(31)); turn != nil {
+		t.Errorf("nobody: got %+v", turn)
+	}
+	if turn := turns.next(nil, claim, at(40)); turn == nil || !turn.since.Equal(at(40)) {
+		t.Errorf("anew: got %+v", turn)
 	}
 }
