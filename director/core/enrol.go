@@ -74,7 +74,11 @@ func (w *work) addEnrolToken() error {
 	}
 	w.next.EnrolTokens = slices.DeleteFunc(w.next.EnrolTokens, func(t *plan.EnrolToken) bool { return w.s.Now.After(t.GetEnd().AsTime()) })
 	if len(w.next.GetEnrolTokens()) >= maxEnrolTokens {
-		return &Refusal{Reason: fmt.Sprintf("there are %d tokens, which is the most", maxEnrolTokens), Remedy: "revoke one first"}
+		next := slices.MinFunc(w.next.GetEnrolTokens(), func(a, b *plan.EnrolToken) int { return a.GetEnd().AsTime().Compare(b.GetEnd().AsTime()) })
+		return &Refusal{
+			Reason: fmt.Sprintf("there are %d tokens of directors, which is the most", maxEnrolTokens),
+			Remedy: fmt.Sprintf("`divert director token list` shows them: revoke one that no director waits for, such as %s, which is the next to end (%s): divert director token revoke %s", next.GetId(), next.GetEnd().AsTime().UTC().Format(time.RFC3339), next.GetId()),
+		}
 	}
 	id := EnrolTokenID(e.Key)
 	w.next.EnrolTokens = append(w.next.EnrolTokens, &plan.EnrolToken{

@@ -2,6 +2,8 @@ package core
 
 import (
 	"crypto/ed25519"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,4 +87,19 @@ func TestTokenTakesNoTwo(t *testing.T) {
 	}
 	token.Enrol = &Enrol{Name: "d5", Key: public("another")}
 	w.refused(token, "a token is the word of one")
+}
+
+// TestEnrolTokensAreBounded: beyond so many none is made, and it says which one to revoke.
+func TestEnrolTokensAreBounded(t *testing.T) {
+	w := newWorld(t)
+	create := func(i int) Command {
+		return Command{Verb: EnrolTokenAdd, Reason: "more", For: time.Duration(i+1) * time.Hour, Enrol: &Enrol{Key: public(fmt.Sprint("token", i))}}
+	}
+	for i := range maxEnrolTokens {
+		w.do(create(i))
+	}
+	r := w.refused(create(maxEnrolTokens), "there are 32 tokens of directors")
+	if !strings.Contains(r.Remedy, "divert director token list") || !strings.Contains(r.Remedy, "divert director token revoke "+EnrolTokenID(public("token0"))) {
+		t.Errorf("the remedy %q does not say which", r.Remedy)
+	}
 }

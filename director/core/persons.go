@@ -310,9 +310,24 @@ func (w *work) makeRoom(r *plan.Request) error {
 		w.next.Requests = slices.Delete(list, out, out+1)
 		return nil
 	}
+	return full(w.next.Requests, mine, Identity(r.GetAuthor()), func(have *plan.Request) bool { return have.Waits(w.s.Now) && who(have) == who(r) })
+}
+
+// full says that somebody's places for requests are taken, or all are, and what to do.
+func full(list []*plan.Request, mine int, who string, own func(*plan.Request) bool) *Refusal {
+	soonest := func(a, b *plan.Request) int { return a.GetExpires().AsTime().Compare(b.GetExpires().AsTime()) }
+	if mine >= maxAsked {
+		next := slices.MinFunc(slices.DeleteFunc(slices.Clone(list), func(r *plan.Request) bool { return !own(r) }), soonest)
+		return &Refusal{
+			Reason: fmt.Sprintf("%d requests of %s wait for a second person, which is the most of one", mine, who),
+			Remedy: fmt.Sprintf("have one approved (`divert approvals` lists them), take one back (`divert deny %s --reason \"not any more\"`), or wait until %s, when that ends; --break-glass asks nobody, on record",
+				next.GetId(), clock(next.GetExpires().AsTime())),
+		}
+	}
+	next := slices.MinFunc(list, soonest)
 	return &Refusal{
-		Reason: fmt.Sprintf("%s for a second person already, %d of them of %s", counting(len(list), "request"), mine, Identity(r.GetAuthor())),
-		Remedy: "`divert approvals` lists them; have some approved or denied first",
+		Reason: fmt.Sprintf("%d requests wait for a second person, which is the most", len(list)),
+		Remedy: fmt.Sprintf("have some approved or denied (`divert approvals` lists them), or wait until %s, when %s ends; --break-glass asks nobody, on record", clock(next.GetExpires().AsTime()), next.GetId()),
 	}
 }
 

@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -330,9 +331,22 @@ func TestRequestsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := ask("alice (again)"); err == nil || !strings.Contains(err.Error(), "4 of them of alice") {
-		t.Errorf("got %v, want a bound", err)
+	bounded := func(who string, reason string, remedies ...string) {
+		t.Helper()
+		err := ask(who)
+		r, ok := errors.AsType[*Refusal](err)
+		if !ok || !strings.Contains(r.Reason, reason) {
+			t.Errorf("%s: got %v, want a bound", who, err)
+			return
+		}
+		for _, what := range remedies {
+			if !strings.Contains(r.Remedy, what) {
+				t.Errorf("%s: the remedy %q does not say %q", who, r.Remedy, what)
+			}
+		}
 	}
+	first := w.s.Plan.Plan.GetRequests()[0]
+	bounded("alice (again)", "4 requests of alice wait", "divert approvals", "divert deny "+first.GetId(), "wait until "+clock(first.GetExpires().AsTime()), "--break-glass")
 	for _, who := range []string{"bob", "carol", "dan"} {
 		for range maxAsked {
 			if err := ask(who); err != nil {
@@ -342,6 +356,10 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 	if err := ask("eve"); err != nil || len(w.s.Plan.Plan.GetRequests()) != maxRequests {
 		t.Errorf("got %v and %d requests, want that one gives way", err, len(w.s.Plan.Plan.GetRequests()))
+	}
+	list := w.s.Plan.Plan.GetRequests() // where each has as few as who asks
+	if r := full(list, 1, "zoe", nil); !strings.Contains(r.Reason, "16 requests wait") || !strings.Contains(r.Remedy, "--break-glass") || !strings.Contains(r.Remedy, " ends; ") {
+		t.Errorf("got %v", r)
 	}
 	large := edit(t, only(raws(t, fleetYAML), "Fleet/default"), "Fleet/default", `"name":"default"`, `"name":"default","labels":{"a":"`+strings.Repeat("x", 9<<10)+`"}`)
 	w.wants("d1", "fay", Command{Verb: Apply, Source: SourceFiles, Reason: "x", Objects: large}, "from a file of its own")

@@ -66,7 +66,11 @@ func (w *work) createToken() error {
 		}
 	}
 	if len(w.next.GetTokens()) >= maxTokens {
-		return &Refusal{Reason: fmt.Sprintf("there are %d tokens, which is the most", maxTokens), Remedy: "revoke one first: `divert token list` shows them"}
+		next := slices.MinFunc(w.next.GetTokens(), func(a, b *plan.Token) int { return a.GetExpires().AsTime().Compare(b.GetExpires().AsTime()) })
+		return &Refusal{
+			Reason: fmt.Sprintf("there are %d tokens, which is the most", maxTokens),
+			Remedy: fmt.Sprintf("`divert token list` shows them: revoke one that nobody uses, such as %s, which is the next to end (%s): divert token revoke %s", next.GetName(), next.GetExpires().AsTime().UTC().Format(time.RFC3339), next.GetName()),
+		}
 	}
 	made := &plan.Token{
 		Name: t.Name, Sum: slices.Clone(t.Sum), Role: t.Role, Scopes: slices.Clone(t.Scopes), Expires: timestamppb.New(expires),

@@ -73,7 +73,9 @@ func TestTokens(t *testing.T) {
 	for i := range maxTokens {
 		w.do(makeToken(fmt.Sprint("t", i), "viewer", "fleet"))
 	}
-	w.refused(makeToken("one-more", "viewer", "fleet"), "there are 64 tokens")
+	if r := w.refused(makeToken("one-more", "viewer", "fleet"), "there are 64 tokens"); !strings.Contains(r.Remedy, "divert token revoke t0") {
+		t.Errorf("the remedy %q does not say which", r.Remedy)
+	}
 	w.s.Now = w.s.Now.Add(2 * time.Hour) // all have ended, and make room
 	w.do(makeToken("one-more", "viewer", "fleet"))
 	if n := len(w.s.Plan.Plan.GetTokens()); n != 1 {
