@@ -2,9 +2,14 @@ package spec
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/divertdns/divert/director/access"
 )
 
 // CheckFiles warns of files that a director with these settings would want on
@@ -40,6 +45,7 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("etcd.member.tls.cert", s.Etcd.Member.TLS.Cert)
 	look("etcd.member.tls.key", s.Etcd.Member.TLS.Key)
 	t.database(checkDatabase)
+	t.sharedSocket()
 	t.probeFiles()
 	for i, name := range s.Spec {
 		if _, err := os.Stat(name); err != nil {
@@ -65,6 +71,39 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 		}
 	}
 	return tidy(t.problems)
+}
+
+// sharedSocket looks whether users of the system who are granted something can reach the
+// socket that they would ask by: its folder, and each above it, must let them pass.
+func (t *together) sharedSocket() {
+	socket := t.s.API.Socket
+	path := "api.socket"
+	i := slices.IndexFunc(t.s.API.Grants, func(g access.Grant) bool {
+		return strings.HasPrefix(strings.TrimPrefix(g.Who, "group:"), string(access.Unix)+":") && g.Who != "unix:root"
+	})
+	if i < 0 {
+		return
+	}
+	if socket == "" {
+		socket, path = filepath.Join(t.s.DataDir, "control.sock"), child(item("api.grants", i), "who")
+	}
+	why := ""
+	folder := filepath.Dir(socket)
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) && folder == filepath.Clean(t.s.DataDir) {
+		why = folder + " will be the director's alone"
+	}
+	for ; why == ""; folder = filepath.Dir(folder) {
+		if info, err := os.Stat(folder); err == nil && info.IsDir() && info.Mode().Perm()&0o011 == 0 {
+			why = fmt.Sprintf("%s lets nobody else pass (mode %04o)", folder, info.Mode().Perm())
+		}
+		if folder == filepath.Dir(folder) {
+			break
+		}
+	}
+	if why != "" {
+		t.report(path, fmt.Sprintf("%s cannot reach the socket %s: %s", quote(t.s.API.Grants[i].Who), socket, why),
+			"set api: {socket: /run/divert/control.sock}, in a folder that they may pass, and give them --server unix:/run/divert/control.sock", true)
+	}
 }
 
 // probeFiles looks at the programs that probes may run, and at the secrets that the

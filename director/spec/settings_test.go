@@ -128,6 +128,46 @@ spec: [spec.d, /etc/more.d]
 	}
 }
 
+// TestSharedSocket: a user of the system who is granted something, and cannot reach the
+// socket, is warned of; where he can, or nobody is, nothing is said.
+func TestSharedSocket(t *testing.T) {
+	dir := t.TempDir()
+	open, closed := filepath.Join(dir, "open"), filepath.Join(dir, "closed")
+	for path, mode := range map[string]os.FileMode{filepath.Dir(dir): 0o711, dir: 0o711, open: 0o755, closed: 0o700, filepath.Join(closed, "inner"): 0o755} {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct{ data, socket, who, want string }{
+		"in the data folder, not made yet": {filepath.Join(open, "d1"), "", "unix:alice", "will be the director's alone"},
+		"in the data folder":               {closed, "", "group:unix:ops", "lets nobody else pass (mode 0700)"},
+		"a data folder that is open":       {open, "", "unix:alice", ""},
+		"a socket of its own":              {closed, filepath.Join(open, "control.sock"), "unix:alice", ""},
+		"below what is closed":             {open, filepath.Join(closed, "inner", "control.sock"), "unix:alice", closed + " lets nobody else pass"},
+		"nobody of the system":             {closed, "", "cert:alice", ""},
+		"root":                             {closed, "", "unix:root", ""},
+	} {
+		var s Settings
+		s.DataDir, s.API.Socket = tc.data, tc.socket
+		s.API.Grants = []access.Grant{{Who: "cert:ann", Role: access.Viewer}, {Who: tc.who, Role: access.Viewer}}
+		got := ""
+		for _, p := range CheckFiles(s, &Set{}, nil) {
+			if strings.Contains(p.Message, "cannot reach the socket") {
+				got += p.String()
+				if !p.Warning || !strings.Contains(p.Remedy, "api: {socket:") {
+					t.Errorf("%s: got %+v", name, p)
+				}
+			}
+		}
+		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 // TestCheckFiles: what is not on this machine is a warning, with its line.
 func TestCheckFiles(t *testing.T) {
 	set := resolved(t, strings.Replace(base, "capacity: 200", "controlPlane: {kubeconfig: {path: fra.conf}}", 1))
