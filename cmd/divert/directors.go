@@ -73,18 +73,22 @@ speaks for the name.
 A director that does not run yet can be approved by giving its key and site.`,
 		Example: `  divert director approve d4
   divert director approve d4 --site sin-dc1 --reason "third site"
-  divert director approve d5 --site nyc-dc2 --key ed25519:LXVaO4Vd4hLLZR3uBpsBJbGFAJCjVMpxSS9lLFJ0nXI=`,
+  divert director approve d5 --site nyc-dc2 --public-key ed25519:LXVaO4Vd4hLLZR3uBpsBJbGFAJCjVMpxSS9lLFJ0nXI=`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(directors("pending")),
 	}
 	w := a.wishFlags(c)
 	w.glassFlag(c)
 	c.Flags().StringVar(&site, "site", "", "its fault `DOMAIN` (default: what it says itself)")
-	c.Flags().StringVar(&key, "key", "", "its public `KEY`, ed25519:… (default: the one that it shows now)")
+	c.Flags().StringVar(&key, "public-key", "", "its public `KEY`, ed25519:… (default: the one that it shows now)")
 	c.Flags().StringVar(&gossip, "gossip", "", "its gossip `ADDRESS` (default: where it is heard from)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := w.check(args[0]); err != nil {
 			return err
+		}
+		if key == "" && c.Flags().Changed("key") && (a.trust.Cert == "" || strings.HasPrefix(a.trust.Key, "ed25519:")) {
+			// As it was before the director's had a flag of its own.
+			key, a.trust.Key = a.trust.Key, a.env("DIVERT_KEY")
 		}
 		d := &core.Director{Name: args[0], Site: site, Gossip: gossip}
 		if key != "" {

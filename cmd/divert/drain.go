@@ -68,7 +68,7 @@ Exit codes: 0 every director has it (with --follow: complete); 1 refused; 2 usag
   divert drain selector/tier=edge --paced --reason INC-4 --dry-run
   divert drain domain/fra-dc1 --for 30m --reason "power work" --timeout 30s
   divert drain cluster/fra --reason INC-3 --force --confirm cluster/fra -o json
-  divert drain cluster/fra --emergency --key ~/oncall.key --for 30m --reason INC-5`,
+  divert drain cluster/fra --emergency --operator-key ~/oncall.key --for 30m --reason INC-5`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.complete(scopes),
 	}
@@ -154,7 +154,7 @@ A closed gate (` + "`divert interlock`" + `) keeps what it guards from coming ba
 		Example: `  divert undrain cluster/fra
   divert undrain service/shop@fra domain/nyc-dc1 --reason "INC-1 is over"
   divert undrain cluster/fra --dry-run
-  divert undrain cluster/fra --emergency --key ~/oncall.key --reason "INC-5 is over"`,
+  divert undrain cluster/fra --emergency --operator-key ~/oncall.key --reason "INC-5 is over"`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.complete(drained),
 	}

@@ -22,23 +22,32 @@ import (
 
 // emergency holds the flags of what is said while the store is away.
 type emergency struct {
+	app     *app
 	on      bool
-	keyFile string
+	keyFile string // --operator-key, or DIVERT_OPERATOR_KEY
 }
 
 func (a *app) emergencyFlags(c *cobra.Command) *emergency {
-	e := &emergency{}
+	e := &emergency{app: a}
 	c.Flags().BoolVar(&e.on, "emergency", false, "while etcd is away, signed by an operator's key")
-	c.Flags().StringVar(&e.keyFile, "key", a.env("DIVERT_OPERATOR_KEY"), "`FILE` of the operator's key, with --emergency (default: DIVERT_OPERATOR_KEY)")
-	c.Flags().Lookup("key").DefValue = ""
+	c.Flags().StringVar(&e.keyFile, "operator-key", a.env("DIVERT_OPERATOR_KEY"), "`FILE` of the operator's key, with --emergency (default: DIVERT_OPERATOR_KEY)")
+	c.Flags().Lookup("operator-key").DefValue = ""
 	return e
 }
 
-// alone refuses a key without --emergency: who gives one means that, and must not get what
-// waits for etcd.
+// alone refuses an operator's key without --emergency: who gives one means that, and must
+// not get what waits for etcd. --key is a certificate's; where none is shown, and where
+// the operator's is not named otherwise, it is the operator's, as it was before that had a
+// flag of its own.
 func (e *emergency) alone(c *cobra.Command) error {
-	if !e.on && c.Flags().Changed("key") {
-		return usage("--key is an operator's, for --emergency: add that, or leave the key out")
+	given := c.Flags().Changed("key") && (e.app.trust.Cert == "" || e.on && e.keyFile == "")
+	switch {
+	case !e.on && (given || c.Flags().Changed("operator-key")):
+		return usage("an operator's key is for --emergency: add that, or leave the key out; a client's key stands beside its --cert")
+	case given && c.Flags().Changed("operator-key"):
+		return usage("--key without --cert is an operator's key, as --operator-key is: leave one of the two out")
+	case given:
+		e.keyFile, e.app.trust.Key = e.app.trust.Key, e.app.env("DIVERT_KEY")
 	}
 	return nil
 }
@@ -54,7 +63,7 @@ func (e *emergency) check(c *cobra.Command, w *wish) (ed25519.PrivateKey, error)
 	case err == nil && lasting > plan.MaxEmergency:
 		return nil, usage("--for %s: an emergency drain lasts %s at most; it goes on as an ordinary one when etcd is back", short(lasting), short(plan.MaxEmergency))
 	case e.keyFile == "":
-		return nil, &exit{code: exitUsage, err: errors.New("--emergency is signed by an operator's key, and none is given"), remedy: "add --key FILE, or set DIVERT_OPERATOR_KEY"}
+		return nil, &exit{code: exitUsage, err: errors.New("--emergency is signed by an operator's key, and none is given"), remedy: "add --operator-key FILE, or set DIVERT_OPERATOR_KEY"}
 	case len(w.reason) > plan.MaxWordReason:
 		return nil, usage("--reason has %d octets; with --emergency the most is %d", len(w.reason), plan.MaxWordReason)
 	}

@@ -134,11 +134,12 @@ func TestSaysEmergency(t *testing.T) {
 		want string // in what is printed
 	}{
 		{"a drain", "drain cluster/fra --emergency --for 30m --reason INC-1 --key " + path, exitDone, "on all 2 directors"},
+		{"two of them", "drain cluster/fra --emergency --reason INC-1 --key " + path + " --operator-key " + path, exitUsage, "leave one of the two out"},
 		{"a dry run", "drain cluster/fra --emergency --reason INC-1 --dry-run --key " + path, exitDone, "dry run"},
 		{"an undrain", "undrain cluster/nyc --emergency --reason over --key " + path, exitDone, "is away"},
 		{"what is not drained", "undrain cluster/sin --emergency --reason over --key " + path, exitRefused, "no emergency drain"},
 		{"a key that is not listed", "drain cluster/fra --emergency --reason INC-1 --key " + stranger, exitRefused, "no operator with this key"},
-		{"no key", "drain cluster/fra --emergency --reason INC-1", exitUsage, "--key"},
+		{"no key", "drain cluster/fra --emergency --reason INC-1", exitUsage, "--operator-key"},
 		{"no reason", "drain cluster/fra --emergency --key " + path, exitUsage, "reason"},
 		{"too long", "drain cluster/fra --emergency --for 2h --reason INC-1 --key " + path, exitUsage, "1h"},
 		{"in steps", "drain cluster/fra --emergency --paced --reason INC-1 --key " + path, exitUsage, "--paced"},
@@ -149,6 +150,7 @@ func TestSaysEmergency(t *testing.T) {
 		{"and is not complete", "drain cluster/lhr --emergency --reason INC-1 --id late --key " + path, exitIncomplete, "d2 does not have it"},
 		{"the ID of another", "drain cluster/fra --emergency --reason INC-1 --id mine --key " + path, exitRefused, "emergency drain of cluster/lhr"},
 		{"the ID of what is over", "drain cluster/nyc --emergency --reason INC-1 --id old --key " + path, exitRefused, "said before, and is undrained"},
+		{"by the key's own flag, beside a client's certificate", "drain cluster/fra --emergency --reason INC-1 --dry-run --cert c.pem --key c.key --operator-key " + path, exitDone, "dry run"},
 		{"forced", "drain cluster/fra --emergency --force --confirm cluster/fra --reason INC-1 --key " + path, exitUsage, "--force"},
 	}
 	for _, tc := range tests {
@@ -158,8 +160,8 @@ func TestSaysEmergency(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d and %q:\n%s", tc.name, code, tc.code, tc.want, out)
 		}
 	}
-	if len(f.words) != 7 { // a dry run's is sent, too
-		t.Fatalf("%d words were sent, want 7", len(f.words))
+	if len(f.words) != 8 { // a dry run's is sent, too
+		t.Fatalf("%d words were sent, want 8", len(f.words))
 	}
 	if w := f.words[0]; w.Fleet != "f" || w.GetCounter() != 7 || w.GetEnrolled() != 9 || w.GetRevision() != 44 || w.GetOperator() != "oncall" || w.GetLasts().AsDuration() != 30*time.Minute || w.GetReason() != "INC-1" {
 		t.Errorf("said %v", w.Emergency)

@@ -78,6 +78,9 @@ Files have mode 0600, folders 0700. A folder that is there is not written over.`
 		if o.Sites, err = fleet.ParseSites(sites); err != nil {
 			return usage("%s", err.Error())
 		}
+		if err := o.Check(); err != nil {
+			return usage("%w", err)
+		}
 		o.Now = a.now()
 		if err := fleet.Init(o); errors.Is(err, fleet.ErrThere) {
 			return &exit{code: exitRefused, err: err}

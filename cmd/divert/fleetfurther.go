@@ -49,7 +49,7 @@ was turned over since. People then take it into the roster, by its key.`,
 		}
 		dir := filepath.Join(from, s.Name)
 		out := laidOut{Out: from, Sites: []laidSite{{Name: s.Name, Host: s.Host, Folder: dir}}, Next: []string{
-			fmt.Sprintf("./divert director approve %s --site %s --key %s --gossip %s:7946 --reason \"a further site\"", s.Name, s.Name, key, bracketed(s.Host)),
+			fmt.Sprintf("./divert director approve %s --site %s --public-key %s --gossip %s:7946 --reason \"a further site\"", s.Name, s.Name, key, bracketed(s.Host)),
 			fmt.Sprintf("scp -r divert %s %s:", dir, bracketed(s.Host)),
 			fmt.Sprintf("ssh %s sudo ./divert serve -c %s", s.Host, filepath.Join(s.Name, "director.yaml")),
 		}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -144,12 +145,13 @@ from. Answers and failover go on all the while.
 
 Afterwards this store refuses commands and says where it went. Set the new one in
 the settings of each director (etcd: {endpoints: [...], tls: {...}}) and start it
-anew with ` + "`divert serve --replace`" + `. The files of --ca, --cert and --key are read by
-the director.`,
+anew with ` + "`divert serve --replace`" + `. The director reads the files of --etcd-ca,
+--etcd-cert and --etcd-key.`,
 		Example: `  divert store migrate --to http://127.0.0.1:2379
-  divert store migrate --to https://etcd-1.example.net:2379,https://etcd-2.example.net:2379 --ca ca.pem --cert d1.pem --key d1.key`,
+  divert store migrate --to https://etcd-1.example.net:2379,https://etcd-2.example.net:2379 --etcd-ca ca.pem --etcd-cert d1.pem --etcd-key d1.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			a.etcdFiles(c, &o)
 			for _, path := range []*string{&o.CA, &o.Cert, &o.Key} {
 				if *path == "" {
 					continue
@@ -167,11 +169,27 @@ the director.`,
 	}
 	f := c.Flags()
 	f.StringSliceVar(&o.To, "to", nil, "`URL` of a member of the new etcd; more with commas")
-	f.StringVar(&o.CA, "ca", "", "`FILE` with the certificates that the new etcd's is signed by")
-	f.StringVar(&o.Cert, "cert", "", "`FILE` with the directors' certificate")
-	f.StringVar(&o.Key, "key", "", "`FILE` with its private key")
+	f.StringVar(&o.CA, "etcd-ca", "", "`FILE` with the certificates that the new etcd's is signed by")
+	f.StringVar(&o.Cert, "etcd-cert", "", "`FILE` with the directors' certificate")
+	f.StringVar(&o.Key, "etcd-key", "", "`FILE` with its private key")
 	must(c.MarkFlagRequired("to"))
 	return c
+}
+
+// etcdFiles takes --ca, --cert and --key for etcd's where the director is asked through no
+// TLS, which has no use for them, as they were before etcd's had flags of their own.
+func (a *app) etcdFiles(c *cobra.Command, o *api.MigrateOptions) {
+	if strings.HasPrefix(a.server, "https://") {
+		return
+	}
+	for _, f := range []struct {
+		name        string
+		etcd, given *string
+	}{{"ca", &o.CA, &a.trust.CA}, {"cert", &o.Cert, &a.trust.Cert}, {"key", &o.Key, &a.trust.Key}} {
+		if c.Flags().Changed(f.name) && *f.etcd == "" {
+			*f.etcd, *f.given = *f.given, ""
+		}
+	}
 }
 
 func (a *app) storeDo(ctx context.Context, do func(*api.Client, context.Context) (api.Outcome, error)) error {

@@ -107,6 +107,9 @@ letters.`,
 		if err != nil || d <= 0 {
 			return usage("--for %q is not a duration such as 30d or 12h", lasts)
 		}
+		if err := grantable(role, scopes); err != nil {
+			return err
+		}
 		if a.json() && file == "" && !w.dryRun {
 			return &exit{code: exitUsage, err: errors.New("a token is not printed as JSON, which is often kept"), remedy: "add --file FILE"}
 		}
@@ -153,6 +156,19 @@ letters.`,
 		return err
 	}
 	return c
+}
+
+// grantable refuses a role or a scope that there is not, before anybody is asked.
+func grantable(role string, scopes []string) error {
+	if _, err := access.ParseRole(role); err != nil {
+		return usage("--role: %w", err)
+	}
+	for _, s := range scopes {
+		if _, err := access.ParseScope(s); err != nil {
+			return usage("--scope: %w", err)
+		}
+	}
+	return nil
 }
 
 // writeSecret keeps a secret in a new file.

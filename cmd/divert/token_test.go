@@ -156,7 +156,7 @@ func TestWhoamiAndCan(t *testing.T) {
 		{"whoami -o json", exitDone, `"role": "admin"`},
 		{"can drain cluster/fra", exitDone, "yes: unix:"},
 		{"can drain cluster/fra -o json", exitDone, `"can": true`},
-		{"can explode", exitRefused, "there is no action"},
+		{"can explode", exitUsage, "there is no action"},
 		{"can", exitUsage, ""},
 		{"openapi", exitDone, `"openapi": "3.1.0"`},
 	} {

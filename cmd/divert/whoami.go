@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -103,6 +105,9 @@ Exit codes: 0 you may; 1 you may not, or nobody answers; 2 usage.`,
 				scope = args[1]
 			}
 			got, err := client.Can(c.Context(), args[0], scope)
+			if refusal := (*api.Error)(nil); errors.As(err, &refusal) && refusal.Code == http.StatusBadRequest { // no such action: that is no "no"
+				return &exit{code: exitUsage, err: err}
+			}
 			if err != nil {
 				return err
 			}

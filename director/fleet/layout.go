@@ -62,8 +62,11 @@ func (o Options) Notes() (out []string) {
 	return out
 }
 
-// check refuses what could not run.
-func (o Options) check() error {
+// Check refuses what could not run, before anything is made.
+func (o Options) Check() error {
+	if _, err := o.members(); err != nil {
+		return err
+	}
 	if o.DNSPort < 0 || o.DNSPort > 65535 {
 		return fmt.Errorf("DNS port %d is none", o.DNSPort)
 	}
@@ -92,11 +95,11 @@ var ErrThere = errors.New("is there already, and nothing is written over")
 // Init lays a new fleet out: for each site a folder to copy, beside them the authorities and
 // what people hold. All of it is there, or none.
 func Init(o Options) error {
-	members, err := o.members()
-	if err != nil {
+	if err := o.Check(); err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	members, err := o.members()
+	if err != nil {
 		return err
 	}
 	if o.DNSPort == 0 {
