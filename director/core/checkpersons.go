@@ -45,7 +45,8 @@ func CheckPersons(c Succession) error {
 		}
 	}
 	before, after := side{cur, c.Spec}, side{next, c.NextSpec}
-	why := c.dangers(before, after)
+	forgets := c.forgets() // nothing that is approved brings it
+	why := append(c.dangers(before, after), forgets...)
 	if len(why) == 0 {
 		return nil
 	}
@@ -64,7 +65,7 @@ func CheckPersons(c Succession) error {
 		}
 		after.explain(before, p, direct)
 	}
-	rest := c.dangers(before, after)
+	rest := append(c.dangers(before, after), forgets...)
 	if len(rest) == 0 || !direct && c.Vouched {
 		return nil
 	}
@@ -74,6 +75,16 @@ func CheckPersons(c Succession) error {
 // direct tells whether the one plan follows the other without one between.
 func (c Succession) direct() bool {
 	return c.Cur.Identity.Epoch == c.Next.Identity.Epoch && c.Cur.Identity.Revision+1 == c.Next.Identity.Revision
+}
+
+// forgets says that a plan would have the next one held to less than the one in force: what
+// takes two persons goes by what a plan takes of its readers, which else one director alone
+// could lower first, to do by the next plan what it may not.
+func (c Succession) forgets() []string {
+	if c.Next.Plan.GetMinReader() >= heldTo(c.Cur, c.Next.Plan, c.NextSpec) {
+		return nil
+	}
+	return []string{"it would have the next plan held to less of what takes two persons"}
 }
 
 // dangers are those of the change. What a rollout has some directors try is judged when

@@ -10,11 +10,11 @@ import (
 
 // reader is what a director must know to read the next plan.
 func (w *work) reader() uint32 {
-	least := uint32(0)
+	least := heldTo(w.s.Plan, w.next, w.set)
 	// A policy whose end takes two persons is for those who know it, where it is adopted so:
 	// else the fleet would ask it of whoever is upgraded last.
-	if w.next.GetPolicy() != nil && w.set.Fleet.TwoPersons && (w.c.Verb == PolicyAdopt || knowsPolicyDangers(w.s.Plan.Plan)) {
-		least = plan.ReaderResidency
+	if w.next.GetPolicy() != nil && w.set.Fleet.TwoPersons && w.c.Verb == PolicyAdopt {
+		least = max(least, plan.ReaderResidency)
 	}
 	if w.set.Fleet.TwoPersons && w.allKnow() {
 		least = plan.ReaderDangers
@@ -22,11 +22,25 @@ func (w *work) reader() uint32 {
 	return max(least, minReader(w.set, w.next), w.tried())
 }
 
+// heldTo is what the plan after one has to take of its readers, so that the one after that is
+// still held to all dangers that this one is.
+func heldTo(before *plan.Sealed, after *plan.Plan, set *spec.Set) uint32 {
+	switch {
+	case before == nil || !fleetOf(set).TwoPersons:
+		return 0
+	case before.Plan.GetMinReader() >= plan.ReaderDangers:
+		return plan.ReaderDangers
+	case after.GetPolicy() != nil && knowsPolicyDangers(before.Plan):
+		return plan.ReaderResidency
+	}
+	return 0
+}
+
 // allKnow tells whether the plans of a fleet may be held to all that takes two persons now:
-// where that begins, went so before, or every director of the roster says that it knows. A
+// where that begins, or every director of the roster says that it knows. A
 // fleet is not to wait for one that is upgraded last.
 func (w *work) allKnow() bool {
-	if !fleetOf(w.s.Spec).TwoPersons || w.s.Plan.Plan.GetMinReader() >= plan.ReaderDangers {
+	if !fleetOf(w.s.Spec).TwoPersons {
 		return true
 	}
 	old, silent := w.tooOld(plan.ReaderDangers)

@@ -211,6 +211,10 @@ func TestRogueDirector(t *testing.T) {
 		{"another parent", func(_ *rogue, p *plan.Plan) { p.Parent = make([]byte, 32) }, "follows another plan"},
 		{"an older revision", func(_ *rogue, p *plan.Plan) { p.Revision -= 2 }, "older than"},
 		{"the last number there is", func(_ *rogue, p *plan.Plan) { p.Revision = 1 << 63 }, "no room"},
+		{"readers that know less, so that the next plan is held to less", func(_ *rogue, p *plan.Plan) { p.MinReader = plan.ReaderPersons }, "held to less"},
+		{"such readers, revisions later", func(_ *rogue, p *plan.Plan) {
+			p.MinReader, p.Revision, p.Parent = plan.ReaderPersons, p.GetRevision()+5, make([]byte, 32)
+		}, "held to less"},
 		// As if revisions had been missed, or the store been lost: nothing is let through for it.
 		{"revisions skipped", func(r *rogue, p *plan.Plan) {
 			p.Revision, p.Parent = p.GetRevision()+5, make([]byte, 32)
