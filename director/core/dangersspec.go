@@ -106,11 +106,11 @@ func (k *stock) displaced(was, now *spec.GlobalService) map[string]bool {
 	}
 	for _, cluster := range was.Steering.Order {
 		if cluster == first {
-			return out
+			break
 		}
-		out[cluster] = true
+		out[cluster] = true // all, where a site that is new stands first
 	}
-	return nil // a site that is new stands first: nobody's order has it
+	return out
 }
 
 // first is the first site of an order that people mean to serve; "": none.

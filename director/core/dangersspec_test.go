@@ -36,6 +36,11 @@ spec:
 func TestSpecDangers(t *testing.T) {
 	failover, weighted := only(raws(t, fleetYAML), "GlobalService/shop"), raws(t, shopYAML)
 	all := raws(t, fleetYAML)
+	lon := raws(t, "apiVersion: divert.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lon, labels: {jurisdiction: eu}}\nspec: {location: {country: GB}}\n")
+	withLon := func(order string) []spec.Raw {
+		svc := edit(t, failover, "GlobalService/shop", `"endpoints":[`, `"endpoints":[{"addresses":["192.0.2.13"],"cluster":"lon"},`)
+		return append(edit(t, svc, "GlobalService/shop", `["fra","nyc","sin"]`, order), lon...)
+	}
 	tests := []struct {
 		name string
 		from []spec.Raw // in force before
@@ -49,6 +54,8 @@ func TestSpecDangers(t *testing.T) {
 		{"weight 0 for two", weighted, edit(t, edit(t, weighted, "GlobalService/shop", `["192.0.2.10"],"cluster":"fra","weight":100`, `["192.0.2.10"],"cluster":"fra","weight":0`), "GlobalService/shop", `["192.0.2.11"],"cluster":"nyc","weight":100`, `["192.0.2.11"],"cluster":"nyc","weight":0`), false, "shop (100 of 300 left)"},
 		{"an order that skips two", failover, edit(t, failover, "GlobalService/shop", `["fra","nyc","sin"]`, `["sin","fra","nyc"]`), false, "shop (100 of 300 left)"},
 		{"an order that skips one", failover, edit(t, failover, "GlobalService/shop", `["fra","nyc","sin"]`, `["nyc","fra","sin"]`), false, ""},
+		{"a new site before all", failover, withLon(`["lon","fra","nyc","sin"]`), false, "shop (0 of 300 left)"},
+		{"a new site after the first", failover, withLon(`["fra","lon","nyc","sin"]`), false, ""},
 		{"all who served give way to one", weighted, edit(t, weighted, "GlobalService/shop", `"policy":"weighted"`, `"policy":"failover"`), false, "shop (100 of 300 left)"},
 		{"from one to all", edit(t, weighted, "GlobalService/shop", `"policy":"weighted"`, `"policy":"failover"`), edit(t, weighted, "GlobalService/shop", `"policy":"weighted"`, `"policy":"geo"`), false, ""},
 		{"a name", weighted, edit(t, weighted, "GlobalService/shop", `"shop.example.org","cart.example.org"`, `"shop.example.org"`), false, "names out of service: cart.example.org"},
