@@ -244,6 +244,18 @@ func TestRequestsInTurn(t *testing.T) {
 		t.Errorf("an undrain is kept out: %v", err)
 	}
 	w.s.Now = w.s.Now.Add(RequestLasts + time.Minute)
+	// Who says the same undrain again and again takes no more than his share for it.
+	w.do(Command{Verb: Drain, Author: "alice", Scope: "service/shop@sin", Reason: "x", For: time.Hour})
+	for i := range 2 * maxRequests {
+		got, err := w.via("d1", "loop", Command{ID: fmt.Sprintf("loop-%d", i), Verb: Undrain, Scope: "service/shop@sin", Reason: "x", Force: true})
+		if err != nil || got.Request == nil {
+			t.Fatalf("an undrain is kept out: %v", err)
+		}
+		w.take(got)
+	}
+	if n := len(slices.DeleteFunc(w.s.Plan.Plan.GetRequests(), func(r *plan.Request) bool { return !r.Waits(w.s.Now) })); n != maxAsked {
+		t.Errorf("one undrain has %d places", n)
+	}
 	if _, err := ask("eve", 400); err != nil {
 		t.Errorf("what is over keeps a place: %v", err)
 	}

@@ -295,13 +295,22 @@ func (w *work) makeRoom(r *plan.Request) error {
 		}
 	}
 	mine, back := count[who(r)], w.c.Verb == Undrain
+	if back && mine >= maxAsked { // or who says it again and again would have all the places
+		if i := slices.IndexFunc(list, func(have *plan.Request) bool {
+			return have.Waits(w.s.Now) && who(have) == who(r) && givesBack(have, w.c.Scope)
+		}); i >= 0 {
+			w.aside += fmt.Sprintf("; the request %s of %s, for the same, gives way", list[i].GetId(), list[i].GetAuthor())
+			w.next.Requests = slices.Delete(list, i, i+1)
+			return nil
+		}
+	}
 	if len(list) < maxRequests && (mine < maxAsked || back) {
 		return nil
 	}
 	// The oldest of who has most gives way, where that one has more than who asks would.
 	out := -1
 	for i, have := range list {
-		if have.Waits(w.s.Now) && !givesBack(have) && (out < 0 || count[who(have)] > count[who(list[out])]) {
+		if have.Waits(w.s.Now) && !givesBack(have, "") && (out < 0 || count[who(have)] > count[who(list[out])]) {
 			out = i
 		}
 	}
@@ -331,10 +340,10 @@ func full(list []*plan.Request, mine int, who string, own func(*plan.Request) bo
 	}
 }
 
-// givesBack tells whether a request is one that takes nothing away.
-func givesBack(r *plan.Request) bool {
+// givesBack tells whether a request is one that takes nothing away, of a scope ("" = any).
+func givesBack(r *plan.Request, scope string) bool {
 	c, err := wished(r)
-	return err == nil && c.Verb == Undrain
+	return err == nil && c.Verb == Undrain && (scope == "" || c.Scope == scope)
 }
 
 // approve decides the command that a request holds, as if its author gave it now.
