@@ -191,6 +191,9 @@ func (w *world) checkSet(p *director, svc *spec.GlobalService, s *steer.Service,
 // swap holds a plan that comes into force against S3 and S12.
 func (l *ledger) swap(p *director) {
 	id := p.ids.Force
+	if who := l.usurped[id.Hash]; who != "" && who != p.name && !p.live.IsZero() { // who begins with an empty disk has nothing to hold it against
+		p.w.wrong("S7", "%s answers from plan %s, which %s may not write", p.name, order(id), who)
+	}
 	at := [2]uint64{id.Epoch, id.Revision}
 	mine := l.forced[p.name]
 	if mine == nil {

@@ -150,10 +150,17 @@ func (c *commit) base() {
 		c.refuse("no plan is in force here yet")
 	case same:
 		c.decide(p.force)
+	case p.untrusted(c.snap.sealed) != nil:
+		c.refuse(refusedPlan)
 	default:
 		p.documents(c.snap.sealed, func(f *inForce) {
 			if f == nil {
 				c.refuse("the store does not answer")
+				return
+			}
+			if err := lacksPerson(p.before(f), f, p.vouched(f.sealed)); err != nil {
+				p.distrust(f.sealed, err)
+				c.refuse(refusedPlan)
 				return
 			}
 			c.decide(f)
@@ -237,7 +244,7 @@ func (c *commit) recover() {
 	}
 	known := p.ids.Heard()
 	if c.snap.sealed != nil {
-		if core.Foreign(c.known, c.snap.sealed.Identity) == "" {
+		if core.Foreign(c.known, c.snap.sealed.Identity) == "" && p.refused != c.snap.sealed.Identity {
 			c.refuse("there is nothing to recover")
 			return
 		}

@@ -74,6 +74,8 @@ type self struct {
 	changed       bool // to be looked at
 	serials       map[string]uint32
 	words         urgent
+	usurps        *usurped      // a rogue director: its own plan
+	refused       plan.Identity // the last plan that was refused, though well signed
 	decided       uint64        // how many tables there were
 	since         time.Duration // of this life, for the checks
 	live          plan.Identity // what it has answered from in this life, for the checks
@@ -353,7 +355,7 @@ func (p *director) heartbeat() {
 		p.w.ledger.acked(p, p.told)
 	}
 	if p.force != nil {
-		h.Highest = p.force.sealed.Identity.String()
+		h.Highest = p.claims().Identity.String()
 	}
 	p.send("", kindHeartbeat, health.EncodeHeartbeat(h))
 	if p.force == nil {

@@ -36,7 +36,8 @@ var verbs = map[string]func(*world, Event){
 	"backup":        func(w *world, _ Event) { i := w.etcd.Snapshot(); w.backup = &i },
 	"restore":       func(w *world, _ Event) { w.swapStore(w.backup) },
 	"empty":         func(w *world, _ Event) { w.swapStore(new(model.Image)) },
-	"recover":       func(w *world, e Event) { w.order(e, core.Command{Verb: verbRecover}) },
+	"recover":       (*world).recover,
+	"usurp":         (*world).usurp, // a rogue director writes a plan that it may not
 	"drain":         (*world).override,
 	"undrain":       (*world).override,
 	"freeze":        (*world).override,

@@ -171,9 +171,10 @@ func TestUrgent(t *testing.T) {
 // TestPaired plays a few histories in which what is dangerous takes two persons, who are the
 // same at times, come late, or answer when something else has changed what they were asked:
 // nothing of it is done without another person's word for that very change, or break-glass on
-// record (S16), and the audit log names both (S15).
+// record (S16), and the audit log names both (S15). In some a director is a rogue one, whose
+// plans nobody else answers from (S7).
 func TestPaired(t *testing.T) {
-	approved, denied, waited, broken, refused := 0, 0, 0, 0, 0
+	approved, denied, waited, broken, refused, usurped, distrusted := 0, 0, 0, 0, 0, 0, 0
 	for seed := uint64(Paired); seed < Paired+12; seed++ {
 		w := run(Random(seed), nil)
 		if w.broken != nil {
@@ -194,10 +195,11 @@ func TestPaired(t *testing.T) {
 				refused++
 			}
 		}
+		usurped, distrusted = usurped+len(w.ledger.usurped), distrusted+w.report.Refused
 		broken += len(w.ledger.stored.Plan.GetGlass())
 	}
-	t.Logf("%d approved, %d denied, %d never answered, %d broke the glass, %d words refused", approved, denied, waited, broken, refused)
-	if approved < 3 || denied < 2 || waited < 8 || broken < 2 || refused < 8 {
+	t.Logf("%d approved, %d denied, %d never answered, %d broke the glass, %d words refused; %d plans of rogues, refused %d times", approved, denied, waited, broken, refused, usurped, distrusted)
+	if usurped < 3 || distrusted < usurped || approved < 3 || denied < 2 || waited < 8 || broken < 2 || refused < 8 {
 		t.Error("too little happened in twelve runs")
 	}
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ type ledger struct {
 	settled map[string]plan.Identity           // by word: the plan that settled it
 	off     []time.Duration                    // how long somebody was away or stood still, each
 	births  map[health.Subject][]birth         // transitions that somebody judged, by subject
+	usurped map[plan.Hash]string               // what a rogue director signed, and which
 	asked   map[string]*asking                 // for a second person, by the command's ID
 }
 
@@ -77,7 +79,7 @@ func newLedger() ledger {
 	return ledger{
 		signed: map[plan.Hash]*commit{}, audits: map[string]string{}, commands: map[string]plan.Hash{}, orders: map[[2]uint64]plan.Hash{},
 		forced: map[string]map[[2]uint64]plan.Hash{}, ackeds: map[string]plan.Identity{}, acks: map[string][]ack{}, births: map[health.Subject][]birth{}, brought: map[string]string{},
-		over: map[string]time.Duration{}, settled: map[string]plan.Identity{}, asked: map[string]*asking{},
+		over: map[string]time.Duration{}, settled: map[string]plan.Identity{}, asked: map[string]*asking{}, usurped: map[plan.Hash]string{},
 	}
 }
 
@@ -139,6 +141,14 @@ func (w *world) checkWrite(v model.Entry) {
 	next, err := plan.Open([]byte(v.Value))
 	if err != nil {
 		w.wrong("S7", "a plan that nobody can open: %v", err)
+		return
+	}
+	var parent plan.Hash
+	copy(parent[:], next.Plan.GetParent())
+	who := l.usurped[parent]
+	if is := l.usurped[next.Identity.Hash]; is != "" || who != "" { // itself, or what was decided on it
+		l.usurped[next.Identity.Hash] = cmp.Or(is, who)
+		l.swaps++ // what a person writes over it may give up what was under it
 		return
 	}
 	id, prev := next.Identity, l.stored

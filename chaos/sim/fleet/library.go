@@ -96,6 +96,14 @@ func (p *director) learn(known plan.Identity, snap snapshot) {
 		found = snap.sealed.Identity
 	}
 	p.store = storeState{ok: true, problem: core.Foreign(known, found)}
+	if snap.sealed != nil && p.store.problem == "" {
+		if err := p.untrusted(snap.sealed); err != nil {
+			p.distrust(snap.sealed, err)
+		}
+		if p.refused == found && !found.IsZero() {
+			p.store.problem = refusedPlan
+		}
+	}
 	p.ids.Stored = plan.Identity{}
 	if p.store.problem == "" {
 		p.ids.Stored = found
@@ -107,11 +115,17 @@ func (p *director) learn(known plan.Identity, snap snapshot) {
 		return // it is in force, or what came into force since the read
 	}
 	p.documents(snap.sealed, func(f *inForce) {
-		if f != nil {
-			p.offer(f)
+		if f == nil {
+			return
+		}
+		if p.offer(f); p.refused == f.sealed.Identity {
+			p.store.problem, p.ids.Stored = refusedPlan, plan.Identity{}
 		}
 	})
 }
+
+// refusedPlan is what is wrong with a store that holds a plan that is refused.
+const refusedPlan = "the store holds a plan that is not to be trusted"
 
 // documents gets a plan's specs: what is at hand, the rest from the store; nil: they cannot
 // be had now.
@@ -176,12 +190,15 @@ func (p *director) read(ref *plan.SpecRef, then func([]byte)) {
 // offer leaves a plan to the loop, which takes the highest offered.
 func (p *director) offer(f *inForce) {
 	if err := follows(p.inForce(), f.sealed); err != nil {
-		p.tell("plan refused: %v", err) // the old one stays in force (S7)
+		p.distrust(f.sealed, err) // the old one stays in force (S7)
 		return
 	}
 	if err := lacksPerson(p.before(f), f, p.vouched(f.sealed)); err != nil {
-		p.tell("plan refused: %v", err)
+		p.distrust(f.sealed, err)
 		return
+	}
+	if p.refused == f.sealed.Identity {
+		p.refused = plan.Identity{}
 	}
 	if p.next == nil || f.sealed.Identity.Compare(p.next.sealed.Identity) > 0 {
 		p.next = f
@@ -246,14 +263,18 @@ func (p *director) fetch() {
 func (p *director) library(m message) {
 	switch m.kind {
 	case kindPlanWant:
-		p.send(m.from, kindPlan, p.force.sealed.Raw)
+		p.send(m.from, kindPlan, p.claims().Raw)
 	case kindChunkWant:
-		if doc := p.at()[string(m.payload)]; doc != nil {
+		if doc := p.hands(m.payload); doc != nil {
 			p.send(m.from, kindChunk, doc)
 		}
 	case kindPlan:
 		s, err := plan.Open(m.payload)
-		if err != nil || follows(p.force.sealed, s) != nil || s.Identity.Compare(p.ids.Force) <= 0 {
+		if err != nil || s.Identity.Compare(p.ids.Force) <= 0 {
+			return
+		}
+		if err := follows(p.force.sealed, s); err != nil {
+			p.distrust(s, err)
 			return
 		}
 		p.wanted, p.got = s, p.at()

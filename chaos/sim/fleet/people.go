@@ -153,6 +153,12 @@ func (w *world) canary(e Event) {
 	w.order(e, core.Command{Verb: core.Apply, Source: core.SourceFiles, Objects: w.raws(e.Args[1]), Canary: strings.Split(e.Args[2], ","), Soak: e.For})
 }
 
+// recover is a person who puts a store right; by force, where its plan is refused.
+func (w *world) recover(e Event) {
+	p := w.director(e.Args[0])
+	w.order(e, core.Command{Verb: verbRecover, Force: p != nil && p.up && p.store.problem == refusedPlan})
+}
+
 func (w *world) turn(e Event) {
 	verb := core.InterlockOff
 	if e.Args[1] == "on" {
@@ -235,13 +241,19 @@ func (w *world) rest() {
 		}
 		return out
 	}
+	again := func(p *director) {
+		if p.store.problem != "" && slices.Contains(active(), p) {
+			w.recover(Event{Args: []string{p.name}})
+		}
+	}
 	for i := range 2 * len(w.directors) { // a person tries them all, twice
 		p := w.directors[i%len(w.directors)]
-		w.after(time.Duration(3+i/2)*time.Second, func() {
-			if p.store.problem != "" && slices.Contains(active(), p) {
-				w.order(Event{Args: []string{p.name}}, core.Command{Verb: verbRecover})
-			}
-		})
+		w.after(time.Duration(3+i/2)*time.Second, func() { again(p) })
+	}
+	if len(w.ledger.usurped) > 0 { // who was switched off for its plan is heard no more, after ten seconds
+		for i, p := range w.directors {
+			w.after(10500*time.Millisecond+time.Duration(i)*300*time.Millisecond, func() { again(p) })
+		}
 	}
 	// Where nobody has a plan left, and the store none that may be used, it is for a
 	// person to begin anew.

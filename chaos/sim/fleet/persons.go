@@ -138,6 +138,9 @@ func secondly(d *draw) []Event {
 			add(at+core.RequestLasts+d.span(-10*time.Second, 10*time.Second), "agree", 0, d.director(), pick("0", "waits")(d), answerer(d))
 		}
 	}
+	if d.s.Directors > 1 && d.IntN(2) == 0 {
+		out = append(out, usurping(d)...)
+	}
 	if !(Scenario{Events: out}).paired() {
 		add(d.s.Length, "agree", 0, d.director(), "waits", answerer(d))
 	}

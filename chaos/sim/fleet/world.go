@@ -43,6 +43,7 @@ type Report struct {
 	Falls    int // of subjects, in the fleet
 	Commands int
 	Complete int // of those, seen on every registered director
+	Refused  int // times that a director refused a plan of a rogue one
 }
 
 // world is one run.
@@ -181,6 +182,10 @@ func (w *world) mend() {
 	}
 	for _, p := range w.directors {
 		p.paused = min(p.paused, w.now)
+		if w.ledger.usurped[p.ids.Force.Hash] != "" {
+			p.crash() // people switch off who answers from such a plan: nothing can be recovered while it names that
+			continue
+		}
 		if !p.up {
 			p.start()
 		}
