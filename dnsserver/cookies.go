@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/divertdns/divert/dnsserver/answer"
@@ -26,17 +28,50 @@ func cookieKey(secret []byte) []byte {
 	return own
 }
 
+// cookieKeys is what secrets are made from, and which of them are in force.
+type cookieKeys struct {
+	own []byte // that of the options
+
+	mu     sync.Mutex
+	shared  [][]byte // see UseCookies
+	pending bool
+	made   []int64  // epochs of the secrets in force
+}
+
+// maxCookieKeys bounds what a packet with a bad cookie costs: one hash each.
+const maxCookieKeys = 4
+
+// UseCookies has cookies made from the first of the keys, and taken from each of them and
+// from that of the options; with none, from that alone. While pending, they are made from
+// that of the options still.
+func (s *Server) UseCookies(keys [][]byte, pending bool) error {
+	if len(keys) > maxCookieKeys {
+		return fmt.Errorf("dns cookies: %d keys, at most %d", len(keys), maxCookieKeys)
+	}
+	for _, k := range keys {
+		if len(k) < 16 {
+			return fmt.Errorf("dns cookies: a key of %d octets can be guessed", len(k))
+		}
+	}
+	s.cookieKeys.mu.Lock()
+	defer s.cookieKeys.mu.Unlock()
+	s.cookieKeys.shared, s.cookieKeys.pending = slices.Clone(keys), pending
+	return s.makeCookies(time.Now())
+}
+
 // secretsAt derives the secrets that are needed at t. Directors with the same key
 // derive the same (HKDF, RFC 5869), and the epoch makes each useless for all others.
-func secretsAt(key []byte, t time.Time) (answer.CookieSecrets, error) {
+func secretsAt(t time.Time, keys ...[]byte) (answer.CookieSecrets, error) {
 	var out answer.CookieSecrets
-	for _, epoch := range answer.CookieEpochs(t) {
-		info := binary.BigEndian.AppendUint64([]byte("divert dns cookie "), uint64(epoch))
-		derived, err := hkdf.Key(sha256.New, key, nil, string(info), 16)
-		if err != nil {
-			return nil, err
+	for _, key := range keys {
+		for _, epoch := range answer.CookieEpochs(t) {
+			info := binary.BigEndian.AppendUint64([]byte("divert dns cookie "), uint64(epoch))
+			derived, err := hkdf.Key(sha256.New, key, nil, string(info), 16)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, answer.CookieSecret{Epoch: epoch, Key: [16]byte(derived)})
 		}
-		out = append(out, answer.CookieSecret{Epoch: epoch, Key: [16]byte(derived)})
 	}
 	return out, nil
 }
@@ -58,15 +93,25 @@ func (s *Server) rotate(ctx context.Context) error {
 }
 
 func (s *Server) turnCookies(now time.Time) error {
-	old := s.cookies.Load()
-	epochs := answer.CookieEpochs(now)
-	if old != nil && slices.EqualFunc(epochs, *old, func(e int64, c answer.CookieSecret) bool { return e == c.Epoch }) {
+	s.cookieKeys.mu.Lock()
+	defer s.cookieKeys.mu.Unlock()
+	if slices.Equal(s.cookieKeys.made, answer.CookieEpochs(now)) {
 		return nil
 	}
-	next, err := secretsAt(s.cookieKey, now)
+	return s.makeCookies(now)
+}
+
+// makeCookies has the secrets of now in force, under the lock of their keys.
+func (s *Server) makeCookies(now time.Time) error {
+	keys := append(slices.Clone(s.cookieKeys.shared), s.cookieKeys.own)
+	if s.cookieKeys.pending {
+		keys = append([][]byte{s.cookieKeys.own}, s.cookieKeys.shared...)
+	}
+	next, err := secretsAt(now, keys...)
 	if err != nil {
 		return err
 	}
+	s.cookieKeys.made = answer.CookieEpochs(now)
 	s.cookies.Store(&next)
 	return nil
 }

@@ -46,7 +46,8 @@ type notifier struct {
 // secondary is one that is told. Its own goroutine sends; the notifier's leaves news.
 type secondary struct {
 	addr   netip.AddrPort
-	key    *Key // nil: not signed
+	key    *Key                       // nil: not signed
+	signer func(name []byte) *tsigKey // gives what it is signed with now; nil: nothing is at hand
 	log    *slog.Logger
 	counts *[notifyOutcomes]atomic.Uint64
 	wake   chan struct{}
@@ -63,13 +64,14 @@ type notice struct {
 	due    time.Time
 	id     uint16
 	mac    string // of the last request
+	secret []byte // that it was signed with
 }
 
-func newNotifier(o TransferOptions, log *slog.Logger) (*notifier, error) {
+func newNotifier(o TransferOptions, signer func(name []byte) *tsigKey, log *slog.Logger) (*notifier, error) {
 	n := &notifier{}
 	for _, to := range o.Notify {
 		s := &secondary{
-			addr: to.Addr, log: log, counts: &n.counts, wake: make(chan struct{}, 1), first: notifyFirst, news: make(map[string]uint32),
+			addr: to.Addr, signer: signer, log: log, counts: &n.counts, wake: make(chan struct{}, 1), first: notifyFirst, news: make(map[string]uint32),
 		}
 		for i := range o.Keys {
 			if dns.CanonicalName(o.Keys[i].Name) == dns.CanonicalName(to.Key) {
@@ -233,7 +235,9 @@ func (s *secondary) sendDue(conn *net.UDPConn, under map[string]*notice, now tim
 			if err != nil {
 				return next, err
 			}
-			_, _ = conn.Write(packet) // refused: the next try may be luckier
+			if packet != nil {
+				_, _ = conn.Write(packet) // refused: the next try may be luckier
+			}
 			n.due = now.Add(s.first << n.tries)
 			n.tries++
 		}
@@ -244,7 +248,8 @@ func (s *secondary) sendDue(conn *net.UDPConn, under map[string]*notice, now tim
 	return next, nil
 }
 
-// pack makes a NOTIFY (RFC 1996 section 3.6), signed where there is a key.
+// pack makes a NOTIFY (RFC 1996 section 3.6), signed where there is a key; nil where its
+// secret is not at hand now.
 func (s *secondary) pack(zone string, n *notice, now time.Time) ([]byte, error) {
 	var id [2]byte
 	rand.Read(id[:]) // it never fails: crypto/rand; C7
@@ -255,8 +260,17 @@ func (s *secondary) pack(zone string, n *notice, now time.Time) ([]byte, error) 
 	if s.key == nil {
 		return m.Pack()
 	}
+	name, err := packName(s.key.Name)
+	if err != nil {
+		return nil, err
+	}
+	signer := s.signer(name)
+	if signer == nil {
+		return nil, nil
+	}
+	n.secret = signer.secret
 	m.SetTsig(dns.Fqdn(s.key.Name), dns.Fqdn(s.key.Algorithm), maxFudge, now.Unix())
-	packet, mac, err := dns.TsigGenerate(m, base64.StdEncoding.EncodeToString(s.key.Secret), "", false)
+	packet, mac, err := dns.TsigGenerate(m, base64.StdEncoding.EncodeToString(n.secret), "", false)
 	n.mac = mac
 	return packet, err
 }
@@ -274,7 +288,7 @@ func (s *secondary) hear(under map[string]*notice, packet []byte) {
 		return
 	}
 	if s.key != nil && m.Rcode == dns.RcodeSuccess &&
-		dns.TsigVerify(packet, base64.StdEncoding.EncodeToString(s.key.Secret), n.mac, false) != nil {
+		dns.TsigVerify(packet, base64.StdEncoding.EncodeToString(n.secret), n.mac, false) != nil {
 		return
 	}
 	delete(under, zone)

@@ -178,7 +178,7 @@ func TestNotifyAgain(t *testing.T) {
 			to := hear(t, tc.key, tc.handle)
 			var log bytes.Buffer
 			s := &secondary{
-				addr: to.addr, key: tc.key, log: slog.New(slog.NewTextHandler(&log, nil)), first: time.Millisecond,
+				addr: to.addr, key: tc.key, signer: signerOf(t, tc.key), log: slog.New(slog.NewTextHandler(&log, nil)), first: time.Millisecond,
 				wake: make(chan struct{}, 1), news: map[string]uint32{"example.org.": 1}, counts: new([notifyOutcomes]atomic.Uint64),
 			}
 			under := map[string]*notice{}
@@ -194,6 +194,19 @@ func TestNotifyAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// signerOf gives what a NOTIFY is signed with.
+func signerOf(t *testing.T, k *Key) func([]byte) *tsigKey {
+	t.Helper()
+	if k == nil {
+		return nil
+	}
+	ring, err := newKeyring([]Key{*k}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(name []byte) *tsigKey { return ring[string(name)] }
 }
 
 // A secondary whose port is closed neither ends nor spins the telling of others.

@@ -146,15 +146,15 @@ func TestLimitedReplies(t *testing.T) {
 // Directors with one key derive the same secrets, and no two epochs the same.
 func TestSecrets(t *testing.T) {
 	at := time.Unix(20_000*int64(answer.CookieEpoch/time.Second), 0)
-	one, err := secretsAt([]byte("a fleet's key"), at)
+	one, err := secretsAt(at, []byte("a fleet's key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := secretsAt([]byte("a fleet's key"), at)
+	two, err := secretsAt(at, []byte("a fleet's key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := secretsAt([]byte("another's"), at)
+	other, err := secretsAt(at, []byte("another's"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,23 +60,24 @@ type Options struct {
 
 // Server answers on its sockets.
 type Server struct {
-	table     *atomic.Pointer[answer.Table]
-	notReady  *answer.Table
-	log       *slog.Logger
-	listeners []listener
-	metrics   *metrics
-	streams   *streams
-	poison    *poison
-	cookieKey []byte
-	cookies   atomic.Pointer[answer.CookieSecrets] // never nil
-	rates     *rateLimit
-	tap       *tap.Tap
+	table      *atomic.Pointer[answer.Table]
+	notReady   *answer.Table
+	log        *slog.Logger
+	listeners  []listener
+	metrics    *metrics
+	streams    *streams
+	poison     *poison
+	cookieKeys cookieKeys
+	cookies    atomic.Pointer[answer.CookieSecrets] // never nil
+	rates      *rateLimit
+	tap        *tap.Tap
 
 	certificate  *keypair.Files // nil: no TLS
 	tls          *tls.Config    // of it
 	proxies      proxies
 	transferring TransferOptions
-	keys         keyring
+	keys         atomic.Pointer[keyring] // never nil
+	sharing      sync.Mutex              // of who changes it
 	transfers    *transfers
 	notifier     *notifier
 
@@ -132,7 +133,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		table: o.Table, notReady: notReady, log: o.Log, limits: defaultLimits(), poison: newPoison(),
-		cookieKey: cookieKey(o.CookieKey), rates: newRateLimit(o.RateLimit, o.RateExempt), tap: o.Tap,
+		cookieKeys: cookieKeys{own: cookieKey(o.CookieKey)}, rates: newRateLimit(o.RateLimit, o.RateExempt), tap: o.Tap,
 	}
 	s.retired = make(chan struct{})
 	s.retire = sync.OnceFunc(func() { close(s.retired) })
@@ -199,10 +200,12 @@ func (s *Server) admit(o Options) (err error) {
 		s.certificate = keypair.New(keypair.Options{Cert: o.TLS.Cert, Key: o.TLS.Key, Use: "DNS over TLS", Log: s.log}, time.Now())
 		s.tls = s.config()
 	}
-	if s.keys, err = newKeyring(o.Transfers.Keys); err != nil {
+	ring, err := newKeyring(o.Transfers.Keys, nil, nil)
+	if err != nil {
 		return fmt.Errorf("dns.transfers: %w", err)
 	}
-	s.notifier, err = newNotifier(o.Transfers, s.log)
+	s.keys.Store(&ring)
+	s.notifier, err = newNotifier(o.Transfers, func(name []byte) *tsigKey { return (*s.keys.Load())[string(name)] }, s.log)
 	return err
 }
 

@@ -131,7 +131,7 @@ func (s *Server) judge(dst, packet, first []byte, tally answer.Tally, table *ans
 	var sig signature
 	signed := tally.TSIG > 0
 	if signed {
-		if !s.keys.verify(&sig, packet, tally.TSIG, c.Now) {
+		if !s.keys.Load().verify(&sig, packet, tally.TSIG, c.Now) {
 			s.metrics.tsig[tsigFormat].Add(1)
 			c.Rcode = 1 // FORMERR
 			out.reply, out.tally = table.Reply(dst, packet, c)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
-	"fmt"
 	"hash"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ type Key struct {
 	Name      string // a domain name
 	Algorithm string // hmac-sha256, hmac-sha384 or hmac-sha512
 	Secret    []byte
+	Shared    bool // it has no Secret: UseSecrets brings it, and until then nobody can sign with it
 }
 
 // The errors of RFC 8945 section 3.
@@ -76,7 +76,9 @@ type tsigKey struct {
 	size      int              // of a whole MAC
 	fresh     func() hash.Hash // keyed
 	hashers   chan *hasher     // used before; those beyond its room are forgotten
-	seen      replays
+	seen      *replays
+	secret    []byte
+	older     *tsigKey // of the same name, and good too; nil: none
 }
 
 // hasher is what a MAC is made with; its buffer spares allocations.
@@ -84,38 +86,6 @@ type hasher struct {
 	hash.Hash
 	buf [512]byte
 	sum [sha512.Size]byte
-}
-
-func newKeyring(keys []Key) (keyring, error) {
-	ring := make(keyring, len(keys))
-	for _, k := range keys {
-		name, err := packName(k.Name)
-		if err != nil {
-			return nil, fmt.Errorf("TSIG key %q: its name is none", k.Name)
-		}
-		if ring[string(name)] != nil {
-			return nil, fmt.Errorf("TSIG key %s comes twice", k.Name)
-		}
-		made := map[string]func() hash.Hash{
-			"hmac-sha256": sha256.New, "hmac-sha384": sha512.New384, "hmac-sha512": sha512.New,
-		}[k.Algorithm]
-		if made == nil {
-			return nil, fmt.Errorf("TSIG key %s: algorithm %q is none of hmac-sha256, hmac-sha384, hmac-sha512", k.Name, k.Algorithm)
-		}
-		if len(k.Secret) < 16 {
-			return nil, fmt.Errorf("TSIG key %s: a secret of %d octets can be guessed", k.Name, len(k.Secret))
-		}
-		algorithm, err := packName(k.Algorithm)
-		if err != nil {
-			return nil, err
-		}
-		secret := []byte(string(k.Secret))
-		ring[string(name)] = &tsigKey{
-			name: name, algorithm: algorithm, size: made().Size(),
-			fresh: func() hash.Hash { return hmac.New(made, secret) }, hashers: make(chan *hasher, spareHashers),
-		}
-	}
-	return ring, nil
 }
 
 func packName(name string) ([]byte, error) {
@@ -159,13 +129,15 @@ func (k keyring) verify(s *signature, packet []byte, at int, now time.Time) (ok 
 	if len(mac) > s.key.size || len(mac) < max(10, s.key.size/2) {
 		return false // section 5.2.2.1
 	}
-	h := s.key.hasher()
-	defer s.key.release(h)
-	h.message(packet[:at], s.id)
-	h.variables(s, wrong, other)
-	if !hmac.Equal(h.Sum(h.sum[:0])[:len(mac)], mac) {
-		s.fault = tsigBadSig
-		return true
+	for signer := s.key; ; signer = signer.older {
+		if signer == nil {
+			s.fault = tsigBadSig
+			return true
+		}
+		if signer.signed(s, packet[:at], mac, wrong, other) {
+			s.key = signer // and the reply is signed with the same
+			break
+		}
 	}
 	s.macSize = copy(s.mac[:], mac)
 	switch fudge := int64(min(s.fudge, maxFudge)); {
@@ -175,6 +147,15 @@ func (k keyring) verify(s *signature, packet []byte, at int, now time.Time) (ok 
 		s.fault = tsigBadTrunc
 	}
 	return true
+}
+
+// signed tells whether a MAC is of this key.
+func (k *tsigKey) signed(s *signature, message, mac []byte, wrong uint16, other []byte) bool {
+	h := k.hasher()
+	defer k.release(h)
+	h.message(message, s.id)
+	h.variables(s, wrong, other)
+	return hmac.Equal(h.Sum(h.sum[:0])[:len(mac)], mac)
 }
 
 // replayed tells whether a good signature came before: for what must not be had by

@@ -16,7 +16,7 @@ import (
 
 func ringOf(t testing.TB, keys ...Key) keyring {
 	t.Helper()
-	ring, err := newKeyring(keys)
+	ring, err := newKeyring(keys, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,13 +220,13 @@ func TestKeyring(t *testing.T) {
 	} {
 		k := good
 		change(&k)
-		if _, err := newKeyring([]Key{k}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := newKeyring([]Key{k}, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	same := good
 	same.Name = strings.ToUpper(good.Name) + "."
-	if _, err := newKeyring([]Key{good, same}); err == nil {
+	if _, err := newKeyring([]Key{good, same}, nil, nil); err == nil {
 		t.Error("one name for two keys")
 	}
 }

@@ -34,8 +34,10 @@ type CookieSecret struct {
 }
 
 // CookieSecrets are those of all the epochs whose cookies may be good now: the
-// time of a cookie names the one that made it, so no roll-over is ever seen. nil
-// means no cookies.
+// time of a cookie names the one that made it, so no roll-over is ever seen. Of those
+// of one epoch the first makes cookies, and what the others made is good, too: while a
+// fleet turns its key over, some have the next one and some do not. nil means no
+// cookies.
 type CookieSecrets []CookieSecret
 
 // EpochOf gives the epoch of cookies that are made at t.
@@ -120,12 +122,18 @@ func (c *cookie) judge(secrets CookieSecrets, from netip.Addr, now time.Time) {
 	if age > int64(cookieLife/time.Second) || age < -int64(cookieAhead/time.Second) {
 		return
 	}
-	secret := secrets.of(floorDiv(now.Unix()-age, int64(CookieEpoch/time.Second)))
-	if secret == nil || c.hash(secret, (*[8]byte)(c.server), from) != le64(c.server[8:]) {
-		return
+	epoch, first := floorDiv(now.Unix()-age, int64(CookieEpoch/time.Second)), true
+	for i := range secrets {
+		if secrets[i].Epoch != epoch {
+			continue
+		}
+		if c.hash(&secrets[i], (*[8]byte)(c.server), from) == le64(c.server[8:]) {
+			c.state = CookieValid
+			c.renew = age > int64(cookieRenew/time.Second) || !first
+			return
+		}
+		first = false
 	}
-	c.state = CookieValid
-	c.renew = age > int64(cookieRenew/time.Second)
 }
 
 // hash is that of RFC 9018 section 4.4: client cookie, version, reserved,

@@ -239,3 +239,48 @@ func TestCookieWithoutAQuestion(t *testing.T) {
 		}
 	}
 }
+
+// While a key is turned over, cookies of the one before are good, and come back made from
+// the one in use; no cookie is refused under pressure for it.
+func TestCookieKeysTurnedOver(t *testing.T) {
+	const next = "445536bcd2513298075a5d379663c962"
+	table := compiled(t, nil)
+	now := time.Unix(1_800_000_000, 0)
+	of := func(keys ...string) Client {
+		c := testClient
+		c.Now, c.Pressure = now, true
+		for _, k := range keys {
+			c.Cookies = append(c.Cookies, secretsAt(t, now, k)...)
+		}
+		return c
+	}
+	calm := of(cookieKey)
+	calm.Pressure = false
+	old, _, _ := cookieOf(t, table, cookieQuery(t, "0123456789abcdef"), calm)
+	calm = of(next)
+	calm.Pressure = false
+	fresh, _, _ := cookieOf(t, table, cookieQuery(t, "0123456789abcdef"), calm)
+	for _, tc := range []struct {
+		name       string
+		sent, want string
+		at         Client
+	}{
+		{"the next is known and not used: the old one", old, old, of(cookieKey, next)},
+		{"the next is known and not used: another director's", fresh, old, of(cookieKey, next)},
+		{"the next is used: the old one", old, fresh, of(next, cookieKey)},
+		{"the next is used: its own", fresh, fresh, of(next, cookieKey)},
+	} {
+		packet := cookieQuery(t, tc.sent)
+		got, rcode, tally := cookieOf(t, table, packet, tc.at)
+		if rcode != 0 || tally.Cookie != CookieValid || got != tc.want {
+			t.Errorf("%s: rcode %d, state %d, got %s, want %s", tc.name, rcode, tally.Cookie, got, tc.want)
+		}
+		buf := make([]byte, 0, maxUDP)
+		if n := testing.AllocsPerRun(20, func() { table.Reply(buf, packet, tc.at) }); n != 0 {
+			t.Errorf("%s: it allocates %f times", tc.name, n)
+		}
+	}
+	if _, rcode, _ := cookieOf(t, table, cookieQuery(t, old), of(next)); rcode != dns.RcodeBadCookie {
+		t.Error("one of a key that is no longer held is good")
+	}
+}
