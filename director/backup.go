@@ -37,6 +37,15 @@ func (d *Director) Backup(ctx context.Context, w io.Writer, local bool) error {
 			return err
 		}
 	}
+	vault, err := d.vault.saved(ctx, base.sealed.Plan, local)
+	if err != nil {
+		return err
+	}
+	if vault != nil {
+		if err := b.Vault(vault); err != nil {
+			return err
+		}
+	}
 	if !local {
 		if err := d.eachAudit(ctx, b.Audit); err != nil {
 			return err
@@ -233,14 +242,14 @@ func (c *commander) restore(ctx context.Context, me core.Director, b store.Backu
 		reason = "backup of " + instant(b.Head.Made)
 	}
 	cmd := core.Command{ID: newID(), Verb: core.Restore, Scope: b.Plan.Identity.String(), Author: author, Reason: reason, Force: o.Force, DryRun: o.DryRun}
-	change, err = core.Restored(state, cmd, core.Saved{Plan: b.Plan, Doc: doc, Audited: b.Highest}, me, last, slices.Clip(heard)...)
+	change, err = core.Restored(state, cmd, core.Saved{Plan: b.Plan, Doc: doc, Audited: b.Highest, Vault: len(b.Vault) > 0}, me, last, slices.Clip(heard)...)
 	if err != nil || change.Noop || o.DryRun {
 		return id, change, err
 	}
 	if base == nil { // all of it comes back, the policy too
-		change.Bundle = b.Policy
+		change.Bundle, change.Vault = b.Policy, b.Vault
 	} else {
-		change.Bundle = c.policies.octets(change.Plan)
+		change.Bundle, change.Vault = c.policies.octets(change.Plan), c.vault.at(change.Plan)
 	}
 	if base == nil || base.sealed.Identity.Fleet == b.Plan.Identity.Fleet {
 		said, err := audits()

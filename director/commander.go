@@ -3,8 +3,6 @@ package director
 import (
 	"context"
 	"crypto/ed25519"
-	crand "crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +49,7 @@ type commander struct {
 	readers  func() map[string]uint32        // what directors that gossip can read of plans
 	prepared *atomic.Pointer[steer.Prepared] // the loop's; holds nil before its first decision
 	policies *policies
+	vault    *coffer
 
 	turn     chan struct{} // capacity 1: a slot for a large command of a person, or this director's files
 	deciding sync.Mutex
@@ -134,6 +133,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	case core.KeyRotate, core.KeyBack, core.KeyStep:
 		s.Rings = c.rings()
 	}
+	if cmd.Verb == core.SecretAdvance {
+		s.Secrets = c.vault.words(base.sealed.Plan)
+	}
 	if wish.Verb == core.GoOn {
 		s.Seen = c.seen(ctx)
 	}
@@ -143,6 +145,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: wish, state: s}.by(cmd))
 	}
 	if err != nil || change.Noop || cmd.DryRun {
+		return change, plan.Identity{}, err
+	}
+	if err := c.vault.compose(ctx, base.sealed.Plan, &change); err != nil {
 		return change, plan.Identity{}, err
 	}
 	id, err := c.write(ctx, snap, base, change, cmd, term)
@@ -268,6 +273,11 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	var bundle [][]byte
 	if change.Bundle != nil {
 		bundle = change.Split(store.Split)
+	}
+	if change.Vault != nil {
+		var vault [][]byte
+		vault, change.Plan.Vault = store.Split(change.Vault)
+		bundle = append(bundle, vault...)
 	}
 	change.Vouch(c.key)
 	sealed, err := plan.Sign(change.Plan, c.name, c.key)
@@ -444,13 +454,6 @@ func notWritten(err error) error {
 		return unavailable(err)
 	}
 	return &core.Refusal{Reason: "the store does not take this, so nothing was changed: " + err.Error()}
-}
-
-// newID makes a command ID.
-func newID() string {
-	var b [16]byte
-	crand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }
 
 // bootstrap writes the first plan, create-if-absent.

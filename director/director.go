@@ -79,6 +79,7 @@ type Director struct {
 	librarian *librarian
 	commander *commander
 	policies  *policies
+	vault     *coffer
 	steward   *steward
 	folders   *folders
 	mirror    *mirror
@@ -229,6 +230,13 @@ func (d *Director) setup() error {
 	d.steward = &steward{
 		campaign: d.campaign, commander: d.commander, horizon: d.horizon, unfit: d.unfit, seen: d.seen, urgent: d.words.due, log: d.log,
 	}
+	d.vault = d.newVault()
+	d.librarian.vault, d.commander.vault = d.vault, d.vault
+	d.loop.secrets = func(m gossip.Message) {
+		if !d.vault.deliver(m) {
+			shown.overflow.WithLabelValues("secrets").Inc()
+		}
+	}
 	d.kubes = &kubes{horizon: d.horizon, changes: d.changes, log: d.log, files: s.Kubeconfigs(), shown: newKubeMetrics(d.registry)}
 	d.softs = &softs{
 		horizon: d.horizon, changes: d.changes, name: s.Name, report: d.report, log: d.log, shown: newSoftMetrics(d.registry), now: d.now,
@@ -252,6 +260,7 @@ func (d *Director) setup() error {
 			return fmt.Errorf("dns metrics: %w", err)
 		}
 	}
+	d.vault.begin()
 	d.handover = &handover{path: filepath.Join(s.DataDir, handoverSocket), front: d.front, plan: d.answered, log: d.log}
 	socket := cmp.Or(s.API.Socket, filepath.Join(s.DataDir, api.SocketName))
 	if d.mute != nil {
@@ -368,6 +377,7 @@ func (d *Director) run(ctx context.Context) error {
 	run("loads", d.loads.run)
 	run("emergencies", d.words.run)
 	run("gossip keys", d.keys.run)
+	run("secrets", d.vault.run)
 	run("own certificates", d.own.run)
 	run("history", d.history.run)
 	run("audit log", d.sealer.run)

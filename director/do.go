@@ -3,6 +3,8 @@ package director
 import (
 	"cmp"
 	"context"
+	crand "crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -275,4 +277,11 @@ func (d *Director) Init(ctx context.Context) (api.Outcome, error) {
 		return refused("", err), nil
 	}
 	return api.Outcome{Summary: "the first plan is written"}, nil
+}
+
+// newID makes a command ID.
+func newID() string {
+	var b [16]byte
+	crand.Read(b[:])
+	return hex.EncodeToString(b[:])
 }

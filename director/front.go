@@ -3,11 +3,13 @@ package director
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -21,6 +23,7 @@ import (
 	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/steer"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/director/store/fsys"
 	"github.com/divertdns/divert/dnsserver"
 	"github.com/divertdns/divert/dnsserver/answer"
 	"github.com/divertdns/divert/dnsserver/tap"
@@ -152,6 +155,34 @@ func standIn(s spec.Settings, survey *survey, texts *zoneTexts, log *slog.Logger
 		NSID: []byte(s.DNS.Identity), ID: s.DNS.Identity, Version: s.DNS.Version,
 	})
 	return table, sealed.Identity, err
+}
+
+// use puts secrets of the fleet into force.
+func (f *front) use(s shared) error {
+	return errors.Join(f.dns.UseCookies(s.cookies, s.pending), f.dns.UseSecrets(s.keys))
+}
+
+// share gives a front the secrets that the disk holds, before there is a director behind it:
+// clients are to see no change while one process takes over from another.
+func (f *front) share(s spec.Settings, log *slog.Logger) {
+	file := filepath.Join(s.DataDir, vaultFile)
+	if _, err := os.Stat(file); err != nil {
+		return
+	}
+	g, err := store.Peek(filepath.Join(s.DataDir, "state"), log)
+	var sealed *plan.Sealed
+	if err == nil {
+		sealed, err = plan.Open(g.Plan)
+	}
+	var key ed25519.PrivateKey
+	if err == nil {
+		key, err = gossip.PeekKey(fsys.Folder{FS: fsys.OS{}, Dir: s.DataDir}, s.Name)
+	}
+	if err != nil {
+		log.Warn("secrets of the fleet are not in force before this director is", slog.Any("err", err))
+		return
+	}
+	openVault(&coffer{name: s.Name, key: key, file: file, use: f.use, log: log}).follow(sealed.Plan)
 }
 
 // answered is the plan that this director answers from, as it tells whoever takes

@@ -290,7 +290,10 @@ func receive(ctx context.Context, conn *net.UnixConn, s spec.Settings, log *slog
 	}
 	answers := new(atomic.Pointer[answer.Table])
 	answers.Store(table)
-	return newFront(s, answers, survey, texts, sockets, m.Activated, log) // which closes what it does not use
+	if f, err = newFront(s, answers, survey, texts, sockets, m.Activated, log); err == nil { // which closes what it does not use
+		f.share(s, log)
+	}
+	return f, err
 }
 
 func closeAll(files []*os.File) {

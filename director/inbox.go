@@ -74,6 +74,8 @@ func (l *loop) message(m gossip.Message) {
 		l.sealed(m)
 	case kindKeyRing, kindKey:
 		l.keys(m)
+	case kindSecrets:
+		l.secrets(m)
 	default:
 		l.drop("kind")
 	}

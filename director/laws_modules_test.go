@@ -29,6 +29,7 @@ func TestModulesLaw(t *testing.T) {
 		{"github.com/golang-jwt/jwt/v5", "v5.2.2", "headers of many dots take memory (CVE-2025-30204)", true},
 		{"github.com/go-jose/go-jose/v4", "v4.0.5", "tokens of many dots take memory (CVE-2025-27144)", true},
 		{"github.com/open-policy-agent/opa", "v1.4.0", "paths of the data API could inject Rego (CVE-2025-46569)", true},
+		{"filippo.io/age", "v1.2.1", "names of plugins were paths of programs (GHSA-32gq-x56h-299c)", false},
 		{"github.com/prometheus/client_golang", "v1.11.1", "methods of requests became labels without bound (CVE-2022-21698)", false},
 		{"go.yaml.in/yaml/v3", "v3.0.1", "a document that panics (CVE-2022-28948)", false},
 		{"k8s.io/client-go", "v0.20.0", "tokens in logs (CVE-2020-8565)", false},

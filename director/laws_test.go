@@ -78,6 +78,7 @@ func TestImportLaw(t *testing.T) {
 		"github.com/oschwald/maxminddb-golang": {"dnsserver/geo/mmdb"},
 		"github.com/coreos/go-oidc":            {"director/oidc"},
 		"github.com/open-policy-agent/opa":     {"director/policy"},
+		"filippo.io/age":                       {"director/secret"},
 	}
 	for _, p := range all {
 		for _, folder := range closed {

@@ -115,6 +115,9 @@ func (s *steward) duties(ctx context.Context, term election.Term) {
 		state.Loads, state.Readers = s.commander.loads(), s.commander.readers()
 	}
 	due := core.Due(state)
+	if c := s.commander.vault.due(cur); c != nil {
+		due = append(due, *c)
+	}
 	if state.Loads != nil {
 		s.weighed = now
 	}

@@ -43,6 +43,7 @@ type librarian struct {
 	asked    time.Time     // … then
 	without  *lackingSpec  // by who reads the store
 	policies *policies
+	vault    *coffer
 	said     string // why the last plan of a peer was refused: a line per change
 
 	refusals  *refusals
@@ -164,11 +165,7 @@ func (l *librarian) replenish(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
-	chunks := slices.Collect(maps.Values(cur.all()))
-	if octets := l.policies.octets(cur.sealed.Plan); octets != nil {
-		chunks = append(chunks, octets)
-	}
-	lacked, err := l.store.Replenish(ctx, chunks)
+	lacked, err := l.store.Replenish(ctx, slices.Collect(maps.Values(l.vault.with(cur, l.policies.with(cur)))))
 	if err != nil {
 		return // a store that is silent is told of elsewhere
 	}
@@ -432,13 +429,14 @@ func (l *librarian) message(ctx context.Context, m gossip.Message) {
 		l.courier.post(m.From, kindPlan, cur.sealed.Raw)
 	case kindChunkWant:
 		if len(m.Payload) == len(plan.Hash{}) {
-			if c, ok := cur.all()[plan.Hash(m.Payload)]; ok {
+			if c, ok := l.vault.with(cur, cur.all())[plan.Hash(m.Payload)]; ok {
 				l.courier.post(m.From, kindChunk, c)
 			}
 		}
 	case kindPlan:
 		l.received(ctx, cur, m.Payload)
 	case kindChunk:
+		l.vault.received(m.Payload)
 		l.receivedChunk(ctx, m.Payload)
 	}
 }

@@ -67,6 +67,7 @@ type loop struct {
 	sealed        func(gossip.Message)      // mail about the sealed audit log, never blocking
 	claims        func(gossip.Message)      // who shows a token, never blocking
 	keys          func(gossip.Message)      // mail about gossip keys, never blocking
+	secrets       func(gossip.Message)      // mail about the fleet's secrets, never blocking
 	urgent        overlay                   // what operators have said while the store is away
 	renamed       atomic.Bool               // hostnames have other addresses
 	newer         wake                      // a heartbeat names a newer plan

@@ -67,7 +67,7 @@ func (c *commander) recover(ctx context.Context, author string, force bool) (id 
 		return id, nil, &core.Refusal{Reason: unread(snap, in.PlanErr), Remedy: "`divert store recover --force` writes this director's plan over it all the same", Force: true}
 	}
 	if snap.Sealed == nil || snap.Sealed.Identity.Fleet == cur.sealed.Identity.Fleet { // else nothing there is ours
-		if did, err = c.store.Mend(ctx, in, c.policies.with(cur)); err != nil {
+		if did, err = c.store.Mend(ctx, in, c.vault.with(cur, c.policies.with(cur))); err != nil {
 			return id, did, unavailable(err)
 		}
 	}
@@ -87,7 +87,7 @@ func (c *commander) recover(ctx context.Context, author string, force bool) (id 
 	if err != nil {
 		return id, did, err
 	}
-	change.Bundle = c.policies.octets(change.Plan)
+	change.Bundle, change.Vault = c.policies.octets(change.Plan), c.vault.at(change.Plan)
 	fresh := store.Snapshot{ModRevision: snap.ModRevision, StoreRevision: snap.StoreRevision, Sealed: cur.sealed}
 	id, err = c.write(ctx, fresh, cur, change, cmd, nil)
 	return id, append(did, change.Summary), err
@@ -189,6 +189,9 @@ func reportOf(in store.Inspection, known plan.Identity, cur *inForce) api.StoreR
 	}
 	if len(in.NoPolicy) > 0 {
 		find("the policy's bundle is missing or damaged: people's commands are refused", again+" on a director that has it (it writes it by itself within a minute), or divert policy adopt DIR")
+	}
+	if len(in.NoVault) > 0 {
+		find("the ciphertexts of the fleet's secrets are missing or damaged: directors go on with those on their disks", again+" on a director that has them (it writes them by itself within a minute), or divert secrets set")
 	}
 	if found != nil && in.Last > found.Identity.Revision {
 		find(fmt.Sprintf("the audit log has a record of revision %d, past the plan's %d: no command can be committed there", in.Last, found.Identity.Revision), again)

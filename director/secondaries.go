@@ -16,6 +16,10 @@ import (
 func transferOptions(t spec.TransferSettings) (dnsserver.TransferOptions, error) {
 	out := dnsserver.TransferOptions{Allow: t.Allow}
 	for _, k := range t.Keys {
+		if k.Shared {
+			out.Keys = append(out.Keys, dnsserver.Key{Name: k.Name, Algorithm: k.Algorithm, Shared: true})
+			continue
+		}
 		secret, err := loadTSIG(k.SecretFile)
 		if err != nil {
 			return out, fmt.Errorf("dns.transfers.keys: the secret of %s: %w", k.Name, err)

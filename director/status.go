@@ -96,6 +96,7 @@ func (d *Director) status() api.Status {
 	d.describeOverdue(ctx, &out, f)
 	d.describeInterlocks(ctx, &out, f)
 	d.policies.describe(&out, f)
+	d.vault.describe(&out, f.sealed.Plan)
 	d.describePaces(ctx, &out, f)
 	d.describeEmergencies(ctx, &out, f)
 	d.describeRollout(ctx, &out, f)

@@ -21,6 +21,7 @@ const (
 	kindAuditRecords uint8 = 24 // those records, with proofs that they are under signed heads
 	kindKeyRing      uint8 = 30 // fingerprints of the gossip keys that a director holds, each 2 s
 	kindEnrol        uint8 = 32 // a director that is not in the roster shows a token
+	kindSecrets      uint8 = 33 // to which key a director's secrets are encrypted, and which of them it goes by; each 5 s
 	kindKey          uint8 = 31 // the next gossip key, sealed to one process of one director
 )
 
@@ -32,6 +33,6 @@ func kinds() map[uint8]string {
 		kindProbeWant: "probe_want", kindProbeSeen: "probe_seen", kindLoad: "load",
 		kindEmergency: "emergency", kindEmergencies: "emergencies",
 		kindAuditHead: "audit_head", kindAuditWant: "audit_want", kindAuditRecords: "audit_records",
-		kindKeyRing: "key_ring", kindKey: "key", kindEnrol: "enrol",
+		kindKeyRing: "key_ring", kindKey: "key", kindEnrol: "enrol", kindSecrets: "secrets",
 	}
 }

@@ -64,7 +64,7 @@ func (c canaries) in(text []byte) (found []string) {
 
 // TestCanary searches all that a fleet writes, says and keeps for what it must not: the
 // gossip key and what is derived of it, secrets of transfers, keys of directors and of
-// operators. It finds each of them where it belongs, and nowhere else.
+// operators, secrets of the fleet. It finds each of them where it belongs, and nowhere else.
 func TestCanary(t *testing.T) {
 	dir := t.TempDir()
 	tsig := filepath.Join(dir, "tsig.key")
@@ -112,6 +112,17 @@ func TestCanary(t *testing.T) {
 		must(t, json.Unmarshal(raw, &identity))
 		what := "the key of " + local.Name(i)
 		secrets.add(what, identity.Seed)
+		readsWith, err := hkdf.Key(sha256.New, identity.Seed, nil, "divert secrets identity v1", 32)
+		must(t, err)
+		secrets.add("what "+local.Name(i)+" reads secrets with", readsWith)
+		belongs[file] = what
+	}
+	// Secrets of the fleet: one that is given, and what is derived to read them with. They
+	// are nowhere in the clear but where a person has them.
+	fleet := filepath.Join(dir, "fleet.key")
+	for n, file := range []string{fleet, fleet + ".next"} {
+		what := fmt.Sprintf("version %d of the fleet's secret", n+1)
+		secrets.add(what, drawn(t, file))
 		belongs[file] = what
 	}
 	// What cannot be found where it is would be found nowhere.
@@ -148,6 +159,12 @@ func TestCanary(t *testing.T) {
 		{"probe", "pay@nyc", "-o", "json"},
 		{"undrain", "cluster/fra", "--now", "--reason", "canary"},
 		{"keys", "rotate", "--reason", "canary"},
+		{"secrets", "set", "cookie", "--file", fleet, "--reason", "canary"},
+		{"secrets", "list", "-o", "json"},
+		{"secrets", "set", "tsig/other.example.net", "--file", fleet + ".next", "--reason", "canary", "-o", "json"},
+		{"secrets", "list"},
+		{"audit", "-o", "json"},
+		{"store", "check", "-o", "json"},
 		{"backup", filepath.Join(dir, "backup")},
 	} {
 		out, code := r.divert(1, args...)
@@ -156,6 +173,14 @@ func TestCanary(t *testing.T) {
 		}
 		search("the output of divert "+strings.Join(args, " "), []byte(out))
 	}
+	// Turned over, too, by one that is given and by one that is drawn.
+	r.inUse("cookie", 1)
+	search("the output of divert secrets set", []byte(r.must(2, "secrets", "set", "cookie", "--file", fleet+".next", "--reason", "canary")))
+	r.inUse("cookie", 2)
+	search("the output of divert secrets remove", []byte(r.must(2, "secrets", "remove", "cookie", "--version", "1", "--reason", "canary")))
+	search("the output of divert secrets rotate", []byte(r.must(1, "secrets", "rotate", "cookie", "--reason", "canary")))
+	r.inUse("cookie", 3)
+	search("the output of divert backup", []byte(r.must(1, "backup", filepath.Join(dir, "backup.secrets"))))
 	// The key that was turned to is as secret, and was on its way over the network.
 	raw, err = os.ReadFile(r.GossipKeyFile(1))
 	must(t, err)

@@ -318,7 +318,7 @@ func (a *app) commands() []*cobra.Command {
 		a.statusCommand(), a.explainCommand(), a.probeCommand(), a.auditCommand(), a.backupCommand(), a.loginCommand(), a.whoamiCommand(), a.canCommand(), a.openAPICommand(), a.versionCommand(), a.completionCommand(),
 		a.drainCommand(), a.undrainCommand(), a.freezeCommand(), a.thawCommand(), a.readmitCommand(), a.interlockCommand(), a.policyCommand(),
 		a.approvalsCommand(), a.approveCommand(), a.denyCommand(),
-		a.directorCommand(), a.keysCommand(), a.tokenCommand(), a.storeCommand(), a.restoreCommand(),
+		a.directorCommand(), a.keysCommand(), a.secretsCommand(), a.tokenCommand(), a.storeCommand(), a.restoreCommand(),
 	}
 }
 

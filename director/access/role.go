@@ -65,6 +65,7 @@ const (
 	Backup  Action = "backup"  // takes all of intent away
 	Check   Action = "check"   // reads the whole store
 	Tokens  Action = "tokens"  // lists the tokens, without their secrets, which nobody has
+	Secrets Action = "secrets" // lists the secrets by name, and to whom they are encrypted
 	Keep    Action = "keep"    // begins, mends, moves and restores the store
 )
 
@@ -79,14 +80,14 @@ func (a Action) need() (role Role, scoped, known bool) {
 		return Viewer, false, true
 	case Command, Word:
 		return Operator, false, true
-	case Backup, Check, Keep, Tokens:
+	case Backup, Check, Keep, Tokens, Secrets:
 		return Admin, true, true
 	case "approve", "deny", "acknowledge": // and what is approved or denied besides, see core
 		return Operator, false, true
 	case "drain", "undrain", "freeze", "thaw", "readmit", "interlock-on", "interlock-off",
 		"revert", "rollout-go-on", "rollout-abort":
 		return Operator, true, true
-	case "apply", "director-approve", "director-remove", "operator-add", "operator-remove", "gossip-rotate", "gossip-back",
+	case "apply", "director-approve", "director-remove", "operator-add", "operator-remove", "gossip-rotate", "gossip-back", "secret-set", "secret-remove",
 		"enrol-token-create", "enrol-token-revoke",
 		"token-create", "token-revoke", "policy-adopt", "policy-drop":
 		return Admin, true, true

@@ -186,7 +186,7 @@ func personal() []core.Verb {
 		core.Drain, core.Undrain, core.Freeze, core.Thaw, core.Readmit, core.Apply, core.Revert, core.GoOn, core.Abort,
 		core.DirectorAdd, core.DirectorRemove, core.OperatorAdd, core.OperatorRemove, core.TokenCreate, core.TokenRevoke, core.InterlockOn, core.InterlockOff,
 		core.KeyRotate, core.KeyBack, core.EnrolTokenAdd, core.EnrolTokenRemove,
-		core.PolicyAdopt, core.PolicyDrop,
+		core.PolicyAdopt, core.PolicyDrop, core.SecretSet, core.SecretRemove,
 		core.Approve, core.Deny, core.Acknowledge,
 	}
 }

@@ -62,6 +62,7 @@ func (s *Server) table(registry *prometheus.Registry) map[string]route {
 		"/v1/backup":        read(access.Backup, s.backup),
 		"/v1/restore":       post(access.Keep, s.restore),
 		tokensPath:          read(access.Tokens, s.tokens),
+		secretsPath:         read(access.Secrets, s.secrets),
 		openAPIPath:         read(access.Self, s.openAPI),
 		whoamiPath:          read(access.Self, s.whoami),
 		canPath:             read(access.Self, s.can),

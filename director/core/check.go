@@ -72,6 +72,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkKey(p); err != nil {
 		return err
 	}
+	if err := checkSecrets(p); err != nil {
+		return err
+	}
 	if err := checkTokens(p); err != nil {
 		return err
 	}

@@ -52,10 +52,13 @@ const (
 	EnrolTokenAdd    Verb = "enrol-token-create"
 	EnrolTokenRemove Verb = "enrol-token-revoke"
 	DirectorEnrol    Verb = "director-enrol" // the directors' own: one that shows a token comes into the roster
-	KeyStep          Verb = "gossip-step"    // the leader's own: the next phase
-	Approve          Verb = "approve"        // the scope is a request's ID: what it asks for is done
-	Deny             Verb = "deny"           // the scope is a request's ID: it will not be done
-	Acknowledge      Verb = "acknowledge"    // the scope is the ID of what was done by break-glass
+	SecretSet        Verb = "secret-set"     // the next value of what the directors share, encrypted
+	SecretRemove     Verb = "secret-remove"
+	SecretAdvance    Verb = "secret-step" // the leader's own: what is due of secrets
+	KeyStep          Verb = "gossip-step" // the leader's own: the next phase
+	Approve          Verb = "approve"     // the scope is a request's ID: what it asks for is done
+	Deny             Verb = "deny"        // the scope is a request's ID: it will not be done
+	Acknowledge      Verb = "acknowledge" // the scope is the ID of what was done by break-glass
 )
 
 // Command is a wish to change the plan. ID is made by whoever utters it;
@@ -75,16 +78,18 @@ type Command struct {
 	Wait       time.Duration `json:"-"`               // waitSeconds; of it: at each step; 0: as the last time
 	Now        bool          `json:"now,omitempty"`   // undrain: not in steps
 
-	Source   string     `json:"source,omitempty"`   // apply: "files"
-	Folder   string     `json:"folder,omitempty"`   // apply: director whose own folder this is; "" for a person's
-	Objects  []spec.Raw `json:"objects,omitempty"`  // apply
-	Prune    bool       `json:"prune,omitempty"`    // apply: what the source owns and Objects lacks is removed
-	Director *Director  `json:"director,omitempty"` // director-*
-	Operator *Operator  `json:"operator,omitempty"` // operator-*
-	Token    *Token     `json:"token,omitempty"`    // token-*
-	Settling *Settling  `json:"-"`                  // emergency-settle
-	Enrol    *Enrol     `json:"enrol,omitempty"`    // enrol-token-*, director-enrol
-	KeyTurn  *KeyTurn   `json:"-"`                  // gossip-rotate: the director's that takes it; no part of the wish
+	Source     string      `json:"source,omitempty"`   // apply: "files"
+	Folder     string      `json:"folder,omitempty"`   // apply: director whose own folder this is; "" for a person's
+	Objects    []spec.Raw  `json:"objects,omitempty"`  // apply
+	Prune      bool        `json:"prune,omitempty"`    // apply: what the source owns and Objects lacks is removed
+	Director   *Director   `json:"director,omitempty"` // director-*
+	Operator   *Operator   `json:"operator,omitempty"` // operator-*
+	Token      *Token      `json:"token,omitempty"`    // token-*
+	Settling   *Settling   `json:"-"`                  // emergency-settle
+	Enrol      *Enrol      `json:"enrol,omitempty"`    // enrol-token-*, director-enrol
+	Secret     *SecretWish `json:"secret,omitempty"`   // secret-*
+	SecretStep *SecretStep `json:"-"`                  // secret-step
+	KeyTurn    *KeyTurn    `json:"-"`                  // gossip-rotate: the director's that takes it; no part of the wish
 
 	// Label is what a person called himself beside the Author, and By what he may do; nil:
 	// no person utters it. A server fills them in.
@@ -123,6 +128,9 @@ func (c Command) Fingerprint() []byte {
 	}
 	if len(c.Bundle) > 0 {
 		fmt.Fprintf(h, "bundle %x\x00", plan.Sum(c.Bundle))
+	}
+	if s := c.Secret; s != nil {
+		fmt.Fprintf(h, "secret %q %d %x\x00", s.Name, s.Version, plan.Sum(s.Blob))
 	}
 	if c.BreakGlass {
 		fmt.Fprint(h, "break-glass\x00")
@@ -192,6 +200,9 @@ type State struct {
 	// Rings is what the directors that are heard now say of their gossip keys; nil: it is
 	// not to be looked at.
 	Rings map[string]KeyRing
+	// Secrets is what the directors that are heard now say of secrets; nil: it is not to be
+	// looked at.
+	Secrets map[string]SecretWord
 	// Readers is what each director that gossips now can read of plans, as it says itself; 0:
 	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
 	// those of the leader's own that follow from what people did.
@@ -214,6 +225,9 @@ type Change struct {
 	Doc     *plan.SpecDoc // nil: as it was
 	Trial   *plan.SpecDoc // that the directors of Plan.rollout try; its canary is the writer's to fill in
 	Bundle  []byte        // of a policy that is adopted, or asked for: see Split
+	Blobs   [][]byte      // ciphertexts of secrets that Plan is the first to name
+	Revault bool          // Plan names other ciphertexts than before: the vault is the writer's to make and to refer to
+	Vault   []byte        // likewise, once it is made
 	Audit   *plan.Audit
 	Summary string
 	Preview Preview

@@ -44,6 +44,8 @@ type work struct {
 	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
 	tries     *spec.Set     // of trial
 	bundle    []byte        // of a policy that is adopted
+	blobs     [][]byte      // of secrets that are set
+	revault   bool          // secrets went
 	asksFor   *plan.SpecDoc // that a request asks for; nil: the spec stays
 
 	request  *plan.Request // see Change, as the next ones
@@ -134,6 +136,12 @@ func decide(s State, c Command, ap *approval) (Change, error) {
 		err = w.removeEnrolToken()
 	case DirectorEnrol:
 		err = w.enrol()
+	case SecretSet:
+		err = w.setSecret()
+	case SecretRemove:
+		err = w.removeSecret()
+	case SecretAdvance:
+		w.secretStep()
 	case KeyRotate:
 		err = w.rotate()
 	case KeyBack:
@@ -215,6 +223,7 @@ func (w *work) finish() (Change, error) {
 		out.Noop = true
 		return out, nil
 	}
+	settleSecrets(w.next)
 	sortPlan(w.next)
 	w.next.MinReader = w.reader()
 	w.next.Zones = w.serials()
@@ -226,6 +235,7 @@ func (w *work) finish() (Change, error) {
 		}
 	}
 	out.Plan, out.Doc, out.Trial, out.Bundle = w.next, w.doc, w.trial, w.bundle
+	out.Blobs, out.Revault = w.blobs, (w.revault || len(w.blobs) > 0) && len(w.next.GetSecrets()) > 0
 	out.Audit = &plan.Audit{
 		Revision: w.next.GetRevision(), At: timestamppb.New(w.s.Now), Who: w.c.Who(), Via: w.s.Me,
 		What: w.what + w.spite + w.aside, Why: w.c.Reason, Command: w.c.ID, Forced: w.forced,

@@ -53,6 +53,8 @@ func minReader(set *spec.Set, p *plan.Plan) uint32 {
 	switch {
 	case p.GetResidency() != nil || p.GetCanaryResidency() != nil || slices.ContainsFunc(p.GetRequests(), asksForPolicy):
 		return plan.ReaderResidency
+	case len(p.GetSecrets()) > 0:
+		return plan.ReaderSecrets
 	case p.GetGossipKey().GetTurn() != nil:
 		return plan.ReaderFleet
 	case len(p.GetTokens()) > 0:

@@ -168,6 +168,7 @@ type Saved struct {
 	Plan    *plan.Sealed
 	Doc     *plan.SpecDoc
 	Audited uint64 // highest revision of an audit record of its
+	Vault   bool   // it has the ciphertexts of the secrets that its plan names
 }
 
 // Restored makes the plan that brings a backup back, one epoch on.
@@ -264,6 +265,10 @@ func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known 
 	// Which gossip keys there were then says nothing of those that the files have now, and a
 	// turn-over to one that nobody has any more would wait for ever.
 	w.next.GossipKey = nil
+	if n := len(w.next.GetSecrets()); n > 0 && !b.Vault {
+		w.next.Secrets = nil
+		w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("does not come back: %s of the fleet, whose ciphertexts the backup has not; set them anew", count(n, "secret")))
+	}
 	w.what = fmt.Sprintf("restore fleet %s from a backup, plan %d.%d: epoch %d, with %s and %s", b.Plan.Identity.Fleet, b.Plan.Identity.Epoch, b.Plan.Identity.Revision,
 		w.next.GetEpoch(), count(len(w.next.Active()), "director"), count(len(w.next.GetOverrides()), "override")) + given +
 		w.alone() + w.standStill("it came back from a backup, and what was seen before counts no more")

@@ -188,6 +188,7 @@ func (w *world) take(c Change) {
 	if c.Plan == nil {
 		w.t.Fatalf("no plan: %+v", c)
 	}
+	vaulted(c)
 	if c.Doc != nil && fleetOf(w.s.Spec).TwoPersons { // as the writer does, and each director holds it against what was approved
 		octets, err := (proto.MarshalOptions{Deterministic: true}).Marshal(c.Doc)
 		if err != nil {

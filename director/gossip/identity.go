@@ -102,6 +102,14 @@ func loadKey(in Folder, name string) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
+// PeekKey reads a director's key from its data folder, and changes nothing there.
+func PeekKey(in Folder, name string) (ed25519.PrivateKey, error) {
+	if _, err := in.Read(identityFile); err != nil {
+		return nil, fmt.Errorf("reading the director's identity: %w", err)
+	}
+	return loadKey(in, name)
+}
+
 // MakeIdentity makes the key of a director that is to run elsewhere, in what will be its
 // data folder, and gives the public half. A key that is there already stays.
 func MakeIdentity(in Folder, name string) (ed25519.PublicKey, error) {

@@ -37,6 +37,7 @@ const (
 	ReaderPolicy     = 10 // a policy: one who knows none would commit what it denies
 	ReaderAccess     = 12 // tokens of access: one who knows none would not hold a plan to how many there may be, and for how long
 	ReaderFleet      = 13 // a turn-over of the gossip key: one who knows none would be left behind by it
+	ReaderSecrets    = 14 // secrets of the fleet: one who knows none would go on without them, and re-encrypt none
 	ReaderResidency  = 15 // residency by policy: one who knows none would answer with what it keeps from clients
 	ReaderDangers    = 17 // all that takes two persons now: one who knows less would commit by one what others refuse
 )
@@ -182,5 +183,18 @@ func (p *Plan) Kept() []*SpecRef {
 			out = append(out, r.GetBundle())
 		}
 	}
+	if p.GetVault() != nil {
+		out = append(out, p.GetVault())
+	}
 	return out
+}
+
+// Secret finds a secret by its name; nil where there is none.
+func (p *Plan) Secret(name string) *Secret {
+	for _, s := range p.GetSecrets() {
+		if s.GetName() == name {
+			return s
+		}
+	}
+	return nil
 }

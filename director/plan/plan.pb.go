@@ -128,7 +128,7 @@ func (x Request_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Request_State.Descriptor instead.
 func (Request_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Director_Standing int32
@@ -177,7 +177,7 @@ func (x Director_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Director_Standing.Descriptor instead.
 func (Director_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Override_Kind int32
@@ -229,7 +229,7 @@ func (x Override_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Override_Kind.Descriptor instead.
 func (Override_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Pace_State int32
@@ -290,7 +290,7 @@ func (x Pace_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Pace_State.Descriptor instead.
 func (Pace_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Rollout_State int32
@@ -339,7 +339,7 @@ func (x Rollout_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rollout_State.Descriptor instead.
 func (Rollout_State) EnumDescriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24, 0}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{27, 0}
 }
 
 // Envelope is what is stored and sent: a payload as written, and its signature.
@@ -461,6 +461,9 @@ type Plan struct {
 	Tokens          []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                                          // bearers of which may ask and command, ordered by name
 	GossipKey       *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`                   // which key the fleet gossips under; none until the first turn-over
 	EnrolTokens     []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"`             // which directors may come into the roster by themselves, ordered by id
+	Secrets         []*Secret              `protobuf:"bytes,52,rep,name=secrets,proto3" json:"secrets,omitempty"`                                        // what the directors share and nobody else may know, by name and version, ordered by name; bounded
+	Recipients      []*Recipient           `protobuf:"bytes,53,rep,name=recipients,proto3" json:"recipients,omitempty"`                                  // to whom secrets are encrypted, ordered by name; none where there are no secrets
+	Vault           *SpecRef               `protobuf:"bytes,54,opt,name=vault,proto3" json:"vault,omitempty"`                                            // the blob of all ciphertexts (director/secret); none where there are no secrets
 	Requests        []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                                      // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
 	Glass           []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                            // what was done without one, of the last day; ordered by revision; bounded
 	unknownFields   protoimpl.UnknownFields
@@ -654,6 +657,27 @@ func (x *Plan) GetGossipKey() *GossipKey {
 func (x *Plan) GetEnrolTokens() []*EnrolToken {
 	if x != nil {
 		return x.EnrolTokens
+	}
+	return nil
+}
+
+func (x *Plan) GetSecrets() []*Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *Plan) GetRecipients() []*Recipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *Plan) GetVault() *SpecRef {
+	if x != nil {
+		return x.Vault
 	}
 	return nil
 }
@@ -947,6 +971,254 @@ func (x *KeyTurn) GetRevision() uint64 {
 	return 0
 }
 
+// Secret is what the directors share: its name and versions. The values are in no plan; the
+// ciphertexts are in the blob that Plan.vault names.
+type Secret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`         // "cookie", "tsig/NAME"
+	Versions      []*SecretVersion       `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"` // one or two, rising by number; all of them are accepted
+	Use           uint32                 `protobuf:"varint,3,opt,name=use,proto3" json:"use,omitempty"`          // the version that is used for what is sent; 0: none yet, of a first one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Secret) Reset() {
+	*x = Secret{}
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Secret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Secret) ProtoMessage() {}
+
+func (x *Secret) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Secret.ProtoReflect.Descriptor instead.
+func (*Secret) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Secret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Secret) GetVersions() []*SecretVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Secret) GetUse() uint32 {
+	if x != nil {
+		return x.Use
+	}
+	return 0
+}
+
+// SecretVersion is one value of a secret, by the hash of its ciphertext.
+type SecretVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`  // from 1
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`         // SHA-256 of the ciphertext
+	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`      // octets of it
+	Readers       []string               `protobuf:"bytes,4,rep,name=readers,proto3" json:"readers,omitempty"` // directors that it is encrypted to, ordered
+	Left          []string               `protobuf:"bytes,5,rep,name=left,proto3" json:"left,omitempty"`       // that could read it and are no longer in the roster, ordered
+	Author        string                 `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"`   // who set the value
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`         // when
+	Grace         *durationpb.Duration   `protobuf:"bytes,9,opt,name=grace,proto3" json:"grace,omitempty"`         // for how long the version before is accepted once this one is used
+	End           *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`            // of the version before: until when it is accepted; none until this one is used
+	Revision      uint64                 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"` // the plan revision that brought the value
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretVersion) Reset() {
+	*x = SecretVersion{}
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretVersion) ProtoMessage() {}
+
+func (x *SecretVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretVersion.ProtoReflect.Descriptor instead.
+func (*SecretVersion) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SecretVersion) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SecretVersion) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SecretVersion) GetReaders() []string {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *SecretVersion) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SecretVersion) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *SecretVersion) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Recipient is the public key that a director's secrets are encrypted to.
+type Recipient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // the director
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // an age recipient, "age1..."
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // Ed25519, by the director's key of the roster
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recipient) Reset() {
+	*x = Recipient{}
+	mi := &file_director_plan_plan_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recipient) ProtoMessage() {}
+
+func (x *Recipient) ProtoReflect() protoreflect.Message {
+	mi := &file_director_plan_plan_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recipient.ProtoReflect.Descriptor instead.
+func (*Recipient) Descriptor() ([]byte, []int) {
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Recipient) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Recipient) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Recipient) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // Token lets whoever holds its secret do what it says, until it ends. The secret itself
 // comes to no director but when it is used.
 type Token struct {
@@ -966,7 +1238,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1250,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[5]
+	mi := &file_director_plan_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1263,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{5}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Token) GetName() string {
@@ -1091,7 +1363,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1375,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[6]
+	mi := &file_director_plan_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1388,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{6}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Request) GetId() string {
@@ -1301,7 +1573,7 @@ type BreakGlass struct {
 
 func (x *BreakGlass) Reset() {
 	*x = BreakGlass{}
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1585,7 @@ func (x *BreakGlass) String() string {
 func (*BreakGlass) ProtoMessage() {}
 
 func (x *BreakGlass) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[7]
+	mi := &file_director_plan_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1598,7 @@ func (x *BreakGlass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlass.ProtoReflect.Descriptor instead.
 func (*BreakGlass) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{7}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BreakGlass) GetId() string {
@@ -1428,7 +1700,7 @@ type Director struct {
 
 func (x *Director) Reset() {
 	*x = Director{}
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1712,7 @@ func (x *Director) String() string {
 func (*Director) ProtoMessage() {}
 
 func (x *Director) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[8]
+	mi := &file_director_plan_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1725,7 @@ func (x *Director) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Director.ProtoReflect.Descriptor instead.
 func (*Director) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{8}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Director) GetName() string {
@@ -1516,7 +1788,7 @@ type Override struct {
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1800,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[9]
+	mi := &file_director_plan_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1813,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{9}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Override) GetId() string {
@@ -1677,7 +1949,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1961,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[10]
+	mi := &file_director_plan_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1974,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{10}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pace) GetSteps() []uint32 {
@@ -1795,7 +2067,7 @@ type PaceHistory struct {
 
 func (x *PaceHistory) Reset() {
 	*x = PaceHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2079,7 @@ func (x *PaceHistory) String() string {
 func (*PaceHistory) ProtoMessage() {}
 
 func (x *PaceHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[11]
+	mi := &file_director_plan_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2092,7 @@ func (x *PaceHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceHistory.ProtoReflect.Descriptor instead.
 func (*PaceHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{11}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PaceHistory) GetScope() string {
@@ -1861,7 +2133,7 @@ type StepHistory struct {
 
 func (x *StepHistory) Reset() {
 	*x = StepHistory{}
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2145,7 @@ func (x *StepHistory) String() string {
 func (*StepHistory) ProtoMessage() {}
 
 func (x *StepHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[12]
+	mi := &file_director_plan_plan_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2158,7 @@ func (x *StepHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepHistory.ProtoReflect.Descriptor instead.
 func (*StepHistory) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{12}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StepHistory) GetKeep() uint32 {
@@ -1918,7 +2190,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2202,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[13]
+	mi := &file_director_plan_plan_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2215,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{13}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Policy) GetBundle() *SpecRef {
@@ -1994,7 +2266,7 @@ type Residency struct {
 
 func (x *Residency) Reset() {
 	*x = Residency{}
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2278,7 @@ func (x *Residency) String() string {
 func (*Residency) ProtoMessage() {}
 
 func (x *Residency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[14]
+	mi := &file_director_plan_plan_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2291,7 @@ func (x *Residency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Residency.ProtoReflect.Descriptor instead.
 func (*Residency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{14}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Residency) GetPolicy() []byte {
@@ -2051,7 +2323,7 @@ type ResidencySet struct {
 
 func (x *ResidencySet) Reset() {
 	*x = ResidencySet{}
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2335,7 @@ func (x *ResidencySet) String() string {
 func (*ResidencySet) ProtoMessage() {}
 
 func (x *ResidencySet) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[15]
+	mi := &file_director_plan_plan_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2348,7 @@ func (x *ResidencySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidencySet.ProtoReflect.Descriptor instead.
 func (*ResidencySet) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{15}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResidencySet) GetServices() []string {
@@ -2143,7 +2415,7 @@ type Switch struct {
 
 func (x *Switch) Reset() {
 	*x = Switch{}
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2427,7 @@ func (x *Switch) String() string {
 func (*Switch) ProtoMessage() {}
 
 func (x *Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[16]
+	mi := &file_director_plan_plan_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2440,7 @@ func (x *Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switch.ProtoReflect.Descriptor instead.
 func (*Switch) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{16}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Switch) GetName() string {
@@ -2227,7 +2499,7 @@ type Spill struct {
 
 func (x *Spill) Reset() {
 	*x = Spill{}
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2511,7 @@ func (x *Spill) String() string {
 func (*Spill) ProtoMessage() {}
 
 func (x *Spill) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[17]
+	mi := &file_director_plan_plan_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2524,7 @@ func (x *Spill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spill.ProtoReflect.Descriptor instead.
 func (*Spill) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{17}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Spill) GetNumber() uint64 {
@@ -2295,7 +2567,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2579,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[18]
+	mi := &file_director_plan_plan_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2592,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{18}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Trip) GetSite() string {
@@ -2359,7 +2631,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2643,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[19]
+	mi := &file_director_plan_plan_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2656,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{19}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pool) GetScope() string {
@@ -2440,7 +2712,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2724,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[20]
+	mi := &file_director_plan_plan_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2737,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{20}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Operator) GetName() string {
@@ -2538,7 +2810,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2822,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[21]
+	mi := &file_director_plan_plan_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2835,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{21}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Settled) GetId() string {
@@ -2616,7 +2888,7 @@ type Emergency struct {
 
 func (x *Emergency) Reset() {
 	*x = Emergency{}
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2900,7 @@ func (x *Emergency) String() string {
 func (*Emergency) ProtoMessage() {}
 
 func (x *Emergency) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[22]
+	mi := &file_director_plan_plan_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2913,7 @@ func (x *Emergency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Emergency.ProtoReflect.Descriptor instead.
 func (*Emergency) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{22}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Emergency) GetId() string {
@@ -2742,7 +3014,7 @@ type SpecRef struct {
 
 func (x *SpecRef) Reset() {
 	*x = SpecRef{}
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +3026,7 @@ func (x *SpecRef) String() string {
 func (*SpecRef) ProtoMessage() {}
 
 func (x *SpecRef) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[23]
+	mi := &file_director_plan_plan_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +3039,7 @@ func (x *SpecRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecRef.ProtoReflect.Descriptor instead.
 func (*SpecRef) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{23}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SpecRef) GetHash() []byte {
@@ -2826,7 +3098,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3110,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[24]
+	mi := &file_director_plan_plan_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3123,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{24}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Rollout) GetId() string {
@@ -2942,7 +3214,7 @@ type ZoneSerial struct {
 
 func (x *ZoneSerial) Reset() {
 	*x = ZoneSerial{}
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3226,7 @@ func (x *ZoneSerial) String() string {
 func (*ZoneSerial) ProtoMessage() {}
 
 func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[25]
+	mi := &file_director_plan_plan_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3239,7 @@ func (x *ZoneSerial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneSerial.ProtoReflect.Descriptor instead.
 func (*ZoneSerial) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{25}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ZoneSerial) GetName() string {
@@ -3001,7 +3273,7 @@ type SpecDoc struct {
 
 func (x *SpecDoc) Reset() {
 	*x = SpecDoc{}
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3285,7 @@ func (x *SpecDoc) String() string {
 func (*SpecDoc) ProtoMessage() {}
 
 func (x *SpecDoc) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[26]
+	mi := &file_director_plan_plan_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3298,7 @@ func (x *SpecDoc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpecDoc.ProtoReflect.Descriptor instead.
 func (*SpecDoc) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{26}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SpecDoc) GetObjects() []*Object {
@@ -3050,7 +3322,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3334,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[27]
+	mi := &file_director_plan_plan_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3347,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{27}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Object) GetKind() string {
@@ -3132,7 +3404,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3416,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[28]
+	mi := &file_director_plan_plan_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3429,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{28}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Applied) GetDirector() string {
@@ -3198,7 +3470,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_director_plan_plan_proto_msgTypes[29]
+	mi := &file_director_plan_plan_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3482,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[29]
+	mi := &file_director_plan_plan_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3495,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{29}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Audit) GetRevision() uint64 {
@@ -3349,7 +3621,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_director_plan_plan_proto_msgTypes[30]
+	mi := &file_director_plan_plan_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3633,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[30]
+	mi := &file_director_plan_plan_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3646,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{30}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Result) GetId() string {
@@ -3455,7 +3727,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_director_plan_plan_proto_msgTypes[31]
+	mi := &file_director_plan_plan_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +3739,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_director_plan_plan_proto_msgTypes[31]
+	mi := &file_director_plan_plan_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +3752,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_director_plan_plan_proto_rawDescGZIP(), []int{31}
+	return file_director_plan_plan_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ack) GetDirector() string {
@@ -3537,7 +3809,8 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\x8e\t\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xaa\n" +
+	"\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3564,7 +3837,12 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
 	"\n" +
 	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x12=\n" +
-	"\fenrol_tokens\x183 \x03(\v2\x1a.divert.plan.v1.EnrolTokenR\venrolTokens\x123\n" +
+	"\fenrol_tokens\x183 \x03(\v2\x1a.divert.plan.v1.EnrolTokenR\venrolTokens\x120\n" +
+	"\asecrets\x184 \x03(\v2\x16.divert.plan.v1.SecretR\asecrets\x129\n" +
+	"\n" +
+	"recipients\x185 \x03(\v2\x19.divert.plan.v1.RecipientR\n" +
+	"recipients\x12-\n" +
+	"\x05vault\x186 \x01(\v2\x17.divert.plan.v1.SpecRefR\x05vault\x123\n" +
 	"\brequests\x18< \x03(\v2\x17.divert.plan.v1.RequestR\brequests\x120\n" +
 	"\x05glass\x18= \x03(\v2\x1a.divert.plan.v1.BreakGlassR\x05glass\"\xe6\x01\n" +
 	"\n" +
@@ -3596,7 +3874,28 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x03ADD\x10\x01\x12\a\n" +
 	"\x03USE\x10\x02\x12\n" +
 	"\n" +
-	"\x06REMOVE\x10\x03\"\x8d\x02\n" +
+	"\x06REMOVE\x10\x03\"i\n" +
+	"\x06Secret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\bversions\x18\x02 \x03(\v2\x1d.divert.plan.v1.SecretVersionR\bversions\x12\x10\n" +
+	"\x03use\x18\x03 \x01(\rR\x03use\"\xd8\x02\n" +
+	"\rSecretVersion\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\rR\x04size\x12\x18\n" +
+	"\areaders\x18\x04 \x03(\tR\areaders\x12\x12\n" +
+	"\x04left\x18\x05 \x03(\tR\x04left\x12\x16\n" +
+	"\x06author\x18\x06 \x01(\tR\x06author\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12/\n" +
+	"\x05grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12,\n" +
+	"\x03end\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1a\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\"O\n" +
+	"\tRecipient\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x8d\x02\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x12\n" +
@@ -3878,7 +4177,7 @@ func file_director_plan_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_director_plan_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_director_plan_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_director_plan_plan_proto_goTypes = []any{
 	(KeyTurn_Phase)(0),            // 0: divert.plan.v1.KeyTurn.Phase
 	(Request_State)(0),            // 1: divert.plan.v1.Request.State
@@ -3891,109 +4190,119 @@ var file_director_plan_plan_proto_goTypes = []any{
 	(*EnrolToken)(nil),            // 8: divert.plan.v1.EnrolToken
 	(*GossipKey)(nil),             // 9: divert.plan.v1.GossipKey
 	(*KeyTurn)(nil),               // 10: divert.plan.v1.KeyTurn
-	(*Token)(nil),                 // 11: divert.plan.v1.Token
-	(*Request)(nil),               // 12: divert.plan.v1.Request
-	(*BreakGlass)(nil),            // 13: divert.plan.v1.BreakGlass
-	(*Director)(nil),              // 14: divert.plan.v1.Director
-	(*Override)(nil),              // 15: divert.plan.v1.Override
-	(*Pace)(nil),                  // 16: divert.plan.v1.Pace
-	(*PaceHistory)(nil),           // 17: divert.plan.v1.PaceHistory
-	(*StepHistory)(nil),           // 18: divert.plan.v1.StepHistory
-	(*Policy)(nil),                // 19: divert.plan.v1.Policy
-	(*Residency)(nil),             // 20: divert.plan.v1.Residency
-	(*ResidencySet)(nil),          // 21: divert.plan.v1.ResidencySet
-	(*Switch)(nil),                // 22: divert.plan.v1.Switch
-	(*Spill)(nil),                 // 23: divert.plan.v1.Spill
-	(*Trip)(nil),                  // 24: divert.plan.v1.Trip
-	(*Pool)(nil),                  // 25: divert.plan.v1.Pool
-	(*Operator)(nil),              // 26: divert.plan.v1.Operator
-	(*Settled)(nil),               // 27: divert.plan.v1.Settled
-	(*Emergency)(nil),             // 28: divert.plan.v1.Emergency
-	(*SpecRef)(nil),               // 29: divert.plan.v1.SpecRef
-	(*Rollout)(nil),               // 30: divert.plan.v1.Rollout
-	(*ZoneSerial)(nil),            // 31: divert.plan.v1.ZoneSerial
-	(*SpecDoc)(nil),               // 32: divert.plan.v1.SpecDoc
-	(*Object)(nil),                // 33: divert.plan.v1.Object
-	(*Applied)(nil),               // 34: divert.plan.v1.Applied
-	(*Audit)(nil),                 // 35: divert.plan.v1.Audit
-	(*Result)(nil),                // 36: divert.plan.v1.Result
-	(*Ack)(nil),                   // 37: divert.plan.v1.Ack
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(*Secret)(nil),                // 11: divert.plan.v1.Secret
+	(*SecretVersion)(nil),         // 12: divert.plan.v1.SecretVersion
+	(*Recipient)(nil),             // 13: divert.plan.v1.Recipient
+	(*Token)(nil),                 // 14: divert.plan.v1.Token
+	(*Request)(nil),               // 15: divert.plan.v1.Request
+	(*BreakGlass)(nil),            // 16: divert.plan.v1.BreakGlass
+	(*Director)(nil),              // 17: divert.plan.v1.Director
+	(*Override)(nil),              // 18: divert.plan.v1.Override
+	(*Pace)(nil),                  // 19: divert.plan.v1.Pace
+	(*PaceHistory)(nil),           // 20: divert.plan.v1.PaceHistory
+	(*StepHistory)(nil),           // 21: divert.plan.v1.StepHistory
+	(*Policy)(nil),                // 22: divert.plan.v1.Policy
+	(*Residency)(nil),             // 23: divert.plan.v1.Residency
+	(*ResidencySet)(nil),          // 24: divert.plan.v1.ResidencySet
+	(*Switch)(nil),                // 25: divert.plan.v1.Switch
+	(*Spill)(nil),                 // 26: divert.plan.v1.Spill
+	(*Trip)(nil),                  // 27: divert.plan.v1.Trip
+	(*Pool)(nil),                  // 28: divert.plan.v1.Pool
+	(*Operator)(nil),              // 29: divert.plan.v1.Operator
+	(*Settled)(nil),               // 30: divert.plan.v1.Settled
+	(*Emergency)(nil),             // 31: divert.plan.v1.Emergency
+	(*SpecRef)(nil),               // 32: divert.plan.v1.SpecRef
+	(*Rollout)(nil),               // 33: divert.plan.v1.Rollout
+	(*ZoneSerial)(nil),            // 34: divert.plan.v1.ZoneSerial
+	(*SpecDoc)(nil),               // 35: divert.plan.v1.SpecDoc
+	(*Object)(nil),                // 36: divert.plan.v1.Object
+	(*Applied)(nil),               // 37: divert.plan.v1.Applied
+	(*Audit)(nil),                 // 38: divert.plan.v1.Audit
+	(*Result)(nil),                // 39: divert.plan.v1.Result
+	(*Ack)(nil),                   // 40: divert.plan.v1.Ack
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
 }
 var file_director_plan_plan_proto_depIdxs = []int32{
-	38, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
-	14, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
-	15, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
-	29, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
-	31, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
-	30, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
-	29, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
-	26, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
-	23, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
-	22, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
-	17, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
-	19, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
-	20, // 12: divert.plan.v1.Plan.residency:type_name -> divert.plan.v1.Residency
-	20, // 13: divert.plan.v1.Plan.canary_residency:type_name -> divert.plan.v1.Residency
-	11, // 14: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
+	41, // 0: divert.plan.v1.Plan.written:type_name -> google.protobuf.Timestamp
+	17, // 1: divert.plan.v1.Plan.roster:type_name -> divert.plan.v1.Director
+	18, // 2: divert.plan.v1.Plan.overrides:type_name -> divert.plan.v1.Override
+	32, // 3: divert.plan.v1.Plan.spec:type_name -> divert.plan.v1.SpecRef
+	34, // 4: divert.plan.v1.Plan.zones:type_name -> divert.plan.v1.ZoneSerial
+	33, // 5: divert.plan.v1.Plan.rollout:type_name -> divert.plan.v1.Rollout
+	32, // 6: divert.plan.v1.Plan.previous:type_name -> divert.plan.v1.SpecRef
+	29, // 7: divert.plan.v1.Plan.operators:type_name -> divert.plan.v1.Operator
+	26, // 8: divert.plan.v1.Plan.spill:type_name -> divert.plan.v1.Spill
+	25, // 9: divert.plan.v1.Plan.switches:type_name -> divert.plan.v1.Switch
+	20, // 10: divert.plan.v1.Plan.paces:type_name -> divert.plan.v1.PaceHistory
+	22, // 11: divert.plan.v1.Plan.policy:type_name -> divert.plan.v1.Policy
+	23, // 12: divert.plan.v1.Plan.residency:type_name -> divert.plan.v1.Residency
+	23, // 13: divert.plan.v1.Plan.canary_residency:type_name -> divert.plan.v1.Residency
+	14, // 14: divert.plan.v1.Plan.tokens:type_name -> divert.plan.v1.Token
 	9,  // 15: divert.plan.v1.Plan.gossip_key:type_name -> divert.plan.v1.GossipKey
 	8,  // 16: divert.plan.v1.Plan.enrol_tokens:type_name -> divert.plan.v1.EnrolToken
-	12, // 17: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
-	13, // 18: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
-	38, // 19: divert.plan.v1.EnrolToken.since:type_name -> google.protobuf.Timestamp
-	38, // 20: divert.plan.v1.EnrolToken.end:type_name -> google.protobuf.Timestamp
-	38, // 21: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
-	10, // 22: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
-	0,  // 23: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
-	38, // 24: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
-	38, // 25: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	38, // 26: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	38, // 27: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
-	38, // 28: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	1,  // 29: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
-	38, // 30: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
-	29, // 31: divert.plan.v1.Request.bundle:type_name -> divert.plan.v1.SpecRef
-	38, // 32: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
-	38, // 33: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
-	2,  // 34: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	3,  // 35: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	38, // 36: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	38, // 37: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	16, // 38: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	39, // 39: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	38, // 40: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	38, // 41: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	4,  // 42: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	39, // 43: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	18, // 44: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	29, // 45: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
-	38, // 46: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
-	21, // 47: divert.plan.v1.Residency.sets:type_name -> divert.plan.v1.ResidencySet
-	38, // 48: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	38, // 49: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	25, // 50: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	24, // 51: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	38, // 52: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	38, // 53: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	27, // 54: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	38, // 55: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	38, // 56: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	39, // 57: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	29, // 58: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	38, // 59: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	38, // 60: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	5,  // 61: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	33, // 62: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	34, // 63: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	38, // 64: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	38, // 65: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	38, // 66: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	11, // 17: divert.plan.v1.Plan.secrets:type_name -> divert.plan.v1.Secret
+	13, // 18: divert.plan.v1.Plan.recipients:type_name -> divert.plan.v1.Recipient
+	32, // 19: divert.plan.v1.Plan.vault:type_name -> divert.plan.v1.SpecRef
+	15, // 20: divert.plan.v1.Plan.requests:type_name -> divert.plan.v1.Request
+	16, // 21: divert.plan.v1.Plan.glass:type_name -> divert.plan.v1.BreakGlass
+	41, // 22: divert.plan.v1.EnrolToken.since:type_name -> google.protobuf.Timestamp
+	41, // 23: divert.plan.v1.EnrolToken.end:type_name -> google.protobuf.Timestamp
+	41, // 24: divert.plan.v1.GossipKey.since:type_name -> google.protobuf.Timestamp
+	10, // 25: divert.plan.v1.GossipKey.turn:type_name -> divert.plan.v1.KeyTurn
+	0,  // 26: divert.plan.v1.KeyTurn.phase:type_name -> divert.plan.v1.KeyTurn.Phase
+	41, // 27: divert.plan.v1.KeyTurn.since:type_name -> google.protobuf.Timestamp
+	12, // 28: divert.plan.v1.Secret.versions:type_name -> divert.plan.v1.SecretVersion
+	41, // 29: divert.plan.v1.SecretVersion.since:type_name -> google.protobuf.Timestamp
+	42, // 30: divert.plan.v1.SecretVersion.grace:type_name -> google.protobuf.Duration
+	41, // 31: divert.plan.v1.SecretVersion.end:type_name -> google.protobuf.Timestamp
+	41, // 32: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	41, // 33: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	41, // 34: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
+	41, // 35: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	1,  // 36: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
+	41, // 37: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
+	32, // 38: divert.plan.v1.Request.bundle:type_name -> divert.plan.v1.SpecRef
+	41, // 39: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
+	41, // 40: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
+	2,  // 41: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	3,  // 42: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	41, // 43: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	41, // 44: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	19, // 45: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	42, // 46: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	41, // 47: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	41, // 48: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	4,  // 49: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	42, // 50: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	21, // 51: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	32, // 52: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	41, // 53: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	24, // 54: divert.plan.v1.Residency.sets:type_name -> divert.plan.v1.ResidencySet
+	41, // 55: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	41, // 56: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	28, // 57: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	27, // 58: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	41, // 59: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	41, // 60: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	30, // 61: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	41, // 62: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	41, // 63: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	42, // 64: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	32, // 65: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	41, // 66: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	41, // 67: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	5,  // 68: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	36, // 69: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	37, // 70: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	41, // 71: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	41, // 72: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	41, // 73: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
@@ -4007,7 +4316,7 @@ func file_director_plan_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_director_plan_plan_proto_rawDesc), len(file_director_plan_plan_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   32,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

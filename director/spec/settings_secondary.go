@@ -80,7 +80,15 @@ func (r *settingsReader) tsigKey(c cursor) TransferKey {
 		},
 		"algorithm":  func(c cursor) { k.Algorithm = c.choice("hmac-sha256", "hmac-sha384", "hmac-sha512") },
 		"secretFile": func(c cursor) { k.SecretFile = r.path(c) },
-	}, "name", "secretFile")
+		// The value is `divert secrets set tsig/NAME`'s.
+		"fleetSecret": func(c cursor) { k.Shared = c.bool() },
+	}, "name")
+	switch file := (cursor{c.d, c.v, child(c.path, "secretFile")}); {
+	case k.Shared && c.v.get("secretFile") != nil:
+		file.fail("stands beside fleetSecret", "keep one of the two")
+	case !k.Shared && c.v.kind == kindMap && c.v.get("secretFile") == nil:
+		file.fail("is missing", "add it; or fleetSecret: true, and give the fleet the secret with `divert secrets set`")
+	}
 	same := func(other TransferKey) bool { return other.Name == k.Name }
 	if k.Name != "" && slices.ContainsFunc(r.s.DNS.Transfers.Keys, same) {
 		c.fail(quote(k.Name)+" names two keys", "give each a name of its own, the same at the secondary")

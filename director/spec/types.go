@@ -489,6 +489,7 @@ type TransferKey struct {
 	Name       string // lower case, no last dot
 	Algorithm  string // hmac-sha256, hmac-sha384 or hmac-sha512
 	SecretFile string // in base64
+	Shared     bool   // instead of a file: its secret is the fleet's, tsig/NAME
 }
 
 // Secondary is a server that is told of new serials (NOTIFY).

@@ -37,6 +37,7 @@ const (
 	partDoc    = 3 // a piece of the spec document, in order
 	partAudit  = 4 // the revision in 8 octets, and the record as stored
 	partPolicy = 5 // the policy's bundle, where the plan names one and it was at hand
+	partVault  = 6 // the ciphertexts of the fleet's secrets, likewise
 	partEnd    = 255
 )
 
@@ -60,12 +61,13 @@ type Backup struct {
 	Plan    *plan.Sealed
 	Doc     []byte
 	Policy  []byte // the policy's bundle; nil: there is none, or it was not at hand
+	Vault   []byte // the ciphertexts of secrets, likewise
 	Audits  int    // how many records
 	Highest uint64 // the highest revision of one
 }
 
-// BackupWriter writes a backup. Nothing secret is in it: no private key, and no key of
-// gossip.
+// BackupWriter writes a backup. Nothing secret is in it: no private key, no key of gossip,
+// and of the fleet's secrets the ciphertexts alone.
 type BackupWriter struct {
 	w   *bufio.Writer
 	sum hash.Hash
@@ -98,6 +100,9 @@ func NewBackupWriter(w io.Writer, head BackupHead, sealed *plan.Sealed, doc []by
 
 // Policy adds the bundle of the plan's policy.
 func (b *BackupWriter) Policy(bundle []byte) error { return b.part(partPolicy, bundle) }
+
+// Vault adds the ciphertexts of the fleet's secrets.
+func (b *BackupWriter) Vault(octets []byte) error { return b.part(partVault, octets) }
 
 // Audit adds a record, as it is stored.
 func (b *BackupWriter) Audit(revision uint64, raw []byte) error {
@@ -209,6 +214,8 @@ func (b *Backup) part(kind byte, body []byte, doc *bytes.Buffer, audit func(uint
 		doc.Write(body)
 	case partPolicy:
 		b.Policy = body
+	case partVault:
+		b.Vault = body
 	case partAudit:
 		if len(body) < 8 {
 			return fmt.Errorf("%w: an audit record is damaged", ErrBackup)
@@ -234,6 +241,9 @@ func (b *Backup) check() error {
 	}
 	if sum := plan.Sum(b.Policy); len(b.Policy) > 0 && !bytes.Equal(sum[:], b.Plan.Plan.GetPolicy().GetBundle().GetHash()) {
 		return fmt.Errorf("%w: its policy is not the one that its plan names", ErrBackup)
+	}
+	if sum := plan.Sum(b.Vault); len(b.Vault) > 0 && !bytes.Equal(sum[:], b.Plan.Plan.GetVault().GetHash()) {
+		return fmt.Errorf("%w: its secrets are not those that its plan names", ErrBackup)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type Inspection struct {
 	Damaged []plan.Hash // … or there, and not what their name says
 
 	NoPolicy []plan.Hash // blobs of the policy that are not there, or damaged: without them people's commands are refused
+	NoVault  []plan.Hash // likewise of the ciphertexts of secrets: without them no director gets those that it has not
 
 	Audits     int
 	Last       uint64      // the highest revision that has an audit record; 0: none
@@ -67,7 +68,7 @@ func (s *Store) inspect(ctx context.Context) (in Inspection, err error) {
 			return in, err
 		}
 		in.Blobs = len(hashes)
-		if err := s.inspectPolicy(ctx, &in); err != nil {
+		if err := s.inspectBeside(ctx, &in); err != nil {
 			return in, err
 		}
 		for _, h := range unique(hashes) {
@@ -99,26 +100,36 @@ func (s *Store) inspect(ctx context.Context) (in Inspection, err error) {
 	})
 }
 
-// inspectPolicy looks at the bundle of the plan's policy, which answers do without.
-func (s *Store) inspectPolicy(ctx context.Context, in *Inspection) error {
-	ref := in.Snapshot.Sealed.Plan.GetPolicy().GetBundle()
+// inspectBeside looks at what answers do without: the bundle of the plan's policy, and the
+// ciphertexts of secrets.
+func (s *Store) inspectBeside(ctx context.Context, in *Inspection) (err error) {
+	p := in.Snapshot.Sealed.Plan
+	if in.NoPolicy, err = s.lost(ctx, p.GetPolicy().GetBundle()); err != nil {
+		return err
+	}
+	in.NoVault, err = s.lost(ctx, p.GetVault())
+	return err
+}
+
+// lost lists the blobs of a reference that are not there, or damaged.
+func (s *Store) lost(ctx context.Context, ref *plan.SpecRef) (out []plan.Hash, err error) {
 	if ref == nil {
-		return nil
+		return nil, nil
 	}
 	hashes, err := references(ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, h := range hashes {
 		kv, err := s.get(ctx, s.keys.blob(h))
 		if err != nil {
-			return unavailable("reading a blob", err)
+			return nil, unavailable("reading a blob", err)
 		}
 		if kv == nil || plan.Sum(kv.Value) != h {
-			in.NoPolicy = append(in.NoPolicy, h)
+			out = append(out, h)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 func (s *Store) inspectAudits(ctx context.Context, in *Inspection) error {
@@ -179,7 +190,7 @@ func (s *Store) each(ctx context.Context, prefix string, do func(*mvccpb.KeyValu
 func (s *Store) Mend(ctx context.Context, in Inspection, chunks map[plan.Hash][]byte) (did []string, err error) {
 	done := s.metrics.start("mend")
 	n := 0
-	for _, h := range slices.Concat(in.Missing, in.Damaged, in.NoPolicy) {
+	for _, h := range slices.Concat(in.Missing, in.Damaged, in.NoPolicy, in.NoVault) {
 		chunk, ok := chunks[h]
 		if !ok {
 			continue
