@@ -366,6 +366,21 @@ func TestSecretsOfOneDirector(t *testing.T) {
 	if !bytes.Contains(backup.Bytes(), octets) || bytes.Contains(backup.Bytes(), valueOne[:12]) || bytes.Contains(backup.Bytes(), valueTwo[:12]) {
 		t.Error("the backup has no ciphertexts, or more than these")
 	}
+	// Who takes the sockets over has them from the disk, before there is a director.
+	var log bytes.Buffer
+	f, err := newFront(d.settings, tableOf(nil), newSurvey(""), nil, nil, false, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.share(d.settings, slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "2 keys of cookies, 0 of TSIG") {
+		t.Errorf("a front at rest: %s", &log)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.run(over); err != nil {
+		t.Error(err)
+	}
 	// The store loses the vault, and gets it back from the disk.
 	v := vault{t, d}
 	blob := "blob/" + plan.Hash(d.horizon.current().sealed.Plan.GetVault().GetHash()).String()

@@ -32,10 +32,10 @@ func cookieKey(secret []byte) []byte {
 type cookieKeys struct {
 	own []byte // that of the options
 
-	mu     sync.Mutex
+	mu      sync.Mutex
 	shared  [][]byte // see UseCookies
 	pending bool
-	made   []int64  // epochs of the secrets in force
+	made    []int64 // epochs of the secrets in force
 }
 
 // maxCookieKeys bounds what a packet with a bad cookie costs: one hash each.
