@@ -39,7 +39,7 @@ func TestEveryRoute(t *testing.T) {
 		"POST /v1/emergency": operate, "POST /v1/commands": operate,
 		"POST /v1/store/init": admins, "POST /v1/store/recover": admins, "POST /v1/store/migrate": admins, "POST /v1/restore": admins,
 		"GET /v1/openapi.json": self, "GET /v1/whoami": self, "GET /v1/can": self,
-		"GET /v1/tokens": admins, "GET /v1/store/check": keeps, "GET /v1/backup": keeps,
+		"GET /v1/tokens": admins, "GET /v1/secrets": admins, "GET /v1/store/check": keeps, "GET /v1/backup": keeps,
 		"GET /healthz": all, "GET /readyz": all,
 	}
 	for row, who := range maps.Clone(rows) {
