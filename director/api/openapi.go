@@ -81,8 +81,8 @@ func abouts() map[string]about {
 			{name: "audit", says: "true: the audit records that the store lacks, and nothing else"},
 		}},
 		"GET /v1/secrets": {does: "The fleet's secrets by name, version and reader, and the public keys that one is encrypted to; no value.", gives: Secrets{}},
-		"GET /v1/tokens": {does: "The tokens of the plan in force, without what lets anybody in.", gives: []Token{}},
-		"GET /v1/whoami": {does: "Who asks, and what he was granted.", gives: Whoami{}},
+		"GET /v1/tokens":  {does: "The tokens of the plan in force, without what lets anybody in.", gives: []Token{}},
+		"GET /v1/whoami":  {does: "Who asks, and what he was granted.", gives: Whoami{}},
 		"GET /v1/can": {does: "Whether whoever asks may do something, and why; nothing is done.", gives: Can{}, query: []parameter{
 			{name: "action", says: "a verb such as drain, or see, probe, backup, check, keep, tokens", required: true}, {name: "scope", says: "such as cluster/fra; none: the fleet"},
 		}},
