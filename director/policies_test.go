@@ -251,11 +251,12 @@ func TestPolicyLost(t *testing.T) {
 	if report, err := d.CheckStore(t.Context()); err != nil || len(report.Findings) != 1 || !strings.Contains(report.Findings[0].What, "the policy's bundle is missing") {
 		t.Errorf("check: %+v, %v", report, err)
 	}
-	gave(t, d, drained("cluster/nyc")) // it is at hand
-	d.librarian.replenish(t.Context())
-	if got := v.get(name); got != string(bundle) {
-		t.Errorf("put back: %q", got)
-	}
+	gave(t, d, drained("cluster/nyc"))            // it is at hand
+	eventually(t, "it is put back", func() bool { // once the store was read again, with the plan of the drain
+		d.librarian.replenish(t.Context())
+		resp, err := d.store.Client().Get(t.Context(), v.key(name))
+		return err == nil && len(resp.Kvs) == 1 && string(resp.Kvs[0].Value) == string(bundle)
+	})
 	v.put(name, "damaged")
 	if out, err := d.Recover(ctx, false); err != nil || out.Code != 0 || v.get(name) != string(bundle) {
 		t.Errorf("recover: %+v, %v", out, err)
