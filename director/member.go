@@ -32,7 +32,7 @@ func (d *Director) openMember() error {
 		return err
 	}
 	args := []string{"--listen", m.Listen}
-	for _, f := range [][2]string{{"--ca", m.TLS.CA}, {"--cert", m.TLS.Cert}, {"--key", m.TLS.Key}} {
+	for _, f := range [][2]string{{"--ca", m.TLS.CA}, {"--cert", m.TLS.Cert}, {"--key", m.TLS.Key}, {"--crl", m.TLS.CRL}} {
 		if f[1] != "" {
 			args = append(args, f[0], f[1])
 		}

@@ -49,6 +49,7 @@ are for the other members, too.`,
 	f.StringVar(&o.TLS.CA, "ca", "", "`FILE` with the certificates that clients' are signed by")
 	f.StringVar(&o.TLS.Cert, "cert", "", "`FILE` with the server's certificate")
 	f.StringVar(&o.TLS.Key, "key", "", "`FILE` with its private key")
+	f.StringVar(&o.TLS.CRL, "crl", "", "`FILE` (DER) with the certificates that are revoked, read at each handshake")
 	f.StringVar(&o.Member.Name, "name", "", "`NAME` of this member, one of those of --member")
 	f.StringArrayVar(&members, "member", nil, "`NAME=URL` of a member, and where it hears the others; once for each")
 	f.StringVar(&o.Member.Token, "token", "", "`WORD` that tells this cluster from others, the same at each member")

@@ -19,7 +19,7 @@ func (a *app) fleetCommand() *cobra.Command {
 		Long: `Lay out what the directors of several sites need before they can speak to one
 another: keys, certificates and settings, as folders to copy. No director is asked.`,
 		Example: `  divert fleet init --sites fra=203.0.113.5,nyc=198.51.100.7,sin=192.0.2.9 --out fleet`,
-	}, a.fleetInit(), a.fleetJoin(), a.fleetRenew())
+	}, a.fleetInit(), a.fleetJoin(), a.fleetRenew(), a.fleetRevoke())
 }
 
 // laidOut is what was laid out, as JSON shows it.

@@ -104,6 +104,9 @@ func (s *Server) certified(r *http.Request, now time.Time) (access.Identity, err
 	if now.After(leaf.NotAfter) {
 		return access.Identity{}, errors.New("the client's certificate has expired")
 	}
+	if pair := s.files.Current(); pair != nil && pair.Revoked(leaf) {
+		return access.Identity{}, errors.New("the client's certificate was revoked: ask for a new one")
+	}
 	return certIdentity(leaf, s.grants)
 }
 

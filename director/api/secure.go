@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -17,6 +18,11 @@ import (
 type TLSOptions struct {
 	Cert, Key string // PEM files, read again when they change
 	ClientCA  string // PEM: who signs clients' certificates; "" = these are not asked for
+	CRL       string // PEM or DER: which of these are revoked; "" = none is known to be
+}
+
+func (o TLSOptions) pair(log *slog.Logger) keypair.Options {
+	return keypair.Options{Cert: o.Cert, Key: o.Key, CA: o.ClientCA, CRL: o.CRL, Use: "API", Log: log}
 }
 
 // listen binds the TCP listener. Off loopback there is none without TLS.
@@ -24,7 +30,7 @@ func (s *Server) listen(o Options) (net.Listener, error) {
 	if o.TLS.Cert == "" {
 		return listenLoopback(o.Listen)
 	}
-	s.files = keypair.New(keypair.Options{Cert: o.TLS.Cert, Key: o.TLS.Key, CA: o.TLS.ClientCA, Use: "API", Log: s.log}, time.Now())
+	s.files = keypair.New(o.TLS.pair(s.log), time.Now())
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening for the API: %w", err)

@@ -35,7 +35,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
 	a := &authority{}
 	a.cert, a.key, a.pem, _ = a.issue(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	})
 	return a
 }
@@ -134,8 +134,17 @@ func serveSecure(t *testing.T, bearers []access.Bearer, grants ...access.Grant) 
 // serveSecureWith changes the server before it runs.
 func serveSecureWith(t *testing.T, tune func(*Server), bearers []access.Bearer, grants ...access.Grant) *secureFleet {
 	t.Helper()
+	return serveSecureBy(t, "", tune, bearers, grants...)
+}
+
+// serveSecureBy names a list of revoked certificates, too, in the fleet's folder; "" = none.
+func serveSecureBy(t *testing.T, crl string, tune func(*Server), bearers []access.Bearer, grants ...access.Grant) *secureFleet {
+	t.Helper()
 	f := &secureFleet{fake: newFake(), ca: newAuthority(t, "fleet"), dir: t.TempDir()}
 	f.files = TLSOptions{Cert: filepath.Join(f.dir, "d1.pem"), Key: filepath.Join(f.dir, "d1.key"), ClientCA: filepath.Join(f.dir, "ca.pem")}
+	if crl != "" {
+		f.files.CRL = filepath.Join(f.dir, crl)
+	}
 	f.ca.server(t, f.files, "d1.example.net")
 	f.caFile = writeFile(t, f.dir, "ca.pem", f.ca.pem)
 	s, err := NewServer(Options{

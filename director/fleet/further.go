@@ -109,7 +109,14 @@ func (l Laid) Join(s Site, gossipKey string, now time.Time) (key string, err err
 		key = spec.FormatKey(public)
 		w := writer{dir: dir}
 		w.text("gossip.key", base64.StdEncoding.EncodeToString(secrets[0])+"\n")
-		w.text(settingsName, settings(s, append(slices.Clone(l.Sites), s), l.members(), "", port, false))
+		crl, err := os.ReadFile(l.file(authorities, "api-ca.crl"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		w.text(settingsName, settings(s, append(slices.Clone(l.Sites), s), l.members(), layout{port: port, crl: len(crl) > 0}))
+		if len(crl) > 0 {
+			w.bytes("api.crl", crl)
+		}
 		w.certificates(s, false, etcd, api, now)
 		return w.err
 	})
@@ -145,7 +152,7 @@ func (l Laid) Renew(now time.Time) (map[string][]string, error) {
 		}
 		for _, s := range l.Sites {
 			for _, name := range kind.files {
-				pair, err := a.renew(l.file(s.Name, name+".crt"), now)
+				pair, err := l.renew(a, s.Name, name+".crt", now)
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // no member of etcd
 				}
@@ -160,7 +167,7 @@ func (l Laid) Renew(now time.Time) (map[string][]string, error) {
 		if kind.authority != "api-ca" {
 			continue
 		}
-		pair, err := a.renew(l.file(operators, adminName+".pem"), now)
+		pair, err := l.renew(a, operators, adminName+".pem", now)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +181,8 @@ func (l Laid) Renew(now time.Time) (map[string][]string, error) {
 }
 
 // renew makes a certificate that is good for what another one is good for, with a new key.
-func (a *Authority) renew(file string, now time.Time) (Pair, error) {
+func (l Laid) renew(a *Authority, folder, name string, now time.Time) (Pair, error) {
+	file := l.file(folder, name)
 	old, err := readCert(file)
 	if err != nil {
 		return Pair{}, err
@@ -191,7 +199,11 @@ func (a *Authority) renew(file string, now time.Time) (Pair, error) {
 	case client:
 		use = UseClient
 	}
-	return a.Issue(old.Subject.CommonName, use, hostsOf(old), now)
+	pair, err := a.Issue(old.Subject.CommonName, use, hostsOf(old), now)
+	if err != nil {
+		return Pair{}, err
+	}
+	return pair, l.replaced(a, folder, old)
 }
 
 // hostsOf gives the addresses and names that a certificate is for.

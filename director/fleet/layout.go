@@ -197,9 +197,24 @@ func (o Options) write(dir string, members []Site) error {
 	for _, s := range o.Sites {
 		w := writer{dir: filepath.Join(dir, s.Name)}
 		w.text("gossip.key", base64.StdEncoding.EncodeToString(secret)+"\n")
-		w.text(settingsName, settings(s, o.Sites, members, hex.EncodeToString(token), o.portOf(s), true))
+		w.text(settingsName, settings(s, o.Sites, members, layout{token: hex.EncodeToString(token), port: o.portOf(s), begins: true, crl: true}))
 		w.text(filepath.Join("spec.d", "fleet.yaml"), roster(entries))
 		w.certificates(s, slices.Contains(members, s), etcd, api, o.Now)
+		if w.err != nil {
+			return w.err
+		}
+	}
+	for _, list := range lists {
+		der, err := map[string]*Authority{"etcd-ca": etcd, "api-ca": api}[list.authority].crl(nil, o.Now)
+		if err != nil {
+			return err
+		}
+		w := writer{dir: filepath.Join(dir, authorities)}
+		w.bytes(list.authority+".crl", der)
+		for _, s := range o.Sites {
+			w.dir = filepath.Join(dir, s.Name)
+			w.bytes(list.file, der)
+		}
 		if w.err != nil {
 			return w.err
 		}

@@ -5,10 +5,20 @@ import (
 	"strings"
 )
 
-// settings writes a site's settings. Members are the sites that run etcd; begins, that the
-// fleet begins with this one, which then has the roster as its spec. A DNS port of 0 makes
-// a witness.
-func settings(s Site, all, members []Site, token string, dnsPort int, begins bool) string {
+// layout is what the settings of a site say beside who the sites are.
+type layout struct {
+	token  string // of the cluster of etcd
+	port   int    // of DNS; 0 makes a witness
+	begins bool   // the fleet begins with this site, which then has the roster as its spec
+	crl    bool   // there are lists of revoked certificates
+}
+
+// settings writes a site's settings. Members are the sites that run etcd.
+func settings(s Site, all, members []Site, o layout) string {
+	etcdList, apiList := "", ""
+	if o.crl {
+		etcdList, apiList = ", crl: etcd.crl", ", crl: api.crl"
+	}
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Director %s, laid out by `divert fleet`. Relative paths begin at this file's folder.", s.Name)
@@ -16,12 +26,12 @@ func settings(s Site, all, members []Site, token string, dnsPort int, begins boo
 	p("site: %s", s.Name)
 	p("dataDir: data")
 	switch {
-	case dnsPort == 0:
+	case o.port == 0:
 		p("dns: {listen: []}               # a witness: it votes, and answers nothing")
 	case s.addr().IsValid():
-		p("dns: {listen: [%q]}", s.at(fmt.Sprint(dnsPort)))
+		p("dns: {listen: [%q]}", s.at(fmt.Sprint(o.port)))
 	default:
-		p(`dns: {listen: ["0.0.0.0:%d", "[::]:%d"]}`, dnsPort, dnsPort)
+		p(`dns: {listen: ["0.0.0.0:%d", "[::]:%d"]}`, o.port, o.port)
 	}
 	p("gossip:")
 	p("  listen: %q", s.listen(gossipPort))
@@ -29,9 +39,9 @@ func settings(s Site, all, members []Site, token string, dnsPort int, begins boo
 		p("  # advertise: 203.0.113.5:%s   # where this host has several addresses: the one that the others reach", gossipPort)
 	}
 	var join, endpoints, cluster []string
-	for _, o := range all {
-		if o.Name != s.Name {
-			join = append(join, fmt.Sprintf("%q", o.at(gossipPort)))
+	for _, peer := range all {
+		if peer.Name != s.Name {
+			join = append(join, fmt.Sprintf("%q", peer.at(gossipPort)))
 		}
 	}
 	isMember := false
@@ -55,17 +65,17 @@ func settings(s Site, all, members []Site, token string, dnsPort int, begins boo
 			p("    advertise: %q", "https://"+s.at(clientPort))
 		}
 		p("    cluster: [%s]", strings.Join(cluster, ", "))
-		p("    token: %s", token)
-		p("    tls: {ca: etcd-ca.crt, cert: etcd.crt, key: etcd.key}")
+		p("    token: %s", o.token)
+		p("    tls: {ca: etcd-ca.crt, cert: etcd.crt, key: etcd.key%s}", etcdList)
 	}
 	p("api:")
 	p("  listen: %q", s.listen(apiPort))
-	p("  tls: {cert: api.crt, key: api.key, clientCA: api-ca.crt}")
+	p("  tls: {cert: api.crt, key: api.key, clientCA: api-ca.crt%s}", apiList)
 	p("  grants: [{who: \"cert:%s\", role: admin, scopes: [fleet]}]", adminName)
 	if s.addr().IsLoopback() {
 		p(`probe: {allow: ["127.0.0.0/8", "::1/128"]}`)
 	}
-	if begins {
+	if o.begins {
 		p("spec: [spec.d]")
 	}
 	return b.String()

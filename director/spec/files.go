@@ -33,6 +33,7 @@ func CheckFiles(s Settings, set *Set, checkDatabase func(path string) error) []P
 	look("api.tls.cert", s.API.TLS.Cert)
 	look("api.tls.key", s.API.TLS.Key)
 	look("api.tls.clientCA", s.API.TLS.ClientCA)
+	look("api.tls.crl", s.API.TLS.CRL)
 	look("api.oidc.ca", s.API.OIDC.CA)
 	for i, k := range s.API.Kubernetes {
 		look(child(item("api.kubernetes", i), "kubeconfig"), k.Kubeconfig)

@@ -14,6 +14,7 @@ type APISettings struct {
 	TLS    struct {
 		Cert, Key string // PEM files, read again when they change; "" = no TLS
 		ClientCA  string // PEM: who signs the certificates of clients; "" = these have none
+		CRL       string // which of them are revoked; "" = none is known to be
 	}
 	OIDC struct {
 		Issuer   string // an OpenID provider's URL; "" = none
@@ -44,6 +45,7 @@ func (r *settingsReader) api(c cursor) {
 				"cert":     func(c cursor) { a.TLS.Cert = r.path(c) },
 				"key":      func(c cursor) { a.TLS.Key = r.path(c) },
 				"clientCA": func(c cursor) { a.TLS.ClientCA = r.path(c) },
+				"crl":      func(c cursor) { a.TLS.CRL = r.path(c) },
 			}, "cert", "key")
 		},
 		"oidc": func(c cursor) {
@@ -159,6 +161,8 @@ func (r *settingsReader) checkAPI(fail func(path, message, remedy string)) {
 	case a.Listen != "" && !isLoopback(a.Listen) && !secure:
 		fail("api.listen", a.Listen+" is not loopback, and off loopback the API needs TLS",
 			"add api: {tls: {cert: …, key: …, clientCA: …}} and grants; or write 127.0.0.1 and reach it through a tunnel")
+	case a.TLS.CRL != "" && a.TLS.ClientCA == "":
+		fail("api.tls.crl", "stands beside no clientCA, so that no certificate is taken anyway", "add clientCA, or take crl out")
 	case a.Listen == "" && secure:
 		fail("api.tls", "stands beside no api.listen", "give api.listen an address, or take tls out")
 	}

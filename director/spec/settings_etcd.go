@@ -66,7 +66,7 @@ func (r *settingsReader) member(c cursor) {
 			})
 		},
 		"tls": func(c cursor) {
-			c.object(fields{"ca": tls(&m.TLS.CA), "cert": tls(&m.TLS.Cert), "key": tls(&m.TLS.Key)}, "ca", "cert", "key")
+			c.object(fields{"ca": tls(&m.TLS.CA), "cert": tls(&m.TLS.Cert), "key": tls(&m.TLS.Key), "crl": tls(&m.TLS.CRL)}, "ca", "cert", "key")
 		},
 	}, "name", "listen", "cluster", "token")
 	if ok && m.Name != "" && len(m.Cluster) > 0 && !slices.ContainsFunc(m.Cluster, func(s string) bool { return strings.HasPrefix(s, m.Name+"=") }) {

@@ -453,7 +453,7 @@ type MemberSettings struct {
 	Cluster    []string // name=URL of each member, at which it hears the others
 	Token      string
 	Existing   bool
-	TLS        struct{ CA, Cert, Key string }
+	TLS        struct{ CA, Cert, Key, CRL string } // CRL: DER; "" = none is known to be revoked
 }
 
 // DNSSettings is how a director answers.

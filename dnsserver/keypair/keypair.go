@@ -27,6 +27,7 @@ var ErrNone = errors.New("there is no certificate")
 type Options struct {
 	Cert, Key string       // PEM
 	CA        string       // PEM: who signs the certificates of clients; "" = no file
+	CRL       string       // PEM or DER: which of these are revoked; "" = no file, and wants CA
 	Use       string       // what they are for, in the log
 	Log       *slog.Logger // nil = silent
 }
@@ -35,7 +36,12 @@ type Options struct {
 type Pair struct {
 	tls.Certificate
 	Roots *x509.CertPool // of Options.CA; nil without
+
+	revoked map[string]bool // serial numbers, of Options.CRL
 }
+
+// Revoked tells whether a certificate of a client is in the list that is in force.
+func (p *Pair) Revoked(cert *x509.Certificate) bool { return p.revoked[cert.SerialNumber.String()] }
 
 // Files are a pair in files that others renew.
 type Files struct {
@@ -56,6 +62,9 @@ func New(o Options, now time.Time) *Files {
 	f := &Files{names: []string{o.Cert, o.Key}, log: o.Log}
 	if o.CA != "" {
 		f.names = append(f.names, o.CA)
+		if o.CRL != "" {
+			f.names = append(f.names, o.CRL)
+		}
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -154,6 +163,11 @@ func (f *Files) take(read [][]byte, now time.Time) error {
 		next.Roots = x509.NewCertPool()
 		if !next.Roots.AppendCertsFromPEM(read[2]) {
 			return fmt.Errorf("%s holds no certificate", f.names[2])
+		}
+	}
+	if len(read) > 3 {
+		if next.revoked, err = parseCRL(read[3], read[2]); err != nil {
+			return fmt.Errorf("%s: %w", f.names[3], err)
 		}
 	}
 	f.loaded = read

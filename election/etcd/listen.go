@@ -16,7 +16,10 @@ const maxSocketPath = 103
 // TLS names the files of mutual TLS: the authority that signs the clients'
 // certificates, and the server's own certificate and key. They are read again
 // at each handshake, so that they may be renewed in place.
-type TLS struct{ CA, Cert, Key string }
+type TLS struct {
+	CA, Cert, Key string
+	CRL           string // DER: which certificates are revoked; "" = none is known to be
+}
 
 func (t TLS) empty() bool { return t == TLS{} }
 

@@ -133,7 +133,7 @@ func (m *Member) configure(cfg *embed.Config, listen, peers *url.URL, files TLS)
 			// A certificate that is for none of the members' hosts is a client's, be it of this
 			// authority: it may ask, and not vote. From which address it comes proves nothing,
 			// and behind a translation is none of its certificate's.
-			AllowedHostnames: m.hosts(), SkipClientSANVerify: true,
+			AllowedHostnames: m.hosts(), SkipClientSANVerify: true, CRLFile: files.CRL,
 		}
 	}
 	return nil

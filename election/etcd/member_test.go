@@ -2,10 +2,13 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math/big"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -101,13 +104,28 @@ func TestMembers(t *testing.T) {
 		cluster[name] = "https://" + freePort(t)
 		names, listens = append(names, name), append(listens, "https://"+freePort(t))
 	}
-	files := TLS{CA: file("ca.pem"), Cert: file("member.pem"), Key: file("member.key")}
+	files := TLS{CA: file("ca.pem"), Cert: file("member.pem"), Key: file("member.key"), CRL: file("crl")}
 	options := func(i int) ServerOptions {
 		return ServerOptions{
 			Data: filepath.Join(dir, names[i]), Listen: listens[i], TLS: files,
 			Member: Member{Name: names[i], Token: "t", Cluster: cluster},
 		}
 	}
+	revoke := func(serials ...*big.Int) {
+		t.Helper()
+		list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+		for _, n := range serials {
+			list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: time.Now()})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, list, ca, caKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(files.CRL, der, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke()
 	type started struct {
 		stop func()
 		done chan error
@@ -182,11 +200,13 @@ func TestMembers(t *testing.T) {
 	holds(clients[2], "two")
 
 	// A director's certificate, of the same authority, is a client's: it may ask, and not vote.
+	revoked, _ := issue(t, dir, "revoked", ca, caKey)
+	revoke(revoked.SerialNumber)
 	issue(t, dir, "director", ca, caKey, func(c *x509.Certificate) { c.IPAddresses = nil })
 	for _, tc := range []struct {
 		name, at string
 		want     bool
-	}{{"member", cluster["fra"], true}, {"director", cluster["fra"], false}, {"director", listens[0], true}, {"other", listens[0], false}} {
+	}{{"member", cluster["fra"], true}, {"director", cluster["fra"], false}, {"director", listens[0], true}, {"other", listens[0], false}, {"revoked", listens[0], false}, {"revoked", cluster["fra"], false}} {
 		pair, err := tls.LoadX509KeyPair(file(tc.name+".pem"), file(tc.name+".key"))
 		if err != nil {
 			t.Fatal(err)

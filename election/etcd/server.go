@@ -185,7 +185,7 @@ func configure(data string, u *url.URL, o ServerOptions, ending *atomic.Bool) *e
 	if u.Scheme == "https" {
 		cfg.ClientTLSInfo = transport.TLSInfo{
 			CertFile: o.TLS.Cert, KeyFile: o.TLS.Key,
-			TrustedCAFile: o.TLS.CA, ClientCertAuth: true, SkipClientSANVerify: o.Member.Name != "",
+			TrustedCAFile: o.TLS.CA, ClientCertAuth: true, SkipClientSANVerify: o.Member.Name != "", CRLFile: o.TLS.CRL,
 		}
 	}
 	return cfg
