@@ -26,7 +26,7 @@ type votes struct {
 // counted is what all directors have counted, at an instant at which nothing was under way.
 type counted struct {
 	sent, received float64 // messages of voting
-	failed         float64 // to send, of any kind
+	failed         float64 // of them, to be sent
 	dropped        map[string]float64
 	overtaken      float64 // by a later word of the same director, which says all that they do
 	transitions    float64 // that came into force: certificates
@@ -80,9 +80,9 @@ func (h *hosts) counted() (out counted, err error) {
 		}
 		for _, kind := range voting {
 			out.sent += m[`divert_gossip_sent_total{kind="`+kind+`"}`]
+			out.failed += m[`divert_gossip_send_failures_total{kind="`+kind+`"}`]
 			out.received += m[`divert_gossip_received_total{kind="`+kind+`"}`]
 		}
-		out.failed += m["divert_gossip_send_failures_total"]
 		for name, v := range m {
 			if name == overtaken {
 				out.overtaken += v

@@ -41,7 +41,7 @@ const otherKind = "other"
 type metrics struct {
 	kinds    map[uint8]string
 	sent     *prometheus.CounterVec
-	failed   prometheus.Counter
+	failed   *prometheus.CounterVec
 	octets   *prometheus.CounterVec
 	udpOut   prometheus.Counter // of octets
 	udpIn    prometheus.Counter
@@ -60,9 +60,9 @@ func newMetrics(reg prometheus.Registerer, kinds map[uint8]string) (*metrics, er
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "divert_gossip_sent_total", Help: "Messages sent to peers, one for each peer, by kind.",
 		}, []string{"kind"}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "divert_gossip_send_failures_total", Help: "Messages that could not be sent to a peer.",
-		}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "divert_gossip_send_failures_total", Help: "Messages that could not be sent to a peer, by kind.",
+		}, []string{"kind"}),
 		octets: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "divert_gossip_bytes_total", Help: "Octets of all gossip, membership included, by transport and direction; of UDP with the headers of IP and UDP.",
 		}, []string{"transport", "direction"}),

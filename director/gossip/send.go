@@ -154,7 +154,7 @@ func (n *Node) reach(name string) ([]memberlist.Node, *memberlist.Memberlist, er
 
 func (n *Node) count(kind uint8, err error) {
 	if err != nil {
-		n.metrics.failed.Inc()
+		n.metrics.failed.WithLabelValues(n.metrics.kind(kind)).Inc()
 		return
 	}
 	n.metrics.sent.WithLabelValues(n.metrics.kind(kind)).Inc()
