@@ -77,6 +77,8 @@ func decoders() map[string]string {
 	return map[string]string{
 		"director/ownfiles.go earliestEnd":          "director:FuzzEarliestEnd",
 		"director/fleet/further.go readCert":        "as readPEM, by which it reads",
+		"director/fleet/revoke.go serials":          "lines that `fleet renew` itself wrote, beside the authorities' keys, bounded: three words, one of them a number",
+		"dnsserver/keypair/crl.go parseCRL":         "dnsserver/keypair:FuzzCRL",
 		"director/enroltoken.go decodeClaim":        "director:FuzzClaim",
 		"cmd/divert/auditproof.go listedKeys":       "a person's own file, bounded: encoding/json into the type that the CLI itself printed; a fault ends one command",
 		"cmd/divert/keys.go readOperatorKey":        "a person's own file, which others cannot read or write; one PEM block by the standard library",
