@@ -26,7 +26,7 @@ var pairSpec = strings.Replace(meshSpec, "spec: {directors: [{name: d1, site: s1
 func TestSecondPerson(t *testing.T) {
 	d := aloneOf(t, nil, pairSpec)
 	drain := core.Command{ID: "c1", Verb: core.Drain, Scope: "cluster/fra", Author: "unix:alice", Reason: "INC-1", For: time.Hour, Force: true}
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	var told []api.Outcome
 	out, err := d.Do(short, drain, func(o api.Outcome) { told = append(told, o) })
