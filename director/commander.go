@@ -142,7 +142,7 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	change, err := c.decide(s, cmd)
 	if err == nil && term == nil {
 		wish.DryRun = cmd.DryRun // what is approved is judged as it is carried out
-		change, err = c.policies.judge(ctx, judged{base: base, change: change, cmd: wish, state: s}.by(cmd))
+		change, err = c.policies.both(ctx, judged{base: base, change: change, cmd: wish, state: s}.by(cmd), func(s core.State) (core.Change, error) { return c.decide(s, cmd) })
 	}
 	if err != nil || change.Noop || cmd.DryRun {
 		return change, plan.Identity{}, err
@@ -354,7 +354,7 @@ func interlockKeys(base *inForce, change core.Change, cmd core.Command) map[stri
 func (c *commander) trial(f *inForce) error {
 	cur := c.horizon.current()
 	for _, side := range []*inForce{f, f.trial} {
-		if side == nil || cur.holding(side.ref) != nil {
+		if side == nil || cur.knows(side) {
 			continue // the same resources were compiled before
 		}
 		fit := c.earth().fit(side.spec)

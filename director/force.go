@@ -66,7 +66,8 @@ func (t *zoneTexts) prepareAfter(old *inForce, sealed *plan.Sealed, docs ...[]by
 // again is a side of another plan with the same document.
 func (t *zoneTexts) again(old *inForce, sealed *plan.Sealed, ref *plan.SpecRef, tried bool) *inForce {
 	next := *old
-	next.sealed, next.ref, next.standbys = sealed, ref, steer.StandbysOf(old.spec, sealed.Plan)
+	next.sealed, next.ref, next.spec = sealed, ref, steer.Narrow(old.spec, sealed.Plan, tried)
+	next.standbys = steer.StandbysOf(next.spec, sealed.Plan)
 	next.main, next.trial = nil, nil
 	serial := serialsOf(sealed.Plan, tried)
 	next.zones = slices.Clone(old.zones)
@@ -118,6 +119,7 @@ func (t *zoneTexts) side(sealed *plan.Sealed, ref *plan.SpecRef, docBytes []byte
 	for _, z := range set.Zones {
 		z.Forget()
 	}
+	set = steer.Narrow(set, sealed.Plan, tried)
 	return &inForce{sealed: sealed, ref: ref, doc: doc, bytes: docBytes, spec: set, zones: zones, doubts: doubts, standbys: steer.StandbysOf(set, sealed.Plan), chunks: sync.OnceValue(func() map[plan.Hash][]byte {
 		out := map[plan.Hash][]byte{}
 		parts, _ := store.Split(docBytes)

@@ -321,6 +321,9 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 	if err == nil {
 		err = lacksPerson(l.horizon.before(s), f, l.horizon.vouched(l.name, s))
 	}
+	if err == nil {
+		err = l.policies.confirm(ctx, l.horizon.before(s), f)
+	}
 	if err != nil {
 		l.refusals.note(s, l.horizon.current(), err)
 		l.changed()
@@ -342,21 +345,6 @@ func follows(cur, next *plan.Sealed) error {
 	}
 	if err := core.Check(cur, next); err != nil {
 		return fmt.Errorf("plan %d.%d of %s: %w", next.Identity.Epoch, next.Identity.Revision, next.Signer, err)
-	}
-	return nil
-}
-
-// proved decides by the specs that are new in a plan, and says what would be wrong with
-// the answers. Others were looked at when they came.
-func (l *librarian) proved(f *inForce) error {
-	cur := l.horizon.current()
-	for _, side := range []*inForce{f, f.trial} {
-		if side == nil || cur.holding(side.ref) != nil {
-			continue
-		}
-		if err := core.CheckAnswers(side.spec, side.sealed.Plan, l.places(side.spec)); err != nil {
-			return fmt.Errorf("plan %d.%d: %w", f.sealed.Identity.Epoch, f.sealed.Identity.Revision, err)
-		}
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type policies struct {
 	held   *heldPolicy // the last one; nil: none was seen
 	asked  *heldPolicy // compiled, for whoever asked last to have it adopted here; nil once the plan names it
 	said   string      // why the last could not be had: a line per change
+	sound  soundness   // of the residency in the plan in force
 	before struct {    // what a spec in force comes to as input: by who judges
 		doc       *plan.SpecDoc
 		resources policy.Resources
@@ -147,6 +148,7 @@ func (p *policies) follow(ctx context.Context, f *inForce) {
 		if _, why, read := h.get(); read { // until then the one before is told
 			p.tell(why)
 		}
+		p.examine(ctx, f)
 	}
 }
 
@@ -195,7 +197,7 @@ func (j judged) by(cmd core.Command) judged {
 // passes both, and the record says so.
 func (p *policies) judge(ctx context.Context, j judged) (core.Change, error) {
 	if j.cmd.Verb == core.PolicyAdopt {
-		adopted, err := p.admit(j.cmd) // once it is known that he may
+		adopted, err := p.admit(j.cmd)
 		if err != nil {
 			return core.Change{}, err
 		}
@@ -239,13 +241,7 @@ func (p *policies) judge(ctx context.Context, j judged) (core.Change, error) {
 
 // verdict asks the policy; one that is not at hand, or cannot be used, denies.
 func (p *policies) verdict(ctx context.Context, point policy.Point, j judged) policy.Verdict {
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	h, err := p.get(reading, j.base.sealed.Plan)
-	if err != nil {
-		return policy.Verdict{Problem: "the policy cannot be had: " + err.Error()}
-	}
-	asked, problem := p.wait(ctx, h)
+	asked, problem := p.usable(ctx, j.base.sealed.Plan)
 	if problem != "" {
 		return policy.Verdict{Problem: problem}
 	}
@@ -254,6 +250,17 @@ func (p *policies) verdict(ctx context.Context, point policy.Point, j judged) po
 		return policy.Verdict{Problem: err.Error()}
 	}
 	return asked.Judge(ctx, point, input)
+}
+
+// usable gives the policy that a plan names, or why there is none.
+func (p *policies) usable(ctx context.Context, of *plan.Plan) (asked *policy.Policy, problem string) {
+	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	h, err := p.get(reading, of)
+	if err != nil {
+		return nil, "the policy cannot be had: " + err.Error()
+	}
+	return p.wait(ctx, h)
 }
 
 // input puts together what a policy may know of a command.

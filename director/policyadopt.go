@@ -16,6 +16,10 @@ import (
 
 // admit refuses a bundle that cannot be used, before a plan names it.
 func (p *policies) admit(cmd core.Command) (*policy.Policy, error) {
+	sum := plan.Sum(cmd.Bundle)
+	if h := p.adopted(sum[:]); h != nil {
+		return h.policy, nil // just now
+	}
 	begun := time.Now()
 	adopted, problem := p.compile(cmd.Bundle)
 	if problem != "" {

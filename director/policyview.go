@@ -26,6 +26,12 @@ func (p *policies) describe(out *api.Status, f *inForce) {
 		Hash: hex.EncodeToString(named.GetBundle().GetHash()), Author: named.GetAuthor(), Reason: named.GetReason(), Since: named.GetSince().AsTime(),
 		Revision: named.GetRevision(), Octets: named.GetBundle().GetSize(), Problem: p.problem(f.sealed.Plan),
 	}
+	for _, s := range f.stable().sealed.Plan.GetResidency().GetSets() {
+		out.Policy.Residency = append(out.Policy.Residency, policy.SetText(s))
+	}
+	if why := p.unsound(f.sealed.Plan); why != "" {
+		out.Alerts = append(out.Alerts, why)
+	}
 	if h := p.at(f.sealed.Plan); h != nil {
 		if b, err := policy.Decode(h.octets); err == nil {
 			for _, file := range b.Files {
@@ -59,6 +65,9 @@ func newPolicyMetrics(reg prometheus.Registerer) *policyMetrics {
 		unusable: f.NewGauge(prometheus.GaugeOpts{Name: "divert_policy_unusable", Help: "Whether the policy that the plan names cannot be used here, so that people's commands are refused."}),
 	}
 }
+
+// resided notes how long it took to be asked of residency.
+func (m *policyMetrics) resided(v policy.Verdict) { m.took.Observe(v.Took.Seconds()) }
 
 // of counts a verdict.
 func (m *policyMetrics) of(v policy.Verdict, glass bool) {

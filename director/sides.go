@@ -1,9 +1,11 @@
 package director
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
 )
@@ -59,6 +61,13 @@ func (f *inForce) all() map[plan.Hash][]byte {
 	return out
 }
 
+// knows tells whether another side has a spec and residency that this plan has: what follows
+// from the two was looked at when they came.
+func (f *inForce) knows(side *inForce) bool {
+	has := f.holding(side.ref)
+	return has != nil && has.spec == side.spec
+}
+
 // holding gives the side that holds a document, of a plan or of none; nil: neither does.
 func (f *inForce) holding(ref *plan.SpecRef) *inForce {
 	if f == nil {
@@ -69,6 +78,21 @@ func (f *inForce) holding(ref *plan.SpecRef) *inForce {
 	}
 	if t := f.tried(); t != nil && t.holds(ref) {
 		return t
+	}
+	return nil
+}
+
+// proved decides by the specs that are new in a plan, and says what would be wrong with
+// the answers. Others were looked at when they came.
+func (l *librarian) proved(f *inForce) error {
+	cur := l.horizon.current()
+	for _, side := range []*inForce{f, f.trial} {
+		if side == nil || cur.knows(side) {
+			continue
+		}
+		if err := core.CheckAnswers(side.spec, side.sealed.Plan, l.places(side.spec)); err != nil {
+			return fmt.Errorf("plan %d.%d: %w", f.sealed.Identity.Epoch, f.sealed.Identity.Revision, err)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -23,8 +24,10 @@ residency by label.
 
 It says what is denied at two points: data.divert.admission.deny of a spec that
 is applied, reverted or rolled out, and data.divert.drain.deny of a drain and its
-end. Each is a set of {"msg": …, "remedy": …}. Rules have no network, clock,
-random or host: the time is input.now.`,
+end. Each is a set of {"msg": …, "remedy": …}. And it may say of a spec, at
+data.divert.residency.sets, which clusters alone serve which clients: the plan
+holds that, directors answer by it, and nothing passes it. Rules have no network,
+clock, random or host: the time is input.now.`,
 		Example: `  divert policy test deploy/opa
   divert policy eval deploy/opa --input deploy/opa/examples/drain.json
   divert policy adopt deploy/opa --reason "who may drain what"
@@ -161,7 +164,12 @@ type verdictJSON struct {
 	Problem string          `json:"problem,omitempty"` // why no answer could be had, which denies
 	Hash    string          `json:"hash"`
 	Took    float64         `json:"tookSeconds"`
+	// Residency is what it says of the spec that the command leaves, one line a set.
+	Residency        []string `json:"residency,omitempty"`
+	ResidencyProblem string   `json:"residencyProblem,omitempty"` // why it says none, which denies
 }
+
+func (v *verdictJSON) allowed() bool { return v.Allowed && v.ResidencyProblem == "" }
 
 func (a *app) policyEvalCommand() *cobra.Command {
 	var file, point string
@@ -172,13 +180,16 @@ deploy/opa/examples, - for standard input, and director/policy/DESIGN.md says
 what it holds. Its command.verb says at which point it is asked, unless --point
 does. As in a director, it has %s, and one that errs or is late denies.
 
+Where the input has a spec after the command, and with --point residency, it also
+shows which clusters alone would serve which clients by the policy.
+
 Exit codes: 0 allowed; 1 denied, or the policy has errors; 2 usage.`, policy.Deadline),
 		Example: `  divert policy eval deploy/opa --input deploy/opa/examples/drain.json
   divert policy eval deploy/opa --input apply.json -o json`,
 		Args: cobra.ExactArgs(1),
 	}
 	c.Flags().StringVar(&file, "input", "", "`FILE` of the input")
-	c.Flags().StringVar(&point, "point", "", "`POINT` to ask at: admission or drain (default: by the verb)")
+	c.Flags().StringVar(&point, "point", "", "`POINT` to ask at: admission, drain or residency (default: by the verb)")
 	must(c.MarkFlagRequired("input"))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		b, p, err := compiled(args[0])
@@ -193,17 +204,25 @@ Exit codes: 0 allowed; 1 denied, or the policy has errors; 2 usage.`, policy.Dea
 		if err != nil {
 			return err
 		}
-		v := p.Judge(c.Context(), at, input)
-		if a.json() {
-			out := verdictJSON{Point: at, Allowed: v.Allowed(), Denied: v.Denied, Problem: v.Problem, Hash: b.Hash().String(), Took: v.Took.Seconds()}
-			if out.Denied == nil {
-				out.Denied = []policy.Denial{}
+		var v policy.Verdict
+		if at != policy.Residency {
+			v = p.Judge(c.Context(), at, input)
+		}
+		out := verdictJSON{Point: at, Allowed: v.Allowed(), Denied: v.Denied, Problem: v.Problem, Hash: b.Hash().String(), Took: v.Took.Seconds()}
+		if out.Denied == nil {
+			out.Denied = []policy.Denial{}
+		}
+		if at != policy.Drain {
+			if err := out.reside(c.Context(), p, input); err != nil {
+				return err
 			}
+		}
+		if a.json() {
 			err = a.printJSON(out)
 		} else {
-			a.verdict(v)
+			a.verdict(v, &out)
 		}
-		if err == nil && !v.Allowed() {
+		if err == nil && !out.allowed() {
 			err = &exit{code: exitRefused}
 		}
 		return err
@@ -211,7 +230,22 @@ Exit codes: 0 allowed; 1 denied, or the policy has errors; 2 usage.`, policy.Dea
 	return c
 }
 
-func (a *app) verdict(v policy.Verdict) {
+// reside asks of the residency of the spec that an input leaves.
+func (v *verdictJSON) reside(ctx context.Context, p *policy.Policy, input []byte) error {
+	of, err := policy.SpecOf(input)
+	if err != nil || of == nil && v.Point != policy.Residency {
+		return err
+	}
+	said, verdict := p.Reside(ctx, of)
+	v.ResidencyProblem = verdict.Problem
+	for _, s := range said.GetSets() {
+		v.Residency = append(v.Residency, policy.SetText(s))
+	}
+	v.Took += verdict.Took.Seconds()
+	return nil
+}
+
+func (a *app) verdict(v policy.Verdict, out *verdictJSON) {
 	p := &page{width: a.width(), colour: a.colour}
 	for _, d := range v.Denied {
 		p.line(p.paint(bad, "denied: ") + clean(d.Msg))
@@ -222,7 +256,16 @@ func (a *app) verdict(v policy.Verdict) {
 	if v.Problem != "" {
 		p.line(p.paint(bad, "denied: ") + clean(v.Problem))
 	}
-	if v.Allowed() {
+	if out.ResidencyProblem != "" {
+		p.line(p.paint(bad, "denied: ") + "residency: " + clean(out.ResidencyProblem))
+	}
+	for _, text := range out.Residency {
+		p.line("residency of " + clean(text))
+	}
+	switch {
+	case out.Point == policy.Residency && out.allowed() && len(out.Residency) == 0:
+		p.line("the policy says nothing of residency for this spec")
+	case out.Point != policy.Residency && out.allowed():
 		p.line(p.paint(good, "allowed") + ", in " + v.Took.Round(time.Microsecond).String())
 	}
 	fmt.Fprint(a.out, p.b.String())
@@ -249,11 +292,11 @@ func (a *app) input(file string) ([]byte, error) {
 // pointOf finds out at which point an input is judged.
 func pointOf(point string, input []byte) (policy.Point, error) {
 	switch at := policy.Point(point); at {
-	case policy.Admission, policy.Drain:
+	case policy.Admission, policy.Drain, policy.Residency:
 		return at, nil
 	case "":
 	default:
-		return "", usage("--point %q is neither admission nor drain", point)
+		return "", usage("--point %q is neither admission nor drain nor residency", point)
 	}
 	verb, err := policy.VerbOf(input)
 	if err != nil {

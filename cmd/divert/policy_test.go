@@ -68,7 +68,9 @@ func TestPolicyEval(t *testing.T) {
 		{"allowed", []string{"--input", drain}, exitDone, "allowed"},
 		{"denied", []string{"--input", apply}, exitRefused, "denied: shop must stay in eu, and nyc is not there\n        take nyc out of its endpoints"},
 		{"at another point", []string{"--input", apply, "--point", "drain"}, exitDone, "allowed"},
-		{"no such point", []string{"--input", apply, "--point", "elsewhere"}, exitUsage, "neither admission nor drain"},
+		{"of residency", []string{"--input", apply, "--point", "residency"}, exitDone, "residency of shop: all clients only on fra (residency: eu)"},
+		{"of residency, where there is none", []string{"--input", filepath.Join(shippedPolicy, "data.json"), "--point", "residency"}, exitDone, "says nothing of residency"},
+		{"no such point", []string{"--input", apply, "--point", "elsewhere"}, exitUsage, "neither admission nor drain nor residency"},
 		{"no input", []string{"--input", filepath.Join(shippedPolicy, "nowhere.json")}, exitRefused, "no such file"},
 		{"no JSON", []string{"--input", filepath.Join(shippedPolicy, "drain.rego")}, exitRefused, "no JSON of a command"},
 		{"no verb", []string{"--input", filepath.Join(shippedPolicy, "data.json")}, exitRefused, `command.verb is ""`},
@@ -89,7 +91,7 @@ func TestPolicyEval(t *testing.T) {
 	term := newTerminal(string(octets))
 	code := term.run(t.Context(), []string{"policy", "eval", shippedPolicy, "--input", "-", "-o", "json"})
 	var got verdictJSON
-	if err := json.Unmarshal(term.stdout.Bytes(), &got); err != nil || code != exitRefused || got.Allowed || got.Point != "admission" || len(got.Denied) != 1 || got.Denied[0].Remedy == "" || len(got.Hash) != 64 {
+	if err := json.Unmarshal(term.stdout.Bytes(), &got); err != nil || code != exitRefused || got.Allowed || got.Point != "admission" || len(got.Denied) != 1 || got.Denied[0].Remedy == "" || len(got.Hash) != 64 || len(got.Residency) != 1 {
 		t.Errorf("exit %d, %v: %s", code, err, term.stdout.String())
 	}
 }

@@ -148,6 +148,9 @@ func policyPage(p *page, indent int, v *api.Policy, now time.Time) {
 	if len(v.Files) > 0 {
 		p.wrapped(indent, "", dim, clean(strings.Join(v.Files, ", ")))
 	}
+	for _, text := range v.Residency {
+		p.wrapped(indent, "", plain, "residency of "+clean(text))
+	}
 	if v.Problem != "" {
 		p.wrapped(indent, "! ", bad, "it cannot be used here, so that people's commands are refused: "+clean(v.Problem))
 	}

@@ -34,3 +34,25 @@ test_a_cluster_that_loses_its_label if {
 	after := object.union(spec({"residency": "eu"}, ["fra"]), {"Cluster": moved})
 	denied(spec({"residency": "eu"}, ["fra"]), after) == {"shop must stay in eu, and fra is not there"}
 }
+
+said(spec) := {s | some s in residency.sets with input as {"spec": spec}}
+
+test_labelled_services_stay if {
+	said(spec({"residency": "eu"}, ["fra", "nyc"])) == {{
+		"service": "shop", "clients": "everybody", "clusters": {"jurisdiction": "eu"}, "why": "residency: eu",
+	}}
+}
+
+test_others_go_anywhere if said(spec({}, ["fra", "nyc"])) == set()
+
+test_clients_of_a_place if {
+	sets := said(spec({}, ["fra", "nyc"])) with data.rules.residency.clients as {"eu": {"continents": ["EU"]}, "jp": {"countries": ["JP"]}}
+	sets == {{
+		"services": {"shop"}, "clients": {"continents": ["EU"]}, "clusters": {"jurisdiction": "eu"}, "why": "clients of eu",
+	}}
+}
+
+test_clients_of_a_place_where_a_service_has_no_cluster if {
+	sets := said(spec({}, ["nyc"])) with data.rules.residency.clients as {"eu": {"continents": ["EU"]}}
+	sets == {{"services": set(), "clients": {"continents": ["EU"]}, "clusters": {"jurisdiction": "eu"}, "why": "clients of eu"}}
+}

@@ -99,7 +99,7 @@ func (w *work) resolve(doc *plan.SpecDoc) error {
 	if err != nil {
 		return err
 	}
-	w.doc, w.set = doc, set
+	w.doc, w.set = doc, w.reside(set)
 	w.prev.Changes = spec.Diff(Raws(w.s.Doc), raws)
 	return w.checkRoster()
 }

@@ -81,6 +81,9 @@ func Check(cur, next *plan.Sealed) error {
 	if err := checkPolicy(p); err != nil {
 		return err
 	}
+	if err := checkResidency(p); err != nil {
+		return err
+	}
 	if err := checkRequests(p); err != nil {
 		return err
 	}
@@ -109,6 +112,9 @@ func Check(cur, next *plan.Sealed) error {
 		return err
 	}
 	if err := checkTurn(cur.Plan, p); err != nil {
+		return err
+	}
+	if err := checkResided(cur.Plan, p); err != nil {
 		return err
 	}
 	return checkSuccession(cur.Plan, p)

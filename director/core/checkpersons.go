@@ -239,7 +239,7 @@ func (s *side) explain(before side, p proof, direct bool) {
 		}
 	case PolicyAdopt, PolicyDrop:
 		if now := s.plan.GetPolicy(); wish.Verb == PolicyDrop && now == nil || wish.Verb == PolicyAdopt && len(p.spec) > 0 && bytes.Equal(now.GetBundle().GetHash(), p.spec) {
-			s.plan.Policy, s.plan.Residency = before.plan.GetPolicy(), before.plan.GetResidency()
+			s.plan.Policy, s.plan.Residency, s.set = before.plan.GetPolicy(), before.plan.GetResidency(), before.set
 		}
 	case TokenCreate:
 		if wish.Token == nil {

@@ -209,6 +209,9 @@ type State struct {
 	Readers map[string]uint32
 	// Bundle is the policy that a request names which is approved.
 	Bundle []byte
+	// Resided is what the policy says of residency where the command changes the spec or the
+	// policy; nil: it was not asked, so that what it said before stays as far as it may.
+	Resided *Resided
 	// Memo and Prepared save work that decisions before this one, and others, have
 	// done already; either may be nil.
 	Memo     *Memo

@@ -168,6 +168,9 @@ func decide(s State, c Command, ap *approval) (Change, error) {
 		err = &Refusal{Reason: fmt.Sprintf("unknown command %q", c.Verb), Remedy: "this director may be older than your `divert`: see `divert version`"}
 	}
 	if err == nil && !w.noop {
+		err = w.stranded()
+	}
+	if err == nil && !w.noop {
 		err = w.interlocked()
 	}
 	if err == nil {

@@ -40,6 +40,7 @@ func (w *work) adoptPolicy() error {
 		Author: w.c.Who(), Reason: w.c.Reason, Since: timestamppb.New(w.s.Now), Revision: w.next.GetRevision(),
 	}
 	w.bundle = b
+	w.resideAnew()
 	w.done = fmt.Sprintf("policy %s judges people's commands", sum.Short())
 	w.what = "adopt policy " + sum.Short()
 	if old != nil {
@@ -60,6 +61,7 @@ func (w *work) dropPolicy() error {
 		return &Refusal{Reason: "dropping the policy needs a reason", Remedy: "give --reason, such as --reason INC-1"}
 	}
 	w.next.Policy = nil
+	w.resideAnew()
 	w.done = fmt.Sprintf("policy %s is dropped: people's commands are judged by none", shortHash(old.GetBundle()))
 	w.what = "drop policy " + shortHash(old.GetBundle())
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 )
 
 // Known is a plan that some director says it holds.
@@ -248,7 +249,7 @@ func restoreAll(s State, c Command, b Saved, me Director, audited uint64, known 
 	if set == nil {
 		return Change{}, &Refusal{Reason: "the backup's spec cannot be read", Problems: problems}
 	}
-	s.Plan, s.Doc, s.Spec = b.Plan, b.Doc, set
+	s.Plan, s.Doc, s.Spec = b.Plan, b.Doc, steer.Narrow(set, b.Plan.Plan, false)
 	w := begin(s, c)
 	given, err := w.above(max(audited, b.Audited), known)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/steer"
 )
 
 // hashed does what a director does when it writes a change: it names the document.
@@ -79,7 +80,7 @@ func (k *keeper) write(c Change) {
 		if spec.Failed(problems) {
 			k.t.Fatal(problems)
 		}
-		k.s.Trial = &Trial{Doc: doc, Spec: set}
+		k.s.Trial = &Trial{Doc: doc, Spec: steer.Narrow(set, k.s.Plan.Plan, true)}
 	}
 }
 

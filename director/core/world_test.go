@@ -220,14 +220,15 @@ func (w *world) take(c Change) {
 	w.audit = append(w.audit, c.Audit)
 	w.s.Plan = next
 	if c.Doc == nil {
-		return // the very same spec, as in a director
+		w.s.Spec = steer.Narrow(w.s.Spec, next.Plan, false)
+		return // else the very same spec, as in a director
 	}
 	w.s.Doc = c.Doc
 	set, problems := spec.Resolve(Raws(w.s.Doc))
 	if spec.Failed(problems) {
 		w.t.Fatalf("committed spec: %v", problems)
 	}
-	w.s.Spec = set
+	w.s.Spec = steer.Narrow(set, next.Plan, false)
 }
 
 // try decides a command with what every command has.

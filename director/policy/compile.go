@@ -94,6 +94,13 @@ func Compile(b Bundle, dir string) (p *Policy, problems []spec.Problem) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	if len(p.compiler.GetRulesExact(ast.MustParseRef(setsRule))) > 0 { // it may say nothing of it
+		q, err := p.prepare(setsRule)
+		if err != nil {
+			return nil, failures(err, dir)
+		}
+		p.asked[Residency] = q
+	}
 	return p, nil
 }
 

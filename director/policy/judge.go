@@ -59,7 +59,12 @@ func (p *Policy) Judge(ctx context.Context, at Point, input []byte) Verdict {
 	return p.judge(ctx, at, input, Deadline)
 }
 
-func (p *Policy) judge(ctx context.Context, at Point, input []byte, deadline time.Duration) (v Verdict) {
+func (p *Policy) judge(ctx context.Context, at Point, input []byte, deadline time.Duration) Verdict {
+	return p.asking(ctx, at, input, deadline, func(answer any) Verdict { return read(at, answer) })
+}
+
+// asking evaluates a point, and has read make a verdict of what it came to.
+func (p *Policy) asking(ctx context.Context, at Point, input []byte, deadline time.Duration, read func(answer any) Verdict) (v Verdict) {
 	begun := time.Now()
 	defer func() {
 		if r := recover(); r != nil { // of an evaluator that others wrote: a command is refused, and no director ends
@@ -84,7 +89,7 @@ func (p *Policy) judge(ctx context.Context, at Point, input []byte, deadline tim
 	if problem != "" {
 		return Verdict{Problem: problem, Late: errors.Is(ctx.Err(), context.DeadlineExceeded)}
 	}
-	return read(at, answer)
+	return read(answer)
 }
 
 // ask evaluates a query; nil, "" where it is undefined.

@@ -89,6 +89,9 @@ func (g *GlobalService) Endpoint(cluster string) *Endpoint {
 
 // Allows reports whether a residency rule lets a cluster serve.
 func (r *ResidencyRule) Allows(c *Cluster) bool {
+	if r.Only != nil {
+		return slices.Contains(r.Only, c.Name)
+	}
 	for k, v := range r.Clusters {
 		if got, found := c.Labels[k]; !found || got != v {
 			return false
@@ -99,6 +102,9 @@ func (r *ResidencyRule) Allows(c *Cluster) bool {
 
 // String names the clients, as in "continents EU or countries TR".
 func (c Clients) String() string {
+	if c.Everybody {
+		return "all clients"
+	}
 	var parts []string
 	if len(c.Continents) > 0 {
 		parts = append(parts, "continents "+strings.Join(c.Continents, " "))
@@ -122,13 +128,13 @@ func (c Clients) String() string {
 // Has reports whether a client is one of these by its place; "" is the
 // unknown place, which is nowhere.
 func (c Clients) Has(country, continent string) bool {
-	return country != "" && slices.Contains(c.Countries, country) ||
+	return c.Everybody || country != "" && slices.Contains(c.Countries, country) ||
 		continent != "" && slices.Contains(c.Continents, continent)
 }
 
 // Covers reports whether a prefix lies inside one of the client prefixes.
 func (c Clients) Covers(p netip.Prefix) bool {
-	return slices.ContainsFunc(c.Prefixes, func(q netip.Prefix) bool {
+	return c.Everybody || slices.ContainsFunc(c.Prefixes, func(q netip.Prefix) bool {
 		return q.Bits() <= p.Bits() && q.Contains(p.Addr())
 	})
 }

@@ -29,6 +29,8 @@ type Set struct {
 	Fleet      Fleet        // the defaults where no Fleet was given
 	// Hostnames gives the hostname of each stand-in (see StandIn) in the services.
 	Hostnames map[netip.Addr]string `json:",omitempty"`
+	// Narrowed tells what a policy has narrowed the residency of this set by; nil: none has.
+	Narrowed *Narrowed `json:"-"`
 }
 
 // Cluster is a Kubernetes cluster that can receive traffic.
@@ -287,6 +289,7 @@ type Clients struct {
 	Continents []string // AF AN AS EU NA OC SA
 	Countries  []string // ISO 3166-1 alpha-2
 	Prefixes   []netip.Prefix
+	Everybody  bool `json:",omitempty"` // all clients, of whatever place: of a policy's rules alone
 }
 
 // Pin gives the clients of a prefix one cluster.
@@ -294,22 +297,6 @@ type Pin struct {
 	Prefix  netip.Prefix
 	Cluster string
 }
-
-// ResidencyRule names the clusters that may serve some clients (S11).
-type ResidencyRule struct {
-	Clients  Clients
-	Clusters map[string]string // labels that a cluster must have
-}
-
-// ResidencyUnknown is what a client of unknown place may have.
-type ResidencyUnknown int
-
-// The zero value is not valid in a Set.
-const (
-	ResidencyUnknownUnset ResidencyUnknown = iota
-	ResidencyUnknownIntersect
-	ResidencyUnknownAllow
-)
 
 // AllDown is what a service answers when no site of it is healthy or degraded.
 type AllDown int

@@ -63,6 +63,7 @@ func (k *keyer) clients(c *spec.Clients) {
 	k.list(c.Continents)
 	k.list(c.Countries)
 	k.prefixes(c.Prefixes)
+	k.b = append(k.b, bit(c.Everybody))
 }
 
 // numbered writes the number of a list that may be long: it is read once, however
@@ -113,6 +114,8 @@ func (k *keyer) rules(svc *spec.GlobalService) {
 			k.text(r.Clusters[name])
 		}
 		k.number(-1)
+		k.list(r.Only)
+		k.text(r.Why)
 	})
 	k.number(int64(svc.ResidencyUnknown))
 }

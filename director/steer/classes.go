@@ -107,7 +107,7 @@ func compile(svc *spec.GlobalService, set *spec.Set, clusters map[string]*spec.C
 	}
 	for i := range svc.Residency {
 		r := &svc.Residency[i]
-		c.rules = append(c.rules, clientsText(&r.Clients)+" clients only on "+selectorText(r.Clusters))
+		c.rules = append(c.rules, ruleText(r))
 	}
 	return c
 }
@@ -449,7 +449,7 @@ func (in *interner) fence(place int, p Place, named []bool) int {
 	for i := range in.c.sites {
 		f.allowed[i] = true
 		for _, r := range f.rules {
-			if !selected(in.c.sites[i].cluster.Labels, svc.Residency[r].Clusters) {
+			if !svc.Residency[r].Allows(in.c.sites[i].cluster) {
 				f.allowed[i] = false
 			}
 		}

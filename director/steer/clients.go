@@ -83,6 +83,8 @@ func byPrefix(c *spec.Clients, prefix netip.Prefix) int {
 // byPlace gives how closely a set names the clients of a place.
 func byPlace(c *spec.Clients, place Place) int {
 	switch {
+	case c.Everybody:
+		return matchContinent
 	case place.Country != "" && slices.Contains(c.Countries, place.Country):
 		return matchCountry
 	case place.Continent != "" && slices.Contains(c.Continents, place.Continent):
@@ -100,16 +102,6 @@ func doubtful(c *spec.Clients, place Place) bool {
 		place.Continent == "" && len(c.Continents) > 0
 }
 
-// selected tells whether a cluster carries all labels of a selector.
-func selected(labels, selector map[string]string) bool {
-	for k, v := range selector {
-		if got, ok := labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
-}
-
 // selectorText shows a label selector with its keys in order.
 func selectorText(selector map[string]string) string {
 	parts := make([]string, 0, len(selector))
@@ -120,8 +112,23 @@ func selectorText(selector map[string]string) string {
 	return strings.Join(parts, ",")
 }
 
+// ruleText says what a residency rule asks for, and who does: the spec, or the policy.
+func ruleText(r *spec.ResidencyRule) string {
+	if r.Only == nil {
+		return "residency: " + clientsText(&r.Clients) + " clients only on " + selectorText(r.Clusters)
+	}
+	text := "residency by policy: " + clientsText(&r.Clients) + " clients only on " + strings.Join(r.Only, ", ")
+	if r.Why != "" {
+		text += " (" + r.Why + ")"
+	}
+	return text
+}
+
 // clientsText shows a set of clients for a sentence: "EU, TR, 198.51.100.0/24".
 func clientsText(c *spec.Clients) string {
+	if c.Everybody {
+		return "all"
+	}
 	parts := slices.Concat(slices.Sorted(slices.Values(c.Continents)), slices.Sorted(slices.Values(c.Countries)))
 	prefixes := slices.Clone(c.Prefixes)
 	for i := range prefixes {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/health"
 )
 
@@ -30,6 +31,7 @@ type Decider struct {
 	single   []string  // services that an override names, or a pool, in order
 	services []Service // as last decided
 	alike    []int32
+	narrowed *spec.Set // see fenced
 }
 
 // kind is what is remembered of one of Prepared.
@@ -47,7 +49,7 @@ type part struct {
 
 // Decide gives the decision for an input.
 func (d *Decider) Decide(in Input) Decision {
-	if in.Spec == nil {
+	if in.Spec = d.fenced(&in); in.Spec == nil {
 		return Decision{}
 	}
 	d.prepare(in)
@@ -137,7 +139,7 @@ type Observed struct {
 // DecideSome decides for some services alone, by their indices in the spec, and
 // gives them in that order. Next is not asked for, and is zero.
 func (d *Decider) DecideSome(in Input, services []int, observed *Observed) []Service {
-	if in.Spec == nil {
+	if in.Spec = d.fenced(&in); in.Spec == nil {
 		return nil
 	}
 	d.prepare(in)

@@ -162,12 +162,14 @@ func allowedTo(svc *spec.GlobalService, cluster *spec.Cluster, p Place, client n
 }
 
 // TestNeverEmptyNeverOutside proves S1 (a client whom residency allows a
-// configured address always gets one) and S11 (nobody gets one outside), with
-// site names, fail-open and drains included.
+// configured address always gets one) and S11 (nobody gets one outside what the spec
+// allows, nor outside what the policy does), with site names, fail-open and drains
+// included.
 func TestNeverEmptyNeverOutside(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := draw(t)
 		f.drawSpill(t)
+		f.drawSets(t)
 		d := Decide(f.input())
 		svc := f.set.Services[0]
 		place, client := someone(t)
@@ -177,7 +179,8 @@ func TestNeverEmptyNeverOutside(t *testing.T) {
 			for _, e := range svc.Endpoints {
 				c := f.set.Clusters[slices.IndexFunc(f.set.Clusters, func(c *spec.Cluster) bool { return c.Name == e.Cluster })]
 				ok, covered := allowedTo(svc, c, places[place], client)
-				fenced = fenced || covered
+				letBy, named := setsLet(f.plan.GetResidency(), svc, c.Name, places[place], client)
+				ok, fenced = ok && letBy, fenced || covered || named
 				for _, a := range e.Watched() {
 					if e.Hostname != "" || FamilyOf(a) == Family(fam) {
 						configured = true

@@ -129,7 +129,7 @@ func (a standbyRank) prefer(b standbyRank) int {
 // openToAll tells whether no residency rule keeps a cluster from any client.
 func openToAll(svc *spec.GlobalService, cl *spec.Cluster) bool {
 	for i := range svc.Residency {
-		if !selected(cl.Labels, svc.Residency[i].Clusters) {
+		if !svc.Residency[i].Allows(cl) {
 			return false
 		}
 	}

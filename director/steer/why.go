@@ -163,12 +163,12 @@ func (d *decision) leftOut(f Family, n int) []string {
 		rule := &d.c.svc.Residency[r]
 		var left []int
 		for _, i := range d.c.targets[f] {
-			if !selected(d.c.sites[i].cluster.Labels, rule.Clusters) {
+			if !rule.Allows(d.c.sites[i].cluster) {
 				left = append(left, i)
 			}
 		}
 		if len(left) > 0 {
-			out = append(out, "residency: "+d.c.rules[r]+": "+d.names(left)+" left out")
+			out = append(out, d.c.rules[r]+": "+d.names(left)+" left out")
 		}
 	}
 	slices.Sort(out)
