@@ -62,7 +62,10 @@ func specDangers(before, after *spec.Set) []string {
 // by the labels of the clusters that it has and had.
 func sameFence(was, now *spec.GlobalService, moved map[string]bool) bool {
 	same := slices.EqualFunc(was.Residency, now.Residency, func(a, b spec.ResidencyRule) bool {
-		return maps.Equal(a.Clusters, b.Clusters) && sameClients(a.Clients, b.Clients)
+		other := func(e spec.Endpoint) bool { // by a policy's: of the clusters that it had
+			return slices.Contains(a.Only, e.Cluster) != slices.Contains(b.Only, e.Cluster)
+		}
+		return maps.Equal(a.Clusters, b.Clusters) && sameClients(a.Clients, b.Clients) && !slices.ContainsFunc(was.Endpoints, other)
 	})
 	if !same || len(now.Residency) > 0 && was.ResidencyUnknown != now.ResidencyUnknown {
 		return false
@@ -71,7 +74,7 @@ func sameFence(was, now *spec.GlobalService, moved map[string]bool) bool {
 }
 
 func sameClients(a, b spec.Clients) bool {
-	return slices.Equal(a.Continents, b.Continents) && slices.Equal(a.Countries, b.Countries) && slices.Equal(a.Prefixes, b.Prefixes)
+	return a.Everybody == b.Everybody && slices.Equal(a.Continents, b.Continents) && slices.Equal(a.Countries, b.Countries) && slices.Equal(a.Prefixes, b.Prefixes)
 }
 
 // labelled lists the clusters whose labels are others than before.

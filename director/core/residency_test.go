@@ -134,6 +134,36 @@ func TestResidedRollout(t *testing.T) {
 	}
 }
 
+// TestResidedDangers (S16): a spec under which a policy keeps other clients from other
+// clusters than before takes two persons, as one does whose own residency is another.
+func TestResidedDangers(t *testing.T) {
+	w := newPair(t)
+	w.s.Resided = &Resided{Spec: keeps("rules", "fra", "nyc")}
+	w.asked(Command{ID: "p1", Verb: PolicyAdopt, Reason: "x", Bundle: []byte("rules")})
+	w.s.Bundle = []byte("rules")
+	done, err := w.via("d2", "bob", Command{Verb: Approve, Scope: "p1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.take(done)
+	apply := Command{ID: "a1", Verb: Apply, Source: SourceFiles, Objects: edit(t, only(raws(t, fleetYAML), "GlobalService/shop"), "GlobalService/shop", `"steering"`, `"ttl":"17s","steering"`), DryRun: true}
+	for _, tc := range []struct {
+		say  *plan.Residency
+		want string
+	}{
+		{keeps("rules", "fra", "nyc"), ""},
+		{keeps("rules", "fra", "nyc", "sin"), "residency): shop"},
+		{keeps("rules", "fra"), "residency): shop"},
+		{nil, "residency): shop"},
+	} {
+		w.s.Resided = &Resided{Spec: tc.say}
+		got, err := w.via("d1", "alice", apply)
+		if why := strings.Join(got.Preview.TwoPersons, "; "); err != nil || !strings.Contains(why, tc.want) || tc.want == "" && why != "" {
+			t.Errorf("%v: got %q, %v, want %q", tc.say, why, err, tc.want)
+		}
+	}
+}
+
 // TestRogueResidency (S7, S11): a leader that widens, drops or makes up what the policy keeps
 // from clients is refused by every other director, and so is a plan whose sets are none.
 func TestRogueResidency(t *testing.T) {
