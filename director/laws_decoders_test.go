@@ -139,6 +139,8 @@ func decoders() map[string]string {
 		"director/policy/bundle.go Decode":          "director/policy:FuzzDecode",
 		"director/policy/input.go VerbOf":           "a person's own file for `divert policy eval`: encoding/json into one word",
 		"director/policy/input.go withoutRecords":   "a resource of the document, which was read strictly before (FuzzReadDoc, FuzzJSON)",
+		"director/policy/residency.go SpecOf":       "a person's own file for `divert policy eval`: encoding/json into resources",
+		"director/policy/residency.go labelsOf":     "a resource of the document, which was read strictly before (FuzzReadDoc, FuzzJSON)",
 		"director/sealask.go transitionsSince":      "director:FuzzReplay",
 		"director/spec/json.go string":              "director/spec:FuzzJSON",
 		"director/spec/json.go wrongJSON":           "director/spec:FuzzJSON",

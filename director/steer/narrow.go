@@ -40,16 +40,16 @@ func narrow(set *spec.Set, by *plan.Residency) *spec.Set {
 	known := map[string][]spec.ResidencyRule{} // services in the same sets share their rules
 	rules := make(map[string][]spec.ResidencyRule, len(groups))
 	for name, sets := range groups {
-		key := ""
+		var key []byte
 		for _, s := range sets {
-			key += string(binaryOf(s))
+			key = append(key, binaryOf(s)...)
 		}
-		if known[key] == nil {
+		if known[string(key)] == nil {
 			for _, s := range sets {
-				known[key] = append(known[key], RuleOf(s))
+				known[string(key)] = append(known[string(key)], RuleOf(s))
 			}
 		}
-		rules[name] = known[key]
+		rules[name] = known[string(key)]
 	}
 	return set.Narrow(by, rules)
 }
