@@ -330,6 +330,29 @@ func TestDangersOfOldFleets(t *testing.T) {
 	}
 }
 
+// TestBegunByRollout: where the leader ends a rollout that switches two persons on, nobody has
+// been asked who is too old for all of it, so that nobody is left behind (S12); where a person
+// switches it on, those are refused.
+func TestBegunByRollout(t *testing.T) {
+	w := newWorld(t)
+	set := *w.s.Spec
+	set.Fleet.TwoPersons = true
+	for _, tc := range []struct {
+		c    Command
+		want uint32
+	}{
+		{Command{ID: goOnID + "1", Verb: GoOn}, plan.ReaderPersons},
+		{Command{ID: "a", Verb: GoOn}, plan.ReaderDangers},
+		{Command{ID: "b", Verb: Apply}, plan.ReaderDangers},
+	} {
+		wk := begin(w.s, tc.c)
+		wk.set = &set
+		if got := wk.reader(); got != tc.want {
+			t.Errorf("%s: got a plan for readers of %d, want %d", tc.c.ID, got, tc.want)
+		}
+	}
+}
+
 // resigned is the plan in force, otherwise.
 func (w *world) resigned(edit func(*plan.Plan)) *plan.Sealed {
 	w.t.Helper()

@@ -41,7 +41,7 @@ func heldTo(before *plan.Sealed, after *plan.Plan, set *spec.Set) uint32 {
 // fleet is not to wait for one that is upgraded last.
 func (w *work) allKnow() bool {
 	if !fleetOf(w.s.Spec).TwoPersons {
-		return true
+		return !w.own() // a rollout's end asks nobody who is too old, and leaves nobody behind
 	}
 	old, silent := w.tooOld(plan.ReaderDangers)
 	return w.s.Readers != nil && len(old)+len(silent) == 0
