@@ -255,6 +255,7 @@ func (w *work) ask(why []string) error {
 	w.asksFor = w.after()
 	w.next, w.doc, w.trial, w.set, w.tries, w.compared = begin(w.s, w.c).next, nil, nil, w.s.Spec, nil, nil
 	w.forced, w.spite, w.aside = false, "", ""
+	w.blobs, w.revault = nil, false // the request holds what was encrypted
 	r := &plan.Request{
 		Id: w.c.ID, Command: wish, Objects: objects, Author: w.c.Who(), Via: w.s.Me, Fingerprint: fingerprint, Effect: effect, Dangers: why,
 		Revision: w.next.GetRevision(), Parent: w.next.GetParent(), Asked: timestamppb.New(w.s.Now), Expires: timestamppb.New(w.s.Now.Add(RequestLasts)),

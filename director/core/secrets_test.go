@@ -310,3 +310,23 @@ func vaulted(c Change) {
 		c.Plan.Vault = &plan.SpecRef{Hash: sum[:], Size: 1, Chunks: [][]byte{sum[:]}}
 	}
 }
+
+// TestSecretWaitsForSecond: a secret whose setting waits for a second person is in the request
+// alone: the plan that asks names no ciphertext of it, and none is written beside (S16).
+func TestSecretWaitsForSecond(t *testing.T) {
+	w := newPair(t)
+	c := w.setting(CookieSecret, "blob")
+	c.Force = true
+	got, err := w.via("d1", "alice", c)
+	if err != nil || got.Request == nil {
+		t.Fatalf("got %v, %v, want that it waits", got.Request, err)
+	}
+	if len(got.Blobs) > 0 || got.Revault || len(got.Plan.GetSecrets()) > 0 {
+		t.Errorf("the plan that asks brings %d ciphertexts, revault %t, secrets %v", len(got.Blobs), got.Revault, got.Plan.GetSecrets())
+	}
+	w.take(got)
+	done, err := w.via("d2", "bob", Command{Verb: Approve, Scope: got.Request.GetId()})
+	if err != nil || len(done.Blobs) != 1 || len(done.Plan.GetSecrets()) != 1 {
+		t.Errorf("approved: %d ciphertexts, %v", len(done.Blobs), err)
+	}
+}

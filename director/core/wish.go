@@ -56,7 +56,7 @@ func wished(r *plan.Request) (Command, error) {
 		}
 	}
 	switch c.Verb {
-	case Approve, Deny, Acknowledge, Settle, RecoverStore, Restore, Expire, Step, Spill, DirectorJoin, DirectorEnrol, KeyStep:
+	case Approve, Deny, Acknowledge, Settle, RecoverStore, Restore, Expire, Step, Spill, DirectorJoin, DirectorEnrol, KeyStep, SecretAdvance:
 		return Command{}, fmt.Errorf("request %s holds a command that nobody asks a second person for: %q", r.GetId(), c.Verb)
 	}
 	c.ID, c.Author, c.DryRun, c.BreakGlass, c.Folder = r.GetId(), r.GetAuthor(), false, false, ""
