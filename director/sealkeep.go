@@ -194,11 +194,12 @@ func (s *sealer) search(ctx context.Context) error {
 
 func (s *sealer) compareAltered(found map[uint64][]byte) error {
 	k := &s.kept
+	in := finder{tiles: s.tiles, size: s.tiles.Size()}
 	for _, revision := range slices.Sorted(maps.Keys(found)) {
 		if revision > s.last {
 			continue
 		}
-		sealed, err := sealedRaw(s.tiles, s.tiles.Size(), revision)
+		sealed, err := in.find(revision)
 		if err != nil {
 			return err
 		}
@@ -226,15 +227,29 @@ func (s *sealer) compareAltered(found map[uint64][]byte) error {
 	return nil
 }
 
-// sealedRaw finds the sealed record of a revision; nil: there is none.
-func sealedRaw(tiles *store.Tiles, size int64, revision uint64) ([]byte, error) {
-	if size == 0 {
+// finder finds sealed records by their revisions. It remembers the tile of the last one:
+// those that are asked for one after another lie side by side, and to find a tile takes
+// reading several.
+type finder struct {
+	tiles *store.Tiles
+	size  int64
+	from  uint64 // revisions of held
+	to    uint64
+	held  map[uint64][]byte
+}
+
+// find gives the record of a revision; nil: there is none.
+func (f *finder) find(revision uint64) ([]byte, error) {
+	if f.size == 0 {
 		return nil, nil
 	}
-	low, high := int64(0), (size-1)/audit.TileWidth
+	if f.held != nil && f.from <= revision && revision <= f.to {
+		return f.held[revision], nil
+	}
+	low, high := int64(0), (f.size-1)/audit.TileWidth
 	for low < high { // the last tile that does not begin past it
 		middle := (low + high + 1) / 2
-		raws, err := tiles.Records(middle)
+		raws, err := f.tiles.Records(middle)
 		if err != nil {
 			return nil, err
 		}
@@ -248,16 +263,20 @@ func sealedRaw(tiles *store.Tiles, size int64, revision uint64) ([]byte, error) 
 			high = middle - 1
 		}
 	}
-	raws, err := tiles.Records(low)
+	raws, err := f.tiles.Records(low)
 	if err != nil {
 		return nil, err
 	}
+	f.held = make(map[uint64][]byte, len(raws))
 	for _, raw := range raws {
-		if a, err := audit.ReadRecord(raw); err == nil && a.GetRevision() == revision {
-			return raw, nil
+		if a, err := audit.ReadRecord(raw); err == nil {
+			if f.to = a.GetRevision(); len(f.held) == 0 {
+				f.from = f.to
+			}
+			f.held[f.to] = raw
 		}
 	}
-	return nil, nil
+	return f.held[revision], nil
 }
 
 // joint is the newest head of this director that so many have signed alike, and say that
@@ -331,8 +350,9 @@ func (s *sealer) collect(ctx context.Context, now time.Time, p *plan.Sealed, ter
 func (s *sealer) remove(ctx context.Context, term election.Term) error {
 	k := &s.kept
 	var wrong error
+	in := finder{tiles: s.tiles, size: s.tiles.Size()}
 	removed, next, err := k.store.CollectAudits(ctx, k.head, k.next, k.to, func(revision uint64, raw []byte) bool {
-		sealed, err := sealedRaw(s.tiles, s.tiles.Size(), revision)
+		sealed, err := in.find(revision)
 		wrong = errors.Join(wrong, err)
 		return err == nil && sealed != nil && string(sealed) == string(raw)
 	}, term)

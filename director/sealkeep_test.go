@@ -297,7 +297,7 @@ func TestCollectedModel(t *testing.T) {
 				}
 				on := 0
 				for _, s := range f.nodes {
-					if raw, err := sealedRaw(s.tiles, s.tiles.Size(), r); err == nil && bytes.Equal(raw, all[r]) {
+					if raw, err := (&finder{tiles: s.tiles, size: s.tiles.Size()}).find(r); err == nil && bytes.Equal(raw, all[r]) {
 						on++
 					}
 				}
@@ -365,11 +365,47 @@ func TestCollectedVoters(t *testing.T) {
 	if raw, _ := s.joint(f.now.Add(keepFresh+time.Minute), 2); raw != nil {
 		t.Error("what others said long ago counts")
 	}
-	a := &plan.Audit{}
+	a, in := &plan.Audit{}, finder{tiles: s.tiles, size: 3}
 	for _, r := range []uint64{1, 2, 3, 4} {
-		raw, err := sealedRaw(s.tiles, 3, r)
+		raw, err := in.find(r)
 		if err != nil || (raw != nil) != (r < 4) || raw != nil && (proto.Unmarshal(raw, a) != nil || a.GetRevision() != r) {
 			t.Errorf("revision %d: %x, %v", r, raw, err)
 		}
+	}
+}
+
+// Sealed records are found in any order, whichever was found before, and those that are not
+// there are not.
+func TestSealedFound(t *testing.T) {
+	tiles, err := store.OpenTiles(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[uint64][]byte{}
+	var raws [][]byte
+	for r := uint64(3); r <= 2000; r += 3 {
+		raw, err := proto.Marshal(&plan.Audit{Revision: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raws, all[r] = append(raws, raw), raw
+	}
+	if err := tiles.Append(raws...); err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		in := finder{tiles: tiles, size: tiles.Size()}
+		for _, r := range rapid.SliceOfN(rapid.Uint64Range(0, 2010), 1, 8).Draw(rt, "revisions") {
+			if got, err := in.find(r); err != nil || !bytes.Equal(got, all[r]) {
+				rt.Fatalf("revision %d: %x, %v", r, got, err)
+			}
+		}
+	})
+	in := finder{tiles: tiles, size: tiles.Size()}
+	if _, err := in.find(3); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10, func() { _, _ = in.find(6) }); n > 0 {
+		t.Errorf("the tile of the record before is read again: %.0f allocations", n)
 	}
 }
