@@ -72,11 +72,13 @@ type coffer struct {
 	told   time.Time
 	tell   bool
 	inUse  shared
+	whole  bool // inUse was put into force here, all of what a plan says
 }
 
 // value is one version of a secret in the clear. It draws itself as nothing.
 type value struct {
 	number uint32
+	sum    secret.Sum // of the ciphertext that it was read from
 	octets []byte
 	why    string // it cannot be read
 }
@@ -367,7 +369,7 @@ func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int) {
 				lacks++
 				trouble = append(trouble, fmt.Sprintf("cannot read version %d of %s: %s", version.GetNumber(), name, got.why))
 			default:
-				good = append(good, value{number: version.GetNumber(), octets: got.octets})
+				good = append(good, value{number: version.GetNumber(), sum: sum, octets: got.octets})
 			}
 		}
 		if len(good) < len(s.GetVersions()) { // what was in force stays
@@ -386,5 +388,5 @@ func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int) {
 	v.mu.Lock()
 	v.values = next
 	v.mu.Unlock()
-	return append(trouble, v.apply(p, next)...), lacks
+	return append(trouble, v.apply(p, next, lacks == 0)...), lacks
 }

@@ -424,3 +424,65 @@ func FuzzSecretWords(f *testing.F) {
 		}
 	})
 }
+
+// A secret that was removed and set anew has a version 1 again. Who has not got it yet gives
+// nobody the value of before in its place.
+func TestVaultSetAnew(t *testing.T) {
+	w := newVaultWorld(t)
+	w.put(1, w.version(1, valueOne, "d1", "d3"))
+	w.tick(3)
+	v := w.vaults["d1"]
+	w.put(1, w.version(1, valueTwo, "d1", "d3"))
+	v.horizon.force = w.force()
+	v.look()
+	if got := w.used["d1"].cookies; len(got) != 1 || !bytes.Equal(got[0], valueOne) {
+		t.Fatalf("what was in force went: %q", got)
+	}
+	if c := v.due(w.force()); c != nil && len(c.SecretStep.Sealed) > 0 {
+		t.Error("it encrypts the value of before anew, in the place of the one that was set")
+	}
+	w.tick(3)
+	c := v.due(w.force())
+	if c == nil || len(c.SecretStep.Sealed) != 1 {
+		t.Fatalf("got %+v", c)
+	}
+	if got, err := w.vaults["d2"].open.Open("f", core.CookieSecret, c.SecretStep.Sealed[0].Blob); err != nil || !bytes.Equal(got, valueTwo) {
+		t.Errorf("d2 reads %q, %v", got, err)
+	}
+}
+
+// A director that begins behind a front ends what the one before had in force there and the
+// plan has no more; what it lacks, it leaves.
+func TestVaultEndsWhatWasBefore(t *testing.T) {
+	w := newVaultWorld(t)
+	w.tick(1)
+	if _, told := w.used["d1"]; !told {
+		t.Error("what the director before had in force stays, though the plan has no secret")
+	}
+	w.put(1, w.version(1, valueOne, "d1", "d2", "d3"))
+	w.away = true
+	v := w.boot("d2")
+	v.horizon.force = w.force()
+	v.look()
+	if s, told := w.used["d2"]; told {
+		t.Errorf("without the vault it puts %s into force", s)
+	}
+}
+
+// A director that says a key that nothing can be encrypted to keeps no other from being
+// encrypted to.
+func TestVaultBadRecipient(t *testing.T) {
+	w := newVaultWorld(t)
+	w.put(1, w.version(1, valueOne, "d1"))
+	w.tick(3)
+	good := w.vaults["d3"].open.Recipient()
+	bad := good[:len(good)-1] + map[bool]string{true: "p", false: "q"}[strings.HasSuffix(good, "q")]
+	delete(w.vaults["d1"].said, "d3")
+	w.vaults["d1"].message(gossip.Message{From: "d3", Kind: kindSecrets, Pinned: true, Payload: encodeSecretWord(core.SecretWord{
+		Recipient: bad, Signature: core.SignRecipient(vaultKey("d3"), "f", "d3", bad),
+	})})
+	c := w.vaults["d1"].due(w.force())
+	if c == nil || len(c.SecretStep.Sealed) != 1 || !slices.Equal(c.SecretStep.Sealed[0].Readers, []string{"d1", "d2"}) {
+		t.Errorf("got %+v", c)
+	}
+}

@@ -39,8 +39,10 @@ func (v *coffer) decrypt(fleet string, s *plan.Secret, version *plan.SecretVersi
 // minSecret is what a key of cookies or of TSIG has at least, in octets.
 const minSecret = 16
 
-// apply puts values into force where they are others than before.
-func (v *coffer) apply(p *plan.Plan, values map[string][]value) (trouble []string) {
+// apply puts values into force where they are others than before. All is whether they are
+// what the plan says: with the first such, what another director before this one put into
+// force ends, too, and a secret that was removed between the two is good no more.
+func (v *coffer) apply(p *plan.Plan, values map[string][]value, all bool) (trouble []string) {
 	next := shared{keys: map[string][][]byte{}}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		var octets [][]byte
@@ -55,13 +57,16 @@ func (v *coffer) apply(p *plan.Plan, values map[string][]value) (trouble []strin
 	}
 	same := next.pending == v.inUse.pending && slices.EqualFunc(next.cookies, v.inUse.cookies, bytes.Equal) &&
 		maps.EqualFunc(next.keys, v.inUse.keys, func(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) })
-	if same {
+	if same && (v.whole || !all) {
 		return nil
 	}
 	if err := v.use(next); err != nil {
 		return []string{"cannot use them: " + err.Error()}
 	}
-	v.inUse = next
+	v.inUse, v.whole = next, v.whole || all
+	if same {
+		return nil
+	}
 	v.log.Info("secrets of the fleet in force", slog.String("what", next.String()), slog.Uint64("revision", p.GetRevision()))
 	return nil
 }
@@ -108,6 +113,11 @@ func (v *coffer) message(m gossip.Message) {
 	}
 	v.mu.Lock()
 	before := v.said[m.From].word
+	v.mu.Unlock()
+	if w.Recipient != before.Recipient && secret.ParseRecipient(w.Recipient) != nil {
+		return // with it nothing could be encrypted to anybody
+	}
+	v.mu.Lock()
 	for name := range v.said {
 		if f.sealed.Plan.Director(name) == nil {
 			delete(v.said, name)
@@ -157,7 +167,7 @@ func (v *coffer) due(f *inForce) *core.Command {
 		for _, name := range n.Readers {
 			to = append(to, keys[name])
 		}
-		octets := v.plain(n.Name, n.Number)
+		octets := v.plain(p, n)
 		if octets == nil {
 			continue // somebody else may lead who can, or a person sets it anew
 		}
@@ -174,13 +184,16 @@ func (v *coffer) due(f *inForce) *core.Command {
 	return &core.Command{ID: core.SecretStepID(f.sealed.Identity), Verb: core.SecretAdvance, Author: "director " + v.name, Reason: "secrets of the fleet", SecretStep: step}
 }
 
-// plain gives a version in the clear, of those in force.
-func (v *coffer) plain(name string, number uint32) []byte {
+// plain gives a version in the clear, of those in force: the one that the plan names, and
+// none of the same number from before that secret was removed and set anew.
+func (v *coffer) plain(p *plan.Plan, n core.SealNeed) []byte {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, one := range v.values[name] {
-		if one.number == number {
-			return one.octets
+	for _, version := range p.Secret(n.Name).GetVersions() {
+		for _, one := range v.values[n.Name] {
+			if version.GetNumber() == n.Number && bytes.Equal(one.sum[:], version.GetSum()) {
+				return one.octets
+			}
 		}
 	}
 	return nil

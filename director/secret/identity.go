@@ -43,12 +43,15 @@ func (i *Identity) String() string { return "identity of " + i.Recipient() }
 // GoString is String: %#v would else show the key.
 func (i *Identity) GoString() string { return i.String() }
 
-// ParseRecipient tells what is wrong with the text of a recipient.
+// ParseRecipient tells what is wrong with the text of a recipient: one that is good, age
+// can encrypt to.
 func ParseRecipient(text string) error {
 	if r, err := age.ParseX25519Recipient(text); err != nil {
 		return fmt.Errorf("recipient %.80q: %w", text, err)
 	} else if r.String() != text {
 		return fmt.Errorf("recipient %.80q is not written as age writes it", text)
+	} else if _, err := r.Wrap(make([]byte, 16)); err != nil { // a point of low order
+		return fmt.Errorf("recipient %.80q: %w", text, err)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestIdentity(t *testing.T) {
 	if err := ParseRecipient(id.Recipient()); err != nil {
 		t.Error(err)
 	}
-	for _, text := range []string{"", "age1", strings.ToUpper(id.Recipient()), id.Recipient() + "q", "age1yubikey1q"} {
+	for _, text := range []string{"", "age1", strings.ToUpper(id.Recipient()), id.Recipient() + "q", "age1yubikey1q", bech32("age", make([]byte, 32))} {
 		if ParseRecipient(text) == nil {
 			t.Errorf("took %q", text)
 		}
