@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -64,6 +65,7 @@ type loop struct {
 	plans, panel  func(gossip.Message)      // the mail of the librarian and of the panel, never blocking
 	loads         func(gossip.Message)      // the mail of loads, never blocking
 	words         func(gossip.Message)      // mail about emergencies, never blocking
+	autos         *autoQueue                // transitions for the sealer; nil: none is wanted
 	sealed        func(gossip.Message)      // mail about the sealed audit log, never blocking
 	claims        func(gossip.Message)      // who shows a token, never blocking
 	keys          func(gossip.Message)      // mail about gossip keys, never blocking
@@ -310,6 +312,9 @@ func (l *loop) transitions(certs []health.Certificate, how string) {
 	}
 	l.dirty = true
 	l.history.transitions(certs, l.now())
+	l.autos.add(certs, l.now(), func(c health.Certificate) string {
+		return fmt.Sprintf("%s at %s is %s", names.Name(c.Subject), set.NameOf(c.Subject.Addr.Addr()), c.To())
+	})
 	l.unshown = true
 	l.save.up()
 	l.changed()

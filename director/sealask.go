@@ -163,7 +163,7 @@ func sealedFrom(v *sealView, from uint64, limit int) (out []*plan.Audit, err err
 }
 
 // AuditSince lists what people and the leader wrote since an instant, and the transitions
-// of this director's own journal among it.
+// of all directors' journals among it.
 func (d *Director) AuditSince(ctx context.Context, since time.Time, limit int) ([]api.AuditRecord, error) {
 	out, err := d.auditRecords(ctx, 0, since, limit)
 	if err != nil {
@@ -174,7 +174,15 @@ func (d *Director) AuditSince(ctx context.Context, since time.Time, limit int) (
 		return nil, fmt.Errorf("reading the journal of transitions: %w", err)
 	}
 	names, f := d.loop.prepared.Load(), d.horizon.current()
+	sealed, err := d.sealedTransitions(since, limit)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, sealed.records...)
 	for _, t := range autos {
+		if sealed.has[autoID(t.Certificate)] {
+			continue
+		}
 		at := t.Subject.Addr.Addr().String()
 		if f != nil && f.spec != nil {
 			at = f.spec.NameOf(t.Subject.Addr.Addr())
@@ -185,6 +193,48 @@ func (d *Director) AuditSince(ctx context.Context, since time.Time, limit int) (
 	}
 	slices.SortStableFunc(out, func(a, b api.AuditRecord) int { return a.At.Compare(b.At) })
 	return out[max(0, len(out)-limit):], nil
+}
+
+// toldTransitions are records of transitions, one for each, and of which they are.
+type toldTransitions struct {
+	records []api.AuditRecord
+	has     map[string]bool // by autoID
+}
+
+// sealedTransitions merges all directors' journals, as far as this one has them: a
+// transition that several had is one record, of the time that the first had it, and names
+// them all.
+func (d *Director) sealedTransitions(since time.Time, limit int) (toldTransitions, error) {
+	out := toldTransitions{has: map[string]bool{}}
+	if d.sealer == nil {
+		return out, nil
+	}
+	v := d.sealer.view.Load()
+	if v == nil {
+		return out, nil
+	}
+	at := map[string]int{}
+	for _, l := range v.autos {
+		found, err := l.newest(since, limit)
+		if err != nil {
+			return out, fmt.Errorf("reading the transitions of %s: %w", l.owner, err)
+		}
+		for _, a := range found {
+			i, known := at[a.GetCommand()]
+			if a.GetCommand() == "" || !known {
+				at[a.GetCommand()] = len(out.records)
+				out.has[a.GetCommand()] = true
+				out.records = append(out.records, api.AuditRecord{At: a.GetAt().AsTime(), Who: autoAuthor, Via: l.owner, What: a.GetWhat(), Why: a.GetWhy(), Auto: true, Sealed: true})
+				continue
+			}
+			r := &out.records[i]
+			r.Via += "," + l.owner
+			if t := a.GetAt().AsTime(); t.Before(r.At) {
+				r.At = t
+			}
+		}
+	}
+	return out, nil
 }
 
 // transitionsSince gives the last certificates that came into force here since an
@@ -301,6 +351,11 @@ func (d *Director) AuditVerify(ctx context.Context) (api.AuditReport, error) {
 	}
 	if root, err := v.tiles.Tree().RootAt(v.headOf.Size, v.tiles.Leaves); err == nil && root != v.headOf.Root {
 		find(audit.Finding{Record: -1, What: "the root of what is on this disk is not the one that was signed"})
+	}
+	for _, l := range v.autos {
+		if what := l.check(); what != "" {
+			find(audit.Finding{Record: -1, What: what})
+		}
 	}
 	if err := d.compareStore(ctx, v, &out, find); err != nil {
 		out.Store = err.Error()

@@ -73,12 +73,23 @@ func (s *sealer) seek(odd oddRecord, now time.Time) {
 // give sends another director records from a place on, with the proofs that they are
 // under what this one, those that agree with it and the asker itself have signed.
 func (s *sealer) give(m gossip.Message) {
-	if len(m.Payload) != 16 {
+	if len(m.Payload) < 16 || len(m.Payload) > 16+253 {
 		s.shown.refused.Inc()
 		return
 	}
 	from, own := int64(binary.BigEndian.Uint64(m.Payload)), int64(binary.BigEndian.Uint64(m.Payload[8:]))
-	if !s.allows(m.From+" want") || from < 0 || own < 0 || s.lost != "" {
+	owner, want := string(m.Payload[16:]), " want"
+	if owner != "" {
+		want = " want transitions" // neither keeps the other waiting
+	}
+	if !s.allows(m.From+want) || from < 0 || own < 0 {
+		return
+	}
+	if owner != "" {
+		s.giveAuto(m, from, owner)
+		return
+	}
+	if s.lost != "" {
 		return
 	}
 	g := audit.Given{From: from}
@@ -145,6 +156,10 @@ func (s *sealer) given(ctx context.Context, m gossip.Message) error {
 	g, err := audit.DecodeGiven(m.Payload)
 	if err != nil {
 		s.shown.refused.Inc()
+		return nil
+	}
+	if l, signed := s.autoOf(g); l != nil {
+		s.takeAuto(m, l, signed, g)
 		return nil
 	}
 	if s.repair.asking.asked == m.From && g.From == s.repair.from {

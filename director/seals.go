@@ -22,6 +22,7 @@ import (
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/store"
+	"github.com/divertdns/divert/health"
 )
 
 const (
@@ -89,8 +90,15 @@ type sealer struct {
 	repair   repair
 	kept     keeper
 	heardAt  map[string]time.Time // when a director last said what it has
-	limits   map[string]*rate.Limiter
-	faults   map[string]string // of the others, as logged
+
+	autos       *autoQueue // nil: transitions are not sealed
+	logs        map[string]*autoLog
+	autosRate   *rate.Limiter
+	autosMore   map[health.State]int
+	autosSaid   time.Time
+	autoProblem string // of the disk
+	limits      map[string]*rate.Limiter
+	faults      map[string]string // of the others, as logged
 }
 
 // oddRecord is a record that does not follow the last one.
@@ -115,6 +123,7 @@ type sealView struct {
 	odd      string
 	findings []audit.Finding
 	kept     []string // what is wrong in the store
+	autos    []autoView
 }
 
 // deliver takes a message in without waiting.
@@ -174,6 +183,9 @@ func (s *sealer) step(ctx context.Context) {
 	if s.tiles != nil {
 		s.heads(ctx, now)
 	}
+	if s.fleet != "" {
+		s.transitions(now, p)
+	}
 	s.publish()
 }
 
@@ -194,6 +206,9 @@ func (s *sealer) open(ctx context.Context, p *plan.Sealed) error {
 	}
 	if err := tiles.Append(); err != nil { // what was found is on the disk
 		return err
+	}
+	if s.fleet != p.Identity.Fleet {
+		s.logs = nil
 	}
 	s.fleet, s.head, s.headOf, s.lost = p.Identity.Fleet, nil, audit.Head{}, ""
 	s.odd, s.witness, s.heard, s.repair = oddRecord{}, audit.Witness{}, true, repair{}
@@ -430,7 +445,15 @@ func (s *sealer) sign(tree *audit.Tree, head audit.Head, now time.Time) {
 
 // publish shows where the log stands.
 func (s *sealer) publish() {
-	v := &sealView{name: s.name, tiles: s.tiles, fleet: s.fleet, head: s.head, headOf: s.headOf, problem: s.problem, lost: s.lost, odd: s.odd.told(s.now()), findings: s.findings, kept: s.kept.faults()}
+	v := &sealView{name: s.name, tiles: s.tiles, fleet: s.fleet, head: s.head, headOf: s.headOf, problem: s.problem, lost: s.lost, odd: s.odd.told(s.now()), findings: s.findings, kept: s.kept.faults(), autos: s.autoViews()}
+	if s.autoProblem != "" {
+		v.kept = append(v.kept, "transitions are not sealed on this director's disk: "+s.autoProblem)
+	}
+	for _, l := range v.autos {
+		if l.fault != "" {
+			v.kept = append(v.kept, l.fault)
+		}
+	}
 	v.said, _ = s.witness.Said()
 	old := s.view.Swap(v)
 	s.shown.observe(v)

@@ -23,6 +23,7 @@ import (
 	"github.com/divertdns/divert/director/audit"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/health"
 )
 
 // sealFleet is three directors that seal what one store has; its clock is the test's.
@@ -68,6 +69,7 @@ func (f *sealFleet) node(name, dir string) *sealer {
 		},
 		log: slog.New(slog.DiscardHandler), now: func() time.Time { return f.now }, shown: newSealMetrics(prometheus.NewRegistry()),
 		changed: func() {}, wanted: newWake(), limits: map[string]*rate.Limiter{}, faults: map[string]string{}, heardAt: map[string]time.Time{},
+		autos: &autoQueue{}, autosRate: newAutosRate(), autosMore: map[health.State]int{},
 	}
 	send := func(to string, kind uint8, payload []byte) {
 		f.letters = append(f.letters, letter{to, gossip.Message{Kind: kind, From: name, Key: key.Public().(ed25519.PublicKey), Payload: payload, Pinned: true}})

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,10 +143,14 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 	}
 	switch m.Kind {
 	case kindAuditHead:
-		if !s.allows(m.From + " head") {
+		if !s.allows(m.From + " head " + headKind(m.Payload)) {
 			return // each costs a signature and a tile's reading; it is said again
 		}
 		signed, err := audit.OpenHead(m.Payload, audit.Keys{m.From: m.Key})
+		if err == nil && signed.Fleet == s.fleet+autosFleet && len(signed.Strangers) == 0 {
+			s.hearAuto(m, signed)
+			return
+		}
 		if err != nil || signed.Fleet != s.fleet || len(signed.Strangers) > 0 {
 			s.shown.refused.Inc()
 			return
@@ -165,6 +170,14 @@ func (s *sealer) message(ctx context.Context, m gossip.Message) {
 		}
 		s.step(ctx)
 	}
+}
+
+// headKind tells a head of transitions from one of the log, by its looks alone.
+func headKind(payload []byte) string {
+	if first, _, _ := bytes.Cut(payload, []byte("\n")); bytes.HasSuffix(first, []byte(autosFleet)) {
+		return autosFleet
+	}
+	return ""
 }
 
 // allows bounds what is done for one director.

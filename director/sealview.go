@@ -13,6 +13,7 @@ import (
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/election"
+	"github.com/divertdns/divert/health"
 )
 
 // newSealer gives nil where nothing can be written.
@@ -49,12 +50,14 @@ func (d *Director) newSealer() *sealer {
 		post:  func(to string, kind uint8, payload []byte) { d.courier.post(to, kind, payload) },
 		shown: newSealMetrics(d.registry), changed: d.changes.tell, mail: make(chan gossip.Message, sealMail), wanted: newWake(),
 		limits: map[string]*rate.Limiter{}, faults: map[string]string{}, heardAt: map[string]time.Time{},
+		autos: &autoQueue{}, autosRate: newAutosRate(), autosMore: map[health.State]int{},
 		kept: keeper{store: d.store, pile: keepPile, last: keepLast, term: func() (election.Term, bool) {
 			status := d.campaign.Status()
 			return status.Term, status.Mine
 		}},
 	}
 	s.syslog = d.newSyslogger()
+	d.loop.autos = s.autos
 	d.loop.sealed = func(m gossip.Message) {
 		if !s.deliver(m) {
 			d.loop.shown.overflow.WithLabelValues("audit").Inc()

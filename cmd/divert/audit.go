@@ -20,8 +20,8 @@ func (a *app) auditCommand() *cobra.Command {
 		Long: `Show the audit log: each effective change of intent, with its author, reason and
 plan revision, oldest first. Without --from or --since these are the newest ones.
 
-With --since, what the director's own journal has of transitions that nobody asked
-for stands among them, marked auto: what it took for down, or for up again.
+With --since, what all directors' journals have of transitions that nobody asked
+for stands among them, marked auto: what they took for down, or for up again.
 
 The log is sealed: every director keeps it on its own disk in a way that shows each
 change of it, signs what it has, and holds the others' against that. It is shown

@@ -49,7 +49,7 @@ type AuditRecord struct {
 	Plan     string    `json:"plan,omitempty"`   // SHA-256 of the plan's payload, hexadecimal
 	Policy   string    `json:"policy,omitempty"` // hash of the policy that it was judged by
 	Passed   []string  `json:"passed,omitempty"` // what that denied, and break-glass passed
-	Auto     bool      `json:"auto,omitempty"`   // a transition, of the director's own journal
+	Auto     bool      `json:"auto,omitempty"`   // a transition, of directors' journals: via names those
 	Sealed   bool      `json:"sealed,omitempty"` // in the log that the director has signed
 	// Approver is the second person, where one was asked (S16).
 	Approver string `json:"approver,omitempty"`
