@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -221,6 +222,18 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// unsent tells whether a request failed before anything of it left: no connection was made,
+// or this side broke its handshake off.
+func unsent(err error) bool {
+	var (
+		op        *net.OpError
+		unsigned  *unsignedError
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+	)
+	return errors.As(err, &op) && op.Op == "dial" || errors.As(err, &unsigned) || errors.As(err, &authority) || errors.As(err, &name)
+}
+
 // try sends once. sent tells whether the director may have taken the command
 // when the error is not nil.
 func (c *Client) try(ctx context.Context, path string, body io.Reader, progress func(Outcome)) (final Outcome, sent bool, err error) {
@@ -237,9 +250,7 @@ func (c *Client) try(ctx context.Context, path string, body io.Reader, progress 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		op := (*net.OpError)(nil)
-		dial := errors.As(err, &op) && op.Op == "dial"
-		return Outcome{}, !dial, c.unreachable(err)
+		return Outcome{}, !unsent(err), c.unreachable(err)
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") != ndjson {

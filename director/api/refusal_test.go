@@ -87,6 +87,11 @@ func TestTLSRemedies(t *testing.T) {
 		if _, err := c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.name, err, tc.want)
 		}
+		if tc.with.Cert == alone { // nothing was sent, so it is refused and not unknown
+			if out, err := c.Do(t.Context(), core.Command{ID: "x", Verb: core.Thaw}, time.Second, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: a command gives %+v, %v", tc.name, out, err)
+			}
+		}
 	}
 	// A token beside it counts by itself.
 	c, err := NewClientWith(f.base, Credentials{CA: f.caFile, Cert: alone, Token: access.FormatSecret([access.SecretBytes]byte{7})})
