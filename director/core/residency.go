@@ -34,7 +34,7 @@ type Resided struct {
 func (w *work) reside(set *spec.Set) *spec.Set {
 	switch r := w.s.Resided; {
 	case len(w.c.Canary) > 0:
-		w.next.CanaryResidency = nil
+		w.next.CanaryResidency = w.next.GetResidency() // no break-glass passes S11
 		if r != nil {
 			w.next.CanaryResidency = r.Trial
 		}

@@ -121,6 +121,12 @@ func TestResidedRollout(t *testing.T) {
 		t.Errorf("those who try it: %s", got)
 	}
 	k.do(Command{Verb: Abort, Reason: "x"})
+	k.acknowledged()
+	k.begin(slower(t)) // by break-glass: the policy could not be asked
+	if p = k.s.Plan.Plan; !proto.Equal(p.GetCanaryResidency(), keeps("rules", "fra", "sin")) {
+		t.Errorf("tried without a word of the policy: %v, want what it said before", p.GetCanaryResidency())
+	}
+	k.do(Command{Verb: Abort, Reason: "x"})
 	if p = k.s.Plan.Plan; p.GetCanaryResidency() != nil || k.served(k.s) != "fra sin" {
 		t.Errorf("taken back: %v, %s", p.GetCanaryResidency(), k.served(k.s))
 	}
