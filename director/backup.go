@@ -242,7 +242,18 @@ func (c *commander) restore(ctx context.Context, me core.Director, b store.Backu
 		reason = "backup of " + instant(b.Head.Made)
 	}
 	cmd := core.Command{ID: newID(), Verb: core.Restore, Scope: b.Plan.Identity.String(), Author: author, Reason: reason, Force: o.Force, DryRun: o.DryRun}
-	change, err = core.Restored(state, cmd, core.Saved{Plan: b.Plan, Doc: doc, Audited: b.Highest, Vault: len(b.Vault) > 0}, me, last, slices.Clip(heard)...)
+	decide := func() (core.Change, error) {
+		return core.Restored(state, cmd, core.Saved{Plan: b.Plan, Doc: doc, Audited: b.Highest, Vault: len(b.Vault) > 0}, me, last, slices.Clip(heard)...)
+	}
+	if change, err = decide(); err == nil && base != nil { // every director holds the spec against the policy of now
+		problem := ""
+		state.Resided, problem, err = c.policies.reside(ctx, judged{base: base, change: change, cmd: cmd, state: state})
+		if err == nil && state.Resided != nil {
+			change, err = decide()
+		} else if problem != "" {
+			change.Preview.Warnings = append(change.Preview.Warnings, "residency by policy stays as it was: "+problem)
+		}
+	}
 	if err != nil || change.Noop || o.DryRun {
 		return id, change, err
 	}

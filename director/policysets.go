@@ -70,7 +70,7 @@ func (p *policies) reside(ctx context.Context, j judged) (resided *core.Resided,
 		if asked, err = p.admit(j.cmd); err != nil { // once it is known that he may
 			return nil, "", err
 		}
-	case core.Apply, core.Revert:
+	case core.Apply, core.Revert, core.Restore:
 		if j.change.After == nil || now.GetPolicy() == nil {
 			return nil, "", nil
 		}

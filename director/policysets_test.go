@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"slices"
 	"strings"
@@ -208,4 +209,23 @@ func TestResidencyExamined(t *testing.T) {
 	if !strings.Contains(strings.Join(out.Alerts, "\n"), "its residency is another") {
 		t.Errorf("alerts %q", out.Alerts)
 	}
+}
+
+// TestResidencyRestored (S7, S11): a spec that a backup brings back has what the policy of now
+// says of it: with the sets of before every director would refuse the plan.
+func TestResidencyRestored(t *testing.T) {
+	d := aloneOf(t, nil, labelledSpec(soloSpec()))
+	gave(t, d, adopting(residing(byLabel)))
+	eventually(t, "answers are by the policy", func() bool { got, _ := servedBy(t, d); return got == "nyc" })
+	var file bytes.Buffer
+	if err := d.Backup(t.Context(), &file, false); err != nil {
+		t.Fatal(err)
+	}
+	gave(t, d, applying(t, strings.Replace(labelledSpec(soloSpec()), "labels: {residency: us}", "labels: {residency: eu}", 1)))
+	eventually(t, "the other site", func() bool { got, _ := servedBy(t, d); return got == "fra" })
+	out, err := d.Restore(api.WithUser(t.Context(), "ann"), &file, api.RestoreOptions{})
+	if err != nil || out.Code != 0 {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	eventually(t, "as in the backup", func() bool { got, _ := servedBy(t, d); return got == "nyc" })
 }

@@ -209,6 +209,9 @@ func Restored(s State, c Command, b Saved, me Director, audited uint64, known ..
 	if err := w.apply(); err != nil {
 		return Change{}, err
 	}
+	if err := w.stranded(); err != nil {
+		return Change{}, err
+	}
 	if err := w.interlocked(); err != nil {
 		return Change{}, err
 	}
