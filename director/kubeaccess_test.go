@@ -118,7 +118,5 @@ func TestServiceAccountCommands(t *testing.T) {
 			t.Errorf("the log has the token %q", mark)
 		}
 	}
-	if !strings.Contains(log.String(), "reviews no tokens") {
-		t.Error("the log does not say that the API server is away")
-	}
+	eventually(t, "the log that says that the API server is away", func() bool { return strings.Contains(log.String(), "reviews no tokens") })
 }
