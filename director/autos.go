@@ -1,6 +1,7 @@
 package director
 
 import (
+	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -158,11 +159,24 @@ func (s *sealer) autoFails(err error) {
 	s.autoProblem = err.Error()
 }
 
+// autosAside is where a journal is put that was not what its director has signed: it may be
+// that of a director of the same name and another key, which was replaced since.
+const autosAside = ".aside"
+
+func (s *sealer) putAside(dir, owner string) error {
+	to := filepath.Join(s.dir, sealFolder, s.fleet+autosAside, owner)
+	return errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.RemoveAll(to), os.Rename(dir, to))
+}
+
 // openAuto reads a journal from this disk. One that is not what its director signed is
-// thrown away: the others have it.
+// put aside: the others have it.
 func (s *sealer) openAuto(owner string, keys audit.Keys) (*autoLog, error) {
 	if !fs.ValidPath(owner) || strings.ContainsAny(owner, `/\`) {
 		return nil, fmt.Errorf("a director's name %q is no name of a folder", owner)
+	}
+	key := keys[owner]
+	if owner == s.name { // which may be in no roster now
+		key = s.key.Public().(ed25519.PublicKey)
 	}
 	dir := filepath.Join(s.dir, sealFolder, s.fleet+autosFolder, owner)
 	for try := 0; ; try++ {
@@ -184,7 +198,7 @@ func (s *sealer) openAuto(owner string, keys audit.Keys) (*autoLog, error) {
 				wrong = err.Error()
 			}
 		}
-		signed, err := audit.OpenHead(raw, audit.Keys{owner: keys[owner]})
+		signed, err := audit.OpenHead(raw, audit.Keys{owner: key})
 		switch {
 		case wrong != "":
 		case raw == nil && tiles.Size() > 0 && owner != s.name: // killed before it had all that it asked for
@@ -208,7 +222,7 @@ func (s *sealer) openAuto(owner string, keys audit.Keys) (*autoLog, error) {
 		}
 		s.log.Error("a journal of transitions was altered or damaged on this disk, and is taken from the others anew", slog.String("of", owner), slog.String("why", wrong))
 		s.shown.mended.Inc()
-		if err := os.RemoveAll(dir); err != nil || try > 0 {
+		if err := s.putAside(dir, owner); err != nil || try > 0 {
 			return nil, errors.Join(errors.New(wrong), err)
 		}
 	}

@@ -238,3 +238,27 @@ func TestTransitionsForged(t *testing.T) {
 	f.pass(time.Minute)
 	f.allJournals("d1 5, d2 0, d3 0")
 }
+
+// What a director has sealed of transitions stays on its disk when the roster has it no
+// longer; and what one of the same name and another key had sealed is not lost.
+func TestTransitionsOfBefore(t *testing.T) {
+	f := newSealFleet(t)
+	f.pass(time.Minute)
+	f.falls(1, 3, "d1")
+	f.pass(time.Minute)
+	p := f.sealed.Plan
+	was := p.Director("d1").GetKey()
+	p.Director("d1").Key = nil
+	f.restart("d1")
+	f.pass(time.Minute)
+	if got := f.journals("d1"); !strings.Contains(got, "d1 3") {
+		t.Errorf("out of the roster it has %q", got)
+	}
+	p.Director("d1").Key = slices.Concat(was[16:], was[:16])
+	f.restart("d2")
+	f.pass(time.Minute)
+	s := f.of("d2")
+	if tiles, err := store.OpenTiles(filepath.Join(s.dir, sealFolder, s.fleet+autosAside, "d1")); err != nil || tiles.Size() != 3 {
+		t.Errorf("what was sealed under the key of before is lost: %v", err)
+	}
+}
