@@ -13,6 +13,7 @@ import (
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/spec"
 	"github.com/divertdns/divert/director/store"
 )
 
@@ -188,4 +189,26 @@ func counted(t *testing.T, d *Director, name string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// TestLargeSpecByTwo (S16): what a large apply brings waits in the store for the second
+// person, and is in force once he approves.
+func TestLargeSpecByTwo(t *testing.T) {
+	d := aloneOf(t, nil, pairSpec)
+	text := strings.Replace(pairSpec, "metadata: {name: pay}", "metadata: {name: pay, labels: {a: "+strings.Repeat("x", 600<<10)+"}}", 1)
+	raws, problems := spec.Parse("mesh.yaml", []byte(text))
+	if spec.Failed(problems) {
+		t.Fatal(problems)
+	}
+	apply := core.Command{ID: "p1", Verb: core.Apply, Source: core.SourceFiles, Objects: raws, Prune: true, Force: true, Author: "unix:alice", Reason: "test"}
+	gave(t, d, apply)
+	was := d.horizon.current().sealed.Plan
+	if r := was.Request("p1"); len(r.GetBundle().GetChunks()) != 2 {
+		t.Fatalf("it does not wait in two chunks: %v", r.GetBundle())
+	}
+	gave(t, d, core.Command{ID: newID(), Verb: core.Approve, Scope: "p1", Author: "unix:bob"})
+	f := d.horizon.current()
+	if p := f.sealed.Plan; p.GetSpec().GetSize() < 600<<10 || p.Request("p1").GetBundle() != nil || p.Request("p1").GetState() != plan.Request_DONE {
+		t.Errorf("approved: a spec of %d octets, %v", p.GetSpec().GetSize(), p.Request("p1").GetState())
+	}
 }

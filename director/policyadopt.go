@@ -89,7 +89,8 @@ func (p *policies) tried(ctx context.Context, adopted *policy.Policy, j judged) 
 }
 
 // requested gives the command that is carried out where somebody approves a request, with the
-// policy that it would adopt; any other as it is.
+// blob that the request names, which is the policy that it would adopt or what it applies; any
+// other as it is.
 func (p *policies) requested(ctx context.Context, of *plan.Plan, cmd core.Command) (core.Command, error) {
 	wish := core.Wish(of, cmd)
 	ref := of.Request(cmd.Scope).GetBundle()
@@ -98,12 +99,16 @@ func (p *policies) requested(ctx context.Context, of *plan.Plan, cmd core.Comman
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	octets, err := p.read(ctx, ref)
+	most, what := uint64(core.MaxBundle), "the policy"
+	if wish.Verb == core.Apply {
+		most, what = core.MaxWishes, "the spec"
+	}
+	octets, err := p.blob(ctx, ref, most)
 	switch {
 	case err != nil && (errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil):
 		return wish, unavailable(err)
 	case err != nil:
-		return wish, &core.Refusal{Reason: "the policy that was asked for cannot be had: " + err.Error(), Remedy: "have it said anew, without --id"}
+		return wish, &core.Refusal{Reason: what + " that was asked for cannot be had: " + err.Error(), Remedy: "have it said anew, without --id"}
 	}
 	wish.Bundle = octets
 	return wish, nil
@@ -111,8 +116,12 @@ func (p *policies) requested(ctx context.Context, of *plan.Plan, cmd core.Comman
 
 // read gives a bundle from the store.
 func (p *policies) read(ctx context.Context, ref *plan.SpecRef) ([]byte, error) {
-	if ref.GetSize() > core.MaxBundle {
-		return nil, fmt.Errorf("its bundle has %d octets, at most %d", ref.GetSize(), core.MaxBundle)
+	return p.blob(ctx, ref, core.MaxBundle)
+}
+
+func (p *policies) blob(ctx context.Context, ref *plan.SpecRef, most uint64) ([]byte, error) {
+	if ref.GetSize() > most {
+		return nil, fmt.Errorf("its bundle has %d octets, at most %d", ref.GetSize(), most)
 	}
 	chunks, err := p.store.Chunks(ctx, ref.GetChunks())
 	if err != nil {

@@ -207,7 +207,8 @@ type State struct {
 	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
 	// those of the leader's own that follow from what people did.
 	Readers map[string]uint32
-	// Bundle is the policy that a request names which is approved.
+	// Bundle is the blob that a request names which is approved: the policy that it would
+	// adopt, or what it applies.
 	Bundle []byte
 	// Resided is what the policy says of residency where the command changes the spec or the
 	// policy; nil: it was not asked, so that what it said before stays as far as it may.
@@ -227,7 +228,7 @@ type Change struct {
 	Plan    *plan.Plan
 	Doc     *plan.SpecDoc // nil: as it was
 	Trial   *plan.SpecDoc // that the directors of Plan.rollout try; its canary is the writer's to fill in
-	Bundle  []byte        // of a policy that is adopted, or asked for: see Split
+	Bundle  []byte        // of a policy that is adopted, or of a request: see Split
 	Blobs   [][]byte      // ciphertexts of secrets that Plan is the first to name
 	Revault bool          // Plan names other ciphertexts than before: the vault is the writer's to make and to refer to
 	Vault   []byte        // likewise, once it is made

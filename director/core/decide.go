@@ -43,7 +43,7 @@ type work struct {
 	compared  *verdict      // the last comparison; nil: none was made
 	trial     *plan.SpecDoc // what a rollout tries; nil: as it was
 	tries     *spec.Set     // of trial
-	bundle    []byte        // of a policy that is adopted
+	bundle    []byte        // of a policy that is adopted; of a request, or what it applies
 	blobs     [][]byte      // of secrets that are set
 	revault   bool          // secrets went
 	asksFor   *plan.SpecDoc // that a request asks for; nil: the spec stays

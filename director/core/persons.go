@@ -23,8 +23,12 @@ const (
 	requestKept = 24 * time.Hour // what became of it is on record in the plan
 	maxRequests = 16             // open and over
 	maxAsked    = 4              // open ones of one identity
-	maxWish     = 8 << 10        // octets of a command as JSON, and of its objects
+	maxWish     = 8 << 10        // octets of a command as JSON, with its objects where no blob holds them
 	maxGlass    = 8
+
+	// MaxWishes bounds the octets of what applies hold in blobs while they wait, with those of
+	// the specs in force: what the store takes of one.
+	MaxWishes = 60 << 20
 )
 
 // approval is a request that another person says yes to.
@@ -238,7 +242,7 @@ func (w *work) broughtBack() error {
 
 // ask makes a request of a decided change, which is given up.
 func (w *work) ask(why []string) error {
-	wish, objects, err := w.wish()
+	wish, objects, blob, err := w.wish()
 	if err != nil {
 		return err
 	}
@@ -261,8 +265,12 @@ func (w *work) ask(why []string) error {
 		Revision: w.next.GetRevision(), Parent: w.next.GetParent(), Asked: timestamppb.New(w.s.Now), Expires: timestamppb.New(w.s.Now.Add(RequestLasts)),
 		State: plan.Request_OPEN, Reason: cut(w.c.Reason), Spec: document, What: what,
 	}
+	if blob != nil {
+		w.bundle = blob
+	}
 	if w.bundle != nil {
-		r.Bundle = &plan.SpecRef{Hash: document, Size: uint64(len(w.bundle))} // its chunks are the writer's to name
+		sum := plan.Sum(w.bundle)
+		r.Bundle = &plan.SpecRef{Hash: sum[:], Size: uint64(len(w.bundle))} // its chunks are the writer's to name
 	}
 	if err := w.makeRoom(r); err != nil {
 		return err
@@ -375,7 +383,7 @@ func approve(s State, c Command) (Change, error) {
 	}
 	wish, err := wished(r)
 	if err == nil {
-		wish, err = bundled(r, wish, s.Bundle)
+		wish, err = bundled(s, r, wish)
 	}
 	if err != nil {
 		return Change{}, &Refusal{Reason: err.Error(), Remedy: "approve it at a director of the version that took it, or have it said anew"}

@@ -363,6 +363,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		t.Errorf("got %v", r)
 	}
 	large := edit(t, only(raws(t, fleetYAML), "Fleet/default"), "Fleet/default", `"name":"default"`, `"name":"default","labels":{"a":"`+strings.Repeat("x", 9<<10)+`"}`)
+	w.s.Plan = w.resigned(func(p *plan.Plan) { p.Requests[15].Bundle = &plan.SpecRef{Size: MaxWishes - 9<<10} })
 	w.wants("d1", "fay", Command{Verb: Apply, Source: SourceFiles, Reason: "x", Objects: large}, "from a file of its own")
 }
 

@@ -14,28 +14,83 @@ import (
 	"github.com/divertdns/divert/director/spec"
 )
 
-// wish encodes the command: the objects of an apply, those that it changes, apart.
-func (w *work) wish() (wish, objects []byte, err error) {
+// wish encodes the command, and the objects of an apply: few of them, those that it
+// changes, stand in the request (objects), more in a blob that it names.
+func (w *work) wish() (wish, objects, blob []byte, err error) {
 	c := w.c
-	c.Objects, c.Bundle = nil, nil // of a bundle the request names the blob
+	c.Objects, c.Bundle = nil, nil // of a policy the request names the blob
 	if wish, err = json.Marshal(c); err != nil {
-		return nil, nil, fmt.Errorf("encoding the command: %w", err)
+		return nil, nil, nil, fmt.Errorf("encoding the command: %w", err)
 	}
 	if c.Objects = w.c.Objects; !w.c.Prune { // all count, where what lacks goes
 		c.Objects = slices.DeleteFunc(slices.Clone(c.Objects), func(r spec.Raw) bool { return sameObject(w.s.Doc, r) })
 	}
 	if len(c.Objects) > 0 {
 		if objects, err = json.Marshal(c.Objects); err != nil {
-			return nil, nil, fmt.Errorf("encoding what is applied: %w", err)
+			return nil, nil, nil, fmt.Errorf("encoding what is applied: %w", err)
 		}
 	}
-	if size := len(wish) + len(objects); size > maxWish {
-		return nil, nil, &Refusal{
-			Reason: fmt.Sprintf("this takes two persons (%s), and has %d KiB: what waits for the second has %d KiB at most", strings.Join(w.prev.TwoPersons, "; "), (size+1023)>>10, maxWish>>10),
+	if len(wish)+len(objects) <= maxWish {
+		return wish, objects, nil, nil
+	}
+	if len(objects) > 0 {
+		if blob, err = w.objects(); err != nil {
+			return nil, nil, nil, fmt.Errorf("encoding what is applied: %w", err)
+		}
+	}
+	size, most := len(wish), maxWish
+	if size <= most {
+		size, most = len(blob), MaxWishes-w.held()
+	}
+	if size > most {
+		return nil, nil, nil, &Refusal{
+			Reason: fmt.Sprintf("this takes two persons (%s), and has %d KiB: what waits for the second may have %d KiB now", strings.Join(w.prev.TwoPersons, "; "), (size+1023)>>10, max(0, most)>>10),
 			Remedy: "apply what is dangerous by itself, from a file of its own; the rest takes one person",
 		}
 	}
-	return wish, objects, nil
+	return wish, nil, blob, nil
+}
+
+// objects encodes all that is applied, in its order: of what the spec has already the name
+// alone.
+func (w *work) objects() ([]byte, error) {
+	all, have := &plan.SpecDoc{}, contents(w.s.Doc)
+	for _, r := range w.c.Objects {
+		o := &plan.Object{Kind: r.Kind, Name: r.Name}
+		if octets := have[objectName{r.Kind, r.Name}]; len(octets) == 0 || !bytes.Equal(octets, r.JSON) {
+			o.Json = r.JSON
+		}
+		all.Objects = append(all.Objects, o)
+	}
+	return proto.Marshal(all)
+}
+
+type objectName struct{ kind, name string }
+
+// contents gives what a document says of each object that it has.
+func contents(doc *plan.SpecDoc) map[objectName][]byte {
+	out := make(map[objectName][]byte, len(doc.GetObjects()))
+	for _, o := range doc.GetObjects() {
+		if !o.GetRemoved() {
+			out[objectName{o.GetKind(), o.GetName()}] = o.GetJson()
+		}
+	}
+	return out
+}
+
+// held counts the octets of the specs in force and of what waits: blobs of a request have
+// to find room beside them.
+func (w *work) held() int {
+	size := uint64(0)
+	for _, ref := range w.s.Plan.Plan.Specs() {
+		size += ref.GetSize()
+	}
+	for _, r := range w.s.Plan.Plan.GetRequests() {
+		if r.Waits(w.s.Now) {
+			size += r.GetBundle().GetSize()
+		}
+	}
+	return int(min(size, MaxWishes))
 }
 
 func sameObject(doc *plan.SpecDoc, r spec.Raw) bool {
@@ -70,17 +125,45 @@ func anotherWish(r *plan.Request) error {
 	return fmt.Errorf("request %s holds another command than it was asked for", r.GetId())
 }
 
-// bundled gives a wish the policy that it would adopt, from where the request's blob is.
-func bundled(r *plan.Request, wish Command, bundle []byte) (Command, error) {
-	if wish.Verb != PolicyAdopt {
+// bundled gives a wish what the blob of its request holds: the policy that it would adopt,
+// or what it applies.
+func bundled(s State, r *plan.Request, wish Command) (Command, error) {
+	switch {
+	case wish.Verb == Apply && r.GetBundle() != nil:
+		return applies(s, r, wish)
+	case wish.Verb != PolicyAdopt:
 		return wish, nil
-	}
-	if len(bundle) == 0 {
+	case len(s.Bundle) == 0:
 		return Command{}, fmt.Errorf("the policy of request %s is not at hand", r.GetId())
 	}
-	wish.Bundle = bundle
-	if sum := plan.Sum(bundle); !bytes.Equal(sum[:], r.GetSpec()) || !bytes.Equal(wish.Fingerprint(), r.GetFingerprint()) {
+	wish.Bundle = s.Bundle
+	if sum := plan.Sum(s.Bundle); !bytes.Equal(sum[:], r.GetSpec()) || !bytes.Equal(wish.Fingerprint(), r.GetFingerprint()) {
 		return Command{}, anotherWish(r)
+	}
+	return wish, nil
+}
+
+// applies gives an apply its objects back: those that changed nothing from the spec. What
+// was asked for is under the signature of who took it, by the command's fingerprint.
+func applies(s State, r *plan.Request, wish Command) (Command, error) {
+	if len(s.Bundle) == 0 {
+		return Command{}, fmt.Errorf("what request %s applies is not at hand", r.GetId())
+	}
+	all, err := plan.ReadDoc(s.Bundle)
+	if err != nil {
+		return Command{}, fmt.Errorf("what request %s applies: %w", r.GetId(), err)
+	}
+	have := contents(s.Doc)
+	wish.Objects = make([]spec.Raw, 0, len(all.GetObjects()))
+	for _, o := range all.GetObjects() {
+		octets := o.GetJson()
+		if len(octets) == 0 {
+			octets = have[objectName{o.GetKind(), o.GetName()}]
+		}
+		wish.Objects = append(wish.Objects, spec.Raw{Kind: o.GetKind(), Name: o.GetName(), JSON: octets})
+	}
+	if !bytes.Equal(wish.Fingerprint(), r.GetFingerprint()) {
+		return Command{}, fmt.Errorf("what request %s applies is another than was asked for, or the spec has changed since", r.GetId())
 	}
 	return wish, nil
 }

@@ -1356,7 +1356,7 @@ type Request struct {
 	Done              uint64                 `protobuf:"varint,20,opt,name=done,proto3" json:"done,omitempty"`                                                   // DONE: the plan revision that did it
 	AskedSignature    []byte                 `protobuf:"bytes,21,opt,name=asked_signature,json=askedSignature,proto3" json:"asked_signature,omitempty"`          // of via, over what was asked
 	ApprovedSignature []byte                 `protobuf:"bytes,22,opt,name=approved_signature,json=approvedSignature,proto3" json:"approved_signature,omitempty"` // of by_via, over that and the approval
-	Bundle            *SpecRef               `protobuf:"bytes,30,opt,name=bundle,proto3" json:"bundle,omitempty"`                                                // the policy that it would adopt; none once it is over
+	Bundle            *SpecRef               `protobuf:"bytes,30,opt,name=bundle,proto3" json:"bundle,omitempty"`                                                // the policy that it would adopt, or the objects that it applies as a SpecDoc, without JSON where the spec has them so; none once it is over
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
