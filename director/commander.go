@@ -139,6 +139,9 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	if wish.Verb == core.GoOn {
 		s.Seen = c.seen(ctx)
 	}
+	if cmd.Verb == core.Approve {
+		s.Resided = c.residedBy(ctx, base, s, cmd, wish)
+	}
 	change, err := c.decide(s, cmd)
 	if err == nil && term == nil {
 		wish.DryRun = cmd.DryRun // what is approved is judged as it is carried out
@@ -152,6 +155,22 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	}
 	id, err := c.write(ctx, snap, base, change, cmd, term)
 	return change, id, err
+}
+
+// residedBy asks the policy of residency before what waits for a second person is decided:
+// what it says is a part of what was asked for. What goes wrong here does so when it is
+// decided, too, and is told then.
+func (c *commander) residedBy(ctx context.Context, base *inForce, s core.State, cmd, wish core.Command) *core.Resided {
+	cmd.DryRun, wish.DryRun = true, true
+	change, err := c.decide(s, cmd)
+	if err != nil {
+		return nil
+	}
+	resided, _, err := c.policies.reside(ctx, judged{base: base, change: change, cmd: wish, state: s}.by(cmd))
+	if err != nil {
+		return nil
+	}
+	return resided
 }
 
 // decide decides one command at a time: those that come together are about one

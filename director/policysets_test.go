@@ -186,6 +186,32 @@ func TestRogueResidency(t *testing.T) {
 	}
 }
 
+// TestResidencyByTwo (S11, S16): what a policy says of residency is a part of what waits for
+// the second person, who approves it: of a first policy, and of a spec under it.
+func TestResidencyByTwo(t *testing.T) {
+	d := aloneOf(t, nil, labelledSpec(pairSpec))
+	approved := func(asked core.Command) {
+		t.Helper()
+		asked.Author = "unix:alice"
+		gave(t, d, asked)
+		if r := d.horizon.current().sealed.Plan.Request(asked.ID); !r.Waits(d.now()) {
+			t.Fatalf("it does not wait: %v", r)
+		}
+		gave(t, d, core.Command{ID: newID(), Verb: core.Approve, Scope: asked.ID, Author: "unix:bob"})
+	}
+	approved(adopting(residing(byLabel)))
+	if p := d.horizon.current().sealed.Plan; p.GetPolicy() == nil || len(p.GetResidency().GetSets()) != 1 {
+		t.Fatalf("adopted: %v, %v", p.GetPolicy(), p.GetResidency())
+	}
+	if who, _ := servedBy(t, d); who != "nyc" {
+		t.Errorf("answered from %s", who)
+	}
+	approved(applying(t, strings.Replace(labelledSpec(pairSpec), "residency: us", "residency: eu", 1)))
+	if who, _ := servedBy(t, d); who != "fra" {
+		t.Errorf("by the spec after: answered from %s", who)
+	}
+}
+
 // TestResidencyExamined (S7): where a plan came into force before its policy was at hand, the
 // director alerts once it can tell that the plan's residency is not what the policy says.
 func TestResidencyExamined(t *testing.T) {
