@@ -17,6 +17,22 @@ func TestPolicyTest(t *testing.T) {
 	if code := term.run(t.Context(), []string{"policy", "test", shippedPolicy}); code != exitDone || !strings.Contains(term.stdout.String(), "PASS: ") || strings.Contains(term.stdout.String(), "FAIL") {
 		t.Errorf("exit %d:\n%s%s", code, term.stdout.String(), term.stderr.String())
 	}
+	copied := t.TempDir() // and of what people change in data.json, as its README says
+	if err := os.CopyFS(copied, os.DirFS(shippedPolicy)); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(copied, "data.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer(`"clients": {}`, `"clients": {"eu": {"continents": ["EU"]}}`, `"cluster_label": "jurisdiction"`, `"cluster_label": "where"`).Replace(string(data))
+	if err := os.WriteFile(filepath.Join(copied, "data.json"), []byte(changed), 0o600); err != nil || changed == string(data) {
+		t.Fatal(err)
+	}
+	term = newTerminal("")
+	if code := term.run(t.Context(), []string{"policy", "test", copied}); code != exitDone || strings.Contains(term.stdout.String(), "FAIL") {
+		t.Errorf("with other data: exit %d:\n%s%s", code, term.stdout.String(), term.stderr.String())
+	}
 	dir := t.TempDir()
 	put := func(name, text string) {
 		t.Helper()
