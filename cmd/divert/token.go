@@ -14,10 +14,14 @@ import (
 	"github.com/divertdns/divert/director/api"
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/spec"
+	"github.com/divertdns/divert/director/store/fsys"
 )
 
 // tokenVariable holds a token, where no file does.
 const tokenVariable = "DIVERT_TOKEN"
+
+// maxTokenFile is more than any token has; a device would never end.
+const maxTokenFile = 64 << 10
 
 // dial makes the client that every command asks by.
 func (a *app) dial() (*api.Client, error) {
@@ -47,7 +51,7 @@ func (a *app) token() (string, error) {
 			remedy: "chmod 600 " + a.tokenFile + "; if it was copied, revoke it and make another one",
 		}
 	}
-	raw, err := os.ReadFile(a.tokenFile)
+	raw, err := fsys.ReadFile(fsys.OS{}, a.tokenFile, maxTokenFile)
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}

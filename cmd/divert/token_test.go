@@ -120,6 +120,7 @@ func TestTokenIsShown(t *testing.T) {
 		{"a file", nil, []string{"--token-file", file}, exitRefused, "not in force"},
 		{"the environment", map[string]string{"DIVERT_TOKEN": good}, nil, exitRefused, "not in force"},
 		{"a file that is not there", nil, []string{"--token-file", file + "x"}, exitRefused, "token's file"},
+		{"a file that never ends", nil, []string{"--token-file", "/dev/zero"}, exitRefused, "holds no token"},
 	} {
 		term, code := runLine(t, tc.env, append([]string{"token", "list", "--server", server}, tc.args...)...)
 		out := term.stdout.String() + term.stderr.String()
