@@ -123,7 +123,7 @@ shows what was so when it was made, and not what came later.`,
 					return &exit{code: exitRefused, err: fmt.Errorf("whose signatures count? %w", err), remedy: "give the directors' keys with --keys FILE, which has what `divert director list -o json` printed, or each with --key NAME=ed25519:…, or ask a director with --server"}
 				}
 			}
-			report, err := verify(f, keys)
+			report, err := verify(until{c.Context(), f}, keys)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -133,6 +133,19 @@ shows what was so when it was made, and not what came later.`,
 	c.Flags().StringArrayVar(&given, "key", nil, "a director's public `NAME=KEY`, ed25519:…; once for each")
 	c.Flags().StringVar(&list, "keys", "", "a `FILE` with what `divert director list -o json` printed")
 	return c
+}
+
+// until reads while nobody has said to stop.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 // maxKeyList bounds a file of keys, in octets.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -80,11 +81,14 @@ func NewClientWith(server string, o Credentials) (*Client, error) {
 	return c, nil
 }
 
+// maxCertificates is more than any file of them has, in octets; a device would never end.
+const maxCertificates = 1 << 20
+
 // config reads the files.
 func (o Credentials) config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS13}
 	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
+		pem, err := readBounded(o.CA)
 		if err != nil {
 			return nil, fmt.Errorf("reading who signs the directors' certificates: %w", err)
 		}
@@ -95,15 +99,37 @@ func (o Credentials) config() (*tls.Config, error) {
 	}
 	switch {
 	case o.Cert != "":
-		pair, err := tls.LoadX509KeyPair(o.Cert, cmp.Or(o.Key, o.Cert))
+		cert, err := readBounded(o.Cert)
 		if err != nil {
 			return nil, fmt.Errorf("reading the client's certificate: %w", err)
+		}
+		key, err := readBounded(cmp.Or(o.Key, o.Cert))
+		if err != nil {
+			return nil, fmt.Errorf("reading the client's key: %w", err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("the client's certificate %s: %w", o.Cert, err)
 		}
 		c.GetClientCertificate = o.showing(&pair)
 	case o.Key != "":
 		return nil, errors.New("a client's key is given without its certificate: add --cert")
 	}
 	return c, nil
+}
+
+// readBounded reads a file of at most maxCertificates.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxCertificates+1))
+	if err == nil && len(raw) > maxCertificates {
+		return nil, fmt.Errorf("%s has more than %d KiB: it is no file of certificates", path, maxCertificates>>10)
+	}
+	return raw, err
 }
 
 // bearing sends a token with each request.

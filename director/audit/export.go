@@ -18,6 +18,8 @@ const (
 	exportFormat = 1
 	// maxLine bounds a line: a record in base64 and a proof.
 	maxLine = 256 << 10
+	// maxSkipped bounds what is passed over of a line that is too long: a device has no end.
+	maxSkipped = 16 << 20
 	// maxFindings bounds what Verify lists; it counts the rest.
 	maxFindings = 100
 )
@@ -223,8 +225,11 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	case err == nil:
 		return line[:len(line)-1], nil
 	case errors.Is(err, bufio.ErrBufferFull):
-		for errors.Is(err, bufio.ErrBufferFull) {
-			_, err = r.ReadSlice('\n')
+		for skipped := len(line); errors.Is(err, bufio.ErrBufferFull); skipped += len(line) {
+			if skipped > maxSkipped {
+				return nil, fmt.Errorf("a line has more than %d MiB: it is no export of an audit log", maxSkipped>>20)
+			}
+			line, err = r.ReadSlice('\n')
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
