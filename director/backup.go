@@ -248,9 +248,13 @@ func (c *commander) restore(ctx context.Context, me core.Director, b store.Backu
 	if change, err = decide(); err == nil && base != nil { // every director holds the spec against the policy of now
 		problem := ""
 		state.Resided, problem, err = c.policies.reside(ctx, judged{base: base, change: change, cmd: cmd, state: state})
+		if err == nil && problem != "" {
+			state.Resided = &core.Resided{Kept: true}
+		}
 		if err == nil && state.Resided != nil {
 			change, err = decide()
-		} else if problem != "" {
+		}
+		if problem != "" {
 			change.Preview.Warnings = append(change.Preview.Warnings, "residency by policy stays as it was: "+problem)
 		}
 	}

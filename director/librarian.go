@@ -322,7 +322,7 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 		err = lacksPerson(l.horizon.before(s), f, l.horizon.vouched(l.name, s))
 	}
 	if err == nil {
-		err = l.policies.confirm(ctx, l.horizon.before(s), f)
+		err = l.policies.confirm(ctx, l.horizon.before(s), f, l.horizon.vouched(l.name, s))
 	}
 	if err != nil {
 		l.refusals.note(s, l.horizon.current(), err)

@@ -3,6 +3,7 @@ package director
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -28,7 +29,13 @@ func (p *policies) both(ctx context.Context, j judged, decide func(core.State) (
 			Reason: "the policy could not say where clients may be served (residency), which denies: " + problem,
 			Remedy: "the sets of before stay in force; `divert policy eval DIR --input FILE --point residency` shows what is wrong, `divert policy adopt` puts another in its place",
 		}
-	case resided != nil:
+	case problem != "":
+		resided = &core.Resided{Kept: true} // break-glass passes what a policy denies, and never S11
+	}
+	if problem != "" && j.cmd.Reason == "" {
+		return core.Change{}, &core.Refusal{Reason: "break-glass needs a reason", Remedy: "give --reason, such as --reason INC-1"}
+	}
+	if resided != nil {
 		j.state.Resided = resided
 		change, err := decide(j.state)
 		if err != nil {
@@ -39,14 +46,10 @@ func (p *policies) both(ctx context.Context, j judged, decide func(core.State) (
 		}
 		j.change = change
 	}
-	if problem != "" && j.cmd.Reason == "" {
-		return core.Change{}, &core.Refusal{Reason: "break-glass needs a reason", Remedy: "give --reason, such as --reason INC-1"}
-	}
 	change, err := p.judge(ctx, j)
 	if err != nil || problem == "" {
 		return change, err
 	}
-	// Break-glass passes what a policy denies, and never S11.
 	text := "residency by policy stays as it was: " + problem
 	change.Preview.Warnings = append(change.Preview.Warnings, text)
 	if change.Audit != nil {
@@ -80,7 +83,7 @@ func (p *policies) reside(ctx context.Context, j judged) (resided *core.Resided,
 	default:
 		return nil, "", nil
 	}
-	if !asked.Resides() {
+	if !asked.Resides() && !now.GetResidencyKept() {
 		return nil, "", nil
 	}
 	said := &core.Resided{}
@@ -101,7 +104,7 @@ func (p *policies) reside(ctx context.Context, j judged) (resided *core.Resided,
 	if problem != "" {
 		return nil, problem, nil
 	}
-	if said.Spec == nil && said.Trial == nil && (adopts || now.GetResidency() == nil) {
+	if said.Spec == nil && said.Trial == nil && (adopts || now.GetResidency() == nil && !now.GetResidencyKept()) {
 		return nil, "", nil // as it was decided
 	}
 	return said, problem, nil
@@ -121,15 +124,32 @@ func (p *policies) setsOf(ctx context.Context, asked *policy.Policy, doc *plan.S
 // confirm holds the residency of a plan against what its policy says of its spec, where that
 // is at hand here (S7, S11); nil: it is so, or nobody here can tell. Core holds it against
 // the plan before where neither policy nor spec is another (base, which may be nil).
-func (p *policies) confirm(ctx context.Context, base, next *inForce) error {
+//
+// A plan that says to have kept the sets that stood is taken with those of the base, though
+// the policy says others by now: else a policy that was late once would stop the fleet
+// (S12). Where revisions were missed, what stood is not known, and a director that has
+// vouched for it tells. Examine alerts.
+func (p *policies) confirm(ctx context.Context, base, next *inForce, vouched bool) error {
 	if p == nil || next.sealed.Plan.GetPolicy() == nil {
 		return nil
 	}
-	next = next.stable()
-	of := next.sealed.Plan
-	if base != nil && base.sealed.Identity.Epoch == next.sealed.Identity.Epoch && saysOf(base.sealed.Plan) == saysOf(of) {
+	if base != nil && base.sealed.Identity.Epoch == next.sealed.Identity.Epoch && saysOf(base.sealed.Plan) == saysOf(next.sealed.Plan) {
 		return nil
 	}
+	return p.compare(ctx, next, func(is *plan.Residency) bool {
+		if base == nil || vouched {
+			return true
+		}
+		was := base.sealed.Plan
+		return proto.Equal(was.GetResidency(), is) || was.Soaking() != nil && proto.Equal(was.GetCanaryResidency(), is)
+	})
+}
+
+// compare says whose sets are others than the policy says, apart from those that the plan
+// says to have kept and that may be.
+func (p *policies) compare(ctx context.Context, f *inForce, may func(kept *plan.Residency) bool) error {
+	f = f.stable()
+	of := f.sealed.Plan
 	h := p.at(of)
 	if h == nil {
 		h = p.adopted(of.GetPolicy().GetBundle().GetHash())
@@ -141,28 +161,36 @@ func (p *policies) confirm(ctx context.Context, base, next *inForce) error {
 	if !read || problem != "" || !asked.Resides() && of.GetResidency() == nil && of.GetCanaryResidency() == nil {
 		return nil
 	}
-	sides := []struct {
-		doc *plan.SpecDoc
-		is  *plan.Residency
-	}{{next.doc, of.GetResidency()}}
-	if t := next.tried(); t != nil {
-		sides = append(sides, struct {
-			doc *plan.SpecDoc
-			is  *plan.Residency
-		}{t.doc, of.GetCanaryResidency()})
+	type side struct {
+		doc  *plan.SpecDoc
+		is   *plan.Residency
+		kept bool
+	}
+	sides := []side{{f.doc, of.GetResidency(), of.GetResidencyKept()}}
+	if t := f.tried(); t != nil {
+		sides = append(sides, side{t.doc, of.GetCanaryResidency(), of.GetCanaryResidencyKept()})
 	}
 	for _, side := range sides {
-		said, problem := p.setsOf(ctx, asked, side.doc)
-		if problem == "" && !proto.Equal(said, side.is) {
-			return fmt.Errorf("plan %d.%d of %s: its residency is another than policy %s says of its spec (S11)", next.sealed.Identity.Epoch, next.sealed.Identity.Revision, next.sealed.Signer, h.hash.Short())
+		if side.kept && may(side.is) {
+			continue
 		}
+		said, problem := p.setsOf(ctx, asked, side.doc)
+		if problem != "" || proto.Equal(said, side.is) {
+			continue
+		}
+		text := fmt.Sprintf("plan %d.%d of %s: its residency is another than policy %s says of its spec (S11)", f.sealed.Identity.Epoch, f.sealed.Identity.Revision, f.sealed.Signer, h.hash.Short())
+		if side.kept {
+			text += ": it is what stood before, since the policy could not be asked then; `divert apply` of the same spec asks it anew"
+		}
+		return errors.New(text)
 	}
 	return nil
 }
 
 // saysOf tells plans apart by what a policy's word on residency depends on, and by the word.
 func saysOf(p *plan.Plan) string {
-	key := bytes.Join([][]byte{p.GetPolicy().GetBundle().GetHash(), p.GetSpec().GetHash(), p.Soaking().GetCanary().GetHash()}, []byte{0})
+	kept := []byte(fmt.Sprint(p.GetResidencyKept(), p.GetCanaryResidencyKept()))
+	key := bytes.Join([][]byte{kept, p.GetPolicy().GetBundle().GetHash(), p.GetSpec().GetHash(), p.Soaking().GetCanary().GetHash()}, []byte{0})
 	for _, r := range []*plan.Residency{p.GetResidency(), p.GetCanaryResidency()} {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
 		if err != nil { // of texts that are no UTF-8, which no plan can have
@@ -196,7 +224,7 @@ func (p *policies) examine(ctx context.Context, f *inForce) {
 		return
 	}
 	why := ""
-	if err := p.confirm(ctx, nil, f); err != nil {
+	if err := p.compare(ctx, f, func(*plan.Residency) bool { return false }); err != nil {
 		why = err.Error()
 		p.log.Error("the residency of the plan is not what its policy says", slog.Any("err", err))
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -183,6 +184,87 @@ func TestRogueResidency(t *testing.T) {
 	}
 	if got, _ := servedBy(t, d); got != "nyc" {
 		t.Errorf("answers by the rogue's: %q", got)
+	}
+
+	// What would follow the rogue's plan would be taken by nobody: it is refused, with what
+	// puts it right.
+	d.librarian.refusals.taken(d.horizon.storeNow().plan) // as where the store was not read since
+	drain := core.Command{ID: newID(), Verb: core.Drain, Scope: "cluster/fra", Author: "ann", Reason: "test", For: time.Hour, LastResort: true}
+	if r := refusal(t, d, drain); !strings.Contains(r.Reason, "its residency is another than policy") || !strings.Contains(r.Reason, "divert store recover --force") {
+		t.Errorf("a drain on top of it: %+v", r)
+	}
+	id, _, err := d.commander.recover(t.Context(), "ann", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is recovered", func() bool { return d.horizon.current().sealed.Identity == id })
+	gave(t, d, drain)
+}
+
+// TestResidencyKept (S7, S11, S12): what break-glass kept, since the policy could not be asked
+// for a moment, is taken by who can ask it, is alerted, and is put right by applying the same
+// spec again; a plan that only says to have kept its sets, or that does not say so, is not.
+func TestResidencyKept(t *testing.T) {
+	d := aloneOf(t, nil, labelledSpec(soloSpec()))
+	gave(t, d, adopting(residing(byLabel)))
+	eventually(t, "answers are by the policy", func() bool { got, _ := servedBy(t, d); return got == "nyc" })
+	before := d.horizon.current()
+	usable := d.policies.at(before.sealed.Plan)
+	swap := func(h *heldPolicy) {
+		d.policies.mu.Lock()
+		defer d.policies.mu.Unlock()
+		d.policies.held = h
+	}
+	swap(hold(usable.octets)) // which nobody compiles
+	d.policies.patience = 0
+	text := strings.Replace(labelledSpec(soloSpec()), "labels: {residency: us}", "labels: {residency: eu}", 1)
+	cmd := applying(t, text)
+	cmd.BreakGlass = true
+	gave(t, d, cmd)
+	swap(usable)
+	d.policies.patience = compileLimit
+	kept := d.horizon.current()
+	if !kept.sealed.Plan.GetResidencyKept() || !proto.Equal(kept.sealed.Plan.GetResidency(), before.sealed.Plan.GetResidency()) {
+		t.Fatalf("the plan says %v of %v", kept.sealed.Plan.GetResidencyKept(), kept.sealed.Plan.GetResidency())
+	}
+	if err := d.policies.confirm(t.Context(), before, kept, false); err != nil {
+		t.Errorf("S12: who can ask the policy refuses it: %v", err)
+	}
+	other := func(change func(p *plan.Plan)) *inForce {
+		f, sealed := *kept, *kept.sealed
+		sealed.Plan = proto.CloneOf(sealed.Plan)
+		change(sealed.Plan)
+		f.sealed = &sealed
+		return &f
+	}
+	wider := other(func(p *plan.Plan) { p.Residency = nil })
+	for name, f := range map[string]*inForce{"without the mark": other(func(p *plan.Plan) { p.ResidencyKept = false }), "with other sets": wider} {
+		if err := d.policies.confirm(t.Context(), before, f, false); err == nil {
+			t.Errorf("S11: %s it is taken", name)
+		}
+	}
+	if err := d.policies.confirm(t.Context(), before, wider, true); err != nil {
+		t.Errorf("one that missed revisions, and another vouches: %v", err)
+	}
+	d.policies.follow(t.Context(), kept)
+	if alerts := strings.Join(d.Status().Alerts, "\n"); !strings.Contains(alerts, "the policy could not be asked then; `divert apply` of the same spec asks it anew") {
+		t.Errorf("alerts %q", alerts)
+	}
+	gave(t, d, core.Command{ID: newID(), Verb: core.Drain, Scope: "cluster/fra", Author: "ann", Reason: "test", For: time.Hour, LastResort: true})
+	gave(t, d, core.Command{ID: newID(), Verb: core.Undrain, Scope: "cluster/fra", Author: "ann", Reason: "test"})
+
+	gave(t, d, applying(t, text))
+	eventually(t, "the policy was asked", func() bool { got, _ := servedBy(t, d); return got == "fra" })
+	now := d.horizon.current()
+	if now.sealed.Plan.GetResidencyKept() {
+		t.Error("it is still said to be kept")
+	}
+	d.policies.follow(t.Context(), now)
+	if why := d.policies.unsound(now.sealed.Plan); why != "" {
+		t.Errorf("alerts %q", why)
+	}
+	if change, _, err := d.commander.commit(t.Context(), applying(t, text), nil); err != nil || !change.Noop {
+		t.Errorf("once more: %+v, %v, want nothing to do", change.Summary, err)
 	}
 }
 

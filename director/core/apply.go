@@ -60,7 +60,7 @@ func (w *work) apply() error {
 		return err
 	}
 	doc, removed, touched := w.merged()
-	if !touched {
+	if !touched && !w.asksAnew() {
 		w.noop, w.done = true, "nothing to apply: all of it is in force already"
 		return nil
 	}
@@ -226,6 +226,9 @@ func (w *work) tellApply(removed []string) {
 	}
 	if len(removed) > 0 {
 		parts = append(parts, "removed "+list(removed))
+	}
+	if len(parts) == 0 && w.c.Folder == "" {
+		parts = append(parts, "asked the policy anew where clients may be served")
 	}
 	if len(parts) == 0 {
 		parts = append(parts, fmt.Sprintf("noted that the folder of %s says what is in force", w.c.Folder))

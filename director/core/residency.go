@@ -28,6 +28,9 @@ const (
 type Resided struct {
 	Spec  *plan.Residency // of the spec that all have then; nil: it says nothing
 	Trial *plan.Residency // of the one that some directors try
+	// Kept: it could not be asked, and the command goes on with what stands (break-glass, a
+	// restore). The plan says so, since who can ask would find its sets to be others.
+	Kept bool
 }
 
 // reside puts what the policy says of a spec into the next plan, and gives the spec with it.
@@ -35,22 +38,35 @@ func (w *work) reside(set *spec.Set) *spec.Set {
 	switch r := w.s.Resided; {
 	case len(w.c.Canary) > 0:
 		w.next.CanaryResidency = w.next.GetResidency() // no break-glass passes S11
+		w.next.CanaryResidencyKept = w.next.GetResidencyKept()
 		if r != nil {
+			w.next.CanaryResidencyKept = r.Kept
+		}
+		if r != nil && !r.Kept {
 			w.next.CanaryResidency = r.Trial
 		}
 		return steer.Narrow(set, w.next, true)
 	case w.c.Verb == GoOn: // it was asked when some began
-		w.next.Residency = w.next.GetCanaryResidency()
+		w.next.Residency, w.next.ResidencyKept = w.next.GetCanaryResidency(), w.next.GetCanaryResidencyKept()
+	case r != nil && r.Kept:
+		w.next.ResidencyKept = true
 	case r != nil:
-		w.next.Residency = r.Spec
+		w.next.Residency, w.next.ResidencyKept = r.Spec, false
 	}
 	return steer.Narrow(set, w.next, false)
+}
+
+// asksAnew tells whether a person's apply that changes nothing asks the policy what it could
+// not be asked before.
+func (w *work) asksAnew() bool {
+	return w.next.GetResidencyKept() && w.c.Verb == Apply && w.c.Folder == "" && len(w.c.Canary) == 0 && len(w.c.Objects) > 0
 }
 
 // resideAnew does it where the policy changes and no spec does, and says what that moves.
 func (w *work) resideAnew() {
 	was := []*plan.Residency{w.next.GetResidency(), w.next.GetCanaryResidency()}
 	w.next.Residency, w.next.CanaryResidency = nil, nil
+	w.next.ResidencyKept, w.next.CanaryResidencyKept = false, false
 	if r := w.s.Resided; r != nil && w.next.GetPolicy() != nil {
 		w.next.Residency = r.Spec
 		if w.next.Soaking() != nil {
@@ -69,7 +85,7 @@ func (w *work) resideAnew() {
 // stranded refuses what a policy leaves nobody to answer for: S11 comes before S1, so that
 // those clients would have no answer as long as it stands.
 func (w *work) stranded() error {
-	if w.s.Resided == nil {
+	if w.s.Resided == nil || w.s.Resided.Kept {
 		return nil
 	}
 	sets := []*spec.Set{w.set}
@@ -96,7 +112,10 @@ func (w *work) stranded() error {
 // checkResidency holds what a plan says of residency by policy against what can be told of
 // it without the policy: whose word it is, that each set is one, and how many.
 func checkResidency(p *plan.Plan) error {
-	if p.GetCanaryResidency() != nil && p.Soaking() == nil {
+	if p.GetPolicy() == nil && (p.GetResidencyKept() || p.GetCanaryResidencyKept()) {
+		return errors.New("it keeps residency by policy from before, and names no policy")
+	}
+	if (p.GetCanaryResidency() != nil || p.GetCanaryResidencyKept()) && p.Soaking() == nil {
 		return errors.New("it has residency by policy for a rollout, and none is under way")
 	}
 	for _, r := range []*plan.Residency{p.GetResidency(), p.GetCanaryResidency()} {
@@ -165,6 +184,8 @@ func checkResided(cur, next *plan.Plan) error {
 	}
 	was, is := cur.Soaking().GetCanary(), next.Soaking().GetCanary()
 	switch {
+	case same(cur.GetSpec(), next.GetSpec()) && cur.GetResidencyKept() && !next.GetResidencyKept():
+		// The policy was asked at last; who holds it does so too.
 	case same(cur.GetSpec(), next.GetSpec()):
 		if !proto.Equal(cur.GetResidency(), next.GetResidency()) {
 			return errors.New("its residency by policy is another, though neither policy nor spec is")
@@ -173,6 +194,11 @@ func checkResided(cur, next *plan.Plan) error {
 		if !proto.Equal(cur.GetCanaryResidency(), next.GetResidency()) {
 			return errors.New("its residency by policy is another than that of the rollout that all take")
 		}
+	case next.GetResidencyKept() && !proto.Equal(cur.GetResidency(), next.GetResidency()):
+		return errors.New("its residency by policy is another than before, which it says to have kept")
+	}
+	if next.GetCanaryResidencyKept() && was == nil && !proto.Equal(cur.GetResidency(), next.GetCanaryResidency()) {
+		return errors.New("its rollout has another residency by policy than before, which it says to have kept")
 	}
 	if was != nil && is != nil && same(was, is) && !proto.Equal(cur.GetCanaryResidency(), next.GetCanaryResidency()) {
 		return errors.New("its rollout has another residency by policy than before")

@@ -170,6 +170,71 @@ func TestResidedDangers(t *testing.T) {
 	}
 }
 
+// TestResidedKept (S11, S16): sets that are kept since the policy could not be asked are said
+// to be; a rollout hands that on; asked anew of the same spec the policy may say others, which
+// takes two persons as ever, and a plan that says to have kept what it changed is refused.
+func TestResidedKept(t *testing.T) {
+	k := newKeeper(t)
+	k.joined()
+	k.s.Resided = &Resided{Spec: keeps("rules", "fra", "sin")}
+	k.do(Command{Verb: PolicyAdopt, Reason: "x", Bundle: []byte("rules")})
+	k.acknowledged()
+	k.s.Resided = &Resided{Kept: true}
+	k.begin(slower(t))
+	if p := k.s.Plan.Plan; p.GetResidencyKept() || !p.GetCanaryResidencyKept() || !proto.Equal(p.GetCanaryResidency(), keeps("rules", "fra", "sin")) {
+		t.Errorf("tried: %v, %v, %v", p.GetResidencyKept(), p.GetCanaryResidencyKept(), p.GetCanaryResidency())
+	}
+	k.s.Resided = nil
+	k.do(Command{Verb: GoOn, Reason: "well"})
+	kept := k.s
+	p := kept.Plan.Plan
+	if !p.GetResidencyKept() || p.GetCanaryResidencyKept() || !proto.Equal(p.GetResidency(), keeps("rules", "fra", "sin")) {
+		t.Errorf("taken by all: %v, %v, %v", p.GetResidencyKept(), p.GetCanaryResidencyKept(), p.GetResidency())
+	}
+	k.acknowledged()
+	same := Command{Verb: Apply, Source: SourceFiles, Objects: Raws(k.s.Doc)}
+	k.s.Resided = &Resided{Spec: keeps("rules", "nyc", "sin")}
+	got := k.do(same)
+	if got.Plan.GetResidencyKept() || k.served(k.s) != "nyc sin" || len(got.Preview.Effects) == 0 {
+		t.Errorf("asked anew: %v, %s, %+v", got.Plan.GetResidencyKept(), k.served(k.s), got.Preview.Effects)
+	}
+	if got, err := k.try(same); err != nil || !got.Noop {
+		t.Errorf("once more: %+v, %v", got.Summary, err)
+	}
+	for name, change := range map[string]func(was, is *plan.Plan){
+		"another spec":  func(_, is *plan.Plan) { is.Spec.Hash = make([]byte, 32) },
+		"the same spec": func(*plan.Plan, *plan.Plan) {},
+	} {
+		was, is := proto.CloneOf(p), proto.CloneOf(p)
+		change(was, is)
+		is.Residency = keeps("rules", "fra", "nyc", "sin")
+		if err := checkResided(was, is); err == nil {
+			t.Errorf("%s: other sets that are said to be kept are taken", name)
+		}
+	}
+	bare := proto.CloneOf(p)
+	bare.Policy, bare.Residency = nil, nil
+	if err := checkResidency(bare); err == nil {
+		t.Error("kept without a policy is taken")
+	}
+
+	w := newPair(t)
+	w.s.Resided = &Resided{Spec: keeps("rules", "fra", "nyc")}
+	w.asked(Command{ID: "p1", Verb: PolicyAdopt, Reason: "x", Bundle: []byte("rules")})
+	w.s.Bundle = []byte("rules")
+	done, err := w.via("d2", "bob", Command{Verb: Approve, Scope: "p1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.take(done)
+	w.s.Plan.Plan.ResidencyKept = true
+	w.s.Resided = &Resided{Spec: keeps("rules", "fra", "nyc", "sin")}
+	look, err := w.via("d1", "alice", Command{ID: "a1", Verb: Apply, Source: SourceFiles, Objects: only(raws(t, fleetYAML), "GlobalService/shop"), DryRun: true})
+	if why := strings.Join(look.Preview.TwoPersons, "; "); err != nil || !strings.Contains(why, "residency): shop") {
+		t.Errorf("wider, asked anew: got %q, %v, want that it takes two persons", why, err)
+	}
+}
+
 // TestRogueResidency (S7, S11): a leader that widens, drops or makes up what the policy keeps
 // from clients is refused by every other director, and so is a plan whose sets are none.
 func TestRogueResidency(t *testing.T) {

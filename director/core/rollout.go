@@ -168,7 +168,7 @@ func (w *work) abort() error {
 // endRollout takes the rollout out of the plan. The zones of those who tried it have had
 // the serial of each revision since: all get a higher one (S13).
 func (w *work) endRollout() {
-	w.next.Rollout, w.next.CanaryResidency = nil, nil
+	w.next.Rollout, w.next.CanaryResidency, w.next.CanaryResidencyKept = nil, nil, false
 	for _, z := range w.next.GetZones() {
 		z.Hash = nil
 	}

@@ -437,37 +437,39 @@ func (x *Envelope) GetSignature() []byte {
 
 // Plan is the manifest: one fenced document of human and leader intent.
 type Plan struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Fleet           string                 `protobuf:"bytes,1,opt,name=fleet,proto3" json:"fleet,omitempty"`                           // fleet ID, made at bootstrap
-	Epoch           uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // grows by one with each `store recover`
-	Revision        uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`                    // grows by one with each commit, across epochs too
-	Parent          []byte                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`                         // SHA-256 of the parent's payload; empty at bootstrap
-	MinReader       uint32                 `protobuf:"varint,5,opt,name=min_reader,json=minReader,proto3" json:"min_reader,omitempty"` // oldest format that may use this plan
-	Written         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=written,proto3" json:"written,omitempty"`
-	Writer          string                 `protobuf:"bytes,7,opt,name=writer,proto3" json:"writer,omitempty"`       // director name
-	Roster          []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
-	Overrides       []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
-	Spec            *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
-	Zones           []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                                            // ordered by name
-	Rollout         *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                                        // the last one that began; none once it went on or a person ended it
-	Previous        *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                                      // the spec before this one: what `divert revert` goes back to
-	Operators       []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                                    // whose word counts while the store is away, ordered by name
-	Spill           *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                                            // what the load of the sites came to; none where nothing can be too much
-	Switches        []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                                      // of gates (kind Interlock), ordered by name; one that is not here is off
-	Paces           []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                                            // how drains in steps went, the last used last; bounded
-	Policy          *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                                          // what people's commands are judged by; none: nothing
-	Residency       *Residency             `protobuf:"bytes,32,opt,name=residency,proto3" json:"residency,omitempty"`                                    // what the policy makes of residency, for the spec; none: nothing besides the spec's own
-	CanaryResidency *Residency             `protobuf:"bytes,33,opt,name=canary_residency,json=canaryResidency,proto3" json:"canary_residency,omitempty"` // the same, for what a rollout has some directors try
-	Tokens          []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                                          // bearers of which may ask and command, ordered by name
-	GossipKey       *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`                   // which key the fleet gossips under; none until the first turn-over
-	EnrolTokens     []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"`             // which directors may come into the roster by themselves, ordered by id
-	Secrets         []*Secret              `protobuf:"bytes,52,rep,name=secrets,proto3" json:"secrets,omitempty"`                                        // what the directors share and nobody else may know, by name and version, ordered by name; bounded
-	Recipients      []*Recipient           `protobuf:"bytes,53,rep,name=recipients,proto3" json:"recipients,omitempty"`                                  // to whom secrets are encrypted, ordered by name; none where there are no secrets
-	Vault           *SpecRef               `protobuf:"bytes,54,opt,name=vault,proto3" json:"vault,omitempty"`                                            // the blob of all ciphertexts (director/secret); none where there are no secrets
-	Requests        []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                                      // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
-	Glass           []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                            // what was done without one, of the last day; ordered by revision; bounded
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Fleet               string                 `protobuf:"bytes,1,opt,name=fleet,proto3" json:"fleet,omitempty"`                           // fleet ID, made at bootstrap
+	Epoch               uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // grows by one with each `store recover`
+	Revision            uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`                    // grows by one with each commit, across epochs too
+	Parent              []byte                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"`                         // SHA-256 of the parent's payload; empty at bootstrap
+	MinReader           uint32                 `protobuf:"varint,5,opt,name=min_reader,json=minReader,proto3" json:"min_reader,omitempty"` // oldest format that may use this plan
+	Written             *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=written,proto3" json:"written,omitempty"`
+	Writer              string                 `protobuf:"bytes,7,opt,name=writer,proto3" json:"writer,omitempty"`       // director name
+	Roster              []*Director            `protobuf:"bytes,8,rep,name=roster,proto3" json:"roster,omitempty"`       // ordered by name
+	Overrides           []*Override            `protobuf:"bytes,9,rep,name=overrides,proto3" json:"overrides,omitempty"` // ordered by revision, then ID
+	Spec                *SpecRef               `protobuf:"bytes,10,opt,name=spec,proto3" json:"spec,omitempty"`
+	Zones               []*ZoneSerial          `protobuf:"bytes,11,rep,name=zones,proto3" json:"zones,omitempty"`                                                           // ordered by name
+	Rollout             *Rollout               `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`                                                       // the last one that began; none once it went on or a person ended it
+	Previous            *SpecRef               `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                                                     // the spec before this one: what `divert revert` goes back to
+	Operators           []*Operator            `protobuf:"bytes,14,rep,name=operators,proto3" json:"operators,omitempty"`                                                   // whose word counts while the store is away, ordered by name
+	Spill               *Spill                 `protobuf:"bytes,15,opt,name=spill,proto3" json:"spill,omitempty"`                                                           // what the load of the sites came to; none where nothing can be too much
+	Switches            []*Switch              `protobuf:"bytes,16,rep,name=switches,proto3" json:"switches,omitempty"`                                                     // of gates (kind Interlock), ordered by name; one that is not here is off
+	Paces               []*PaceHistory         `protobuf:"bytes,17,rep,name=paces,proto3" json:"paces,omitempty"`                                                           // how drains in steps went, the last used last; bounded
+	Policy              *Policy                `protobuf:"bytes,30,opt,name=policy,proto3" json:"policy,omitempty"`                                                         // what people's commands are judged by; none: nothing
+	Residency           *Residency             `protobuf:"bytes,32,opt,name=residency,proto3" json:"residency,omitempty"`                                                   // what the policy makes of residency, for the spec; none: nothing besides the spec's own
+	CanaryResidency     *Residency             `protobuf:"bytes,33,opt,name=canary_residency,json=canaryResidency,proto3" json:"canary_residency,omitempty"`                // the same, for what a rollout has some directors try
+	Tokens              []*Token               `protobuf:"bytes,34,rep,name=tokens,proto3" json:"tokens,omitempty"`                                                         // bearers of which may ask and command, ordered by name
+	ResidencyKept       bool                   `protobuf:"varint,35,opt,name=residency_kept,json=residencyKept,proto3" json:"residency_kept,omitempty"`                     // it is what stood before: the policy could not be asked of the spec, and break-glass passed that, or a restore
+	CanaryResidencyKept bool                   `protobuf:"varint,36,opt,name=canary_residency_kept,json=canaryResidencyKept,proto3" json:"canary_residency_kept,omitempty"` // the same, of canary_residency
+	GossipKey           *GossipKey             `protobuf:"bytes,50,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`                                  // which key the fleet gossips under; none until the first turn-over
+	EnrolTokens         []*EnrolToken          `protobuf:"bytes,51,rep,name=enrol_tokens,json=enrolTokens,proto3" json:"enrol_tokens,omitempty"`                            // which directors may come into the roster by themselves, ordered by id
+	Secrets             []*Secret              `protobuf:"bytes,52,rep,name=secrets,proto3" json:"secrets,omitempty"`                                                       // what the directors share and nobody else may know, by name and version, ordered by name; bounded
+	Recipients          []*Recipient           `protobuf:"bytes,53,rep,name=recipients,proto3" json:"recipients,omitempty"`                                                 // to whom secrets are encrypted, ordered by name; none where there are no secrets
+	Vault               *SpecRef               `protobuf:"bytes,54,opt,name=vault,proto3" json:"vault,omitempty"`                                                           // the blob of all ciphertexts (director/secret); none where there are no secrets
+	Requests            []*Request             `protobuf:"bytes,60,rep,name=requests,proto3" json:"requests,omitempty"`                                                     // what waits for a second person, and what became of the last ones; ordered by revision, then ID; bounded
+	Glass               []*BreakGlass          `protobuf:"bytes,61,rep,name=glass,proto3" json:"glass,omitempty"`                                                           // what was done without one, of the last day; ordered by revision; bounded
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
@@ -645,6 +647,20 @@ func (x *Plan) GetTokens() []*Token {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *Plan) GetResidencyKept() bool {
+	if x != nil {
+		return x.ResidencyKept
+	}
+	return false
+}
+
+func (x *Plan) GetCanaryResidencyKept() bool {
+	if x != nil {
+		return x.CanaryResidencyKept
+	}
+	return false
 }
 
 func (x *Plan) GetGossipKey() *GossipKey {
@@ -3809,8 +3825,7 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x05 \x01(\tR\x06signer\x12\x10\n" +
 	"\x03key\x18\x06 \x01(\fR\x03key\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xaa\n" +
-	"\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\x85\v\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\tR\x05fleet\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3834,7 +3849,9 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x06policy\x18\x1e \x01(\v2\x16.divert.plan.v1.PolicyR\x06policy\x127\n" +
 	"\tresidency\x18  \x01(\v2\x19.divert.plan.v1.ResidencyR\tresidency\x12D\n" +
 	"\x10canary_residency\x18! \x01(\v2\x19.divert.plan.v1.ResidencyR\x0fcanaryResidency\x12-\n" +
-	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x128\n" +
+	"\x06tokens\x18\" \x03(\v2\x15.divert.plan.v1.TokenR\x06tokens\x12%\n" +
+	"\x0eresidency_kept\x18# \x01(\bR\rresidencyKept\x122\n" +
+	"\x15canary_residency_kept\x18$ \x01(\bR\x13canaryResidencyKept\x128\n" +
 	"\n" +
 	"gossip_key\x182 \x01(\v2\x19.divert.plan.v1.GossipKeyR\tgossipKey\x12=\n" +
 	"\fenrol_tokens\x183 \x03(\v2\x1a.divert.plan.v1.EnrolTokenR\venrolTokens\x120\n" +
