@@ -98,6 +98,7 @@ func (q *autoQueue) take() (entries []autoEntry, more map[health.State]int) {
 // sealed log of its own, under a head that its director alone signs. By the sealer.
 type autoLog struct {
 	owner  string
+	key    ed25519.PublicKey // that its heads count under
 	tiles  *store.Tiles
 	head   []byte // the longest that its director signed, and this disk has in whole
 	headOf audit.Head
@@ -126,6 +127,9 @@ func (s *sealer) transitions(now time.Time, p *plan.Sealed) {
 		s.logs = map[string]*autoLog{}
 	}
 	for _, owner := range append([]string{s.name}, others...) {
+		if l := s.logs[owner]; l != nil && owner != s.name && len(keys[owner]) > 0 && !l.key.Equal(keys[owner]) {
+			delete(s.logs, owner) // who was replaced begins a journal of its own
+		}
 		if s.logs[owner] == nil {
 			l, err := s.openAuto(owner, keys)
 			if err != nil {
@@ -187,7 +191,7 @@ func (s *sealer) openAuto(owner string, keys audit.Keys) (*autoLog, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := &autoLog{owner: owner, tiles: tiles}
+		l := &autoLog{owner: owner, key: key, tiles: tiles}
 		raw, err := tiles.Head()
 		if err != nil {
 			return nil, err

@@ -1,6 +1,8 @@
 package director
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -237,6 +239,38 @@ func TestTransitionsForged(t *testing.T) {
 	liar.post = honest
 	f.pass(time.Minute)
 	f.allJournals("d1 5, d2 0, d3 0")
+}
+
+// A director that was replaced by one of the same name is accused of nothing by those that
+// ran on meanwhile: its journal is another, and the one of before is put aside.
+func TestTransitionsOfReplaced(t *testing.T) {
+	f := newSealFleet(t)
+	f.pass(time.Minute)
+	f.falls(1, 5, "d1")
+	f.pass(time.Minute)
+	f.allJournals("d1 5, d2 0, d3 0")
+	for i, s := range f.nodes {
+		if s.name != "d1" {
+			continue
+		}
+		n := f.node("d1", t.TempDir())
+		n.key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{200}, ed25519.SeedSize))
+		f.nodes[i] = n
+		f.sealed.Plan.Director("d1").Key = n.key.Public().(ed25519.PublicKey)
+	}
+	f.falls(100, 3, "d1")
+	f.pass(2 * time.Minute)
+	for _, name := range []string{"d2", "d3"} {
+		if got := alertsOf(f.of(name)); strings.Contains(got, "sealed other transitions") {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got := f.journals(name); got != "d1 3, d2 0, d3 0" {
+			t.Errorf("%s has %s", name, got)
+		}
+		if tiles, err := store.OpenTiles(filepath.Join(f.of(name).dir, sealFolder, "f1"+autosAside, "d1")); err != nil || tiles.Size() != 5 {
+			t.Errorf("%s: what was sealed under the key of before is lost: %v", name, err)
+		}
+	}
 }
 
 // What a director has sealed of transitions stays on its disk when the roster has it no

@@ -191,7 +191,7 @@ func reportOf(in store.Inspection, known plan.Identity, cur *inForce) api.StoreR
 		find("the policy's bundle is missing or damaged: people's commands are refused", again+" on a director that has it (it writes it by itself within a minute), or divert policy adopt DIR")
 	}
 	if len(in.NoVault) > 0 {
-		find("the ciphertexts of the fleet's secrets are missing or damaged: directors go on with those on their disks", again+" on a director that has them (it writes them by itself within a minute), or divert secrets set")
+		find("the ciphertexts of the fleet's secrets are missing or damaged: directors go on with those on their disks", again+" on a director that has them (it writes them by itself within a minute); if none does, divert secrets remove NAME --force takes out all that are lost, to be set anew")
 	}
 	if found != nil && in.Last > found.Identity.Revision {
 		find(fmt.Sprintf("the audit log has a record of revision %d, past the plan's %d: no command can be committed there", in.Last, found.Identity.Revision), again)

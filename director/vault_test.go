@@ -398,6 +398,58 @@ func TestSecretsOfOneDirector(t *testing.T) {
 	}
 }
 
+// Once the ciphertexts are lost everywhere, the remedy that the refusal names is one.
+func TestSecretsLostEverywhere(t *testing.T) {
+	d := solo(t)
+	for _, name := range []string{core.CookieSecret, "tsig/a", "tsig/b"} {
+		gave(t, d, settingOf(t, d, name, valueOne))
+		eventuallyUsed(t, d, name, 1)
+	}
+	removal := func(force bool) core.Command {
+		return core.Command{ID: newID(), Verb: core.SecretRemove, Author: "ann", Reason: "lost", Force: force, Secret: &core.SecretWish{Name: "tsig/a"}}
+	}
+	before := d.vault.at(d.horizon.current().sealed.Plan)
+	lose := func() { // as an alien disk would: the store, and what this director holds
+		vault{t, d}.remove("blob/" + plan.Hash(d.horizon.current().sealed.Plan.GetVault().GetHash()).String())
+		d.vault.mu.Lock()
+		defer d.vault.mu.Unlock()
+		d.vault.octets, d.vault.sum = nil, plan.Hash{}
+	}
+	lose()
+	_, _, err := d.commander.commit(t.Context(), removal(false), nil)
+	var r *core.Refusal
+	if !errors.As(err, &r) || !strings.Contains(r.Remedy, "secrets remove NAME --force") {
+		t.Fatalf("unforced: %v", err)
+	}
+	// While another says that it has them, nothing is given up.
+	v := d.vault
+	v.mu.Lock()
+	v.said["d9"] = vaultSaid{word: core.SecretWord{Vault: d.horizon.current().sealed.Plan.GetVault().GetHash()}, at: v.now()}
+	v.mu.Unlock()
+	if _, _, err := d.commander.commit(t.Context(), removal(true), nil); !errors.As(err, &r) || !strings.Contains(r.Reason, "d9 says that it has them") {
+		t.Errorf("with a holder: %v", err)
+	}
+	v.mu.Lock()
+	delete(v.said, "d9")
+	v.mu.Unlock()
+	id := gave(t, d, removal(true))
+	eventually(t, "all that are lost are out", func() bool { return len(d.horizon.current().sealed.Plan.GetSecrets()) == 0 })
+	records, err := d.Audit(t.Context(), id.Revision, 1)
+	if err != nil || len(records) != 1 || !records[0].Forced || !strings.Contains(records[0].What, "remove secret tsig/a, and with it, since nobody has their ciphertexts: cookie, tsig/b") {
+		t.Errorf("the record: %+v, %v", records, err)
+	}
+	gave(t, d, settingOf(t, d, core.CookieSecret, valueTwo))
+	eventuallyUsed(t, d, core.CookieSecret, 1)
+	if bytes.Equal(d.vault.at(d.horizon.current().sealed.Plan), before) {
+		t.Error("the vault is that of before")
+	}
+	// What is at hand stays, forced or not.
+	gave(t, d, settingOf(t, d, "tsig/a", valueOne))
+	eventuallyUsed(t, d, "tsig/a", 1)
+	gave(t, d, removal(true))
+	eventually(t, "the one that was named is out", func() bool { return len(d.horizon.current().sealed.Plan.GetSecrets()) == 1 })
+}
+
 // Nobody but who may do everything sets, removes or lists secrets.
 func TestSecretsAskWhoMay(t *testing.T) {
 	for _, role := range []access.Role{access.Viewer, access.Operator, access.Admin} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
 	"github.com/divertdns/divert/director/secret"
+	"github.com/divertdns/divert/director/store"
 	"github.com/divertdns/divert/director/store/fsys"
 )
 
@@ -205,21 +207,9 @@ func (v *coffer) compose(ctx context.Context, base *plan.Plan, change *core.Chan
 	if !change.Revault {
 		return nil
 	}
-	next := secret.Vault{}
-	if base.GetVault() != nil {
-		octets := v.at(base)
-		if octets == nil {
-			chunks, err := v.fetch(ctx, base.GetVault().GetChunks())
-			if err != nil {
-				return unavailable(err)
-			}
-			octets = chunks[plan.Hash(base.GetVault().GetHash())]
-		}
-		held, err := secret.DecodeVault(octets)
-		if err != nil {
-			return &core.Refusal{Reason: "the secrets that the plan names are not at hand, neither here nor in the store", Remedy: "give the command to another director with --server; or `divert secrets remove` those that nobody has, and set them anew"}
-		}
-		next = held
+	next, err := v.atHand(ctx, base)
+	if err != nil {
+		return err
 	}
 	for _, blob := range change.Blobs {
 		next.Put(blob)
@@ -228,12 +218,71 @@ func (v *coffer) compose(ctx context.Context, base *plan.Plan, change *core.Chan
 	for _, sum := range core.SecretSums(change.Plan) {
 		order = append(order, secret.Sum(sum))
 	}
+	for _, sum := range order {
+		if _, held := next[sum]; !held {
+			return &core.Refusal{
+				Reason: "ciphertexts of secrets that the plan names are not at hand, neither here nor in the store",
+				Remedy: "give the command to another director with --server; if none has them, `divert secrets remove NAME --force`, NAME being any of them, takes out all that are lost, to be set anew",
+			}
+		}
+	}
 	octets, err := next.Encode(order)
 	if err != nil {
 		return &core.Refusal{Reason: err.Error()}
 	}
 	change.Vault = octets
 	return nil
+}
+
+// atHand gives the ciphertexts of a plan that are here or in the store. It refuses where
+// the store does not answer.
+func (v *coffer) atHand(ctx context.Context, p *plan.Plan) (secret.Vault, error) {
+	if p.GetVault() == nil {
+		return secret.Vault{}, nil
+	}
+	octets := v.at(p)
+	if octets == nil {
+		chunks, err := v.fetch(ctx, p.GetVault().GetChunks())
+		if err != nil && !errors.Is(err, store.ErrUnreadable) {
+			return nil, unavailable(err)
+		}
+		octets = chunks[plan.Hash(p.GetVault().GetHash())]
+	}
+	held, err := secret.DecodeVault(octets)
+	if err != nil {
+		return secret.Vault{}, nil // nobody could make anything of it
+	}
+	return held, nil
+}
+
+// lost lists the secrets of a plan of which a ciphertext is not to be had, for a person
+// who forces one out: none of them could be kept in the next vault. It refuses where
+// another director says that it goes by them.
+func (v *coffer) lost(ctx context.Context, p *plan.Plan) (names []string, err error) {
+	held, err := v.atHand(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range p.GetSecrets() {
+		if slices.ContainsFunc(s.GetVersions(), func(version *plan.SecretVersion) bool {
+			sum := version.GetSum()
+			return len(sum) != len(secret.Sum{}) || held[secret.Sum(sum)] == nil
+		}) {
+			names = append(names, s.GetName())
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	for name, w := range v.words(p) {
+		if name != v.name && bytes.Equal(w.Vault, p.GetVault().GetHash()) {
+			return nil, &core.Refusal{
+				Reason: "the ciphertexts of secrets are not at hand here, but " + name + " says that it has them",
+				Remedy: "wait until this director has them from it; or give the command to " + name + " with --server",
+			}
+		}
+	}
+	return names, nil
 }
 
 // begin puts what the disk holds into force, before anything is asked or answered.

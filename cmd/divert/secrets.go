@@ -244,7 +244,10 @@ func (a *app) secretsRemove() *cobra.Command {
 of a TSIG key, zone transfers that are signed with it are refused.
 
 With --version, the one before is accepted no more from now on; or the next one is
-taken back, while it is not used.`,
+taken back, while it is not used.
+
+Where the ciphertexts are lost in etcd and on all directors' disks, no secret can be
+changed. With --force, all that are lost go along with NAME: set them anew.`,
 		Example: `  divert secrets remove cookie --version 1 --reason "it was in a log"
   divert secrets remove tsig/secondary.example.net --reason "no such secondary"`,
 		Args: cobra.ExactArgs(1),

@@ -203,6 +203,8 @@ type State struct {
 	// Secrets is what the directors that are heard now say of secrets; nil: it is not to be
 	// looked at.
 	Secrets map[string]SecretWord
+	// Lost are the secrets whose ciphertexts nobody has: of a secret-remove with Force.
+	Lost []string
 	// Readers is what each director that gossips now can read of plans, as it says itself; 0:
 	// it says nothing, and is older than who asks. nil: it is not to be looked at, as for
 	// those of the leader's own that follow from what people did.

@@ -333,23 +333,45 @@ func (w *work) removeSecret() error {
 	i := slices.IndexFunc(s.GetVersions(), func(v *plan.SecretVersion) bool { return v.GetNumber() == c.Version })
 	switch {
 	case c.Version == 0 || i == 0 && len(s.GetVersions()) == 1:
-		w.next.Secrets = slices.DeleteFunc(w.next.GetSecrets(), func(o *plan.Secret) bool { return o == s })
 		w.what = "remove secret " + c.Name
 		w.done = "secret " + c.Name + " is removed"
 		if c.Name != CookieSecret {
 			w.prev.Warnings = append(w.prev.Warnings, "ends what is signed with it: a director whose settings name it refuses that key's zone transfers")
 		}
+		w.dropSecrets(c.Name)
+		w.dropLost()
 	case i < 0:
 		return &Refusal{Reason: fmt.Sprintf("there is no version %d of %s", c.Version, c.Name), Remedy: "`divert secrets list` shows them"}
 	case c.Version == s.GetUse():
 		return &Refusal{Reason: fmt.Sprintf("version %d of %s is the one that is used", c.Version, c.Name), Remedy: "set the next one, and wait until that is used"}
 	default:
 		s.Versions = slices.Delete(s.GetVersions(), i, i+1)
+		if slices.Contains(w.s.Lost, c.Name) {
+			return &Refusal{Reason: "the ciphertexts of " + c.Name + " are lost, those of its other version, too", Remedy: "repeat it without --version"}
+		}
 		w.what = fmt.Sprintf("remove version %d of secret %s", c.Version, c.Name)
 		w.done = fmt.Sprintf("version %d of %s is removed: it is accepted no more", c.Version, c.Name)
 	}
 	w.revault = true
 	return nil
+}
+
+func (w *work) dropSecrets(names ...string) {
+	w.next.Secrets = slices.DeleteFunc(w.next.GetSecrets(), func(s *plan.Secret) bool { return slices.Contains(names, s.GetName()) })
+}
+
+// dropLost takes out the other secrets whose ciphertexts nobody has, where a person forces
+// it: no vault could be made with them, so that no secret could be changed any more.
+func (w *work) dropLost() {
+	lost := slices.DeleteFunc(slices.Clone(w.s.Lost), func(name string) bool { return w.next.Secret(name) == nil })
+	if !w.c.Force || len(lost) == 0 {
+		return
+	}
+	w.dropSecrets(lost...)
+	w.forced = true
+	w.what += ", and with it, since nobody has their ciphertexts: " + list(lost)
+	w.done += ", and with it, since nobody has their ciphertexts: " + list(lost) + "; set them anew"
+	w.prev.Warnings = append(w.prev.Warnings, "takes out, too, since nobody has their ciphertexts: "+list(lost))
 }
 
 // SecretKind names what a secret is of.
