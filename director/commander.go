@@ -133,13 +133,8 @@ func (c *commander) attempt(ctx context.Context, cmd core.Command, term *electio
 	case core.KeyRotate, core.KeyBack, core.KeyStep:
 		s.Rings = c.rings()
 	}
-	if cmd.Verb == core.SecretAdvance {
-		s.Secrets = c.vault.words(base.sealed.Plan)
-	}
-	if wish.Verb == core.SecretRemove && wish.Force {
-		if s.Lost, err = c.vault.lost(ctx, base.sealed.Plan); err != nil {
-			return core.Change{}, plan.Identity{}, err
-		}
+	if err := c.vault.inform(ctx, wish, &s); err != nil {
+		return core.Change{}, plan.Identity{}, err
 	}
 	if wish.Verb == core.GoOn {
 		s.Seen = c.seen(ctx)

@@ -72,7 +72,7 @@ func (f *sealFleet) node(name, dir string) *sealer {
 		autos: &autoQueue{}, autosRate: newAutosRate(), autosMore: map[health.State]int{},
 	}
 	send := func(to string, kind uint8, payload []byte) {
-		f.letters = append(f.letters, letter{to, gossip.Message{Kind: kind, From: name, Key: key.Public().(ed25519.PublicKey), Payload: payload, Pinned: true}})
+		f.letters = append(f.letters, letter{to, gossip.Message{Kind: kind, From: name, Key: s.key.Public().(ed25519.PublicKey), Payload: payload, Pinned: true}})
 	}
 	s.ask, s.post = send, send
 	s.tell = func(kind uint8, payload []byte) {

@@ -62,6 +62,7 @@ type coffer struct {
 	values  map[string][]value // by secret, what is in force: the one to use first
 	done    []byte             // hash of the vault that this director goes by, on the disk too
 	trouble string
+	lacks   []string // secrets of which a version cannot be read; none where there is other trouble
 	said    map[string]vaultSaid
 
 	// by run alone
@@ -306,12 +307,12 @@ func (v *coffer) look() {
 		return
 	}
 	p := f.sealed.Plan
-	trouble, lacks := v.follow(p)
+	trouble, lacks, unread := v.follow(p)
 	if err := v.store(p); err != nil {
-		trouble = append(trouble, "cannot write its secrets: "+err.Error())
+		trouble, unread = append(trouble, "cannot write its secrets: "+err.Error()), nil
 	}
 	var done []byte
-	if p.GetVault() != nil && lacks == 0 && len(trouble) == 0 {
+	if p.GetVault() != nil && (lacks == 0 && len(trouble) == 0 || len(unread) > 0) {
 		done = p.GetVault().GetHash()
 	}
 	v.shown.versions.Set(float64(len(core.SecretSums(p))))
@@ -324,6 +325,7 @@ func (v *coffer) look() {
 		}
 		v.done, v.trouble, v.tell = done, text, true
 	}
+	v.lacks = unread
 	v.mu.Unlock()
 	if now := v.now(); v.tell || now.Sub(v.told) >= vaultTell {
 		changed := v.tell
@@ -340,18 +342,19 @@ func (v *coffer) look() {
 }
 
 // follow decrypts what is new and puts it into force. Lacks is how many versions are not
-// here or cannot be read.
-func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int) {
+// here or cannot be read. Unread names the secrets that they are of, where all are here and
+// nothing else is amiss.
+func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int, unread []string) {
 	v.mu.Lock()
 	held := v.held
 	v.mu.Unlock()
-	next, known := map[string][]value{}, map[secret.Sum]value{}
+	next, known, missing := map[string][]value{}, map[secret.Sum]value{}, false
 	for _, s := range p.GetSecrets() {
 		name := s.GetName()
 		good := []value{}
 		for _, version := range s.GetVersions() {
 			if len(version.GetSum()) != len(secret.Sum{}) { // which Check refuses
-				lacks++
+				lacks, missing = lacks+1, true
 				continue
 			}
 			sum := secret.Sum(version.GetSum())
@@ -364,9 +367,12 @@ func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int) {
 			}
 			switch {
 			case !seen:
-				lacks++
+				lacks, missing = lacks+1, true
 			case got.why != "":
 				lacks++
+				if !slices.Contains(unread, name) {
+					unread = append(unread, name)
+				}
 				trouble = append(trouble, fmt.Sprintf("cannot read version %d of %s: %s", version.GetNumber(), name, got.why))
 			default:
 				good = append(good, value{number: version.GetNumber(), sum: sum, octets: got.octets})
@@ -388,5 +394,9 @@ func (v *coffer) follow(p *plan.Plan) (trouble []string, lacks int) {
 	v.mu.Lock()
 	v.values = next
 	v.mu.Unlock()
-	return append(trouble, v.apply(p, next, lacks == 0)...), lacks
+	amiss := v.apply(p, next, lacks == 0)
+	if missing || len(amiss) > 0 || v.at(p) == nil {
+		unread = nil
+	}
+	return append(trouble, amiss...), lacks, unread
 }

@@ -103,7 +103,7 @@ func (v *coffer) own(p *plan.Plan) core.SecretWord {
 	recipient := v.open.Recipient()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return core.SecretWord{Recipient: recipient, Signature: core.SignRecipient(v.key, p.GetFleet(), v.name, recipient), Vault: v.done, Trouble: v.trouble}
+	return core.SecretWord{Recipient: recipient, Signature: core.SignRecipient(v.key, p.GetFleet(), v.name, recipient), Vault: v.done, Trouble: v.trouble, Lacks: v.lacks}
 }
 
 // message takes in what another registered director says.
@@ -255,6 +255,17 @@ func (v *coffer) atHand(ctx context.Context, p *plan.Plan) (secret.Vault, error)
 	return held, nil
 }
 
+// inform has a decision know of secrets what it depends on.
+func (v *coffer) inform(ctx context.Context, c core.Command, s *core.State) (err error) {
+	switch {
+	case c.Verb == core.SecretAdvance:
+		s.Secrets = v.words(s.Plan.Plan)
+	case c.Verb == core.SecretRemove && c.Force:
+		s.Lost, err = v.lost(ctx, s.Plan.Plan)
+	}
+	return err
+}
+
 // lost lists the secrets of a plan of which a ciphertext is not to be had, for a person
 // who forces one out: none of them could be kept in the next vault. It refuses where
 // another director says that it goes by them.
@@ -288,7 +299,7 @@ func (v *coffer) lost(ctx context.Context, p *plan.Plan) (names []string, err er
 // begin puts what the disk holds into force, before anything is asked or answered.
 func (v *coffer) begin() {
 	if f := v.horizon.current(); f != nil {
-		if trouble, _ := v.follow(f.sealed.Plan); len(trouble) > 0 {
+		if trouble, _, _ := v.follow(f.sealed.Plan); len(trouble) > 0 {
 			v.log.Warn("secrets of the disk are not used", slog.String("why", cmp.Or(trouble...)))
 		}
 	}

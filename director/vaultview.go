@@ -42,7 +42,7 @@ func (v *coffer) view(p *plan.Plan) api.Secrets {
 	words := v.words(p)
 	out := api.Secrets{Fleet: p.GetFleet(), Waits: core.SecretWaits(p, words)}
 	can := map[string]bool{}
-	for _, r := range core.SecretRecipients(p, words) {
+	for _, r := range core.SecretRecipients(p, words, v.now()) {
 		can[r.GetName()] = true
 		out.Recipients = append(out.Recipients, core.SecretRecipient{Director: r.GetName(), Key: r.GetKey(), Signature: r.GetSignature()})
 	}

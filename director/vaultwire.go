@@ -16,6 +16,9 @@ const (
 	secretFormat = 1
 	maxRecipient = 128
 	maxSecretWhy = 320
+	// of names of secrets, and of each in octets
+	maxSecretLacks = 16
+	maxSecretLack  = 128
 )
 
 var errSecretWord = errors.New("malformed word of secrets")
@@ -27,7 +30,11 @@ func encodeSecretWord(w core.SecretWord) []byte {
 	if len(w.Vault) > 0 {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 4, protowire.BytesType), w.Vault)
 	}
-	return putText(b, 5, w.Trouble[:min(len(w.Trouble), maxSecretWhy)])
+	b = putText(b, 5, w.Trouble[:min(len(w.Trouble), maxSecretWhy)])
+	for _, name := range w.Lacks[:min(len(w.Lacks), maxSecretLacks)] {
+		b = putText(b, 6, name)
+	}
+	return b
 }
 
 func decodeSecretWord(payload []byte) (w core.SecretWord, err error) {
@@ -56,6 +63,12 @@ func decodeSecretWord(payload []byte) (w core.SecretWord, err error) {
 				return errSecretWord
 			}
 			w.Trouble = legible(string(data))
+		case 6:
+			name := string(data)
+			if len(w.Lacks) >= maxSecretLacks || len(name) > maxSecretLack || core.CheckSecretName(name) != nil {
+				return errSecretWord
+			}
+			w.Lacks = append(w.Lacks, name)
 		}
 		return nil
 	})

@@ -24,6 +24,7 @@ const (
 	maxRecipients  = 64
 	maxSecretName  = 128
 	maxSecretGrace = 90 * 24 * time.Hour
+	recipientHold  = time.Hour        // between two public keys of a director that has one key of the roster
 	minCookieGrace = 70 * time.Minute // a cookie is good for an hour, and a clock may be ahead
 )
 
@@ -82,6 +83,8 @@ type SecretWord struct {
 	Signature []byte // see SecretRecipient
 	Vault     []byte // hash of the vault that it has on its disk and goes by; nil: none
 	Trouble   string // what it cannot read
+	// Lacks names the secrets of which it cannot read a version, where that is all its trouble.
+	Lacks []string
 }
 
 // SecretStep is what the leader has encrypted anew.
@@ -138,15 +141,27 @@ func registered(p *plan.Plan) []*plan.Director {
 }
 
 // SecretRecipients lists the directors whose public keys are known, by what they say and by
-// what the plan has.
-func SecretRecipients(p *plan.Plan, words map[string]SecretWord) []*plan.Recipient {
+// what the plan has. One that says another key while the roster's is the same is believed
+// once an hour: each time, all is encrypted anew. An honest one never does, since its public
+// key follows from that of the roster.
+func SecretRecipients(p *plan.Plan, words map[string]SecretWord, now time.Time) []*plan.Recipient {
 	var out []*plan.Recipient
 	for _, d := range registered(p) {
 		name := d.GetName()
-		if w, heard := words[name]; heard && vouched(p, name, w.Recipient, w.Signature) {
+		old := recipient(p, name)
+		if old != nil && !vouched(p, name, old.GetKey(), old.GetSignature()) {
+			old = nil
+		}
+		w, heard := words[name]
+		switch {
+		case !heard || !vouched(p, name, w.Recipient, w.Signature) || old.GetKey() == w.Recipient || old.GetSince() != nil && now.Sub(old.GetSince().AsTime()).Abs() < recipientHold:
+			if old != nil {
+				out = append(out, old)
+			}
+		case old != nil:
+			out = append(out, &plan.Recipient{Name: name, Key: w.Recipient, Signature: w.Signature, Since: timestamppb.New(now)})
+		default:
 			out = append(out, &plan.Recipient{Name: name, Key: w.Recipient, Signature: w.Signature})
-		} else if r := recipient(p, name); r != nil && vouched(p, name, r.GetKey(), r.GetSignature()) {
-			out = append(out, r)
 		}
 	}
 	slices.SortFunc(out, byName[*plan.Recipient])
@@ -191,13 +206,25 @@ func SecretWaits(p *plan.Plan, words map[string]SecretWord) []TurnWait {
 	return out
 }
 
+// secretHad tells whether all go by what the plan has of one secret: what they cannot read
+// of another holds up that one alone.
+func secretHad(p *plan.Plan, words map[string]SecretWord, name string) bool {
+	for _, d := range registered(p) {
+		w, heard := words[d.GetName()]
+		if !heard || !bytes.Equal(w.Vault, p.GetVault().GetHash()) || slices.Contains(w.Lacks, name) || w.Trouble != "" && len(w.Lacks) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // SecretsDue says what the leader has to do of secrets; nil: nothing. Words nil: it is not
 // to be looked at.
 func SecretsDue(p *plan.Plan, words map[string]SecretWord, now time.Time) *SecretNeed {
 	if len(p.GetSecrets()) == 0 || words == nil {
 		return nil
 	}
-	need := SecretNeed{Recipients: SecretRecipients(p, words)}
+	need := SecretNeed{Recipients: SecretRecipients(p, words, now)}
 	need.Renamed = !slices.EqualFunc(need.Recipients, p.GetRecipients(), func(a, b *plan.Recipient) bool {
 		return a.GetName() == b.GetName() && a.GetKey() == b.GetKey()
 	})
@@ -206,8 +233,8 @@ func SecretsDue(p *plan.Plan, words map[string]SecretWord, now time.Time) *Secre
 		names = append(names, r.GetName())
 		changed[r.GetName()] = r.GetKey() != recipient(p, r.GetName()).GetKey()
 	}
-	acked := len(SecretWaits(p, words)) == 0
 	for _, s := range p.GetSecrets() {
+		seals := len(need.Seal)
 		for _, v := range s.GetVersions() {
 			if len(names) > 0 && (!slices.Equal(v.GetReaders(), names) || slices.ContainsFunc(names, func(n string) bool { return changed[n] })) {
 				need.Seal = append(need.Seal, SealNeed{Name: s.GetName(), Number: v.GetNumber(), Readers: names})
@@ -216,15 +243,12 @@ func SecretsDue(p *plan.Plan, words map[string]SecretWord, now time.Time) *Secre
 		last := s.GetVersions()[len(s.GetVersions())-1]
 		switch {
 		case last.GetNumber() != s.GetUse():
-			if acked {
+			if secretHad(p, words, s.GetName()) && len(need.Seal) == seals { // else it is to be acknowledged as it is then
 				need.Use = append(need.Use, s.GetName())
 			}
 		case len(s.GetVersions()) > 1 && !now.Before(last.GetEnd().AsTime()):
 			need.Drop = append(need.Drop, s.GetName())
 		}
-	}
-	if len(need.Seal) > 0 {
-		need.Use = nil // they are to be acknowledged as they are then
 	}
 	if !need.Renamed && len(need.Seal)+len(need.Use)+len(need.Drop) == 0 {
 		return nil
@@ -309,8 +333,14 @@ func (w *work) addRecipients(list []SecretRecipient) (names []string, err error)
 			return nil, &Refusal{Reason: fmt.Sprintf("the secret is encrypted to a key that %.80s has not signed as its own, or that is no longer in the roster", r.Director), Remedy: "repeat it: the keys are asked for anew"}
 		}
 		names = append(names, r.Director)
+		next := &plan.Recipient{Name: r.Director, Key: r.Key, Signature: slices.Clone(r.Signature)}
+		if old := recipient(w.next, r.Director); old.GetKey() == r.Key {
+			next.Since = old.GetSince()
+		} else if old != nil {
+			next.Since = timestamppb.New(w.s.Now)
+		}
 		w.next.Recipients = slices.DeleteFunc(w.next.GetRecipients(), func(old *plan.Recipient) bool { return old.GetName() == r.Director })
-		w.next.Recipients = append(w.next.Recipients, &plan.Recipient{Name: r.Director, Key: r.Key, Signature: slices.Clone(r.Signature)})
+		w.next.Recipients = append(w.next.Recipients, next)
 	}
 	slices.Sort(names)
 	return names, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	"github.com/divertdns/divert/director/plan"
@@ -40,7 +41,7 @@ func (w *world) allSay() map[string]SecretWord {
 
 func (w *world) setting(name, blob string) Command {
 	c := Command{Verb: SecretSet, Reason: "r", For: DefaultGrace(name), Secret: &SecretWish{Name: name, Blob: []byte(blob)}}
-	for _, r := range SecretRecipients(w.s.Plan.Plan, w.allSay()) {
+	for _, r := range SecretRecipients(w.s.Plan.Plan, w.allSay(), w.s.Now) {
 		c.Secret.Recipients = append(c.Secret.Recipients, SecretRecipient{Director: r.GetName(), Key: r.GetKey(), Signature: r.GetSignature()})
 	}
 	return c
@@ -202,6 +203,7 @@ func TestSecretRosterChanges(t *testing.T) {
 		t.Errorf("d2's next key: %s", got)
 	}
 	// A leader that can read nothing leaves the need.
+	w.s.Now = w.s.Now.Add(recipientHold)
 	words["d2"] = w.says("d2", 22)
 	w.s.Secrets = words
 	w.do(Command{ID: SecretStepID(w.s.Plan.Identity), Verb: SecretAdvance})
@@ -214,6 +216,56 @@ func TestSecretRosterChanges(t *testing.T) {
 	w.do(w.setting(CookieSecret, "two"))
 	if left := SecretLeft(w.s.Plan.Plan, w.s.Plan.Plan.Secret(CookieSecret).GetVersions()[1]); len(left) > 0 {
 		t.Errorf("the next value could be read by %v", left)
+	}
+}
+
+// A director that says another key at each look, each of them signed, has the leader write
+// once an hour.
+func TestSecretRecipientsAlternate(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.do(w.setting(CookieSecret, "one"))
+	w.leadSecrets(w.allSay())
+	writes := 0
+	for i := range 3 * 360 { // three hours, each ten seconds
+		w.s.Now = w.s.Now.Add(10 * time.Second)
+		words := w.allSay()
+		words["d2"] = w.says("d2", 20+i%2)
+		if w.leadSecrets(words) {
+			writes++
+		}
+	}
+	if writes < 2 || writes > 4 {
+		t.Errorf("%d writes in three hours", writes)
+	}
+	// A director that was replaced waits for nothing.
+	w.do(Command{Verb: DirectorRemove, Reason: "r", Force: true, Director: &Director{Name: "d2"}})
+	w.leadSecrets(w.allSay())
+	w.s.Plan.Plan.Recipients = append(w.s.Plan.Plan.Recipients, &plan.Recipient{Name: "d3", Key: ageKey(25), Signature: make([]byte, 64), Since: timestamppb.New(w.s.Now)})
+	w.s.Plan.Plan.Recipients = slices.DeleteFunc(w.s.Plan.Plan.Recipients, func(r *plan.Recipient) bool { return r.GetName() == "d3" && r.GetKey() != ageKey(25) })
+	for _, r := range SecretRecipients(w.s.Plan.Plan, w.allSay(), w.s.Now) {
+		if r.GetName() == "d3" && r.GetKey() == ageKey(25) {
+			t.Error("a public key that the roster's key has not signed is held on to")
+		}
+	}
+}
+
+// A version of one secret that the leader cannot encrypt anew holds up no other secret.
+func TestSecretHeldUpAlone(t *testing.T) {
+	w := newWorld(t)
+	w.joinAll()
+	w.do(w.setting("tsig/a", "one"))
+	w.leadSecrets(w.allSay())
+	w.do(w.setting(CookieSecret, "one"))
+	p := w.s.Plan.Plan
+	p.Secret("tsig/a").Versions[0].Readers = []string{"d3"} // which nobody else can read
+	need := SecretsDue(p, w.allSay(), w.s.Now)
+	if need == nil || len(need.Seal) != 1 || need.Seal[0].Name != "tsig/a" || !slices.Equal(need.Use, []string{CookieSecret}) {
+		t.Errorf("got %+v", need)
+	}
+	p.Secret(CookieSecret).Versions[0].Readers = []string{"d3"}
+	if need := SecretsDue(p, w.allSay(), w.s.Now); need == nil || len(need.Seal) != 2 || len(need.Use) > 0 {
+		t.Errorf("one that is to be encrypted anew itself: %+v", need)
 	}
 }
 

@@ -1180,6 +1180,7 @@ type Recipient struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`           // the director
 	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // an age recipient, "age1..."
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // Ed25519, by the director's key of the roster
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`         // when it took another key's place; none of a first one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1231,6 +1232,13 @@ func (x *Recipient) GetKey() string {
 func (x *Recipient) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
+	}
+	return nil
+}
+
+func (x *Recipient) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
 	}
 	return nil
 }
@@ -3908,11 +3916,12 @@ const file_director_plan_plan_proto_rawDesc = "" +
 	"\x05grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12,\n" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1a\n" +
-	"\brevision\x18\v \x01(\x04R\brevision\"O\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\"\x81\x01\n" +
 	"\tRecipient\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x8d\x02\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x8d\x02\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x12\n" +
@@ -4273,53 +4282,54 @@ var file_director_plan_plan_proto_depIdxs = []int32{
 	41, // 29: divert.plan.v1.SecretVersion.since:type_name -> google.protobuf.Timestamp
 	42, // 30: divert.plan.v1.SecretVersion.grace:type_name -> google.protobuf.Duration
 	41, // 31: divert.plan.v1.SecretVersion.end:type_name -> google.protobuf.Timestamp
-	41, // 32: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	41, // 33: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
-	41, // 34: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
-	41, // 35: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
-	1,  // 36: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
-	41, // 37: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
-	32, // 38: divert.plan.v1.Request.bundle:type_name -> divert.plan.v1.SpecRef
-	41, // 39: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
-	41, // 40: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
-	2,  // 41: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
-	3,  // 42: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
-	41, // 43: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
-	41, // 44: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
-	19, // 45: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
-	42, // 46: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
-	41, // 47: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
-	41, // 48: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
-	4,  // 49: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
-	42, // 50: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
-	21, // 51: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
-	32, // 52: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
-	41, // 53: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
-	24, // 54: divert.plan.v1.Residency.sets:type_name -> divert.plan.v1.ResidencySet
-	41, // 55: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
-	41, // 56: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
-	28, // 57: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
-	27, // 58: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
-	41, // 59: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
-	41, // 60: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
-	30, // 61: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
-	41, // 62: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
-	41, // 63: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
-	42, // 64: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
-	32, // 65: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
-	41, // 66: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
-	41, // 67: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
-	5,  // 68: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
-	36, // 69: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
-	37, // 70: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
-	41, // 71: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
-	41, // 72: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
-	41, // 73: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	41, // 32: divert.plan.v1.Recipient.since:type_name -> google.protobuf.Timestamp
+	41, // 33: divert.plan.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	41, // 34: divert.plan.v1.Token.since:type_name -> google.protobuf.Timestamp
+	41, // 35: divert.plan.v1.Request.asked:type_name -> google.protobuf.Timestamp
+	41, // 36: divert.plan.v1.Request.expires:type_name -> google.protobuf.Timestamp
+	1,  // 37: divert.plan.v1.Request.state:type_name -> divert.plan.v1.Request.State
+	41, // 38: divert.plan.v1.Request.at:type_name -> google.protobuf.Timestamp
+	32, // 39: divert.plan.v1.Request.bundle:type_name -> divert.plan.v1.SpecRef
+	41, // 40: divert.plan.v1.BreakGlass.at:type_name -> google.protobuf.Timestamp
+	41, // 41: divert.plan.v1.BreakGlass.acknowledged:type_name -> google.protobuf.Timestamp
+	2,  // 42: divert.plan.v1.Director.standing:type_name -> divert.plan.v1.Director.Standing
+	3,  // 43: divert.plan.v1.Override.kind:type_name -> divert.plan.v1.Override.Kind
+	41, // 44: divert.plan.v1.Override.start:type_name -> google.protobuf.Timestamp
+	41, // 45: divert.plan.v1.Override.end:type_name -> google.protobuf.Timestamp
+	19, // 46: divert.plan.v1.Override.pace:type_name -> divert.plan.v1.Pace
+	42, // 47: divert.plan.v1.Pace.wait:type_name -> google.protobuf.Duration
+	41, // 48: divert.plan.v1.Pace.since:type_name -> google.protobuf.Timestamp
+	41, // 49: divert.plan.v1.Pace.next:type_name -> google.protobuf.Timestamp
+	4,  // 50: divert.plan.v1.Pace.state:type_name -> divert.plan.v1.Pace.State
+	42, // 51: divert.plan.v1.PaceHistory.wait:type_name -> google.protobuf.Duration
+	21, // 52: divert.plan.v1.PaceHistory.steps:type_name -> divert.plan.v1.StepHistory
+	32, // 53: divert.plan.v1.Policy.bundle:type_name -> divert.plan.v1.SpecRef
+	41, // 54: divert.plan.v1.Policy.since:type_name -> google.protobuf.Timestamp
+	24, // 55: divert.plan.v1.Residency.sets:type_name -> divert.plan.v1.ResidencySet
+	41, // 56: divert.plan.v1.Switch.since:type_name -> google.protobuf.Timestamp
+	41, // 57: divert.plan.v1.Spill.at:type_name -> google.protobuf.Timestamp
+	28, // 58: divert.plan.v1.Spill.pools:type_name -> divert.plan.v1.Pool
+	27, // 59: divert.plan.v1.Spill.trips:type_name -> divert.plan.v1.Trip
+	41, // 60: divert.plan.v1.Pool.since:type_name -> google.protobuf.Timestamp
+	41, // 61: divert.plan.v1.Operator.since:type_name -> google.protobuf.Timestamp
+	30, // 62: divert.plan.v1.Operator.settled:type_name -> divert.plan.v1.Settled
+	41, // 63: divert.plan.v1.Settled.at:type_name -> google.protobuf.Timestamp
+	41, // 64: divert.plan.v1.Emergency.said:type_name -> google.protobuf.Timestamp
+	42, // 65: divert.plan.v1.Emergency.lasts:type_name -> google.protobuf.Duration
+	32, // 66: divert.plan.v1.Rollout.canary:type_name -> divert.plan.v1.SpecRef
+	41, // 67: divert.plan.v1.Rollout.start:type_name -> google.protobuf.Timestamp
+	41, // 68: divert.plan.v1.Rollout.end:type_name -> google.protobuf.Timestamp
+	5,  // 69: divert.plan.v1.Rollout.state:type_name -> divert.plan.v1.Rollout.State
+	36, // 70: divert.plan.v1.SpecDoc.objects:type_name -> divert.plan.v1.Object
+	37, // 71: divert.plan.v1.Object.applied:type_name -> divert.plan.v1.Applied
+	41, // 72: divert.plan.v1.Audit.at:type_name -> google.protobuf.Timestamp
+	41, // 73: divert.plan.v1.Result.at:type_name -> google.protobuf.Timestamp
+	41, // 74: divert.plan.v1.Ack.at:type_name -> google.protobuf.Timestamp
+	75, // [75:75] is the sub-list for method output_type
+	75, // [75:75] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_director_plan_plan_proto_init() }
