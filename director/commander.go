@@ -278,8 +278,7 @@ func (c *commander) write(ctx context.Context, snap store.Snapshot, base *inForc
 	if base == nil {
 		c.horizon.begun()
 	}
-	c.horizon.offer(mine)
-	c.librarian.offered.up()
+	c.librarian.found(mine)
 	c.log.Info("plan written", slog.Uint64("epoch", sealed.Identity.Epoch), slog.Uint64("revision", sealed.Identity.Revision),
 		slog.String("what", change.Summary), slog.String("who", change.Audit.GetWho()), slog.String("why", change.Audit.GetWhy()))
 	return sealed.Identity, nil

@@ -187,7 +187,7 @@ func (d *Director) setup() error {
 	d.librarian = &librarian{
 		refusals: newRefusals(d.registry, d.log, d.horizon, d.now),
 		name:     s.Name, store: d.store, horizon: d.horizon, courier: d.courier, resolver: d.resolver, offered: d.loop.wakeup, log: d.log,
-		mail: make(chan gossip.Message, 64), ask: d.loop.newer, place: d.place,
+		mail: make(chan gossip.Message, 64), ask: d.loop.newer, place: d.place, missed: newMissed(s.DataDir, d.log),
 		places:    func(sets ...*spec.Set) []steer.Place { return d.loop.earth.Load().placesFor(sets...) },
 		confirmed: func() { now := d.now(); d.confirmed.Store(&now) }, changed: d.changes.tell,
 	}

@@ -1,7 +1,6 @@
 package director
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -44,7 +43,8 @@ type librarian struct {
 	without  *lackingSpec  // by who reads the store
 	policies *policies
 	vault    *coffer
-	said     string // why the last plan of a peer was refused: a line per change
+	missed   *missed // what others may have missed
+	said     string  // why the last plan of a peer was refused: a line per change
 
 	refusals  *refusals
 	places    func(...*spec.Set) []steer.Place
@@ -94,6 +94,7 @@ func (l *librarian) run(ctx context.Context) error {
 		}
 	})
 	group.Go(func() error { return l.serve(ctx) })
+	group.Go(func() error { return l.missed.run(ctx) })
 	return group.Wait()
 }
 
@@ -319,7 +320,11 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 		err = l.proved(f)
 	}
 	if err == nil {
-		err = lacksPerson(l.horizon.before(s), f, l.horizon.vouched(l.name, s))
+		base := l.horizon.before(s)
+		if err = lacksPerson(base, f, l.horizon.vouched(l.name, s)); err != nil && skips(base.sealed, s) && l.refusals.missed(s.Identity) {
+			l.ask.up() // what lies between may be had
+			return
+		}
 	}
 	if err == nil {
 		err = l.policies.confirm(ctx, l.horizon.before(s), f, l.horizon.vouched(l.name, s))
@@ -333,8 +338,19 @@ func (l *librarian) offer(ctx context.Context, s *plan.Sealed, docs ...[]byte) {
 	f = f.on(l.name)
 	learn(ctx, l.resolver, f)
 	l.place(f)
+	l.found(f)
+}
+
+// found leaves a plan that was found good to the loop, and to who may have missed it.
+func (l *librarian) found(f *inForce) {
+	l.missed.note(f)
 	l.horizon.offer(f)
 	l.offered.up()
+}
+
+// skips tells whether a plan does not follow another directly.
+func skips(cur, next *plan.Sealed) bool {
+	return cur.Identity.Epoch != next.Identity.Epoch || cur.Identity.Revision+1 != next.Identity.Revision
 }
 
 // follows says why a plan must not replace the one in force: it is not trusted, or is no
@@ -347,138 +363,6 @@ func follows(cur, next *plan.Sealed) error {
 		return fmt.Errorf("plan %d.%d of %s: %w", next.Identity.Epoch, next.Identity.Revision, next.Signer, err)
 	}
 	return nil
-}
-
-// fetch asks one peer for the newest plan that any live peer names, while it is
-// newer than ours.
-func (l *librarian) fetch() {
-	cur := l.horizon.current()
-	if cur == nil {
-		return
-	}
-	top, _ := l.horizon.named()
-	if cur.sealed.Identity.Compare(top) >= 0 {
-		l.wanted, l.chunks = nil, nil
-		return
-	}
-	whole := l.wanted == nil || l.wanted.Identity.Compare(top) < 0
-	if whole && l.sought == top && time.Since(l.asked) < fetchTick*9/10 {
-		return // heartbeats go on naming it; it is under way, or of no use here
-	}
-	for _, name := range l.horizon.holders(top) {
-		if whole {
-			if l.courier.post(name, kindPlanWant, nil) {
-				l.sought, l.asked = top, time.Now()
-				return
-			}
-			continue
-		}
-		for _, h := range l.missing() {
-			l.courier.post(name, kindChunkWant, h)
-		}
-		return
-	}
-}
-
-func (l *librarian) missing() [][]byte {
-	return lacking(chunksOf(l.wanted.Plan), l.chunks)
-}
-
-// chunksOf lists the hashes of all chunks that a plan needs.
-func chunksOf(p *plan.Plan) [][]byte {
-	var out [][]byte
-	for _, ref := range p.Specs() {
-		out = append(out, ref.GetChunks()...)
-	}
-	return out
-}
-
-// lacking gives the hashes that none of the chunks at hand has.
-func lacking(hashes [][]byte, chunks map[plan.Hash][]byte) [][]byte {
-	var out [][]byte
-	for _, h := range hashes {
-		if len(h) != len(plan.Hash{}) { // the store says what is wrong with it
-			out = append(out, h)
-		} else if _, ok := chunks[plan.Hash(h)]; !ok {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
-// message serves peers that want a plan, and takes what was wanted from them.
-func (l *librarian) message(ctx context.Context, m gossip.Message) {
-	cur := l.horizon.current()
-	if cur == nil {
-		return
-	}
-	switch m.Kind {
-	case kindPlanWant:
-		l.courier.post(m.From, kindPlan, cur.sealed.Raw)
-	case kindChunkWant:
-		if len(m.Payload) == len(plan.Hash{}) {
-			if c, ok := l.vault.with(cur, cur.all())[plan.Hash(m.Payload)]; ok {
-				l.courier.post(m.From, kindChunk, c)
-			}
-		}
-	case kindPlan:
-		l.received(ctx, cur, m.Payload)
-	case kindChunk:
-		l.vault.received(m.Payload)
-		l.receivedChunk(ctx, m.Payload)
-	}
-}
-
-func (l *librarian) received(ctx context.Context, cur *inForce, raw []byte) {
-	s, err := plan.Open(raw)
-	if err == nil {
-		err = plan.Trusted(cur.sealed, s)
-	}
-	if err != nil {
-		if l.said != err.Error() {
-			l.said = err.Error()
-			l.log.Warn("a peer's plan refused", slog.Any("err", err))
-		}
-		return
-	}
-	if s.Identity.Compare(cur.sealed.Identity) <= 0 || l.wanted != nil && s.Identity.Compare(l.wanted.Identity) <= 0 {
-		return
-	}
-	l.wanted, l.chunks = s, maps.Clone(cur.all())
-	l.complete(ctx)
-	l.ask.up()
-}
-
-func (l *librarian) receivedChunk(ctx context.Context, c []byte) {
-	if l.wanted == nil {
-		return
-	}
-	sum := plan.Sum(c)
-	for _, h := range chunksOf(l.wanted.Plan) {
-		if bytes.Equal(h, sum[:]) { // which may be no hash at all: only the writer's signature was checked
-			l.chunks[sum] = c
-		}
-	}
-	l.complete(ctx)
-	l.ask.up()
-}
-
-func (l *librarian) complete(ctx context.Context) {
-	if len(l.missing()) > 0 {
-		return
-	}
-	var docs [][]byte
-	for _, ref := range l.wanted.Plan.Specs() {
-		doc, err := store.Join(ref, l.chunks)
-		if err != nil {
-			l.log.Warn("a peer's plan is not whole", slog.Any("err", err))
-			l.wanted, l.chunks = nil, nil
-			return
-		}
-		docs = append(docs, doc)
-	}
-	l.offer(ctx, l.wanted, docs...)
-	l.wanted, l.chunks = nil, nil
 }
 
 var errNoPlan = errors.New("this director has no plan yet")

@@ -58,8 +58,13 @@ type refusals struct {
 	log   *slog.Logger
 	total *prometheus.CounterVec
 
-	mu   sync.Mutex
-	last refusedPlan
+	now func() time.Time
+
+	mu    sync.Mutex
+	last  refusedPlan
+	lacks plan.Identity // refused over revisions that were missed …
+	since time.Time     // … with no step taken since then …
+	begun time.Time     // … and first then
 }
 
 type refusedPlan struct {
@@ -70,7 +75,7 @@ type refusedPlan struct {
 
 func newRefusals(reg prometheus.Registerer, log *slog.Logger, h *horizon, now func() time.Time) *refusals {
 	countPersons(reg, h, now)
-	return &refusals{log: log, total: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+	return &refusals{log: log, now: now, total: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "divert_plans_refused_total", Help: "Plans that were signed by a director and not taken into force, by who signed them.",
 	}, []string{"director"})}
 }
@@ -121,12 +126,39 @@ func (r *refusals) note(s *plan.Sealed, cur *inForce, err error) {
 	r.log.Error("plan refused, the old one stays in force", slog.Any("err", err), slog.String("writer", s.Signer))
 }
 
+// catchUp is how long who was away looks for what lies between, before he names the writer
+// of a plan that looks dangerous without it: since the last step, and in all.
+const catchUp, catchUpAll = 15 * time.Second, 5 * time.Minute
+
+// missed takes up that a plan is refused over revisions that this director has missed; true
+// while they may yet be had, one by one.
+func (r *refusals) missed(id plan.Identity) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if r.lacks.IsZero() {
+		r.since, r.begun = now, now
+	}
+	r.lacks = id
+	return now.Sub(r.since) < catchUp && now.Sub(r.begun) < catchUpAll
+}
+
+// lacking tells whether a plan is one of those.
+func (r *refusals) lacking(id plan.Identity) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lacks == id && !id.IsZero()
+}
+
 // taken forgets it: the plan is in use after all.
 func (r *refusals) taken(id plan.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last.plan == id {
 		r.last = refusedPlan{}
+	}
+	if r.since = r.now(); r.lacks.Compare(id) <= 0 { // else it is a step on the way there
+		r.lacks = plan.Identity{}
 	}
 }
 

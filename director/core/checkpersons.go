@@ -306,3 +306,15 @@ func checkAsked(cur *plan.Sealed, next *plan.Plan) error {
 	}
 	return nil
 }
+
+// Turns tells whether a plan changes over another anything that may take two persons: who
+// was away goes through such plans one by one.
+func Turns(was, is *plan.Plan) bool {
+	bare := func(p *plan.Plan) *plan.Plan {
+		p = proto.CloneOf(p)
+		p.Revision, p.Parent, p.Written, p.Writer = 0, nil, nil, ""
+		p.Spill, p.Paces, p.Zones, p.Switches, p.Previous = nil, nil, nil, nil, nil
+		return p
+	}
+	return !proto.Equal(bare(was), bare(is))
+}
