@@ -163,12 +163,25 @@ func Toward(p *plan.Plan, me string, have, want []string, rings map[string]KeyRi
 // TurnLost tells whether a turn-over can come to no end by itself: it is to go to a key that
 // no director that is heard holds, so that nobody can be given it. That is so after a `store
 // recover` to a plan of long ago. While all add it, one that draws it may yet be on its way.
+// Most of the directors have to be heard: those that a minority does not hear may hold it.
 func TurnLost(p *plan.Plan, rings map[string]KeyRing) bool {
 	t := p.GetGossipKey().GetTurn()
-	if t == nil || len(rings) == 0 || ringed(rings, t.GetTo()) {
+	if t == nil || !mostHeard(p, rings) || ringed(rings, t.GetTo()) {
 		return false
 	}
 	return t.GetPhase() == plan.KeyTurn_REMOVE || t.GetBack() || !ringed(rings, t.GetFrom())
+}
+
+// mostHeard tells whether most of the roster's directors say what they hold.
+func mostHeard(p *plan.Plan, rings map[string]KeyRing) bool {
+	all, heard := 0, 0
+	for _, d := range p.Active() {
+		all++
+		if _, ok := rings[d.GetName()]; ok {
+			heard++
+		}
+	}
+	return heard > 0 && 2*heard > all
 }
 
 func ringed(rings map[string]KeyRing, key string) bool {

@@ -421,6 +421,8 @@ func TestKeyTurnLost(t *testing.T) {
 		{"the old one is here, all add", plan.KeyTurn_ADD, false, ring(keyOne), false},
 		{"the new one is here", plan.KeyTurn_REMOVE, false, ring(keyTwo), false},
 		{"nobody has looked", plan.KeyTurn_REMOVE, false, nil, false},
+		{"one of three is heard", plan.KeyTurn_REMOVE, false, map[string]KeyRing{"d1": {Keys: []string{keyAlt}}}, false},
+		{"one of three is heard, and strangers", plan.KeyTurn_REMOVE, false, map[string]KeyRing{"d1": {Keys: []string{keyAlt}}, "d8": {Keys: []string{keyAlt}}, "d9": {Keys: []string{keyAlt}}}, false},
 	}
 	for _, tc := range tests {
 		w := newWorld(t)
@@ -453,6 +455,9 @@ func TestKeyTurnLost(t *testing.T) {
 		}
 		if k := w.s.Plan.Plan.GetGossipKey(); k.GetTurn() != nil || k.GetCurrent() != "" || !got.Audit.GetForced() {
 			t.Errorf("%s: ends at %v, forced %t", tc.name, k, got.Audit.GetForced())
+		}
+		if least := w.s.Plan.Plan.GetMinReader(); least != plan.ReaderDangers {
+			t.Errorf("%s: for readers of %d, who would refuse it", tc.name, least)
 		}
 		next := Command{Verb: KeyRotate, Reason: "anew", KeyTurn: &KeyTurn{From: tc.rings["d1"].Keys[0], To: Fingerprint([]byte("ffffffffffffffff"))}}
 		if w.do(next); w.s.Plan.Plan.GetGossipKey().GetTurn().GetFrom() != next.KeyTurn.From {

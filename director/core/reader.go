@@ -16,6 +16,9 @@ func (w *work) reader() uint32 {
 	if w.next.GetPolicy() != nil && w.set.Fleet.TwoPersons && w.c.Verb == PolicyAdopt {
 		least = max(least, plan.ReaderResidency)
 	}
+	if k := w.next.GetGossipKey(); w.s.Plan != nil && w.s.Plan.Plan.GetGossipKey().GetTurn() != nil && k.GetTurn() == nil && k.GetCurrent() == "" {
+		least = plan.ReaderDangers // an older one takes it for a phase that is left out
+	}
 	if w.set.Fleet.TwoPersons && w.allKnow() {
 		least = plan.ReaderDangers
 	}
