@@ -190,7 +190,7 @@ func unread(snap store.Snapshot, err error) string {
 		return err.Error() + "; give the command another --id, or run `divert store recover`, which removes it"
 	}
 	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		return "the store does not answer; answers and failover go on, commands are refused until it does (" + err.Error() + ")"
+		return "the store does not answer; commands are refused until it does (" + err.Error() + ")"
 	}
 	return "the store cannot be read: " + err.Error()
 }

@@ -30,6 +30,9 @@ const (
 	// keepShown is for how long a fault of the store's head that was put right is shown.
 	keepShown = time.Hour
 	keepHeads = 16 // of this director, which others may still sign
+	// keepReader is what a director reads of plans that asks the others for records which
+	// the store has no more. One who reads less would wait for them for ever.
+	keepReader = plan.ReaderDangers
 )
 
 // keepStore is what the store does for the sealed log.
@@ -46,7 +49,9 @@ type keepStore interface {
 type keeper struct {
 	store      keepStore
 	term       func() (election.Term, bool) // of this director's lead
+	readers    func() map[string]uint32     // what each director that is heard reads of plans
 	pile, last int64
+	knew       map[string]uint32 // what each said last that was heard
 
 	at     time.Time // of the last look that the store answered
 	head   store.AuditHead
@@ -91,8 +96,9 @@ func (s *sealer) look(ctx context.Context, now time.Time, p *plan.Sealed) {
 			return
 		}
 	}
+	behind := s.wouldMiss(p) // asked of all, not of who leads alone: he shall have heard them
 	if term, leads := k.term(); leads && s.lost == "" && s.problem == "" {
-		if err := s.collect(ctx, now, p, term); err != nil {
+		if err := s.collect(ctx, now, p, term, behind); err != nil {
 			k.next = 0
 			s.log.Debug("sealed audit records are not collected now", slog.Any("err", err))
 		}
@@ -297,16 +303,18 @@ func (s *sealer) joint(now time.Time, need int) (raw []byte, head audit.Head) {
 	return nil, audit.Head{}
 }
 
-// collect writes the log's head to the store, and removes records that it covers.
-func (s *sealer) collect(ctx context.Context, now time.Time, p *plan.Sealed, term election.Term) error {
+// collect writes the log's head to the store, and removes records that it covers, unless a
+// director is behind that would miss them; "" = none is.
+func (s *sealer) collect(ctx context.Context, now time.Time, p *plan.Sealed, term election.Term, behind string) error {
 	k := &s.kept
 	voters := len(core.Voters(p.Plan))
 	if voters < 2 {
 		return nil // a disk and the store are its two places
 	}
-	if k.next > 0 {
+	if k.next > 0 && behind == "" {
 		return s.remove(ctx, term)
 	}
+	k.next = 0
 	raw, head := s.joint(now, max(2, voters/2+1))
 	if raw == nil || head.Size < k.signed.Size {
 		return nil
@@ -322,6 +330,10 @@ func (s *sealer) collect(ctx context.Context, now time.Time, p *plan.Sealed, ter
 		}
 	}
 	full := pile > k.pile && last > 0
+	if full && behind != "" {
+		s.log.Debug("sealed audit records stay in the store: this director is too old to ask others for them, or was not heard yet", slog.String("director", behind))
+		full = false
+	}
 	due := k.signed.Size == 0 || head.Size >= k.signed.Size+keepEach || head != k.signed.Head && now.Sub(k.wrote) >= keepHead
 	if !full && !due {
 		return nil
@@ -344,6 +356,33 @@ func (s *sealer) collect(ctx context.Context, now time.Time, p *plan.Sealed, ter
 		k.next, k.to = 1, last
 	}
 	return nil
+}
+
+// wouldMiss names a director that may not ask the others for what is collected: it is too
+// old to, or nobody has heard it since this process began; "" = there is none.
+func (s *sealer) wouldMiss(p *plan.Sealed) string {
+	k := &s.kept
+	if p.Plan.GetMinReader() >= keepReader {
+		return "" // who is older has no plan to seal by
+	}
+	said := k.readers()
+	knew := make(map[string]uint32, len(said))
+	missed := ""
+	for _, d := range p.Plan.Active() {
+		name := d.GetName()
+		reads, heard := said[name]
+		if !heard {
+			reads, heard = k.knew[name]
+		}
+		if heard {
+			knew[name] = reads
+		}
+		if reads < keepReader {
+			missed = name
+		}
+	}
+	k.knew = knew
+	return missed
 }
 
 // remove takes the next few records out of the store.

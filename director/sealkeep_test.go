@@ -30,11 +30,12 @@ type keepModel struct {
 	mod     int64
 	mods    map[uint64]int64
 	leader  string
+	reads   map[string]uint32 // by director that is heard: of plans
 	trouble func(call string) (before, after error)
 }
 
 func newKeepModel(f *sealFleet) *keepModel {
-	m := &keepModel{f: f, leader: "d1", mods: map[uint64]int64{}, trouble: func(string) (error, error) { return nil, nil }}
+	m := &keepModel{f: f, leader: "d1", mods: map[uint64]int64{}, reads: map[string]uint32{"d1": plan.Reader, "d2": plan.Reader, "d3": plan.Reader}, trouble: func(string) (error, error) { return nil, nil }}
 	for _, s := range f.nodes {
 		m.serve(s)
 	}
@@ -43,7 +44,8 @@ func newKeepModel(f *sealFleet) *keepModel {
 
 // serve has a director use it.
 func (m *keepModel) serve(s *sealer) {
-	s.kept = keeper{store: m, pile: 20, last: 10, term: func() (election.Term, bool) {
+	readers := func() map[string]uint32 { return maps.Clone(m.reads) }
+	s.kept = keeper{store: m, pile: 20, last: 10, readers: readers, term: func() (election.Term, bool) {
 		return election.Term{Leader: s.name, Key: s.name, CreateRevision: 1}, m.leader == s.name
 	}}
 }
@@ -159,6 +161,59 @@ func TestSealedCollected(t *testing.T) {
 	one.pass(5 * time.Minute)
 	if len(one.store) != 63 || alone.head != nil {
 		t.Errorf("a fleet of one: the store has %d records", len(one.store))
+	}
+}
+
+// TestCollectedMixed (S15): while a registered director is too old to ask the others for what
+// the store has no more, or nobody knows whether it is, nothing leaves the store, nor goes on
+// leaving; one that was heard to know and is away since holds up nothing, nor does any once
+// plans are for those alone who know.
+func TestCollectedMixed(t *testing.T) {
+	for name, end := range map[string]func(f *sealFleet, m *keepModel){
+		"upgraded": func(_ *sealFleet, m *keepModel) { m.reads["d3"] = keepReader },
+		"away since": func(f *sealFleet, m *keepModel) {
+			m.reads["d3"] = keepReader
+			f.pass(2 * keepLook)
+			delete(m.reads, "d3")
+		},
+		"none may be old": func(f *sealFleet, _ *keepModel) { f.reader = keepReader; f.commit(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newSealFleet(t)
+			m := newKeepModel(f)
+			f.commit(97)
+			for _, reads := range []func(){func() { m.reads["d3"] = keepReader - 1 }, func() { delete(m.reads, "d3") }, func() { m.reads["d3"] = 0 }} {
+				reads()
+				f.pass(5 * time.Minute)
+				if len(f.store) != 100 || m.coll != 0 || m.head == nil {
+					t.Errorf("d3 reads %v: the store has %d records, collected up to %d, head %t", m.reads, len(f.store), m.coll, m.head != nil)
+				}
+			}
+			if v := f.of("d3").view.Load(); v.headOf.Size != 100 {
+				t.Errorf("d3 has sealed %d", v.headOf.Size)
+			}
+			end(f, m)
+			f.pass(5 * time.Minute)
+			if len(f.store) > 11 {
+				t.Errorf("afterwards the store has %d records", len(f.store))
+			}
+		})
+	}
+	f := newSealFleet(t)
+	m := newKeepModel(f)
+	f.commit(97)
+	for len(f.store) == 100 {
+		f.pass(sealTick)
+	}
+	left := len(f.store)
+	m.reads["d3"] = keepReader - 1 // put back to its old version in the middle
+	if f.pass(5 * time.Minute); len(f.store) != left || left < 20 {
+		t.Errorf("of %d records %d are left", left, len(f.store))
+	}
+	m.reads["d3"] = keepReader
+	f.commit(11) // so that there are too many again
+	if f.pass(5 * time.Minute); len(f.store) != 10 {
+		t.Errorf("afterwards the store has %d records", len(f.store))
 	}
 }
 

@@ -212,7 +212,7 @@ func (s *sealer) open(ctx context.Context, p *plan.Sealed) error {
 	}
 	s.fleet, s.head, s.headOf, s.lost = p.Identity.Fleet, nil, audit.Head{}, ""
 	s.odd, s.witness, s.heard, s.repair = oddRecord{}, audit.Witness{}, true, repair{}
-	s.kept = keeper{store: s.kept.store, term: s.kept.term, pile: s.kept.pile, last: s.kept.last, fault: s.kept.fault, faulty: s.kept.faulty}
+	s.kept = keeper{store: s.kept.store, term: s.kept.term, readers: s.kept.readers, knew: s.kept.knew, pile: s.kept.pile, last: s.kept.last, fault: s.kept.fault, faulty: s.kept.faulty}
 	s.kept.seen = tiles.Seen()
 	if problem := tiles.Problem(); problem != "" {
 		s.log.Warn("sealed audit records are lost here, and read again from the store or the others", slog.String("why", problem))

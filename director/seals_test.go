@@ -36,6 +36,7 @@ type sealFleet struct {
 	away    map[string]bool
 	letters []letter
 	epoch   uint64
+	reader  uint32 // what its plans take
 }
 
 type letter struct {
@@ -44,7 +45,7 @@ type letter struct {
 }
 
 func newSealFleet(t *testing.T) *sealFleet {
-	f := &sealFleet{t: t, now: time.Date(2026, 3, 9, 12, 0, 0, 0, time.UTC), store: map[uint64][]byte{}, away: map[string]bool{}, epoch: 1}
+	f := &sealFleet{t: t, now: time.Date(2026, 3, 9, 12, 0, 0, 0, time.UTC), store: map[uint64][]byte{}, away: map[string]bool{}, epoch: 1, reader: plan.ReaderFirst}
 	for i := range 3 {
 		f.nodes = append(f.nodes, f.node(fmt.Sprint("d", i+1), t.TempDir()))
 	}
@@ -88,7 +89,7 @@ func (f *sealFleet) node(name, dir string) *sealer {
 // commit writes plans and their records, as the store does.
 func (f *sealFleet) commit(n int) {
 	for range n {
-		p := &plan.Plan{Fleet: "f1", Epoch: f.epoch, Revision: 1, MinReader: 1}
+		p := &plan.Plan{Fleet: "f1", Epoch: f.epoch, Revision: 1, MinReader: f.reader}
 		if f.sealed != nil {
 			p.Revision, p.Parent = f.sealed.Identity.Revision+1, f.sealed.Identity.Hash[:]
 			if f.epoch > f.sealed.Identity.Epoch {

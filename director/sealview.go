@@ -51,7 +51,7 @@ func (d *Director) newSealer() *sealer {
 		shown: newSealMetrics(d.registry), changed: d.changes.tell, mail: make(chan gossip.Message, sealMail), wanted: newWake(),
 		limits: map[string]*rate.Limiter{}, faults: map[string]string{}, heardAt: map[string]time.Time{},
 		autos: &autoQueue{}, autosRate: newAutosRate(), autosMore: map[health.State]int{},
-		kept: keeper{store: d.store, pile: keepPile, last: keepLast, term: func() (election.Term, bool) {
+		kept: keeper{store: d.store, pile: keepPile, last: keepLast, readers: d.readers, term: func() (election.Term, bool) {
 			status := d.campaign.Status()
 			return status.Term, status.Mine
 		}},

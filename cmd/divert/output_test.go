@@ -164,13 +164,29 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestStoreSaidOnce: the director's own words may have the consequence already.
+// TestStoreSaidOnce: the director's own words may have the consequence already, in part or,
+// as an older one's, in whole.
 func TestStoreSaidOnce(t *testing.T) {
-	s := stranded()
-	s.Store = "the store does not answer; answers and failover go on, commands are refused until it does (connection refused)"
-	s.Waiting = s.Store
-	if got := newTerminal("").statusPage(s, false); strings.Count(strings.Join(strings.Fields(got), " "), "commands are refused") != 1 {
-		t.Errorf("got %s", got)
+	for _, words := range []string{"", "; commands are refused until it does", "; answers and failover go on, commands are refused until it does"} {
+		s := stranded()
+		s.Store = "the store does not answer" + words + " (connection refused)"
+		s.Waiting, s.Plan = s.Store, &api.Plan{Epoch: 1, Revision: 7}
+		got := strings.Join(strings.Fields(newTerminal("").statusPage(s, false)), " ")
+		if strings.Count(got, "commands are refused") != 1 || strings.Count(got, " go on") != 1 {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// TestStoreWithoutPlan: without a plan nothing goes on, and nothing says so.
+func TestStoreWithoutPlan(t *testing.T) {
+	for _, store := range []string{"the store does not answer; commands are refused until it does (connection refused)", "the store holds a plan that is too new for this director: plan 1.7 wants a reader of format 17"} {
+		s := stranded()
+		s.Store, s.Waiting, s.Plan = store, store, nil
+		got := strings.Join(strings.Fields(newTerminal("").statusPage(s, false)), " ")
+		if strings.Contains(got, "go on") || !strings.Contains(got, store+"; no plan is in hand: every query is answered REFUSED") {
+			t.Errorf("got %s", got)
+		}
 	}
 }
 

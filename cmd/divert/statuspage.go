@@ -108,8 +108,15 @@ func (a *app) head(p *page, s api.Status) {
 	}
 	if s.Store != "ok" && s.Store != "" {
 		text := s.Store
+		also := "answers, failover and return go on"
+		if s.Plan == nil {
+			also = "no plan is in hand: every query is answered REFUSED"
+		}
+		if !strings.Contains(text, "go on, commands are refused") { // as older directors say
+			text += "; " + also
+		}
 		if !strings.Contains(text, "commands are refused") {
-			text += "; answers, failover and return go on, commands are refused"
+			text += ", commands are refused"
 		}
 		p.wrapped(0, "STORE  ", bad, text)
 	}

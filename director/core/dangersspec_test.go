@@ -319,12 +319,23 @@ func TestDangersOfOldFleets(t *testing.T) {
 		t.Errorf("an older director's plan is refused: %v", err)
 	}
 	w.s.Readers["d2"] = plan.Reader
-	w.do(Command{Verb: Freeze, Author: "alice", Reason: "x", For: time.Hour})
+	const oneWay = "the plan's format goes from 9 to 17"
+	warned := func(c Change) bool { return strings.Contains(strings.Join(c.Preview.Warnings, "\n"), oneWay) }
+	freeze := Command{Verb: Freeze, Author: "alice", Reason: "x", For: time.Hour, DryRun: true}
+	if got, err := w.try(freeze); err != nil || !warned(got) {
+		t.Errorf("nobody is told before: %v, %v", got.Preview.Warnings, err)
+	}
+	freeze.DryRun = false
+	if got := w.do(freeze); !warned(got) {
+		t.Errorf("nobody is told that no director can go back: %v", got.Preview.Warnings)
+	}
 	if got := w.s.Plan.Plan.GetMinReader(); got != plan.ReaderDangers {
 		t.Errorf("all know, and the plan takes readers of %d", got)
 	}
 	w.s.Readers = map[string]uint32{"d1": plan.Reader} // the others are away
-	w.do(Command{Verb: Thaw, Author: "alice", Reason: "x"})
+	if got := w.do(Command{Verb: Thaw, Author: "alice", Reason: "x"}); warned(got) {
+		t.Error("it is said again")
+	}
 	if got := w.s.Plan.Plan.GetMinReader(); got != plan.ReaderDangers {
 		t.Errorf("it goes back to readers of %d", got)
 	}

@@ -220,6 +220,7 @@ func (w *work) finish() (Change, error) {
 	if err := w.readable(); err != nil {
 		return Change{}, err
 	}
+	w.oneWay()
 	w.tellShifts()
 	out := Change{Summary: w.done, Preview: w.prev, After: w.after(), Request: w.request, Kept: w.keptAs, Of: w.of, Refused: w.refused}
 	if w.noop || w.c.DryRun {

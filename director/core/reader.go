@@ -25,6 +25,19 @@ func (w *work) reader() uint32 {
 	return max(least, minReader(w.set, w.next), w.tried())
 }
 
+// oneWay says so where a plan takes more of its readers than any before, since all know it and
+// not for what is commanded: from it no director goes back to a version that reads less.
+func (w *work) oneWay() {
+	if w.s.Plan == nil || w.noop || !fleetOf(w.s.Spec).TwoPersons {
+		return
+	}
+	before, after := w.s.Plan.Plan.GetMinReader(), w.reader()
+	if before >= plan.ReaderDangers || after < plan.ReaderDangers {
+		return
+	}
+	w.prev.Warnings = append(w.prev.Warnings, fmt.Sprintf("the plan's format goes from %d to %d, since every director knows it: versions of divert that read less cannot read it any more, so that from here none can be put back to the one before", before, after))
+}
+
 // heldTo is what the plan after one has to take of its readers, so that the one after that is
 // still held to all dangers that this one is.
 func heldTo(before *plan.Sealed, after *plan.Plan, set *spec.Set) uint32 {

@@ -76,7 +76,8 @@ type cluster struct {
 	good  map[key]verdict
 	bad   map[key]verdict
 	away  error     // why it did not answer; nil: it did
-	again time.Time // when it is asked again, while it is away
+	again time.Time // when it is asked again about a token that was never good, while it is away …
+	anew  time.Time // … and about one that was
 }
 
 // key is the SHA-256 of a token, so that no memory of it is one.
@@ -165,7 +166,7 @@ func (r *Reviews) ask(ctx context.Context, k *cluster, q question) (verdict, err
 		if !q.was && !r.fresh.Take(q.from, r.clock()) {
 			return verdict{}, fmt.Errorf("%w: cluster %s is asked about no more tokens from there now", access.ErrHurried, k.Name)
 		}
-		if err := k.resting(r.clock()); err != nil {
+		if err := k.resting(q.was, r.clock()); err != nil {
 			return verdict{}, err
 		}
 		turn := time.NewTimer(queueing)
@@ -179,7 +180,7 @@ func (r *Reviews) ask(ctx context.Context, k *cluster, q question) (verdict, err
 		// Whoever brought it may leave: others wait for the same answer.
 		said, err := k.asker.Review(context.WithoutCancel(ctx), q.token, k.Audiences)
 		now := r.clock()
-		if turned := k.answered(err, now); turned {
+		if turned := k.answered(err, q.was, now); turned {
 			r.tell(k, err)
 		}
 		if err != nil {
@@ -253,22 +254,31 @@ func (k *cluster) unavailable(err error) error {
 	return fmt.Errorf("%w: the API server of cluster %s did not answer: %w", access.ErrUnavailable, k.Name, err)
 }
 
-// resting is why an API server is not asked now: a moment ago it did not answer.
-func (k *cluster) resting(now time.Time) error {
+// resting is why an API server is not asked now: a moment ago it did not answer. What became
+// of a token that was never good holds up none that was: anybody can make one that no API
+// server answers for.
+func (k *cluster) resting(was bool, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.away != nil && now.Before(k.again) {
+	until := k.again
+	if was {
+		until = k.anew
+	}
+	if k.away != nil && now.Before(until) {
 		return k.unavailable(k.away)
 	}
 	return nil
 }
 
-// answered notes whether an API server answers, and tells whether that is new.
-func (k *cluster) answered(err error, now time.Time) (turned bool) {
+// answered notes whether an API server answers about a token, and tells whether that is new.
+func (k *cluster) answered(err error, was bool, now time.Time) (turned bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	turned = (err == nil) != (k.away == nil)
 	k.away, k.again = err, now.Add(keepAway)
+	if was {
+		k.anew = k.again
+	}
 	return turned
 }
 

@@ -311,6 +311,47 @@ func TestAway(t *testing.T) {
 	})
 }
 
+// TestAwayForStrangers: a token that was never good, and that the API server fails at, holds up
+// none that was good; one of those that it fails at holds up all.
+func TestAwayForStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, fra, _, _ := reviews(t)
+		later := time.Now().Add(time.Hour)
+		ask := func(mark string) error {
+			_, _, err := r.Review(t.Context(), "192.0.2.1", mint("https://fra", "divert", later, mark))
+			return err
+		}
+		for _, mark := range []string{"ann", "ben"} {
+			if err := ask(mark); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(keepGood)
+		fra.set(kube.Reviewed{}, errors.New("500"))
+		if err := ask("odd"); !errors.Is(err, access.ErrUnavailable) {
+			t.Fatalf("got %v", err)
+		}
+		fra.set(drills(), nil)
+		if err := ask("odd too"); !errors.Is(err, access.ErrUnavailable) {
+			t.Errorf("another that was never good: got %v", err)
+		}
+		if err := ask("ann"); err != nil {
+			t.Errorf("one that was good: %v", err)
+		}
+		time.Sleep(keepGood)
+		fra.set(kube.Reviewed{}, errors.New("500"))
+		before := fra.count()
+		for _, mark := range []string{"ann", "ben", "odd"} {
+			if err := ask(mark); !errors.Is(err, access.ErrUnavailable) {
+				t.Errorf("%s: got %v", mark, err)
+			}
+		}
+		if fra.count() != before+1 {
+			t.Errorf("asked %d times", fra.count()-before)
+		}
+	})
+}
+
 // TestHurried: whoever brings tokens that nobody knows has so many asked about, from one
 // network; others, and a token that was good, pass. All at once take so many places.
 func TestHurried(t *testing.T) {
