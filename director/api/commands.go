@@ -61,10 +61,10 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 		_, _ = rc.SetReadDeadline(now.Add(readTimeout)), rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
 	var body bytes.Buffer
-	body.Grow(int(max(0, min(r.ContentLength, maxBody))) + bytes.MinRead)
-	_, err = body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	body.Grow(int(max(0, min(r.ContentLength, s.most))) + bytes.MinRead)
+	_, err = body.ReadFrom(http.MaxBytesReader(w, r.Body, s.most))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a command has at most %d MiB", maxBody>>20), "")
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a command has at most %d MiB", s.most>>20), "")
 		return
 	} else if err != nil {
 		fail(w, http.StatusBadRequest, "reading the command: "+err.Error(), "")

@@ -201,7 +201,7 @@ func socketHTTP(t *testing.T, s *Server) *http.Client {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func client(t *testing.T, server string) *Client {

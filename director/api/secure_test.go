@@ -180,7 +180,7 @@ func (f *secureFleet) http(t *testing.T, cert string, change ...func(*tls.Config
 	}
 	transport := &http.Transport{TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // TestCertificates: who is signed by the fleet's CA is known by name, and may what he was

@@ -96,6 +96,8 @@ type Server struct {
 	gap       time.Duration // least time between two events of a stream
 	grace     time.Duration // what a command still has once its client is gone
 	look      time.Duration // between two looks at the certificate's files
+	headers   time.Duration // for a handshake, and for a request's header
+	most      int64         // octets of a command
 }
 
 // NewServer binds both listeners, so that a taken port or a foreign socket
@@ -117,6 +119,7 @@ func NewServer(o Options) (*Server, error) {
 		asks:      access.NewLimiter(asksPerSecond, asksBurst, maxAskers),
 		refused:   access.NewLimiter(refusedPerSecond, refusedBurst, maxRefused),
 		keepAlive: 15 * time.Second, gap: 200 * time.Millisecond, grace: 2 * time.Second, look: keypair.Tick,
+		headers: headerTimeout, most: maxBody,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -214,7 +217,7 @@ func stop(ctx context.Context, server *http.Server) error {
 func (s *Server) httpServer(ctx context.Context, via string) *http.Server {
 	return &http.Server{
 		Handler:           s.handler(via),
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: s.headers,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
