@@ -16,7 +16,7 @@ const (
 	secretFormat = 1
 	maxRecipient = 128
 	maxSecretWhy = 320
-	// of names of secrets, and of each in octets
+	// Of names of secrets, and of each in octets.
 	maxSecretLacks = 16
 	maxSecretLack  = 128
 )

@@ -104,7 +104,10 @@ test_ends if count(drain.deny) == 0 with input as {"command": {"reason": "x"}}
 		t.Errorf("what fails its tests: exit %d\n%s", code, text)
 	}
 	must(t, os.Remove(filepath.Join(endless, "endless_test.rego")))
-	r.must(3, "policy", "adopt", endless, "--reason", "a mistake")
+	if text, code := r.divert(3, "policy", "adopt", endless, "--reason", "a mistake"); code != 1 || !strings.Contains(text, "too slow for this fleet") {
+		t.Errorf("what does not end on its trial: exit %d\n%s", code, text)
+	}
+	r.must(3, "policy", "adopt", endless, "--reason", "a mistake", "--force")
 	if text, code := r.divert(2, "drain", "cluster/nyc", "--reason", "INC-3"); code != 1 || !strings.Contains(text, "the policy did not answer within 200ms") {
 		t.Errorf("a rule that does not end: exit %d\n%s", code, text)
 	}

@@ -22,8 +22,8 @@ type usurped struct {
 	until  time.Duration // it names it to the others, and hands it out
 }
 
-// crimes are what a rogue director may write into the plan over the one in the store: what no
-// plan may do,
+// crimes are what a rogue director writes into the plan over the one in the store, and no plan
+// may do.
 var crimes = map[string]func(*usurper){
 	"two-removed": func(u *usurper) {
 		for _, d := range u.others(2) {
@@ -31,10 +31,10 @@ var crimes = map[string]func(*usurper){
 		}
 	},
 	"vanished":  func(u *usurper) { u.next.Roster = slices.DeleteFunc(u.next.Roster, u.other) },
-	"other-key": func(u *usurper) { u.others(1)[0].Key = publicOf(stranger) },
+	"other-key": func(u *usurper) { u.others(1)[0].Key = strangersKey() },
 	"writer":    func(u *usurper) { u.next.Writer = u.others(1)[0].GetName() },
 	"signer": func(u *usurper) { // a key of nobody, which the plan itself brings
-		u.next.Roster = append(u.next.Roster, &plan.Director{Name: stranger, Site: "x", Key: publicOf(stranger), Standing: plan.Director_ACTIVE})
+		u.next.Roster = append(u.next.Roster, &plan.Director{Name: stranger, Site: "x", Key: strangersKey(), Standing: plan.Director_ACTIVE})
 		u.key = keyOf(stranger)
 	},
 	"endless": func(u *usurper) { u.drain("usurped", "cluster/nyc").End = nil },
@@ -45,8 +45,8 @@ var crimes = map[string]func(*usurper){
 	"parent": func(u *usurper) { u.next.Parent = make([]byte, 32) },
 }
 
-// and what one person may not. Where one is enough, any operator might have said the same, and
-// there is nothing to refuse.
+// pairedCrimes are what one person may not write. Where one is enough, any operator might have
+// said the same, and there is nothing to refuse.
 var pairedCrimes = map[string]func(*usurper){
 	"half":  func(u *usurper) { u.half("usurped") },
 	"later": func(u *usurper) { u.half("usurped"); u.next.Revision += 3; u.next.Parent = make([]byte, 32) },
@@ -55,10 +55,10 @@ var pairedCrimes = map[string]func(*usurper){
 		u.others(1)[0].Standing = plan.Director_REMOVED
 	},
 	"joined": func(u *usurper) {
-		u.next.Roster = append(u.next.Roster, &plan.Director{Name: stranger, Site: "x", Key: publicOf(stranger), Standing: plan.Director_ACTIVE})
+		u.next.Roster = append(u.next.Roster, &plan.Director{Name: stranger, Site: "x", Key: strangersKey(), Standing: plan.Director_ACTIVE})
 	},
 	"operator": func(u *usurper) {
-		u.next.Operators = append(u.next.Operators, &plan.Operator{Name: stranger, Key: publicOf(stranger), Revision: u.next.GetRevision()})
+		u.next.Operators = append(u.next.Operators, &plan.Operator{Name: stranger, Key: strangersKey(), Revision: u.next.GetRevision()})
 	},
 	"silent-glass": func(u *usurper) {
 		u.half("usurped")
@@ -99,7 +99,7 @@ type usurper struct {
 	docs [][]byte
 }
 
-func publicOf(name string) []byte { return keyOf(name).Public().(ed25519.PublicKey) }
+func strangersKey() []byte { return keyOf(stranger).Public().(ed25519.PublicKey) }
 
 func (u *usurper) other(d *plan.Director) bool {
 	return d.GetName() != u.p.name && d.GetStanding() == plan.Director_ACTIVE
