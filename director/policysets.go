@@ -213,8 +213,8 @@ type soundness struct {
 func (p *policies) examine(ctx context.Context, f *inForce) {
 	if h := p.at(f.sealed.Plan); h == nil {
 		return
-	} else if _, _, read := h.get(); !read {
-		return
+	} else if asked, _, _ := h.get(); asked == nil {
+		return // it is being read, or cannot be used
 	}
 	of := saysOf(f.sealed.Plan)
 	p.mu.Lock()

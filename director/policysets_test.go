@@ -209,20 +209,21 @@ func TestResidencyKept(t *testing.T) {
 	gave(t, d, adopting(residing(byLabel)))
 	eventually(t, "answers are by the policy", func() bool { got, _ := servedBy(t, d); return got == "nyc" })
 	before := d.horizon.current()
-	usable := d.policies.at(before.sealed.Plan)
+	var usable *heldPolicy
+	eventually(t, "the bundle is at hand", func() bool { usable = d.policies.at(before.sealed.Plan); return usable != nil })
 	swap := func(h *heldPolicy) {
 		d.policies.mu.Lock()
 		defer d.policies.mu.Unlock()
 		d.policies.held = h
 	}
-	swap(hold(usable.octets)) // which nobody compiles
-	d.policies.patience = 0
+	unusable := hold(usable.octets)
+	unusable.done(nil, "it was not read in time")
+	swap(unusable)
 	text := strings.Replace(labelledSpec(soloSpec()), "labels: {residency: us}", "labels: {residency: eu}", 1)
 	cmd := applying(t, text)
 	cmd.BreakGlass = true
 	gave(t, d, cmd)
 	swap(usable)
-	d.policies.patience = compileLimit
 	kept := d.horizon.current()
 	if !kept.sealed.Plan.GetResidencyKept() || !proto.Equal(kept.sealed.Plan.GetResidency(), before.sealed.Plan.GetResidency()) {
 		t.Fatalf("the plan says %v of %v", kept.sealed.Plan.GetResidencyKept(), kept.sealed.Plan.GetResidency())
