@@ -107,7 +107,7 @@ test_ends if count(drain.deny) == 0 with input as {"command": {"reason": "x"}}
 	if text, code := r.divert(3, "policy", "adopt", endless, "--reason", "a mistake"); code != 1 || !strings.Contains(text, "too slow for this fleet") {
 		t.Errorf("what does not end on its trial: exit %d\n%s", code, text)
 	}
-	r.must(3, "policy", "adopt", endless, "--reason", "a mistake", "--force")
+	r.must(3, "policy", "adopt", endless, "--reason", "a mistake", "--force", "--confirm", "policy")
 	if text, code := r.divert(2, "drain", "cluster/nyc", "--reason", "INC-3"); code != 1 || !strings.Contains(text, "the policy did not answer within 200ms") {
 		t.Errorf("a rule that does not end: exit %d\n%s", code, text)
 	}
