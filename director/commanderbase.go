@@ -46,7 +46,13 @@ func (c *commander) base(ctx context.Context, known plan.Identity, snap store.Sn
 		return nil, err
 	}
 	before, vouched := c.horizon.before(snap.Sealed), c.horizon.vouched(c.name, snap.Sealed)
-	if err = lacksPerson(before, f, vouched); err == nil {
+	if err = lacksPerson(before, f, vouched); err != nil && skips(before.sealed, snap.Sealed) && c.librarian.refusals.missed(snap.Sealed.Identity) {
+		return nil, &core.Refusal{
+			Reason: "this director was away, and goes through the plans that it missed", // its writer is accused of nothing yet
+			Remedy: "repeat it in a moment, or give it to another director with --server",
+		}
+	}
+	if err == nil {
 		err = c.policies.confirm(ctx, before, f, vouched) // what follows it would be taken by nobody
 	}
 	if err != nil {

@@ -38,7 +38,9 @@ type missed struct {
 	log    *slog.Logger
 	queue  chan *inForce
 
-	last *plan.Plan // that was looked at; by run alone
+	// By run alone:
+	last *plan.Plan // that was looked at
+	two  bool       // it takes two persons, and so does the one after, though that may end it
 
 	mu     sync.Mutex
 	plans  []turned // the oldest first
@@ -90,7 +92,9 @@ func (m *missed) run(ctx context.Context) error {
 // keep takes a plan up, if something turned by it since the one before.
 func (m *missed) keep(f *inForce) error {
 	side := f.stable()
-	if !side.spec.Fleet.TwoPersons {
+	held := side.spec.Fleet.TwoPersons || m.two
+	m.two = side.spec.Fleet.TwoPersons
+	if !held {
 		return nil
 	}
 	p := side.sealed
@@ -215,7 +219,7 @@ func (m *missed) load() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.plans, m.chunks = plans, chunks
+	m.plans, m.chunks, m.two = plans, chunks, len(plans) > 0
 }
 
 // document reads one that is what its name says.

@@ -3,6 +3,7 @@ package director
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/divertdns/divert/director/core"
 	"github.com/divertdns/divert/director/gossip"
 	"github.com/divertdns/divert/director/plan"
+	"github.com/divertdns/divert/director/store"
 )
 
 // away is a director that holds an old plan and can ask one other, home.
@@ -116,6 +118,11 @@ func TestMissed(t *testing.T) {
 	if lost.horizon.current() != from {
 		t.Fatal("S16: what nothing proves is in force")
 	}
+	c := &commander{name: "d2", librarian: lost.librarian, horizon: lost.horizon, log: lost.log}
+	var refusal *core.Refusal
+	if _, err := c.base(t.Context(), lost.horizon.known(), store.Snapshot{Sealed: d.horizon.current().sealed}); !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, "was away") {
+		t.Errorf("a person's command meanwhile: %v", err)
+	}
 	if alert := lost.refusals.alert(from.sealed.Identity); alert != "" {
 		t.Errorf("names the writer before it has looked: %s", alert)
 	}
@@ -204,6 +211,17 @@ func TestMissedBounds(t *testing.T) {
 	if err != nil || len(plans) != missedPlans {
 		t.Errorf("%d files of plans", len(plans))
 	}
+	// The plan that ends it takes two persons itself; who missed it has to see it, and none after it.
+	latest := func() uint64 { return m.plans[len(m.plans)-1].sealed.Identity.Revision }
+	free := set
+	free.Fleet.TwoPersons = false
+	f.spec = &free
+	keep(900, func(p *plan.Plan) { p.Overrides = []*plan.Override{{Id: "free"}} })
+	keep(901, func(p *plan.Plan) { p.Overrides = []*plan.Override{{Id: "freer"}} })
+	if got := latest(); got != 900 {
+		t.Errorf("the last that is kept is %d, want that by which two persons end", got)
+	}
+	f.spec = &set
 	f.bytes = make([]byte, missedOctets)
 	keep(1000, func(p *plan.Plan) { p.Overrides = []*plan.Override{{Id: "large"}} })
 	if got := len(m.plans); got != 1 {
