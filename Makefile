@@ -80,7 +80,7 @@ sim-detect: ## what a simulation of the detector says: 10,000 hours of loss, com
 sim: ## play made-up fleets against every row of INVARIANTS for SIMTIME (5m; 30m is a night's), from seed SEED (1), SEEDS of them (all that the time allows); what breaks is made small and kept in testdata
 	$(GO) run ./chaos/sim/fleet/play -for $(or $(SIMTIME),5m) -seed $(or $(SEED),1) -seeds $(or $(SEEDS),0)
 
-mutants: ## look whether the simulator finds each deliberate bug of chaos/sim/fleet/testdata/mutants; a build for each, 5 minutes (MUTANTS='-only step-early' for one)
+mutants: ## look whether the simulator finds each deliberate bug of chaos/sim/fleet/testdata/mutants; a build for each, 8 minutes (MUTANTS='-only step-early' for one)
 	$(GO) run ./chaos/sim/fleet/mutate $(MUTANTS)
 
 chaos-store: ## 10,000 commands on a real etcd of three, killed, paused and parted; directors stopped and killed at each step of a write; 5 minutes (DIVERT_STORE_COMMANDS=1000 for fewer)

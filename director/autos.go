@@ -145,7 +145,9 @@ func (s *sealer) transitions(now time.Time, p *plan.Sealed) {
 	}
 	if err := s.sealAutos(own, now); err != nil {
 		s.autoFails(err)
-		delete(s.logs, s.name) // what the disk took is read again
+		if own.tiles.Size() < autosMost { // else nothing was written
+			delete(s.logs, s.name) // what the disk took is read again
+		}
 	} else if s.autoProblem != "" && len(s.logs) > len(others) {
 		s.autoProblem = ""
 	}
